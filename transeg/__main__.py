@@ -1,0 +1,5 @@
+"""``python -m transeg`` is ``toolkit``."""
+
+from transeg.cli import main
+
+main()

@@ -1,0 +1,298 @@
+"""The command line: parse, call one function of core, show the answer."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.logging import RichHandler
+
+from transeg import __version__
+from transeg.core.errors import TransegError, UsageError
+from transeg.core.manifest import KINDS
+from transeg.core.registry import Registry
+
+EPILOG = "Every command has --help. Start with: toolkit run --generator cut --segmenter hardnet"
+
+
+class Failure(click.ClickException):
+    """What went wrong, in a sentence."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class Toolkit(click.Group):
+    """The built-in commands and those of plugins, which are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *_plugin_commands()})
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        built_in = super().get_command(ctx, name)
+        if built_in is not None or name not in _plugin_commands():
+            return built_in
+        entry, summary = _plugin_commands()[name]
+
+        @click.command(name, help=summary, context_settings={"ignore_unknown_options": True}, add_help_option=False)
+        @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+        def forward(arguments: tuple[str, ...]) -> None:
+            import importlib
+
+            module, _, attribute = entry.rpartition(":")
+            try:
+                command: click.Command = getattr(importlib.import_module(module), attribute)
+            except Exception as error:
+                raise TransegError(f"The command {name} cannot be loaded: {type(error).__name__}: {error}.") from error
+            command.main(list(arguments), prog_name=f"toolkit {name}", standalone_mode=False)
+
+        return forward
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (TransegError, click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError) as error:
+            if isinstance(error, TransegError) and not ctx.params["debug"]:
+                raise Failure(str(error), error.exit_code) from error
+            raise
+        except Exception as error:
+            if ctx.params["debug"]:
+                raise
+            message = f"{type(error).__name__}: {error}. This is a fault of transeg; --debug shows where it happened."
+            raise Failure(message, 1) from error
+
+
+def _plugin_commands() -> dict[str, tuple[str, str]]:
+    plugins = (plugin for plugin in Registry().plugins if plugin.status == "ok")
+    return {name: (entry.entry, entry.summary) for plugin in plugins for name, entry in plugin.commands.items()}
+
+
+def with_registry(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the option --registry, and the registry that it makes."""
+
+    def files_to_registry(ctx: click.Context, parameter: click.Parameter, files: tuple[Path, ...]) -> Registry:
+        return Registry(files)
+
+    return click.option(
+        "--registry",
+        multiple=True,
+        type=click.Path(path_type=Path),
+        callback=files_to_registry,
+        metavar="FILE",
+        help="Also offer the components of this registry.toml; repeatable.",
+    )(command)
+
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
+
+
+@click.group(cls=Toolkit, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="transeg")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def main(debug: bool) -> None:
+    """Translate and segment medical images where labels are scarce.
+
+    Pick a generator (image-to-image translation), a segmenter, losses and datasets; transeg composes them into one
+    training run, measures it and hands back a model to use.
+    """
+
+
+@main.command("list")
+@click.argument("kind", required=False)
+@as_json
+@with_registry
+def list_components(kind: str | None, as_json: bool, registry: Registry) -> None:
+    """Show what there is to choose from: generators, segmenters, losses, datasets."""
+    from transeg import tables
+
+    singular = _kind(kind)
+    if as_json:
+        broken = [p for p in registry.plugins if p.status in ("broken", "disabled") and not p.components]
+        rows = [component.summary() for component in registry.components(singular)]
+        rows += [] if singular else [plugin.summary() for plugin in broken]
+        click.echo(json.dumps(rows, indent=2))
+    else:
+        tables.show_components(registry, singular, Console())
+
+
+@main.command()
+@click.argument("component")
+@as_json
+@with_registry
+def info(component: str, as_json: bool, registry: Registry) -> None:
+    """Show one COMPONENT in detail, such as generator/cut: options, paper, parameters, an example."""
+    from transeg import tables
+    from transeg.core.options import options
+
+    kind, slash, name = component.partition("/")
+    if not slash:
+        kinds = [k for k in KINDS if any(c.name == component for c in registry.components(k))]
+        if len(kinds) != 1:
+            raise UsageError(f"Say which kind {component!r} is, as in segmenter/{component}; `toolkit list` shows all.")
+        kind, name = kinds[0], component
+    found = registry.find(_kind(kind) or "", name)
+    cls = registry.load(found)
+    if as_json:
+        described = [{"name": o.name, "type": o.type_name, "default": o.default, "help": o.help} for o in options(cls).values()]
+        click.echo(json.dumps({**found.summary(), "options": described}, indent=2, default=str))
+    else:
+        tables.show_component(found, cls, Console())
+
+
+@main.command()
+@click.option("--generator", metavar="NAME", help="Translates images; see `toolkit list generators`.")
+@click.option("--segmenter", metavar="NAME", help="Segments images; see `toolkit list segmenters`.")
+@click.option("--loss", metavar="SUM", help="What the segmenter minimises, such as dice+0.5*bce.")
+@click.option("--source", metavar="DATA", help="Labelled images: NAME, NAME:FOLDER or NAME:DOMAIN:FOLDER.")
+@click.option("--target", metavar="DATA", help="Unlabelled images of the domain where the model must work.")
+@click.option("--val", metavar="DATA", help="Labelled images that select the best checkpoint; without, the source's do.")
+@click.option("--test", "tests", multiple=True, metavar="DATA", help="Labelled images to test on; repeatable.")
+@click.option(
+    "--strategy",
+    metavar="NAME",
+    help="supervised, translation, sequential or joint; by default what follows from the parts that are named.",
+)
+@click.option("--baseline", metavar="NAME", help="source-only: also train on untranslated source images; or none.")
+@click.option("--run-dir", type=click.Path(path_type=Path), metavar="FOLDER", help="Where to; by default in runs/.")
+@click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="An experiment file (TOML).")
+@click.option("--set", "assignments", multiple=True, metavar="OPTION=VALUE", help="Any option, such as train.lr=1e-4.")
+@click.option("--seed", type=click.IntRange(min=0), help="Of everything random; by default 0.")
+@click.option("--device", metavar="NAME", help="cpu, cuda or cuda:1; by default a GPU where there is one.")
+@click.option("--resume", is_flag=True, help="Go on from the last checkpoint in --run-dir.")
+@click.option("--dry-run", is_flag=True, help="Check and build everything, print the plan and stop.")
+@as_json
+@with_registry
+def run(
+    registry: Registry,
+    run_dir: Path | None,
+    config: Path | None,
+    resume: bool,
+    dry_run: bool,
+    as_json: bool,
+    **named: Any,
+) -> None:
+    """Train, test and compare; the plan is printed first.
+
+    \b
+    toolkit run --generator cut --segmenter hardnet
+    toolkit run --segmenter unet --source kvasir:/data/kvasir-seg --test etis:/data/etis
+    toolkit run --generator cut --segmenter hardnet --source synth-colon:/data/synth \\
+        --target kvasir:/data/kvasir-seg --test kvasir:/data/kvasir-seg
+    """
+    from transeg import tables
+    from transeg.core.launch import launch, prepare
+
+    console = _talk()
+    prepared = prepare(named, registry, config=config, run_dir=run_dir, resume=resume, dry_run=dry_run)
+    tables.show_plan(prepared, console)
+    if dry_run:
+        return
+    metrics = launch(prepared, registry, console)
+    if as_json:
+        click.echo(json.dumps({**metrics, "run_dir": str(prepared.folder.path)}, indent=2))
+    else:
+        tables.show_results(metrics, prepared.folder, Console())
+
+
+@main.command()
+@click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
+@click.option("--test", "tests", multiple=True, metavar="DATA", help="Labelled images; by default those of the run.")
+@click.option("--split", type=click.Choice(["train", "val", "test", "all"]), help="Of the test sets; by default test.")
+@click.option("--window", default=0, metavar="PIXELS", help="Slide a window over images at their own size.")
+@click.option("--flips", is_flag=True, help="Average over the four mirrorings of each image.")
+@click.option("--device", metavar="NAME", help="cpu, cuda or cuda:1; by default a GPU where there is one.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), metavar="FOLDER", help="For the CSV files; by default in RUN.")
+@as_json
+@with_registry
+def evaluate(registry: Registry, run_dir: Path, as_json: bool, **named: Any) -> None:
+    """Measure the segmenter of RUN on labelled images: a table over the sets, a CSV file with a line for each image."""
+    from transeg import tables
+    from transeg.core.use import evaluate_run
+
+    metrics, out = evaluate_run(run_dir, registry, _talk(), **named)
+    if as_json:
+        click.echo(json.dumps({"tests": metrics}, indent=2))
+    else:
+        tables.show_tests(metrics, None, Console())
+        Console().print(f"Per image: {out}", highlight=False)
+
+
+@main.command()
+@click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("images", metavar="IMAGES", type=click.Path(path_type=Path))
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), metavar="FOLDER", help="Where to.")
+@click.option("--probabilities", is_flag=True, help="Write probabilities, too, as 16-bit PNG.")
+@click.option("--window", default=0, metavar="PIXELS", help="Slide a window over images at their own size.")
+@click.option("--flips", is_flag=True, help="Average over the four mirrorings of each image.")
+@click.option("--device", metavar="NAME", help="cpu, cuda or cuda:1; by default a GPU where there is one.")
+@with_registry
+def predict(registry: Registry, run_dir: Path, images: Path, **named: Any) -> None:
+    """Segment IMAGES, a file or a folder, with the segmenter of RUN; masks have each image's own size."""
+    from transeg.core.use import predict_images
+
+    count, out = predict_images(run_dir, images, registry, _talk(), **named)
+    Console().print(f"{count} masks in {out / 'masks'}, outlines in {out / 'overlays'}", highlight=False)
+
+
+@main.command()
+@click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("images", metavar="IMAGES", type=click.Path(path_type=Path))
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), metavar="FOLDER", help="Where to.")
+@click.option("--window", default=0, metavar="PIXELS", help="Slide a window over images at their own size.")
+@click.option("--device", metavar="NAME", help="cpu, cuda or cuda:1; by default a GPU where there is one.")
+@with_registry
+def translate(registry: Registry, run_dir: Path, images: Path, **named: Any) -> None:
+    """Translate IMAGES, a file or a folder, with the generator of RUN."""
+    from transeg.core.use import translate_images
+
+    count, out = translate_images(run_dir, images, registry, _talk(), **named)
+    Console().print(f"{count} translated images in {out}", highlight=False)
+
+
+@main.group()
+def data() -> None:
+    """Look after datasets."""
+
+
+@data.command()
+@click.argument("dataset", metavar="NAME[:DOMAIN][:FOLDER]")
+@click.option("--set", "assignments", multiple=True, metavar="OPTION=VALUE", help="An option of the dataset.")
+@as_json
+@with_registry
+def verify(dataset: str, assignments: tuple[str, ...], as_json: bool, registry: Registry) -> None:
+    """Count, open and check every image and mask of a dataset; report each fault by file."""
+    from transeg import tables
+    from transeg.core.use import verify_dataset
+
+    report = verify_dataset(dataset, assignments, registry, _talk())
+    if as_json:
+        click.echo(json.dumps(report, indent=2))
+    else:
+        tables.show_verification(report, Console())
+    if report["faults"]:
+        sys.exit(1)
+
+
+def _kind(name: str | None) -> str | None:
+    """A kind in the singular, from either number."""
+    if name is None:
+        return None
+    singular = {"losses": "loss"}.get(name, name.removesuffix("s") if name != "loss" else name)
+    if singular not in KINDS:
+        raise UsageError(f"There is no kind {name!r}; there are {', '.join(KINDS)}.")
+    return singular
+
+
+def _talk() -> Console:
+    """The console for everything but results; what the toolkit logs goes there, too."""
+    console = Console(stderr=True)
+    handler = RichHandler(console=console, show_time=False, show_path=False)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler], force=True)
+    return console

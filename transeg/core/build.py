@@ -1,0 +1,184 @@
+"""Turns the names and options of an experiment into datasets, networks and losses."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import torch
+
+from transeg.core.data.augmentation import PRESETS
+from transeg.core.errors import UsageError, did_you_mean
+from transeg.core.experiment import (
+    AugmentationOptions,
+    Choice,
+    DataOptions,
+    DatasetChoice,
+    Experiment,
+    GeneratorChoice,
+    SegmenterChoice,
+)
+from transeg.core.interfaces import Dataset, Generator, Segmenter
+from transeg.core.losses import LossSum, parse_sum
+from transeg.core.options import checked
+from transeg.core.registry import Registry
+from transeg.core.weights import load_weights
+
+Made = TypeVar("Made")
+
+SPLIT_OF_ROLE = {"source": "train", "target": "train", "val": "val", "test": "test"}
+
+
+def completed(experiment: Experiment, registry: Registry) -> Experiment:
+    """The experiment with every option of every component spelled out.
+
+    Raises:
+        UsageError: an unknown option, or a value of the wrong type.
+    """
+
+    def full(kind: str, choice: Any, where: str) -> Any:
+        if choice is None:
+            return None
+        component = registry.load(registry.find(kind, choice.name))
+        fixed = {name: getattr(choice, name) for name in type(choice).model_fields}
+        return type(choice)(**{**checked(component, choice.options, where), **fixed})
+
+    def full_dataset(choice: DatasetChoice | None, role: str, where: str) -> DatasetChoice | None:
+        if choice is None:
+            return None
+        domains = registry.find("dataset", choice.name).domains
+        usual = {"split": SPLIT_OF_ROLE[role], "domain": domains[0 if role == "source" else -1] if domains else None}
+        missing = {key: value for key, value in usual.items() if getattr(choice, key) is None}
+        return cast(DatasetChoice, full("dataset", choice.model_copy(update=missing), where))
+
+    data = experiment.data
+    datasets = {role: full_dataset(getattr(data, role), role, f"data.{role}") for role in ("source", "target", "val")}
+    tests = {label: full_dataset(choice, "test", f"data.test.{label}") for label, choice in data.test.items()}
+    return experiment.model_copy(
+        update={
+            "generator": full("generator", experiment.generator, "generator"),
+            "segmenter": full("segmenter", experiment.segmenter, "segmenter"),
+            "loss": _complete_loss(experiment.loss, registry),
+            "data": data.model_copy(update={**datasets, "test": tests}),
+            "augmentation": AugmentationOptions(transforms=_transforms(experiment.augmentation)),
+        }
+    )
+
+
+def build_dataset(choice: DatasetChoice, role: str, registry: Registry) -> Dataset:
+    """A dataset in the role of `source`, `target`, `val` or `test`, which decides its split and domain by default.
+
+    Raises:
+        UsageError: its folder or domain does not exist.
+    """
+    cls = cast(type[Dataset], registry.load(registry.find("dataset", choice.name)))
+    options = checked(cls, choice.options, f"data.{role}")
+    if cls.domains:
+        options["domain"] = choice.domain or cls.domains[0 if role == "source" else -1]
+    elif choice.domain:
+        raise UsageError(f"The dataset {choice.name} has one domain only, so {choice.domain!r} cannot be chosen.")
+    split = choice.split or SPLIT_OF_ROLE[role]
+    return cast(Dataset, _made(lambda: cls(_root(choice, cls), split, **options), f"data.{role}"))
+
+
+def _root(choice: DatasetChoice, cls: type[Dataset]) -> Path | None:
+    if not cls.needs_root:
+        return choice.root
+    base = os.environ.get("TRANSEG_DATA")
+    if choice.root is None and not base:
+        raise UsageError(
+            f"The dataset {choice.name} needs a folder: say {choice.name}:FOLDER, or set TRANSEG_DATA to the folder "
+            f"that holds {choice.name}/."
+        )
+    root = choice.root or Path(base or "", choice.name)
+    if not root.is_dir():
+        raise UsageError(f"The folder {root} of the dataset {choice.name} does not exist.")
+    return root
+
+
+def build_generator(choice: GeneratorChoice, source_channels: int, target_channels: int, seed: int, registry: Registry) -> Generator:
+    """A generator with seeded weights, or those of its file."""
+    cls = registry.load(registry.find("generator", choice.name))
+    options = checked(cls, choice.options, "generator")
+    torch.manual_seed(seed)
+    generator = cast(Generator, _made(lambda: cls(source_channels, target_channels, **options), "generator"))
+    if choice.weights is not None:
+        load_weights(generator, choice.weights, cls.key_map, "generator")
+    return generator
+
+
+def build_segmenter(choice: SegmenterChoice, channels: int, classes: int, seed: int, registry: Registry) -> Segmenter:
+    """A segmenter with seeded weights, or those of its file.
+
+    Args:
+        choice: name and options.
+        channels: of the images.
+        classes: number of classes, background included.
+        seed: of the weights.
+        registry: where it comes from.
+    """
+    cls = registry.load(registry.find("segmenter", choice.name))
+    options = checked(cls, choice.options, "segmenter")
+    outputs = choice.num_classes or (1 if classes == 2 else classes)
+    if outputs not in ({1, 2} if classes == 2 else {classes}):
+        raise UsageError(f"segmenter.num_classes={outputs} does not fit the {classes} classes of the source.")
+    torch.manual_seed(seed)
+    segmenter = cast(Segmenter, _made(lambda: cls(channels, outputs, **options), "segmenter"))
+    if choice.weights is not None:
+        load_weights(segmenter, choice.weights, cls.key_map, "segmenter")
+    return segmenter
+
+
+def build_loss(choice: Choice, registry: Registry) -> LossSum:
+    """The weighted sum that a loss expression names."""
+    options = _loss_options(choice)
+    terms = {}
+    for name, weight in parse_sum(choice.name).items():
+        cls = registry.load(registry.find("loss", name))
+        values = checked(cls, options.get(name, {}), f"loss.{name}")
+        terms[name] = (weight, _made(lambda cls=cls, values=values: cls(**values), f"loss.{name}"))
+    return LossSum(terms)
+
+
+def _complete_loss(choice: Choice | None, registry: Registry) -> Choice | None:
+    if choice is None:
+        return None
+    options = _loss_options(choice)
+    full = {
+        name: checked(registry.load(registry.find("loss", name)), options.get(name, {}), f"loss.{name}")
+        for name in parse_sum(choice.name)
+    }
+    return Choice(name=choice.name, **{name: values for name, values in full.items() if values})
+
+
+def _loss_options(choice: Choice) -> dict[str, Mapping[str, Any]]:
+    """Options by term: ``loss.dice.smooth``, or ``loss.smooth`` where there is one term only."""
+    terms = parse_sum(choice.name)
+    by_term = {name: value for name, value in choice.options.items() if name in terms and isinstance(value, dict)}
+    direct = {name: value for name, value in choice.options.items() if name not in by_term}
+    if not direct:
+        return by_term
+    if len(terms) > 1:
+        first = next(iter(direct))
+        raise UsageError(f"There is no option loss.{first}.{did_you_mean(first, terms)} Say which loss takes it, as in loss.{next(iter(terms))}.{first}.")
+    (only,) = terms
+    return {only: {**direct, **by_term.get(only, {})}}
+
+
+def _transforms(augmentation: AugmentationOptions) -> tuple[dict[str, Any], ...]:
+    if augmentation.transforms is not None:
+        return augmentation.transforms
+    preset = augmentation.preset or "none"
+    if preset not in PRESETS:
+        raise UsageError(f"There is no augmentation preset {preset!r}.{did_you_mean(preset, PRESETS)}")
+    return tuple(PRESETS[preset])
+
+
+def _made(make: Callable[[], Made], where: str) -> Made:
+    """What a constructor makes; what it says of a wrong argument becomes the user's sentence."""
+    try:
+        return make()
+    except ValueError as error:
+        raise UsageError(f"{where}: {error}.") from error

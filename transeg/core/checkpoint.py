@@ -1,0 +1,119 @@
+"""Checkpoints: written whole or not at all, holding tensors, numbers, strings and nothing executable."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import random
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from transeg.core.errors import TransegError
+
+FORMAT = 1
+
+
+def save(state: dict[str, Any], path: Path) -> None:
+    """Write a checkpoint beside its place, sync it and rename it.
+
+    Raises:
+        TransegError: it cannot be written; whatever was at ``path`` is still whole.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            torch.save({"format": FORMAT, **state}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())  # mkstemp makes it private; a checkpoint is shared like any other file
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise TransegError(
+            f"The checkpoint {path} cannot be written: {error.strerror}. The last one there is still whole."
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU; only tensors and plain values are accepted.
+
+    Raises:
+        TransegError: there is none, it is damaged, it holds pickled code, or it is not one of ours.
+    """
+    state = load_safely(path)
+    if not isinstance(state, dict) or "format" not in state:
+        raise TransegError(f"{path} is not a transeg checkpoint; load foreign weights with --set segmenter.weights=FILE.")
+    if state["format"] != FORMAT:
+        raise TransegError(f"{path} has checkpoint format {state['format']}, this transeg reads format {FORMAT}.")
+    return state
+
+
+def load_safely(path: Path) -> Any:
+    """``torch.load`` with ``weights_only``, and a sentence for each way in which it fails.
+
+    Raises:
+        TransegError: there is no such file, it is damaged, or it holds pickled code.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise TransegError(f"There is no file {path}.") from error
+    except pickle.UnpicklingError as error:
+        if "weights_only" in str(error).lower() or "unsupported" in str(error).lower():
+            raise TransegError(
+                f"{path} holds pickled code, which is never run; save its state_dict alone and load that."
+            ) from error
+        raise TransegError(f"{path} is damaged or not a checkpoint.") from error
+    except (OSError, RuntimeError, EOFError, ValueError) as error:
+        raise TransegError(f"{path} is damaged or not a checkpoint: {str(error).splitlines()[0]}.") from error
+
+
+def random_state() -> dict[str, Any]:
+    """The state of every random generator that training may draw from, as tensors and numbers."""
+    name, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002 - third parties draw from it
+    version, numbers, gauss = random.getstate()
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "numpy": [str(name), torch.from_numpy(np.asarray(keys, dtype=np.int64)), position, has_gauss, cached],
+        "python": [version, list(numbers), gauss],
+    }
+
+
+def restore_random_state(state: dict[str, Any]) -> None:
+    """Put back what :func:`random_state` returned."""
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])
+    name, keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))  # noqa: NPY002
+    version, numbers, gauss = state["python"]
+    random.setstate((version, tuple(numbers), gauss))
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename durable; some file systems and Windows cannot, and need not."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(handle)
+    except OSError:
+        pass
+    finally:
+        os.close(handle)

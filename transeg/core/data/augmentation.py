@@ -1,0 +1,95 @@
+"""Augmentation with albumentations, as a pure function of (seed, stream, position).
+
+The same image drawn twice is augmented anew, and workers, resumes and ranks do not matter.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from transeg.core.errors import UsageError, did_you_mean
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks a server for its newest version when imported
+import albumentations as A  # noqa: E402 - behind the switch
+import cv2  # noqa: E402
+
+cv2.setNumThreads(0)  # data loader workers are the parallelism
+
+Transform = dict[str, Any]
+
+PRESETS: dict[str, list[Transform]] = {
+    # nothing but the crop to the training size
+    "none": [],
+    # CUT (arXiv:2007.15651): mirrored crops
+    "cut": [{"name": "HorizontalFlip", "p": 0.5}],
+    # CUT-seg (arXiv:2202.08680): mirrored and freely rotated crops, black where nothing is
+    "cut-seg": [
+        {"name": "HorizontalFlip", "p": 0.5},
+        {"name": "VerticalFlip", "p": 0.5},
+        {"name": "Rotate", "limit": 360, "p": 1.0},
+    ],
+    # HarDNet-MSEG and PraNet (arXiv:2101.07172, 2006.11392), as their code offers it
+    "polyp": [
+        {"name": "Rotate", "limit": 90, "p": 1.0},
+        {"name": "VerticalFlip", "p": 0.5},
+        {"name": "HorizontalFlip", "p": 0.5},
+    ],
+    # the eight symmetries of the square: nothing is interpolated and no border appears
+    "square": [{"name": "D4", "p": 1.0}],
+}
+
+
+class Augmentation:
+    """A pipeline of albumentations transforms behind a random crop.
+
+    Args:
+        transforms: tables with the ``name`` of an albumentations class and its arguments.
+        size: height and width of the crop that comes first.
+        seed: of the experiment.
+        stream: tells apart augmentations of one run, such as those of source and target.
+
+    Raises:
+        UsageError: an unknown transform or argument.
+    """
+
+    def __init__(self, transforms: Sequence[Transform], size: int, seed: int, stream: int) -> None:
+        self._pipeline = A.Compose(
+            [A.RandomCrop(size, size, pad_if_needed=True), *(_build(transform) for transform in transforms)],
+            additional_targets={"paired": "image"},
+        )
+        self._key = (seed, stream)
+
+    def __call__(
+        self, position: int, image: np.ndarray, mask: np.ndarray | None, paired: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+        """Augment image ``(H, W, C)``, mask ``(H, W)`` and paired image alike, for one place in the sample stream."""
+        numbers = np.random.default_rng((*self._key, position))
+        # one generator for all transforms: Compose.set_random_seed would give each its own of the same seed, so that
+        # two flips of probability one half would always happen together
+        self._pipeline.set_random_state(numbers, random.Random(int(numbers.integers(2**63))))
+        given = {"image": image, "mask": mask, "paired": paired}
+        result = self._pipeline(**{key: value for key, value in given.items() if value is not None})
+        return result["image"], result.get("mask"), result.get("paired")
+
+
+def _build(transform: Transform) -> A.BasicTransform:
+    arguments = dict(transform)
+    name = str(arguments.pop("name", ""))
+    found = getattr(A, name, None)
+    if not (isinstance(found, type) and issubclass(found, A.BasicTransform)):
+        known = [n for n in dir(A) if isinstance(getattr(A, n), type) and issubclass(getattr(A, n), A.BasicTransform)]
+        near = did_you_mean(name, known) if len(did_you_mean(name, known)) < 80 else ""
+        raise UsageError(f"augmentation: albumentations has no transform {name!r}.{near}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # it only warns of unknown arguments
+            return found(**arguments)
+    except (UserWarning, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise UsageError(f"augmentation: {name} does not take {arguments}: {reason[:200]}") from error

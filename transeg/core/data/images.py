@@ -1,0 +1,186 @@
+"""Reads and writes images and label maps; resizes them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+import cv2
+import numpy as np
+import tifffile
+from PIL import Image
+
+from transeg.core.errors import DataError
+
+EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".webp"})
+
+logger = logging.getLogger("transeg.data")
+_said: set[tuple[Path, str]] = set()
+
+
+def read_image(path: Path, channels: int) -> np.ndarray:
+    """Decode an image.
+
+    Args:
+        path: PNG, JPEG, TIFF, BMP, PNM or WebP, of 8, 16 or 32 bits.
+        channels: wanted; grey is repeated to three, colour is mixed to one, an alpha channel is dropped. Each such
+            change is logged once for a folder.
+
+    Returns:
+        ``(H, W, channels)``, uint8, uint16 or float32 as stored.
+
+    Raises:
+        DataError: the file cannot be decoded, or its channels cannot be brought to the wanted number.
+    """
+    pixels = _decode(path)
+    if pixels.dtype == np.bool_:
+        pixels = pixels.astype(np.uint8) * 255
+    if pixels.dtype not in (np.uint8, np.uint16, np.float32):
+        raise DataError(f"{path} has pixels of type {pixels.dtype}; convert it to 8 or 16 bits.", str(path))
+    if pixels.dtype == np.uint16:
+        _say(path, "has 16 bits per channel; they are scaled to the full range")
+    found = pixels.shape[2]
+    if found in (2, 4) and found != channels:
+        _say(path, "has an alpha channel, which is ignored")
+        pixels = pixels[:, :, : found - 1]
+        found -= 1
+    if found == channels:
+        return np.ascontiguousarray(pixels)
+    if found == 1 and channels == 3:
+        _say(path, "is grey in a set of colour images; its channel is repeated")
+        return np.repeat(pixels, 3, axis=2)
+    if found == 3 and channels == 1:
+        _say(path, "is coloured in a set of grey images; its luminance is taken")
+        return np.ascontiguousarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)[:, :, None])
+    raise DataError(f"{path} has {found} channels, not {channels}; say so with the dataset's option channels={found}.", str(path))
+
+
+def read_binary_mask(path: Path) -> np.ndarray:
+    """Decode a mask of one class: above half of its range is foreground.
+
+    Lossy files smear the two values, so no exact value is compared; a mask whose values are just 0 and 1 is taken as
+    it is, an alpha channel is ignored, and the largest of the colours counts.
+
+    Returns:
+        ``(H, W)`` uint8 of 0 and 1.
+    """
+    pixels = _mask_pixels(path)
+    if pixels.max(initial=0) <= 1:
+        return (pixels > 0).astype(np.uint8)
+    full = 65535 if pixels.dtype == np.uint16 and pixels.max() > 255 else 255
+    return (pixels > full // 2).astype(np.uint8)
+
+
+def read_label_map(path: Path, values: Mapping[int, int]) -> np.ndarray:
+    """Decode a mask of several classes.
+
+    Args:
+        path: a lossless file.
+        values: class of every pixel value.
+
+    Returns:
+        ``(H, W)`` uint8 of classes.
+
+    Raises:
+        DataError: a lossy format, or a value that stands for no class.
+    """
+    if path.suffix.lower() in (".jpg", ".jpeg"):
+        raise DataError(f"{path} is a label map stored as JPEG, which changes its values; store it as PNG.", str(path))
+    pixels = _mask_pixels(path)
+    unknown = sorted(set(np.unique(pixels).tolist()) - set(values))
+    if unknown:
+        raise DataError(f"{path} has the pixel values {unknown[:5]}, which stand for no class of {sorted(values)}.", str(path))
+    table = np.zeros(int(max(values)) + 1, dtype=np.uint8)
+    table[list(values)] = list(values.values())
+    return np.asarray(table[pixels])
+
+
+def write_image(path: Path, pixels: np.ndarray) -> None:
+    """Write ``(H, W)`` or ``(H, W, 1 or 3)`` uint8 or uint16 as PNG."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    squeezed = pixels[:, :, 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
+    Image.fromarray(squeezed).save(path)
+
+
+def unit_range(pixels: np.ndarray) -> np.ndarray:
+    """uint8 as it is; anything else as float32 in [0, 1]."""
+    if pixels.dtype == np.uint16:
+        return pixels.astype(np.float32) / 65535
+    return pixels
+
+
+def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+    """``(H, W, C)`` to another size: area means where it shrinks, linear interpolation where it grows."""
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    shrinks = pixels.shape[0] * pixels.shape[1] > height * width
+    resized = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return resized.reshape(height, width, pixels.shape[2])
+
+
+def resize_mask(mask: np.ndarray, height: int, width: int) -> np.ndarray:
+    """``(H, W)`` label map to another size, nearest neighbour."""
+    if mask.shape == (height, width):
+        return mask
+    return cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+
+
+def _decode(path: Path) -> np.ndarray:
+    """``(H, W, C)``, RGB order, with the decoder that reads the format right and notices a damaged file.
+
+    OpenCV returns half a picture for a truncated JPEG and one channel for a TIFF with a wrong photometric tag; Pillow
+    cuts 16-bit colour PNGs to 8 bits.
+    """
+    suffix = path.suffix.lower()
+    try:
+        if suffix in (".tif", ".tiff"):
+            pixels = tifffile.imread(path)
+        elif suffix == ".png":
+            pixels = _decode_png(path)
+        else:
+            with Image.open(path) as image:
+                pixels = np.asarray(image)
+    except FileNotFoundError as error:
+        raise DataError(f"There is no file {path}.", str(path)) from error
+    except Exception as error:
+        raise DataError(f"{path} cannot be decoded: {str(error) or type(error).__name__}.", str(path)) from error
+    if pixels.ndim == 2:
+        pixels = pixels[:, :, None]
+    if pixels.ndim == 3 and pixels.shape[0] <= 4 < pixels.shape[2]:
+        pixels = np.moveaxis(pixels, 0, 2)  # planar TIFF
+    if pixels.ndim != 3 or 0 in pixels.shape:
+        raise DataError(f"{path} is not a two-dimensional image; its shape is {pixels.shape}.", str(path))
+    return pixels
+
+
+def _decode_png(path: Path) -> np.ndarray:
+    pixels = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None:
+        raise ValueError("the file is truncated or damaged")
+    if pixels.ndim == 3:
+        code = {3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGBA}[pixels.shape[2]]
+        pixels = cv2.cvtColor(pixels, code)
+    return pixels
+
+
+def _mask_pixels(path: Path) -> np.ndarray:
+    """``(H, W)`` values of a mask; a palette counts by its indices."""
+    if path.suffix.lower() == ".png":
+        try:
+            with Image.open(path) as image:
+                if image.mode == "P":
+                    return np.asarray(image)
+        except Exception as error:
+            raise DataError(f"{path} cannot be decoded: {error}.", str(path)) from error
+    pixels = _decode(path)
+    colours = pixels.shape[2] - 1 if pixels.shape[2] in (2, 4) else pixels.shape[2]
+    if pixels.dtype == np.bool_:
+        pixels = pixels.astype(np.uint8)
+    return np.asarray(pixels[:, :, :colours].max(axis=2))
+
+
+def _say(path: Path, what: str) -> None:
+    if (path.parent, what) not in _said:
+        _said.add((path.parent, what))
+        logger.warning("%s %s (said once for its folder).", path, what)

@@ -1,0 +1,75 @@
+"""Which samples belong to train, val and test."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from transeg.core.errors import DataError
+
+SPLITS = ("train", "val", "test")
+RATIO = (0.8, 0.1, 0.1)
+
+
+def split_by_ratio(groups: Sequence[str], ratio: Sequence[float] = RATIO, seed: int = 0) -> dict[str, list[int]]:
+    """Cut samples into train, val and test without cutting a group.
+
+    Args:
+        groups: each sample's group.
+        ratio: shares of train, val and test, of the number of groups.
+        seed: of the shuffle; the result depends on the set of groups, not on their order.
+
+    Returns:
+        Indices of the samples by split, ascending. Every split with a share gets a group where there are enough.
+    """
+    names = sorted(set(groups))
+    random.Random(seed).shuffle(names)
+    total = sum(ratio)
+    counts = [round(len(names) * share / total) for share in ratio]
+    for index, share in enumerate(ratio):
+        if share > 0 and counts[index] == 0 and max(counts) > 1:
+            counts[counts.index(max(counts))] -= 1
+            counts[index] = 1
+    counts[0] = len(names) - sum(counts[1:])
+    bounds = [0, counts[0], counts[0] + counts[1], len(names)]
+    member = {name: split for split, a, b in zip(SPLITS, bounds, bounds[1:], strict=False) for name in names[a:b]}
+    return {split: [i for i, group in enumerate(groups) if member[group] == split] for split in SPLITS}
+
+
+def split_by_lists(stems: Sequence[str], lists: Mapping[str, Sequence[str]], where: str) -> dict[str, list[int]]:
+    """Indices by split, from lists of file names with or without extensions.
+
+    Raises:
+        DataError: a listed name is not there, or stands in two lists.
+    """
+    index = {stem: i for i, stem in enumerate(stems)}
+    taken: dict[str, str] = {}
+    result: dict[str, list[int]] = {}
+    for split in SPLITS:
+        result[split] = []
+        for name in lists.get(split, ()):
+            stem = name if name in index else Path(name).stem
+            if stem not in index:
+                raise DataError(f"{where} lists {name!r} in {split}, but there is no such image.")
+            if taken.setdefault(stem, split) != split:
+                raise DataError(f"{where} lists {name!r} in both {taken[stem]} and {split}.")
+            result[split].append(index[stem])
+    return result
+
+
+def read_lists(path: Path) -> dict[str, list[str]]:
+    """Lists of names by split, from a JSON file ``{"train": [...], "val": [...], "test": [...]}``.
+
+    Raises:
+        DataError: it cannot be read or holds something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"The split file {path} cannot be read: {error}.") from error
+    good = isinstance(content, dict) and set(content) <= set(SPLITS) and all(isinstance(v, list) for v in content.values())
+    if not good:
+        raise DataError(f'The split file {path} must be {{"train": [...], "val": [...], "test": [...]}}.')
+    return {split: [str(name) for name in names] for split, names in content.items()}

@@ -1,0 +1,181 @@
+"""The stream of training samples: what stands at each place in it is a pure function of the seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from transeg.core.data.augmentation import Augmentation, Transform
+from transeg.core.data.images import resize, resize_mask, unit_range
+from transeg.core.interfaces import Batch, Dataset
+
+Sampling = Literal["shuffle", "replacement"]
+SOURCE, TARGET = 1, 2
+_ORDER, _AUGMENT = 10, 20
+
+
+class Item(NamedTuple):
+    """One training sample: images ``(C, H, W)`` uint8, or float32 in [-1, 1]; mask ``(H, W)``."""
+
+    position: int
+    source: Tensor
+    source_mask: Tensor | None
+    target: Tensor | None
+
+
+class Domain:
+    """One domain's images in random order, resized and augmented.
+
+    Args:
+        dataset: where they come from.
+        stream: :data:`SOURCE` or :data:`TARGET`; the two draw independently.
+        seed: of the experiment.
+        limit: use the first so many images; 0 for all.
+        sampling: `shuffle` shows every image before any comes again; `replacement` draws each time anew.
+        load_size: height and width that images are resized to before the crop.
+        size: height and width of the crop.
+        transforms: behind the crop.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        stream: int,
+        *,
+        seed: int,
+        limit: int,
+        sampling: Sampling,
+        load_size: int,
+        size: int,
+        transforms: Sequence[Transform],
+    ) -> None:
+        self._dataset = dataset
+        self._count = min(limit, len(dataset)) if limit else len(dataset)
+        self._sampling = sampling
+        self._load_size = load_size
+        self._augment = Augmentation(transforms, size, seed, _AUGMENT + stream)
+        self._key = (seed, _ORDER + stream)
+
+    def index(self, position: int) -> int:
+        """Which image stands at a place of the stream."""
+        if self._sampling == "replacement":
+            return int(np.random.default_rng((*self._key, position)).integers(self._count))
+        epoch, offset = divmod(position, self._count)
+        return int(_permutation(self._key, epoch, self._count)[offset])
+
+    def __getitem__(self, position: int) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Image, mask and paired image at a place of the stream."""
+        sample = self._dataset[self.index(position)]
+        side = self._load_size
+        image, mask, paired = self._augment(
+            position,
+            resize(unit_range(sample.image), side, side),
+            None if sample.mask is None else resize_mask(sample.mask, side, side),
+            None if sample.target is None else resize(unit_range(sample.target), side, side),
+        )
+        return (
+            to_tensor(image),
+            None if mask is None else torch.from_numpy(np.ascontiguousarray(mask)),
+            None if paired is None else to_tensor(paired),
+        )
+
+
+class TrainingStream(TorchDataset[Item]):
+    """A source image, and a target image that is its pair or drawn independently, at every place."""
+
+    def __init__(self, source: Domain, target: Domain | None) -> None:
+        self._source = source
+        self._target = target
+
+    def __getitem__(self, position: int) -> Item:
+        image, mask, paired = self._source[position]
+        return Item(position, image, mask, paired if self._target is None else self._target[position][0])
+
+
+class Places:
+    """A batch sampler over places in the stream that can begin at any iteration.
+
+    Args:
+        iterations: length of the training.
+        batch_size: of one rank.
+        rank: of this process.
+        ranks: number of processes; together they see what one process with the joint batch size sees.
+
+    Attributes:
+        first: the iteration to begin at.
+    """
+
+    def __init__(self, iterations: int, batch_size: int, rank: int, ranks: int) -> None:
+        self.first = 0
+        self._iterations = iterations
+        self._batch_size = batch_size
+        self._rank = rank
+        self._ranks = ranks
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for iteration in range(self.first, self._iterations):
+            start = (iteration * self._ranks + self._rank) * self._batch_size
+            yield list(range(start, start + self._batch_size))
+
+    def __len__(self) -> int:
+        return self._iterations - self.first
+
+
+class Collate:
+    """Stacks items into a :class:`~transeg.core.interfaces.Batch`.
+
+    Args:
+        seed: of the experiment.
+        joint_batch_size: over all ranks.
+    """
+
+    def __init__(self, seed: int, joint_batch_size: int) -> None:
+        self._seed = seed
+        self._joint_batch_size = joint_batch_size
+
+    def __call__(self, items: Sequence[Item]) -> Batch:
+        iteration = items[0].position // self._joint_batch_size
+        return Batch(
+            source=torch.stack([item.source for item in items]),
+            source_mask=_stack([item.source_mask for item in items]),
+            target=_stack([item.target for item in items]),
+            positions=torch.tensor([item.position for item in items]),
+            seed=int(np.random.default_rng((self._seed, iteration)).integers(2**40)),
+        )
+
+
+def training_loader(
+    stream: TrainingStream, places: Places, collate: Collate, *, workers: int, device: torch.device
+) -> DataLoader[Item]:
+    """A loader that begins where ``places`` does; it draws nothing from the global random generator."""
+    return DataLoader(
+        stream,
+        batch_sampler=places,  # type: ignore[arg-type]
+        collate_fn=collate,
+        num_workers=workers,
+        pin_memory=device.type == "cuda",
+        generator=torch.Generator(),
+    )
+
+
+def to_tensor(image: np.ndarray) -> Tensor:
+    """``(H, W, C)`` uint8 or float in [0, 1] -> ``(C, H, W)`` uint8, or float32 in [-1, 1]."""
+    tensor = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+    return tensor if tensor.dtype == torch.uint8 else tensor.float().mul_(2).sub_(1)
+
+
+def _stack(tensors: Sequence[Tensor | None]) -> Tensor | None:
+    present = [tensor for tensor in tensors if tensor is not None]
+    return torch.stack(present) if present else None
+
+
+@lru_cache(maxsize=4)
+def _permutation(key: tuple[int, int], epoch: int, count: int) -> np.ndarray:
+    return np.random.default_rng((*key, epoch)).permutation(count)

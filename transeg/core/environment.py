@@ -1,0 +1,32 @@
+"""What a run was made with."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import sys
+from typing import Any
+
+import torch
+
+from transeg import __version__
+from transeg.core.registry import Registry
+
+PACKAGES = ("torch", "torchvision", "timm", "mmengine-lite", "albumentations", "torchmetrics", "numpy")
+
+
+def environment(registry: Registry) -> dict[str, Any]:
+    """Versions, machine and plugins."""
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return {
+        "transeg": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "plugins": {plugin.package: plugin.version for plugin in registry.plugins if plugin.status == "ok"},
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpus": gpus,
+        "arguments": sys.argv[1:],
+    }

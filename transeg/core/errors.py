@@ -1,0 +1,41 @@
+"""Errors that the user can mend: one sentence that names what is wrong and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class TransegError(Exception):
+    """A failure while running (exit code 1)."""
+
+    exit_code = 1
+
+
+class UsageError(TransegError):
+    """A command, option or experiment that cannot be run as it stands (exit code 2)."""
+
+    exit_code = 2
+
+
+class DataError(TransegError):
+    """A file of a dataset that cannot be used.
+
+    Args:
+        message: a sentence.
+        file: its path.
+    """
+
+    def __init__(self, message: str, file: str = "") -> None:
+        # a data loader's worker re-raises an exception with its traceback as the message: the sentence ends it
+        super().__init__(message.rsplit(f"{type(self).__name__}: ", 1)[-1].strip())
+        self.file = file
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """' Did you mean X?' for the nearest known name, else the list of all, else nothing."""
+    names = sorted(known)
+    near = get_close_matches(name, names, n=1, cutoff=0.5)
+    if near:
+        return f" Did you mean {near[0]!r}?"
+    return f" There are: {', '.join(names)}." if names else ""

@@ -1,0 +1,72 @@
+"""Runs a network on images of any size, in the statistics that it was made for."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from transeg.core.interfaces import Generator, Segmenter
+
+
+def segment(segmenter: Segmenter, image: Tensor) -> list[Tensor]:
+    """Logits of every head, the final one first.
+
+    Args:
+        segmenter: the network.
+        image: ``(N, C, H, W)`` in [-1, 1], H and W of any size.
+
+    Returns:
+        ``(N, K, H, W)`` each.
+    """
+    height, width = image.shape[2:]
+    shift, scale = _statistics(segmenter.mean, segmenter.std, image.shape[1], image.device, image.dtype)
+    outputs = segmenter(pad_to_multiple(torch.addcmul(shift, image, scale), segmenter.size_multiple))
+    heads = outputs if isinstance(outputs, (list, tuple)) else [outputs]
+    return [logits[:, :, :height, :width] for logits in heads]
+
+
+def translate(generator: Generator, image: Tensor, direction: str, noise: Tensor | None = None) -> Tensor:
+    """``(N, C, H, W)`` in [-1, 1], of any size, -> ``(N, C', H, W)`` in [-1, 1]."""
+    height, width = image.shape[2:]
+    padded = pad_to_multiple(image, generator.size_multiple)
+    return generator.translate(padded, direction, noise)[:, :, :height, :width]
+
+
+def classes(logits: Tensor) -> Tensor:
+    """``(N, K, H, W)`` logits -> ``(N, H, W)`` int64 classes; one channel means a probability above one half."""
+    return (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(1)
+
+
+def probabilities(logits: Tensor) -> Tensor:
+    """``(N, K, H, W)`` logits -> probabilities of the classes but background, ``(N, max(1, K - 1), H, W)``."""
+    return logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1)[:, 1:]
+
+
+def scaled(image: Tensor, device: torch.device) -> Tensor:
+    """Images on the device, 8-bit ones scaled to [-1, 1] there."""
+    image = image.to(device, non_blocking=True)
+    return image.float().div_(127.5).sub_(1) if image.dtype == torch.uint8 else image
+
+
+def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
+    """Extend the lower and right edges by their own values until height and width are multiples."""
+    height, width = image.shape[2:]
+    bottom, right = -height % multiple, -width % multiple
+    return F.pad(image, (0, right, 0, bottom), mode="replicate") if bottom or right else image
+
+
+@lru_cache(maxsize=16)
+def _statistics(
+    mean: tuple[float, ...], std: tuple[float, ...], channels: int, device: torch.device, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """(shift, scale) with ``shift + scale * x`` = ``((x + 1) / 2 - mean) / std``; the average where channels differ."""
+
+    def per_channel(values: tuple[float, ...]) -> Tensor:
+        tensor = torch.tensor(values, device=device, dtype=dtype)
+        return (tensor if len(values) == channels else tensor.mean().expand(channels)).view(1, -1, 1, 1)
+
+    means, stds = per_channel(mean), per_channel(std)
+    return (0.5 - means) / stds, 0.5 / stds

@@ -1,0 +1,1 @@
+"""mmengine hooks that every run has."""

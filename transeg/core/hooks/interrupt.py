@@ -1,0 +1,46 @@
+"""Lets Ctrl-C and a scheduler's SIGTERM end a training between two iterations."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+logger = logging.getLogger("transeg.run")
+
+
+class InterruptHook(Hook):
+    """The first signal lets the iteration end and a checkpoint be written; a second one stops at once.
+
+    Attributes:
+        interrupted: whether a signal came.
+    """
+
+    def __init__(self) -> None:
+        self.interrupted = False
+        self._previous: dict[signal.Signals, Any] = {}
+
+    def before_train(self, runner: Runner) -> None:
+        """Take the signals over; only a main thread can."""
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            if self.interrupted:
+                raise KeyboardInterrupt
+            self.interrupted = True
+            runner.train_loop.stop_training = True
+            logger.warning("Stopping behind this iteration; press Ctrl-C again to stop at once.")
+
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, stop)
+
+    def after_run(self, runner: Runner) -> None:
+        """Give the signals back."""
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous.clear()

@@ -1,0 +1,190 @@
+"""What a dataset, a segmenter, a loss and a generator must be.
+
+Images are ``(H, W, C)`` NumPy arrays inside a dataset and ``(N, C, H, W)`` float tensors scaled to [-1, 1]
+everywhere else. Masks are integer label maps with background as class 0.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One image of a dataset, decoded but not augmented.
+
+    Attributes:
+        image: ``(H, W, C)``, uint8, uint16 or float32 in [0, 1].
+        mask: ``(H, W)`` integer label map, or None where there is no label.
+        target: the paired image of the other domain, ``(H, W, C)``, or None.
+        name: unique in its dataset; names the files written for this sample.
+        group: subject, slide or video sequence; splits never cut a group.
+        depth: ``(H, W)`` float32 distance from the camera, or None.
+    """
+
+    image: np.ndarray
+    mask: np.ndarray | None
+    name: str
+    group: str
+    target: np.ndarray | None = None
+    depth: np.ndarray | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.image.shape[0], self.image.shape[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something wrong with one file of a dataset, as `toolkit data verify` reports it."""
+
+    file: str
+    reason: str
+
+
+class Dataset(ABC):
+    """Images of one or more domains, with masks where there are any.
+
+    A dataset is built by ``Class(root, split, **options)``. One with several domains takes the option ``domain``.
+    """
+
+    classes: tuple[str, ...] = ("background", "foreground")
+    """Class names, background first."""
+    domains: ClassVar[tuple[str, ...]] = ()
+    """Names of the domains, the usual source first; empty where there is one domain only."""
+    test_domains: ClassVar[tuple[str, ...]] = ()
+    """Domains that are test sets of their own: to test on the dataset means on each of them."""
+    paired: ClassVar[bool] = False
+    """Whether samples carry their counterpart in the other domain."""
+    channels: int = 3
+    """Channels of every image."""
+    preset: ClassVar[Mapping[str, Any]] = {}
+    """Experiment options that suit this dataset better than the published sizes, as nested tables; those under
+    ``generator/NAME`` and ``segmenter/NAME`` are for that component alone."""
+    needs_root: ClassVar[bool] = True
+    """Whether it reads a folder."""
+
+    faults: Sequence[Fault] = ()
+    """What was found wrong when the files were listed; a run does not begin with any."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> Sample:
+        """Decode a sample.
+
+        Raises:
+            DataError: a file cannot be used; `toolkit data verify` reports what every index raises.
+        """
+
+
+class Segmenter(nn.Module):
+    """A network from image to logits, built by ``Class(in_channels, num_classes, **options)``.
+
+    ``num_classes`` is the number K of output channels: 1 means background against one class through a sigmoid, more
+    mean a softmax with background as class 0. ``forward(image (N, C, H, W)) -> (N, K, H, W)`` logits; a network with
+    auxiliary heads returns ``[final, auxiliary, ...]`` in training mode only.
+    """
+
+    size_multiple: ClassVar[int] = 1
+    """Height and width must be multiples of this; the core pads and crops."""
+    mean: ClassVar[tuple[float, ...]] = (0.5,)
+    """Per channel (or one for all), of intensities in [0, 1]: subtracted before the forward."""
+    std: ClassVar[tuple[float, ...]] = (0.5,)
+    """Per channel (or one for all): divided by before the forward."""
+    key_map: ClassVar[tuple[tuple[str, str | None], ...]] = ()
+    """(pattern, replacement) pairs that turn published state-dict keys into ours; None drops the key."""
+
+
+class Loss(nn.Module):
+    """``forward(logits (N, K, H, W), target (N, H, W) integer) -> scalar``."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """What a training step sees.
+
+    Attributes:
+        source: ``(N, C, H, W)`` float32 in [-1, 1].
+        source_mask: ``(N, H, W)`` int64, or None.
+        target: ``(N, C', H, W)`` float32 in [-1, 1], or None; row i belongs to source row i only where data are paired.
+        positions: ``(N,)`` int64, global place of each row in the sample stream: the same on any number of ranks.
+        seed: differs in each iteration and is the same on all ranks; draws that the whole batch shares come from it.
+    """
+
+    source: Tensor
+    source_mask: Tensor | None
+    target: Tensor | None
+    positions: Tensor
+    seed: int
+
+    def generator(self, stream: int, device: torch.device | str | None = None) -> torch.Generator:
+        """A fresh random generator, the same on all ranks, for draws that the whole batch shares.
+
+        Args:
+            stream: tells apart the draws of one step.
+            device: where it draws; by default where the batch is.
+        """
+        return torch.Generator(device or self.source.device).manual_seed(self.seed * 1009 + stream)
+
+
+@dataclass(slots=True)
+class Phase:
+    """One update within a training step: the named optimizers step on the sum of the losses.
+
+    Attributes:
+        optimizers: names out of :meth:`Generator.optimizers`.
+        losses: scalars by name; their sum is minimised.
+        fake: the source translated, ``(N, C', H, W)`` with the source's geometry, still attached to the graph. In the
+            joint strategy the core adds the segmentation loss to the phase that carries it.
+    """
+
+    optimizers: tuple[str, ...]
+    losses: dict[str, Tensor]
+    fake: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Optimization:
+    """An optimizer, and the factor on its learning rate as a function of training progress in [0, 1)."""
+
+    optimizer: torch.optim.Optimizer
+    schedule: Callable[[float], float] = lambda progress: 1.0
+
+
+class Generator(nn.Module, ABC):
+    """A method of image-to-image translation, built by ``Class(source_channels, target_channels, **options)``."""
+
+    paired: ClassVar[bool] = False
+    """Whether training needs each source image's counterpart."""
+    condition: ClassVar[str] = "image"
+    """``image``, or ``mask`` for label maps handed over as one-hot channels."""
+    directions: ClassVar[tuple[str, ...]] = ("source-to-target",)
+    size_multiple: ClassVar[int] = 1
+    """Height and width must be multiples of this; the core pads and crops."""
+    key_map: ClassVar[tuple[tuple[str, str | None], ...]] = ()
+    """As for :class:`Segmenter`."""
+
+    @abstractmethod
+    def optimizers(self) -> dict[str, Optimization]:
+        """New optimizers over this generator's parameters, by name."""
+
+    @abstractmethod
+    def phases(self, batch: Batch) -> Iterator[Phase]:
+        """One training step, called once for each iteration and resumed after each phase's update.
+
+        Never yield inside a context manager such as ``torch.no_grad()``: it would leak into the core.
+        """
+
+    @abstractmethod
+    def translate(self, image: Tensor, direction: str, noise: Tensor | None = None) -> Tensor:
+        """``(N, C, H, W)`` in [-1, 1] -> ``(N, C', H, W)`` in [-1, 1]."""

@@ -1,0 +1,166 @@
+"""From the options of a command line to a run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmengine.hooks import Hook
+from rich.console import Console
+
+from transeg.core.build import completed
+from transeg.core.errors import UsageError
+from transeg.core.experiment import (
+    Experiment,
+    Settings,
+    compose,
+    difference,
+    merge,
+    parse_assignment,
+    parse_dataset,
+    read_experiment,
+    read_settings,
+    resumed,
+)
+from transeg.core.parts import Parts, build_parts
+from transeg.core.registry import Registry
+from transeg.core.run import Run
+from transeg.core.run_folder import RunFolder
+from transeg.core.train import RUNTIME
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that could begin now."""
+
+    experiment: Experiment
+    parts: Parts
+    folder: RunFolder
+    resume: bool
+
+
+def prepare(
+    named: Mapping[str, Any],
+    registry: Registry,
+    *,
+    config: Path | None,
+    run_dir: Path | None,
+    resume: bool,
+    dry_run: bool,
+) -> Prepared:
+    """Validate a command's options and build everything that they name.
+
+    Args:
+        named: options of `toolkit run` by name; None or empty where not given.
+        registry: where components come from.
+        config: an experiment file, under the options.
+        run_dir: where the run goes.
+        resume: whether to go on from what is there.
+        dry_run: whether nothing is to be written.
+
+    Raises:
+        UsageError: anything that keeps the run from beginning.
+    """
+    settings = read_settings(config) if config else {}
+    settings = merge(settings, settings_of(named, settings, registry))
+    folder = RunFolder(run_dir or _new_folder(settings))
+    if resume and run_dir is None:
+        raise UsageError("--resume needs the folder of the run: --run-dir FOLDER.")
+    if folder.experiment.exists() and not resume and not dry_run:
+        raise UsageError(f"{folder.path} already holds a run; add --resume to go on, or choose another --run-dir.")
+    if resume and folder.experiment.exists():
+        experiment = _same(folder, settings, registry)
+    elif resume and not {"generator", "segmenter"} & settings.keys():
+        raise UsageError(f"There is nothing to resume in {folder.path}: it has no experiment.toml.")
+    else:
+        experiment = completed(compose(settings, registry), registry)
+    if not dry_run:
+        folder.create()
+    return Prepared(experiment, build_parts(experiment, registry), folder, resume)
+
+
+def launch(prepared: Prepared, registry: Registry, console: Console) -> dict[str, Any]:
+    """Run what was prepared, and give back what ``metrics.json`` holds."""
+    relay, failures = registry.plugin_hooks()
+    for failure in failures:
+        console.print(f"[yellow]Warning:[/] {failure}", highlight=False)
+
+    def hooks(experiment: Experiment) -> Sequence[Hook]:
+        return [hook for made in relay.transeg_runner_hooks(experiment=experiment) for hook in made]
+
+    return Run(prepared.folder, registry, console, prepared.resume, hooks)(prepared.experiment, prepared.parts)
+
+
+def settings_of(named: Mapping[str, Any], under: Settings, registry: Registry) -> Settings:
+    """The options of `toolkit run` as tables of an experiment file.
+
+    Args:
+        named: by name.
+        under: the file that they are laid over; a component of another name replaces its whole table there.
+        registry: knows which datasets have domains.
+    """
+    settings: Settings = {key: named[key] for key in ("strategy", "baseline", "seed", "device") if named.get(key) is not None}
+    for kind in ("generator", "segmenter", "loss"):
+        if named.get(kind):
+            settings[kind] = {"name": named[kind]}
+            _forget(under, (kind,), named[kind])
+    data: Settings = {}
+    for role in ("source", "target", "val"):
+        if named.get(role):
+            data[role] = parse_dataset(named[role], registry)
+            _forget(under, ("data", role), data[role]["name"])
+    tests = [parse_dataset(text, registry) for text in named.get("tests") or ()]
+    if tests:
+        data["test"] = label_tests(tests)
+        under.get("data", {}).pop("test", None)
+    if data:
+        settings["data"] = data
+    for text in named.get("assignments") or ():
+        settings = merge(settings, parse_assignment(text))
+    return settings
+
+
+def _forget(under: Settings, path: tuple[str, ...], name: str) -> None:
+    """Drop a component's table where another component takes its place: its options were for the first."""
+    table: Any = under
+    for key in path[:-1]:
+        table = table.get(key, {})
+    if isinstance(table, dict) and isinstance(table.get(path[-1]), dict) and table[path[-1]].get("name") != name:
+        table.pop(path[-1])
+
+
+def label_tests(tests: Sequence[Settings]) -> dict[str, Settings]:
+    """Test sets by the name that they have in the table: the dataset's, with its domain or a number where it recurs."""
+    labels: dict[str, Settings] = {}
+    for table in tests:
+        label = table["name"]
+        if label in labels and "domain" in table:
+            label = f"{label}-{table['domain']}"
+        number = 2
+        base = label
+        while label in labels:
+            label = f"{base}-{number}"
+            number += 1
+        labels[label] = table
+    return labels
+
+
+def _new_folder(settings: Settings) -> Path:
+    names = [settings[kind]["name"] for kind in ("generator", "segmenter") if isinstance(settings.get(kind), dict)]
+    return Path("runs", "-".join([*names, time.strftime("%Y%m%d-%H%M%S")]).replace(":", "-"))
+
+
+def _same(folder: RunFolder, settings: Settings, registry: Registry) -> Experiment:
+    """The stored experiment, after a check that the settings of the command that resumes it do not change it."""
+    stored = read_experiment(folder.experiment)
+    wanted = completed(resumed(stored, settings), registry)
+    changed = difference(stored, wanted, RUNTIME)
+    if changed:
+        raise UsageError(
+            f"{folder.path} holds another experiment: {changed}. Resume it with the options that it was started with, "
+            f"or choose another --run-dir."
+        )
+    return wanted

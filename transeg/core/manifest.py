@@ -1,0 +1,110 @@
+"""A plugin's ``registry.toml``: what it offers, readable without importing it."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+CONTRACT = 1
+"""The version of the contracts in ``core.interfaces`` that this core speaks."""
+
+KINDS = ("generator", "segmenter", "loss", "dataset")
+
+
+class Entry(BaseModel):
+    """One table of a manifest."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    entry: str = Field(pattern=r"^[\w./\\ -]+:\w+$")
+    """``package.module:Name``, or ``file.py:Name`` in a manifest named on the command line."""
+    summary: str = ""
+    paper: str = ""
+    params: int | None = None
+    """Trainable parameters at defaults."""
+    tags: tuple[str, ...] = ()
+    requires: str = ""
+    """The extra of the plugin's package that must be installed."""
+
+
+class GeneratorEntry(Entry):
+    """``[generator.NAME]``."""
+
+    paired: bool = False
+
+
+class SegmenterEntry(Entry):
+    """``[segmenter.NAME]``."""
+
+
+class LossEntry(Entry):
+    """``[loss.NAME]``."""
+
+    role: Literal["segmentation", "distillation"] = "segmentation"
+
+
+class DatasetEntry(Entry):
+    """``[dataset.NAME]``."""
+
+    licence: str = ""
+    url: str = ""
+    domains: tuple[str, ...] = ()
+
+
+class CommandEntry(BaseModel):
+    """``[command.NAME]``: a further Click command, imported when it is called."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    entry: str = Field(pattern=r"^[\w.]+:\w+$")
+    summary: str = ""
+
+
+class PluginTable(BaseModel):
+    """``[plugin]``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    contract: int
+
+
+class Manifest(BaseModel):
+    """A whole ``registry.toml``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    plugin: PluginTable
+    generator: dict[str, GeneratorEntry] = {}
+    segmenter: dict[str, SegmenterEntry] = {}
+    loss: dict[str, LossEntry] = {}
+    dataset: dict[str, DatasetEntry] = {}
+    command: dict[str, CommandEntry] = {}
+
+    def entries(self) -> list[tuple[str, str, Entry]]:
+        """(kind, name, entry) of every component."""
+        return [(kind, name, entry) for kind in KINDS for name, entry in getattr(self, kind).items()]
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read and check a manifest.
+
+    Raises:
+        ValueError: one sentence that says what is wrong with it.
+    """
+    try:
+        manifest = Manifest.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not valid TOML: {error}") from error
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise ValueError(f"{path}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}") from error
+    if manifest.plugin.contract != CONTRACT:
+        raise ValueError(
+            f"{path} is written for contract {manifest.plugin.contract}, this transeg speaks contract {CONTRACT}"
+        )
+    return manifest

@@ -1,0 +1,80 @@
+"""A component's options: the keyword-only arguments of its constructor, with types, defaults and docstrings."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import docstring_parser
+from pydantic import TypeAdapter, ValidationError
+
+from transeg.core.errors import UsageError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of a component."""
+
+    name: str
+    type: Any
+    default: Any
+    help: str
+
+    @property
+    def type_name(self) -> str:
+        """The type as a user reads it: ``int``, ``"cut" or "fastcut"``."""
+        if typing.get_origin(self.type) is typing.Literal:
+            return " or ".join(repr(choice) for choice in typing.get_args(self.type))
+        name = inspect.formatannotation(self.type)
+        return name.replace("pathlib.", "").replace("collections.abc.", "").replace("_local.", "")
+
+
+def options(component: type) -> dict[str, Option]:
+    """The options of a component's class, by name."""
+    hints = typing.get_type_hints(component.__init__)
+    meaning = {
+        entry.arg_name: " ".join((entry.description or "").split())
+        for cls in reversed(component.__mro__)
+        for entry in docstring_parser.parse(cls.__doc__ or "").params
+    }
+    return {
+        name: Option(name, hints.get(name, Any), parameter.default, meaning.get(name, ""))
+        for name, parameter in inspect.signature(component).parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+
+
+def checked(component: type, given: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """All options of a component: the given ones checked and converted, the others at their defaults.
+
+    Args:
+        component: the component's class.
+        given: values by name, as TOML or a command line holds them.
+        where: the prefix under which a user knows them, such as ``segmenter``.
+
+    Raises:
+        UsageError: an unknown option (with the nearest name), or a value of the wrong type.
+    """
+    known = options(component)
+    values = {name: option.default for name, option in known.items()}
+    for name, value in given.items():
+        if name not in known:
+            raise UsageError(f"There is no option {where}.{name}.{did_you_mean(name, known)}")
+        values[name] = _converted(known[name], value, f"{where}.{name}")
+    missing = [name for name, value in values.items() if value is inspect.Parameter.empty]
+    if missing:
+        raise UsageError(f"{where} needs a value for {', '.join(missing)}; say --set {where}.{missing[0]}=...")
+    return values
+
+
+def _converted(option: Option, value: Any, where: str) -> Any:
+    try:
+        converted = TypeAdapter(option.type).validate_python(value)
+    except ValidationError as error:
+        fault = error.errors()[0]["msg"]
+        raise UsageError(f"{where} cannot be {value!r}: {fault[0].lower()}{fault[1:]}.") from error
+    return converted.expanduser().resolve() if isinstance(converted, Path) else converted

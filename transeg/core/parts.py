@@ -1,0 +1,128 @@
+"""Everything that an experiment names, built and checked against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from transeg.core.build import build_dataset, build_generator, build_segmenter
+from transeg.core.errors import UsageError
+from transeg.core.experiment import DatasetChoice, Experiment
+from transeg.core.interfaces import Dataset, Generator, Segmenter
+from transeg.core.registry import Registry
+from transeg.core.trained import Domains
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Datasets and networks of an experiment.
+
+    Attributes:
+        source: training images.
+        target: training images of the target domain.
+        val: labelled images that select the best checkpoint, or None where the source has none to spare.
+        tests: labelled test images by name.
+        generator: the translator.
+        segmenter: the network that segments.
+        validates_target: whether ``val`` has images of the target domain, to be segmented as they are.
+    """
+
+    source: Dataset
+    target: Dataset | None
+    val: Dataset | None
+    tests: dict[str, Dataset]
+    generator: Generator | None
+    segmenter: Segmenter | None
+    validates_target: bool = False
+
+    @property
+    def domains(self) -> Domains:
+        """What the networks must know of the data."""
+        return Domains(self.source.classes, self.source.channels, (self.target or self.source).channels)
+
+
+def build_parts(experiment: Experiment, registry: Registry) -> Parts:
+    """Build the datasets and networks of an experiment.
+
+    Raises:
+        UsageError: something that it names is not there, or does not fit the rest.
+    """
+    data = experiment.data
+    source = filled(data.source, "source", registry)
+    target = filled(data.target, "target", registry) if data.target else None
+    tests = {label: filled(choice, "test", registry, label) for label, choice in data.test.items()}
+    channels = (target or source).channels
+    generator = segmenter = val = None
+    if experiment.generator is not None:
+        name = experiment.generator.name
+        generator = build_generator(experiment.generator, source.channels, channels, experiment.seed, registry)
+        if target is None and not (generator.paired and source.paired):
+            raise UsageError(f"The generator {name} needs images of the target domain; say --target NAME:ROOT.")
+    if experiment.segmenter is not None:
+        segmenter = build_segmenter(experiment.segmenter, channels, len(source.classes), experiment.seed, registry)
+        val = filled(data.val, "val", registry) if data.val else _own_validation(data.source, registry)
+    if experiment.baseline != "none" and source.channels != channels:
+        raise UsageError(
+            f"A source-only baseline cannot be: source images have {source.channels} channels, target images {channels}."
+        )
+    check_labelled({"the source": source, **tests} if segmenter is not None else tests)
+    parts = Parts(source, target, val, tests, generator, segmenter, validates_target=data.val is not None)
+    check_alike(parts.domains, {**tests, "val": val} if data.val and val else tests)
+    return parts
+
+
+def _own_validation(source: DatasetChoice, registry: Registry) -> Dataset | None:
+    """The source's validation images, where it keeps some apart from what is trained on."""
+    if source.split not in ("train", None):
+        return None
+    val = build_dataset(source.model_copy(update={"split": "val"}), "source", registry)
+    return val if len(val) else None
+
+
+def filled(choice: DatasetChoice, role: str, registry: Registry, label: str = "") -> Dataset:
+    """A dataset with at least one image and nothing wrong with its list of files.
+
+    Raises:
+        UsageError: it cannot be built, or is not like that.
+    """
+    dataset = build_dataset(choice, role, registry)
+    if dataset.faults:
+        more = f" ({len(dataset.faults) - 1} more)" if len(dataset.faults) > 1 else ""
+        raise UsageError(f"{dataset.faults[0].reason}{more} See all with: toolkit data verify {choice}")
+    if not len(dataset):
+        option = f"data.test.{label}" if label else f"data.{role}"
+        raise UsageError(
+            f"The dataset {choice} has no image in the split that serves as {role}; "
+            f"choose another with --set {option}.split=train, val, test or all."
+        )
+    return dataset
+
+
+def check_labelled(datasets: Mapping[str, Dataset]) -> None:
+    """Whether datasets have masks, by the first image of each.
+
+    Raises:
+        UsageError: one of them has none.
+    """
+    for label, dataset in datasets.items():
+        if dataset[0].mask is None:
+            raise UsageError(f"The images of {label} have no masks, so nothing can be learned from or measured on them.")
+
+
+def check_alike(domains: Domains, others: Mapping[str, Dataset]) -> None:
+    """Whether datasets have the classes and channels that a segmenter learns.
+
+    Raises:
+        UsageError: one of them does not.
+    """
+    for label, dataset in others.items():
+        if len(dataset.classes) != len(domains.class_names):
+            raise UsageError(
+                f"{label} has the classes {', '.join(dataset.classes)}, "
+                f"but the segmenter learns {', '.join(domains.class_names)}."
+            )
+        if dataset.channels != domains.target_channels:
+            raise UsageError(
+                f"{label} has images of {dataset.channels} channels, but the segmenter learns on "
+                f"{domains.target_channels}."
+            )

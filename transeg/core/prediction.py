@@ -1,0 +1,79 @@
+"""Segments or translates image files and writes the results."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from transeg.core.data.images import EXTENSIONS, read_image, unit_range, write_image
+from transeg.core.errors import UsageError
+from transeg.core.forward import classes, probabilities
+from transeg.core.inference import Inference, at_size
+from transeg.core.previews import overlay
+from transeg.core.trained import Trained
+from transeg.core.translation import as_pixels
+
+Advance = Callable[[], None]
+
+
+def image_files(path: Path) -> list[Path]:
+    """An image file, or those in a folder, by name.
+
+    Raises:
+        UsageError: there is none, or two would be written to one result.
+    """
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise UsageError(f"There is no image or folder {path}.")
+    files = sorted(file for file in path.iterdir() if file.suffix.lower() in EXTENSIONS and not file.name.startswith("."))
+    if not files:
+        raise UsageError(f"The folder {path} holds no image.")
+    twice = [stem for stem, count in Counter(file.stem for file in files).items() if count > 1]
+    if twice:
+        raise UsageError(f"Several images in {path} are called {twice[0]}; their results would overwrite each other.")
+    return files
+
+
+def predict_files(
+    trained: Trained, files: list[Path], out: Path, inference: Inference, with_probabilities: bool, advance: Advance
+) -> None:
+    """Write masks, overlays and, where asked for, probabilities, all at each image's own size.
+
+    Masks of one class are 0 and 255, of several classes their numbers. Probabilities are 16-bit PNG files, one for
+    each class but background.
+    """
+    names = trained.domains.class_names
+    for file in files:
+        image = read_image(file, trained.domains.target_channels)
+        logits = at_size(inference.run(trained.segment, inference.prepare(image), trained.device), *image.shape[:2])
+        mask = classes(logits[None])[0].numpy().astype(np.uint8)
+        write_image(out / "masks" / f"{file.stem}.png", mask * 255 if len(names) == 2 else mask)
+        write_image(out / "overlays" / f"{file.stem}.png", overlay(_eight_bits(image), mask))
+        if with_probabilities:
+            for name, values in zip(names[1:], probabilities(logits[None])[0], strict=True):
+                suffix = "" if len(names) == 2 else f"-{name}"
+                pixels = (values.numpy() * 65535).round().astype(np.uint16)
+                write_image(out / "probabilities" / f"{file.stem}{suffix}.png", pixels)
+        advance()
+
+
+def translate_files(trained: Trained, files: list[Path], out: Path, inference: Inference, advance: Advance) -> None:
+    """Write the translation of each image, at its own size, as 8-bit PNG."""
+    for file in files:
+        image = read_image(file, trained.domains.source_channels)
+        result: Tensor = inference.run(trained.translate, inference.prepare(image), trained.device)
+        write_image(out / f"{file.stem}.png", as_pixels(at_size(result, *image.shape[:2])))
+        advance()
+
+
+def _eight_bits(image: np.ndarray) -> np.ndarray:
+    """``(H, W, 3)`` uint8 to look at."""
+    pixels = unit_range(image)
+    if pixels.dtype != np.uint8:
+        pixels = (pixels * 255).round().astype(np.uint8)
+    return pixels[:, :, :3] if pixels.shape[2] >= 3 else np.repeat(pixels[:, :, :1], 3, axis=2)

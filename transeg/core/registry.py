@@ -1,0 +1,353 @@
+"""Finds plugins, reads their manifests and loads a component when it is asked for.
+
+Nothing is imported for listing: manifests and source files are read as text.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+import pluggy
+
+from transeg.core import hookspecs
+from transeg.core.errors import TransegError, UsageError, did_you_mean
+from transeg.core.manifest import CommandEntry, DatasetEntry, Entry, read_manifest
+
+GROUP = "transeg"
+BUILTIN = "transeg"
+MANIFEST = "registry.toml"
+
+Status = Literal["ok", "disabled", "broken", "conflict"]
+
+
+@dataclass(frozen=True)
+class Component:
+    """Something a plugin offers."""
+
+    kind: str
+    name: str
+    package: str
+    version: str
+    entry: Entry
+    root: Path
+    """The folder that the entry's first module lies in."""
+    status: Status = "ok"
+    reason: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind}/{self.name}"
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """A dataset's domains."""
+        return self.entry.domains if isinstance(self.entry, DatasetEntry) else ()
+
+    def summary(self) -> dict[str, Any]:
+        """What `toolkit list --json` says of it."""
+        return {
+            "kind": self.kind,
+            "name": self.name,
+            "package": self.package,
+            "version": self.version,
+            "status": self.status,
+            "reason": self.reason,
+            "summary": self.entry.summary,
+            "params": self.entry.params,
+            "paper": self.entry.paper,
+            "tags": list(self.entry.tags),
+        }
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """An installed package, or a file named on the command line, that offers components."""
+
+    name: str
+    package: str
+    version: str
+    module: str = ""
+    status: Status = "ok"
+    reason: str = ""
+    components: tuple[Component, ...] = ()
+    commands: dict[str, CommandEntry] = field(default_factory=dict)
+
+    def summary(self) -> dict[str, Any]:
+        """What `toolkit list --json` says of a plugin whose components are not known."""
+        return {
+            "kind": "plugin",
+            "name": self.name,
+            "package": self.package,
+            "version": self.version,
+            "status": self.status,
+            "reason": self.reason,
+            "summary": "",
+            "params": None,
+            "paper": "",
+            "tags": [],
+        }
+
+
+@dataclass(frozen=True)
+class ManifestProxy:
+    """Answers ``transeg_manifest`` on behalf of one entry point, from its manifest, without importing it."""
+
+    name: str
+    package: str
+    version: str
+    module: str
+    disabled: bool
+
+    @hookspecs.hookimpl
+    def transeg_manifest(self) -> Plugin:
+        """The plugin as its manifest describes it; what is wrong with it is recorded, never raised."""
+        plugin = Plugin(self.name, self.package, self.version, self.module)
+        if self.disabled:
+            return replace(plugin, status="disabled", reason="left out by TRANSEG_DISABLE_PLUGINS")
+        try:
+            folder = _package_folder(self.module)
+            manifest = read_manifest(folder / MANIFEST)
+        except Exception as error:  # noqa: BLE001 - whatever one plugin does must not harm the others
+            return replace(plugin, status="broken", reason=str(error))
+        root = folder.parents[self.module.count(".")]
+        init = _fault_in_source(folder / "__init__.py", None)
+        status: Status = "broken" if init else "ok"
+        components = tuple(
+            _checked(Component(kind, name, self.package, self.version, entry, root), init)
+            for kind, name, entry in manifest.entries()
+        )
+        return replace(
+            plugin, status=status, reason=init, components=components, commands=dict(manifest.command)
+        )
+
+
+class Registry:
+    """All plugins that are installed here or named by the user, and what they offer.
+
+    Args:
+        files: further manifests, as `--registry` names them; their entries are ``file.py:Name``.
+    """
+
+    def __init__(self, files: Sequence[Path] = ()) -> None:
+        manager = pluggy.PluginManager(GROUP)
+        manager.add_hookspecs(hookspecs)
+        for proxy in _proxies():
+            manager.register(proxy)
+        found = sorted(manager.hook.transeg_manifest(), key=lambda plugin: (plugin.package != BUILTIN, plugin.name))
+        self.plugins: list[Plugin] = [*found, *(_local(file) for file in files)]
+        self._manager = manager
+        self._by_name: dict[tuple[str, str], list[Component]] = defaultdict(list)
+        for plugin in self.plugins:
+            for component in plugin.components:
+                self._by_name[component.kind, component.name].append(component)
+
+    def components(self, kind: str | None = None) -> Iterator[Component]:
+        """Every component, or every one of a kind; those that share a name are marked as in conflict."""
+        for (found_kind, _), group in self._by_name.items():
+            if kind not in (None, found_kind):
+                continue
+            builtin = any(component.package == BUILTIN for component in group)
+            for component in group:
+                if len(group) > 1 and component.package != BUILTIN and component.status == "ok":
+                    short = "the built-in" if builtin else "no component"
+                    yield replace(
+                        component,
+                        status="conflict",
+                        reason=f"{component.name!r} means {short}; this one is {component.package}:{component.name}",
+                    )
+                else:
+                    yield component
+
+    def find(self, kind: str, name: str) -> Component:
+        """The usable component of that name, ``name`` or ``package:name``.
+
+        Raises:
+            UsageError: there is none, several plugins offer it, or it is broken.
+        """
+        package, _, short = name.rpartition(":")
+        group = [c for c in self._by_name.get((kind, short), []) if package in ("", c.package)]
+        if not group:
+            known = {c.name for c in self.components(kind)}
+            raise UsageError(f"There is no {kind} {name!r}.{did_you_mean(short, known)}")
+        if len(group) > 1:
+            builtin = [c for c in group if c.package == BUILTIN]
+            if not builtin:
+                choices = " or ".join(f"{c.package}:{c.name}" for c in group)
+                raise UsageError(f"Several plugins offer the {kind} {name!r}; say {choices}.")
+            group = builtin
+        component = group[0]
+        if component.status == "broken":
+            raise UsageError(
+                f"The {kind} {name!r} of {component.package} is broken: {component.reason}. "
+                f"Mend it, or remove it with: pip uninstall {component.package}"
+            )
+        return component
+
+    def load(self, component: Component) -> type:
+        """Import a component.
+
+        Raises:
+            TransegError: its code cannot be imported.
+        """
+        module_name, _, attribute = component.entry.entry.rpartition(":")
+        try:
+            if module_name.endswith(".py"):
+                module = _import_file(component.root / module_name)
+            else:
+                module = importlib.import_module(module_name)
+            loaded: type = getattr(module, attribute)
+        except Exception as error:
+            extra = component.entry.requires
+            hint = f" It needs: pip install '{component.package}[{extra}]'" if extra else ""
+            raise TransegError(
+                f"{component} of {component.package} cannot be loaded: {type(error).__name__}: {error}.{hint}"
+            ) from error
+        return loaded
+
+    def plugin_hooks(self) -> tuple[pluggy.HookRelay, list[str]]:
+        """The hooks of all enabled plugins, whose own modules are imported now; and what failed, a sentence each."""
+        failures = []
+        for plugin in self.plugins:
+            if plugin.status != "ok" or not plugin.module or self._manager.has_plugin(f"{plugin.package} module"):
+                continue
+            try:
+                module = importlib.import_module(plugin.module)
+                self._manager.register(module, name=f"{plugin.package} module")
+                self._manager.check_pending()
+            except Exception as error:  # noqa: BLE001 - a plugin that is not used must not stop a run
+                failures.append(
+                    f"The hooks of the plugin {plugin.package} are left out: {type(error).__name__}: {error}"
+                )
+        return self._manager.hook, failures
+
+
+def _proxies() -> Iterator[ManifestProxy]:
+    disabled = {name.strip() for name in os.environ.get("TRANSEG_DISABLE_PLUGINS", "").split(",") if name.strip()}
+    for point in sorted(importlib.metadata.entry_points(group=GROUP), key=lambda point: point.name):
+        package = point.dist.name if point.dist else point.name
+        builtin = package == BUILTIN
+        off = not builtin and bool({"*", point.name, package} & disabled)
+        yield ManifestProxy(point.name, package, point.dist.version if point.dist else "", point.value, off)
+
+
+def _package_folder(module: str) -> Path:
+    """Where a package lies; only its top-level name is looked up, as looking up ``a.b`` would execute ``a``."""
+    top, *rest = module.split(".")
+    spec = importlib.util.find_spec(top)
+    if spec is None or not spec.submodule_search_locations:
+        raise ValueError(f"its package {module!r} cannot be found")
+    return Path(next(iter(spec.submodule_search_locations)), *rest)
+
+
+def _local(file: Path) -> Plugin:
+    """The plugin that a manifest named by the user describes."""
+    file = file.resolve()
+    try:
+        manifest = read_manifest(file)
+    except ValueError as error:
+        raise UsageError(f"--registry: {error}.") from error
+    components = tuple(
+        _checked(Component(kind, name, file.stem, "", entry, file.parent), "")
+        for kind, name, entry in manifest.entries()
+    )
+    return Plugin(file.stem, file.stem, "", components=components)
+
+
+def _import_file(path: Path) -> ModuleType:
+    name = f"transeg_local_{path.stem}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # pickling to data loader workers looks the class up by this name
+    spec.loader.exec_module(module)
+    return module
+
+
+def _checked(component: Component, fault: str) -> Component:
+    """The component, marked broken where its package or its source file can be seen to be so."""
+    if not fault:
+        module, _, attribute = component.entry.entry.rpartition(":")
+        fault = _fault_in_source(_source_file(component.root, module), attribute)
+    return replace(component, status="broken", reason=fault) if fault else component
+
+
+def _source_file(root: Path, module: str) -> Path:
+    if module.endswith(".py"):
+        return root / module
+    base = root.joinpath(*module.split("."))
+    return base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
+
+
+def _fault_in_source(path: Path, attribute: str | None) -> str:
+    """What keeps a module from being imported, as far as its text shows: '' where nothing does.
+
+    Seen are missing files, syntax errors, a ``raise`` at the top level, imports of packages that are not installed,
+    and a missing attribute. Compiled modules are not looked into.
+    """
+    if not path.exists():
+        compiled = any(path.parent.glob(f"{path.stem}.*.so")) or any(path.parent.glob(f"{path.stem}.*.pyd"))
+        return "" if compiled else f"its file {path.name} is missing"
+    try:
+        statements = ast.parse(path.read_text(encoding="utf-8")).body
+    except (SyntaxError, UnicodeDecodeError, ValueError) as error:
+        return f"{path.name} is not valid Python: {error}"
+    for statement in statements:
+        if isinstance(statement, ast.Raise):
+            return f"{path.name} raises an exception when it is imported (line {statement.lineno})"
+        for package in _imports(statement):
+            if not _installed(package):
+                return f"{path.name} imports {package}, which is not installed"
+    if attribute is not None and not _binds(statements, attribute):
+        return f"{path.name} has no {attribute!r}"
+    return ""
+
+
+def _imports(statement: ast.stmt) -> list[str]:
+    """Top-level packages that a statement imports."""
+    if isinstance(statement, ast.Import):
+        return [alias.name.partition(".")[0] for alias in statement.names]
+    if isinstance(statement, ast.ImportFrom) and statement.module and not statement.level:
+        return [statement.module.partition(".")[0]]
+    return []
+
+
+@cache
+def _installed(package: str) -> bool:
+    try:
+        return package in sys.modules or importlib.util.find_spec(package) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _binds(statements: Iterable[ast.stmt], name: str) -> bool:
+    """Whether top-level statements may bind a name; anything less plain than a definition counts as a maybe."""
+    for statement in statements:
+        match statement:
+            case ast.ClassDef(name=bound) | ast.FunctionDef(name=bound):
+                if bound == name:
+                    return True
+            case ast.Import(names=aliases) | ast.ImportFrom(names=aliases):
+                if any((alias.asname or alias.name) in (name, "*") for alias in aliases):
+                    return True
+            case ast.Assign(targets=targets):
+                if any(isinstance(target, ast.Name) and target.id == name for target in targets):
+                    return True
+            case ast.Expr() | ast.AnnAssign():
+                continue
+            case _:
+                return True
+    return False

@@ -1,0 +1,208 @@
+"""A whole run: its stages, its baseline, its tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mmengine.hooks import Hook
+from rich.console import Console
+
+from transeg.core import previews
+from transeg.core.build import build_dataset, build_segmenter
+from transeg.core.distributed import world
+from transeg.core.environment import environment
+from transeg.core.errors import TransegError
+from transeg.core.evaluation import evaluate, summarize, write_csv
+from transeg.core.experiment import DatasetChoice, Experiment, Strategy
+from transeg.core.inference import Inference
+from transeg.core.interfaces import Dataset
+from transeg.core.parts import Parts
+from transeg.core.progress import bar
+from transeg.core.registry import Registry
+from transeg.core.run_folder import RunFolder, write_json, write_text
+from transeg.core.train import Interrupted, shown_samples, train
+from transeg.core.trained import Trained
+from transeg.core.translation import translate_dataset
+
+
+@dataclass(frozen=True)
+class Run:
+    """Trains, tests and compares, all in one folder; each step goes on where an interrupted run left it.
+
+    Args:
+        folder: of the run.
+        registry: where components come from.
+        console: for progress.
+        resume: whether to go on from checkpoints.
+        hooks: makes those that plugins add to a training.
+    """
+
+    folder: RunFolder
+    registry: Registry
+    console: Console
+    resume: bool
+    hooks: Callable[[Experiment], Sequence[Hook]]
+
+    def __call__(self, experiment: Experiment, parts: Parts) -> dict[str, Any]:
+        """Run an experiment whose parts are built.
+
+        Returns:
+            What ``metrics.json`` holds.
+
+        Raises:
+            TransegError: it failed; the message says how to go on where that is possible.
+        """
+        with self.folder.locked() if world()[0] == 0 else nullcontext():
+            if world()[0] == 0:
+                write_text(self.folder.experiment, experiment.to_toml())
+                write_json(self.folder.environment, environment(self.registry))
+            try:
+                metrics = self._stages(experiment, parts)
+            except TransegError as error:
+                if isinstance(error, Interrupted) or self.folder.last.exists():
+                    command = f"toolkit run --run-dir {self.folder.path} --resume"
+                    raise type(error)(f"{error} Go on with: {command}") from error
+                raise
+            if world()[0] == 0:
+                write_json(self.folder.metrics, metrics)
+            return metrics
+
+    def _stages(self, experiment: Experiment, parts: Parts) -> dict[str, Any]:
+        stage, stage_parts = experiment, parts
+        if experiment.strategy == "sequential":
+            stage, stage_parts = self._translated(experiment, parts)
+        self._train(stage, stage_parts, self.folder, experiment.strategy)
+        trained = Trained.load(self.folder, self.registry, experiment.device)
+        metrics = {
+            "strategy": experiment.strategy,
+            "seed": experiment.seed,
+            "iterations": experiment.train.iterations,
+            "best_iteration": trained.iteration,
+            "selection": selection(experiment, stage_parts),
+            "tests": self._test(trained, parts, self.folder, "testing"),
+            "baseline": self._baseline(experiment, parts) if experiment.baseline == "source-only" else None,
+        }
+        if world()[0] == 0:
+            previews.draw(trained, *shown_samples(parts), self.folder.previews / "final.png")
+        return metrics
+
+    def _train(self, experiment: Experiment, parts: Parts, folder: RunFolder, title: str) -> None:
+        train(
+            experiment,
+            parts,
+            folder,
+            self.registry,
+            console=self.console,
+            title=title,
+            resume=self.resume,
+            extra_hooks=self.hooks(experiment),
+        )
+
+    def _translated(self, experiment: Experiment, parts: Parts) -> tuple[Experiment, Parts]:
+        """Train the generator and translate the labelled set: the experiment and parts of the second stage."""
+        first = without(experiment, "segmenter", "loss", "joint", strategy="translation", tests={})
+        folder = self.folder.part("translation")
+        self._train(first, replace(parts, val=None, tests={}, segmenter=None), folder, "translation")
+        write_text(folder.experiment, first.to_toml())
+        trained = Trained.load(folder, self.registry, experiment.device)
+        choice = DatasetChoice(
+            name="folder",
+            root=self.folder.path / "translated",
+            classes=parts.source.classes,
+            channels=parts.domains.target_channels,
+        )
+        inference = Inference(experiment.data.load_size)
+        for split, dataset in {"train": parts.source, "val": None if experiment.data.val else parts.val}.items():
+            if dataset is not None and world()[0] == 0:
+                with bar(self.console, f"translating {split}", len(dataset)) as advance:
+                    place = self.folder.path / "translated" / split
+                    translate_dataset(trained.translate, dataset, place, inference, trained.device, advance)
+        second = without(experiment, "generator", "joint", strategy="supervised", source=choice)
+        source = build_dataset(choice, "source", self.registry)
+        val = parts.val if experiment.data.val else build_dataset(choice, "val", self.registry)
+        val = val if val is not None and len(val) else None
+        return second, replace(parts, source=source, target=None, val=val, generator=None)
+
+    def _baseline(self, experiment: Experiment, parts: Parts) -> dict[str, Any]:
+        """The same segmenter from the same weights, trained on untranslated source images at the same budget."""
+        assert experiment.segmenter is not None
+        plain = without(experiment, "generator", "joint", strategy="supervised")
+        folder = self.folder.part("baseline")
+        channels, classes = parts.domains.target_channels, len(parts.domains.class_names)
+        segmenter = build_segmenter(experiment.segmenter, channels, classes, experiment.seed, self.registry)
+        plain_parts = replace(parts, target=None, generator=None, segmenter=segmenter)
+        self._train(plain, plain_parts, folder, "source-only baseline")
+        write_text(folder.experiment, plain.to_toml())
+        trained = Trained.load(folder, self.registry, experiment.device)
+        return self._test(trained, parts, folder, "testing the baseline")
+
+    def _test(self, trained: Trained, parts: Parts, folder: RunFolder, title: str) -> dict[str, Any]:
+        if world()[0] != 0:
+            return {}
+        total = sum(len(dataset) for dataset in parts.tests.values())
+        with bar(self.console, title, total) as advance:
+            return test(trained, parts.tests, folder.evaluation, trained.inference(), advance)
+
+
+def test(
+    trained: Trained,
+    datasets: Mapping[str, Dataset],
+    folder: Path,
+    inference: Inference,
+    advance: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
+    """Measure a trained segmenter on labelled datasets.
+
+    Args:
+        trained: the networks.
+        datasets: by the name that they have in the table.
+        folder: gets a CSV file with a line for each image of each dataset.
+        inference: how images reach the network.
+        advance: called behind each image.
+
+    Returns:
+        See :func:`transeg.core.evaluation.summarize`, for each dataset.
+    """
+    table = {}
+    for label, dataset in datasets.items():
+        scores = evaluate(trained.segment, dataset, inference, trained.device, trained.experiment.data.workers, advance)
+        write_csv(scores, folder / f"{label}.csv")
+        table[label] = summarize(scores, trained.domains.class_names)
+    return table
+
+
+def selection(experiment: Experiment, parts: Parts) -> str:
+    """How the best checkpoint was chosen, in words."""
+    if parts.segmenter is None or parts.val is None:
+        return "the last iteration"
+    if experiment.data.val is not None:
+        return f"highest Dice on the labelled validation images of {experiment.data.val.name}"
+    translated = "" if experiment.generator is None else ", translated"
+    return f"highest Dice on the validation images of the source{translated}"
+
+
+def without(
+    experiment: Experiment,
+    *parts: str,
+    strategy: Strategy,
+    source: DatasetChoice | None = None,
+    tests: dict[str, DatasetChoice] | None = None,
+) -> Experiment:
+    """The experiment of one stage: some parts less, and no baseline."""
+    data: dict[str, Any] = {} if "generator" not in parts else {"target": None}
+    if source is not None:
+        data["source"] = source
+    if tests is not None:
+        data["test"] = tests
+    return experiment.model_copy(
+        update={
+            **dict.fromkeys(parts),
+            "strategy": strategy,
+            "baseline": "none",
+            "data": experiment.data.model_copy(update=data),
+        }
+    )

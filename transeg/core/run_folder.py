@@ -1,0 +1,94 @@
+"""The folder that a run leaves behind."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from transeg.core.errors import TransegError, UsageError
+
+
+class RunFolder:
+    """Names of everything in a run folder, and reading and writing of its small files."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.experiment = path / "experiment.toml"
+        self.environment = path / "environment.json"
+        self.checkpoints = path / "checkpoints"
+        self.last = self.checkpoints / "last.pt"
+        self.best = self.checkpoints / "best.pt"
+        self.scalars = path / "metrics.jsonl"
+        self.metrics = path / "metrics.json"
+        self.previews = path / "previews"
+        self.tensorboard = path / "tensorboard"
+        self.evaluation = path / "evaluation"
+
+    def part(self, name: str) -> RunFolder:
+        """A training that belongs to this run, in a folder of its own."""
+        return RunFolder(self.path / name)
+
+    def create(self) -> None:
+        """Make the folder.
+
+        Raises:
+            UsageError: it cannot be made or written to.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            probe = self.path / f".writable-{os.getpid()}"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise UsageError(
+                f"The run folder {self.path} cannot be written: {error.strerror}; choose another with --run-dir."
+            ) from error
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from training into the same folder.
+
+        Raises:
+            UsageError: one already does.
+        """
+        try:
+            with FileLock(self.path / ".lock", timeout=0):
+                yield
+        except Timeout as error:
+            raise UsageError(f"Another process is training into {self.path}; wait for it or choose another folder.") from error
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Write a JSON file whole or not at all."""
+    write_text(path, json.dumps(document, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        TransegError: it is missing or damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise TransegError(f"{path} cannot be read: {error}.") from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file beside its place and rename it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise TransegError(f"{path} cannot be written: {error.strerror}.") from error
+    finally:
+        temporary.unlink(missing_ok=True)

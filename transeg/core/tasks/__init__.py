@@ -1,0 +1,41 @@
+"""What a Runner trains."""
+
+from __future__ import annotations
+
+import torch
+
+from transeg.core.build import build_loss
+from transeg.core.distributed import world
+from transeg.core.experiment import Experiment
+from transeg.core.interfaces import Optimization
+from transeg.core.parts import Parts
+from transeg.core.registry import Registry
+from transeg.core.schedules import LEARNING_RATE
+from transeg.core.tasks.joint import JointTask
+from transeg.core.tasks.segmentation import SegmentationTask
+from transeg.core.tasks.task import Task
+from transeg.core.tasks.translation import TranslationTask
+
+__all__ = ["Task", "task_for"]
+
+
+def task_for(experiment: Experiment, parts: Parts, registry: Registry) -> Task:
+    """The task of an experiment of one stage: `supervised`, `translation` or `joint`."""
+    train = experiment.train
+    if parts.segmenter is None:
+        assert parts.generator is not None
+        return TranslationTask(parts.generator)
+    assert experiment.loss is not None
+    loss = build_loss(experiment.loss, registry)
+    parameters = [*parts.segmenter.parameters(), *loss.parameters()]
+    optimization = Optimization(
+        torch.optim.Adam(parameters, lr=train.lr, weight_decay=train.weight_decay), LEARNING_RATE[train.schedule]
+    )
+    if parts.generator is None:
+        task = SegmentationTask(parts.segmenter, loss, optimization)
+    else:
+        assert experiment.joint is not None
+        epoch = max(1, experiment.data.samples_per_epoch // (train.batch_size * world()[1]))
+        task = JointTask(parts.generator, parts.segmenter, loss, optimization, experiment.joint, epoch)
+    task.validates_target = parts.validates_target
+    return task

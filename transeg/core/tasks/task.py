@@ -1,0 +1,75 @@
+"""The training step that all tasks share: drive the phases."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+from mmengine.optim import OptimWrapperDict
+from torch import Tensor, nn
+
+from transeg.core.distributed import average_gradients
+from transeg.core.forward import scaled
+from transeg.core.interfaces import Batch, Optimization, Phase
+
+
+class Task(nn.Module, ABC):
+    """Networks that are trained together, and the phases of one training step.
+
+    Attributes:
+        iteration: iterations done; the runner counts.
+        iterations: length of the training.
+    """
+
+    iteration: int = 0
+    iterations: int = 1
+
+    @property
+    def progress(self) -> float:
+        """Share of the training that is done, in [0, 1)."""
+        return self.iteration / self.iterations
+
+    @abstractmethod
+    def optimizers(self) -> dict[str, Optimization]:
+        """New optimizers for all that is trained, by name."""
+
+    @abstractmethod
+    def phases(self, batch: Batch) -> Iterator[Phase]:
+        """One training step; see :meth:`transeg.core.interfaces.Generator.phases`."""
+
+    def before_iteration(self) -> None:
+        """Called with ``iteration`` up to date, before a training step; nothing by default."""
+
+    def train_step(self, batch: Batch, optim_wrapper: OptimWrapperDict) -> dict[str, Tensor]:
+        """Drive one training step.
+
+        The backward of a phase reaches the parameters of its optimizers alone, so nothing needs to be frozen.
+
+        Returns:
+            Every loss of every phase, detached.
+        """
+        batch = to_device(batch, next(self.parameters()).device)
+        losses: dict[str, Tensor] = {}
+        for phase in self.phases(batch):
+            wrappers = [optim_wrapper[name] for name in phase.optimizers]
+            parameters = [p for wrapper in wrappers for group in wrapper.param_groups for p in group["params"]]
+            total = torch.stack([loss.float() for loss in phase.losses.values()]).sum()
+            total.backward(inputs=parameters)
+            average_gradients(parameters)
+            for wrapper in wrappers:
+                wrapper.step()
+                wrapper.zero_grad()
+            losses.update({name: loss.detach() for name, loss in phase.losses.items()})
+        return losses
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """The batch on a device, its images scaled to [-1, 1]."""
+    return replace(
+        batch,
+        source=scaled(batch.source, device),
+        source_mask=None if batch.source_mask is None else batch.source_mask.to(device, torch.long, non_blocking=True),
+        target=None if batch.target is None else scaled(batch.target, device),
+    )

@@ -1,0 +1,23 @@
+"""Strategy `translation`: a generator alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from transeg.core.interfaces import Batch, Generator, Optimization, Phase
+from transeg.core.tasks.task import Task
+
+
+class TranslationTask(Task):
+    """Trains a generator; its own phases are the training step."""
+
+    def __init__(self, generator: Generator) -> None:
+        super().__init__()
+        self.generator = generator
+        self._optimizers = generator.optimizers()
+
+    def optimizers(self) -> dict[str, Optimization]:
+        return self._optimizers
+
+    def phases(self, batch: Batch) -> Iterator[Phase]:
+        yield from self.generator.phases(batch)

@@ -1,0 +1,184 @@
+"""One training: an experiment of a single stage, from built parts to checkpoints."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.visualization import TensorboardVisBackend
+from rich.console import Console
+from torch.utils.data import DataLoader
+
+from transeg.core import previews
+from transeg.core.data.stream import SOURCE, TARGET, Collate, Domain, Item, Places, TrainingStream, training_loader
+from transeg.core.distributed import world
+from transeg.core.errors import TransegError
+from transeg.core.evaluation import EvaluationItem, evaluation_loader
+from transeg.core.experiment import Experiment
+from transeg.core.hooks.checkpoints import CheckpointHook
+from transeg.core.hooks.guard import GuardHook
+from transeg.core.hooks.interrupt import InterruptHook
+from transeg.core.hooks.previews import PreviewHook
+from transeg.core.hooks.progress import ProgressHook
+from transeg.core.hooks.scalars import ScalarsHook
+from transeg.core.hooks.schedule import ScheduleHook
+from transeg.core.inference import Inference
+from transeg.core.interfaces import Dataset, Sample
+from transeg.core.parts import Parts
+from transeg.core.registry import Registry
+from transeg.core.run_folder import RunFolder
+from transeg.core.runner import Runner
+from transeg.core.tasks import task_for
+from transeg.core.trained import Trained
+
+PREVIEW_ROWS = 4
+
+RUNTIME = ("device", "baseline", "train.checkpoint_interval", "train.log_interval", "data.workers", "data.test")
+"""Options that leave a training's result as it is; all others must be the same when it is resumed."""
+
+
+class Interrupted(TransegError):
+    """A signal ended the training; its checkpoint is whole."""
+
+
+def train(
+    experiment: Experiment,
+    parts: Parts,
+    folder: RunFolder,
+    registry: Registry,
+    *,
+    console: Console,
+    title: str,
+    resume: bool,
+    extra_hooks: Sequence[Hook] = (),
+) -> None:
+    """Train the networks of ``parts`` to the end, or from the folder's last checkpoint on.
+
+    Raises:
+        TransegError: the training failed; the folder keeps its last checkpoint.
+        Interrupted: a signal ended it.
+    """
+    options = experiment.train
+    device = torch.device(experiment.device)
+    task = task_for(experiment, parts, registry)
+    interrupt, progress = InterruptHook(), ProgressHook(console, title)
+    hooks: list[Hook] = [
+        ScheduleHook(task),
+        GuardHook(options.log_interval),
+        CheckpointHook(options.checkpoint_interval),
+        interrupt,
+        *extra_hooks,
+    ]
+    if world()[0] == 0:
+        backend = TensorboardVisBackend(str(folder.tensorboard))
+        hooks += [
+            ScalarsHook(folder.scalars, [backend], options.log_interval),
+            PreviewHook(_Preview(experiment, parts), folder.previews, options.val_interval),
+            progress,
+        ]
+    runner = Runner(
+        task,
+        folder,
+        identity=identity(experiment),
+        device=device,
+        seed=experiment.seed,
+        loader=_loader(experiment, parts, device),
+        iterations=options.iterations,
+        val_interval=options.val_interval,
+        val_loader=_val_loader(experiment, parts),
+        domains=parts.domains,
+        hooks=hooks,
+        resume=resume,
+    )
+    try:
+        runner.train()
+    except KeyboardInterrupt:
+        interrupt.interrupted = True
+    except torch.OutOfMemoryError as error:
+        raise TransegError(
+            "The GPU's memory is not enough; lower train.batch_size or data.size, and start anew."
+        ) from error
+    finally:
+        progress.close()
+        interrupt.after_run(runner)
+    if interrupt.interrupted:
+        raise Interrupted(f"Stopped at iteration {runner.iter} of {options.iterations}.")
+
+
+def identity(experiment: Experiment) -> str:
+    """A digest of all options that decide a training's result."""
+    document = experiment.model_dump(mode="json")
+    for option in RUNTIME:
+        *path, last = option.split(".")
+        table = document
+        for key in path:
+            table = table[key]
+        table.pop(last)
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
+class _Preview:
+    """Draws the same few samples at every call."""
+
+    def __init__(self, experiment: Experiment, parts: Parts) -> None:
+        self._live = Trained(
+            experiment, parts.domains, parts.segmenter, parts.generator, torch.device(experiment.device), 0
+        )
+        self._sources, self._targets = shown_samples(parts)
+
+    def __call__(self, path: Path) -> None:
+        previews.draw(self._live, self._sources, self._targets, path)
+
+
+def shown_samples(parts: Parts) -> tuple[list[Sample], list[Sample]]:
+    """The source and target images that pictures show: held-out ones where there are any."""
+    target = next(iter(parts.tests.values()), parts.target)
+    source = parts.source if parts.validates_target else parts.val or parts.source
+    return _first_samples(source), _first_samples(target) if target is not None else []
+
+
+def _first_samples(dataset: Dataset) -> list[Sample]:
+    return [dataset[index] for index in range(min(PREVIEW_ROWS, len(dataset)))]
+
+
+def _loader(experiment: Experiment, parts: Parts, device: torch.device) -> DataLoader[Item]:
+    rank, ranks = world()
+    options = experiment.train
+    return training_loader(
+        TrainingStream(
+            _domain(experiment, parts.source, SOURCE), _domain(experiment, parts.target, TARGET) if parts.target else None
+        ),
+        Places(options.iterations, options.batch_size, rank, ranks),
+        Collate(experiment.seed, options.batch_size * ranks),
+        workers=experiment.data.workers,
+        device=device,
+    )
+
+
+def _domain(experiment: Experiment, dataset: Dataset, stream: int) -> Domain:
+    data = experiment.data
+    return Domain(
+        dataset,
+        stream,
+        seed=experiment.seed,
+        limit=data.source_limit if stream == SOURCE else data.target_limit,
+        sampling=data.sampling,
+        load_size=data.load_size,
+        size=data.size,
+        transforms=experiment.augmentation.transforms or (),
+    )
+
+
+def _val_loader(experiment: Experiment, parts: Parts) -> DataLoader[EvaluationItem] | None:
+    if parts.val is None:
+        return None
+    return evaluation_loader(
+        parts.val,
+        Inference(experiment.data.size),
+        batch_size=experiment.train.batch_size,
+        workers=experiment.data.workers,
+    )

@@ -1,0 +1,118 @@
+"""The networks of a run folder, ready for inference."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from transeg.core import checkpoint
+from transeg.core.build import build_generator, build_segmenter
+from transeg.core.errors import TransegError, UsageError
+from transeg.core.experiment import Experiment, pick_device, read_experiment
+from transeg.core.forward import segment, translate
+from transeg.core.inference import Inference
+from transeg.core.interfaces import Generator, Segmenter
+from transeg.core.registry import Registry
+from transeg.core.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Domains:
+    """What networks must know of the data; checkpoints carry it, so that inference needs no data set."""
+
+    class_names: tuple[str, ...]
+    source_channels: int
+    target_channels: int
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run has learned: the best checkpoint's networks, in eval mode on their device."""
+
+    experiment: Experiment
+    domains: Domains
+    segmenter: Segmenter | None
+    generator: Generator | None
+    device: torch.device
+    iteration: int
+
+    @classmethod
+    def load(cls, folder: RunFolder, registry: Registry, device: str | None = None) -> Self:
+        """Read a run folder.
+
+        Args:
+            folder: of a run that has saved a checkpoint.
+            registry: where its components come from.
+            device: where the networks go; by default a GPU where there is one.
+
+        Raises:
+            UsageError: it is no run folder, or has no checkpoint yet.
+            TransegError: its checkpoint cannot be read.
+        """
+        if not folder.experiment.exists():
+            raise UsageError(f"{folder.path} is not a run folder: it has no experiment.toml.")
+        experiment = read_experiment(folder.experiment)
+        state, generator_state = _best(folder), None
+        if experiment.strategy == "sequential":
+            generator_state = _best(folder.part("translation"))["model"]
+        domains = Domains(**{key: tuple(v) if isinstance(v, list) else v for key, v in state["domains"].items()})
+        place = torch.device(pick_device(device or "auto"))
+        segmenter = generator = None
+        if experiment.segmenter is not None:
+            choice = experiment.segmenter.model_copy(update={"weights": None})
+            segmenter = build_segmenter(choice, domains.target_channels, len(domains.class_names), 0, registry)
+            _fill(segmenter, state["model"], "segmenter")
+        if experiment.generator is not None:
+            chosen = experiment.generator.model_copy(update={"weights": None})
+            generator = build_generator(chosen, domains.source_channels, domains.target_channels, 0, registry)
+            _fill(generator, generator_state or state["model"], "generator")
+        return cls(
+            experiment,
+            domains,
+            segmenter.to(place).eval() if segmenter else None,
+            generator.to(place).eval() if generator else None,
+            place,
+            state["iteration"],
+        )
+
+    def segment(self, image: Tensor) -> Tensor:
+        """``(N, C, H, W)`` in [-1, 1] -> logits ``(N, K, H, W)``.
+
+        Raises:
+            UsageError: the run trained no segmenter.
+        """
+        if self.segmenter is None:
+            raise UsageError("This run trained a generator alone, so it cannot segment; see `toolkit translate`.")
+        return segment(self.segmenter, image)[0]
+
+    def translate(self, image: Tensor) -> Tensor:
+        """``(N, C, H, W)`` -> ``(N, C', H, W)``, both in [-1, 1].
+
+        Raises:
+            UsageError: the run trained no generator.
+        """
+        if self.generator is None:
+            raise UsageError("This run trained a segmenter alone, so it cannot translate; see `toolkit predict`.")
+        return translate(self.generator, image, self.generator.directions[0])
+
+    def inference(self, window: int = 0, flips: bool = False) -> Inference:
+        """How images reach these networks."""
+        return Inference(self.experiment.data.size, window=window, flips=flips)
+
+
+def _best(folder: RunFolder) -> dict[str, Any]:
+    for path in (folder.best, folder.last):
+        if path.exists():
+            return checkpoint.load(path)
+    raise UsageError(f"{folder.path} has no checkpoint yet; train it with: toolkit run --run-dir {folder.path} --resume")
+
+
+def _fill(network: nn.Module, state: dict[str, Tensor], part: str) -> None:
+    own = {key.removeprefix(f"{part}."): tensor for key, tensor in state.items() if key.startswith(f"{part}.")}
+    try:
+        network.load_state_dict(own)
+    except RuntimeError as error:
+        raise TransegError(f"The checkpoint does not fit the {part} of its experiment.toml: {error}") from error

@@ -1,0 +1,71 @@
+"""Translates datasets and images, and writes what comes out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from transeg.core.data.images import resize_mask, write_image
+from transeg.core.inference import Inference
+from transeg.core.interfaces import Dataset
+from transeg.core.previews import as_picture
+from transeg.core.run_folder import write_json
+
+Translate = Callable[[Tensor], Tensor]
+
+
+def translate_dataset(
+    translate: Translate,
+    dataset: Dataset,
+    folder: Path,
+    inference: Inference,
+    device: torch.device,
+    advance: Callable[[], None] = lambda: None,
+) -> None:
+    """Write every sample of a labelled dataset, translated, in the `folder` layout.
+
+    Images and masks have the inference's size; masks are resized by nearest neighbour and hold class numbers.
+    What is there already stays, so that an interrupted translation goes on.
+
+    Args:
+        translate: ``(N, C, H, W)`` -> ``(N, C', H, W)``, both in [-1, 1].
+        dataset: what is translated.
+        folder: gets `images/`, `masks/` and `manifest.json`, which says what came from where.
+        inference: how images reach the generator.
+        device: where the generator is.
+        advance: called behind each sample.
+    """
+    manifest = {}
+    for index in range(len(dataset)):
+        sample = dataset[index]
+        stem = f"{index:06d}-{_safe(sample.name)}"
+        manifest[stem] = {"name": sample.name, "group": sample.group}
+        image, mask = folder / "images" / f"{stem}.png", folder / "masks" / f"{stem}.png"
+        if not image.exists():
+            translated = inference.run(translate, inference.prepare(sample.image), device)
+            if sample.mask is not None:
+                _write_whole(mask, resize_mask(sample.mask.astype(np.uint8), *translated.shape[1:]))
+            _write_whole(image, as_pixels(translated))
+        advance()
+    write_json(folder / "manifest.json", manifest)
+
+
+def as_pixels(image: Tensor) -> np.ndarray:
+    """``(C, H, W)`` in [-1, 1] -> ``(H, W, C)`` uint8."""
+    return ((image + 1) * 127.5).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
+
+
+def _safe(name: str) -> str:
+    """A file name without separators or anything else that a file system may refuse."""
+    return "".join(c if c.isalnum() or c in "-_.() " else "_" for c in name)[:100]
+
+
+def _write_whole(path: Path, pixels: np.ndarray) -> None:
+    temporary = path.with_name(f".{os.getpid()}-{path.name}")
+    write_image(temporary, pixels)
+    temporary.replace(path)

@@ -1,0 +1,144 @@
+"""What the command line does with a run folder or a dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from transeg.core.build import build_dataset
+from transeg.core.data.splits import SPLITS
+from transeg.core.errors import DataError, UsageError
+from transeg.core.experiment import DatasetChoice, Settings, expand_tests, merge, parse_assignment, parse_dataset
+from transeg.core.interfaces import Dataset, Fault
+from transeg.core.launch import label_tests
+from transeg.core.parts import check_alike, check_labelled, filled
+from transeg.core.prediction import image_files, predict_files, translate_files
+from transeg.core.progress import bar
+from transeg.core.registry import Registry
+from transeg.core.run import test
+from transeg.core.run_folder import RunFolder
+from transeg.core.trained import Trained
+
+
+def evaluate_run(
+    run_dir: Path,
+    registry: Registry,
+    console: Console,
+    *,
+    tests: Sequence[str],
+    split: str | None,
+    window: int,
+    flips: bool,
+    device: str | None,
+    out: Path | None,
+) -> tuple[dict[str, Any], Path]:
+    """Measure a run's segmenter on labelled datasets.
+
+    Args:
+        run_dir: the run folder.
+        registry: where components come from.
+        console: for progress.
+        tests: datasets as on the command line; those of the run where there are none.
+        split: of the datasets; None for their tests.
+        window: see :class:`transeg.core.inference.Inference`.
+        flips: likewise.
+        device: where the network goes; None for a GPU where there is one.
+        out: gets a CSV file for each dataset; by default a folder in the run.
+
+    Returns:
+        The table of each dataset by name, and the folder of the CSV files.
+    """
+    folder = RunFolder(run_dir)
+    trained = Trained.load(folder, registry, device)
+    choices = dict(trained.experiment.data.test)
+    if tests:
+        data: Settings = {"test": label_tests([parse_dataset(text, registry) for text in tests])}
+        expand_tests(data, registry)
+        choices = {label: DatasetChoice(**table) for label, table in data["test"].items()}
+    if split is not None:
+        choices = {label: choice.model_copy(update={"split": split}) for label, choice in choices.items()}
+    if not choices:
+        raise UsageError("The run has no test set; say which with --test NAME:FOLDER.")
+    datasets = {label: filled(choice, "test", registry, label) for label, choice in choices.items()}
+    check_labelled(datasets)
+    check_alike(trained.domains, datasets)
+    place = out or folder.evaluation
+    with bar(console, "testing", sum(len(dataset) for dataset in datasets.values())) as advance:
+        return test(trained, datasets, place, trained.inference(window, flips), advance), place
+
+
+def predict_images(
+    run_dir: Path,
+    images: Path,
+    registry: Registry,
+    console: Console,
+    *,
+    out: Path,
+    probabilities: bool,
+    window: int,
+    flips: bool,
+    device: str | None,
+) -> tuple[int, Path]:
+    """Segment image files; see :func:`transeg.core.prediction.predict_files`. Gives their number and the folder."""
+    files = image_files(images)
+    trained = Trained.load(RunFolder(run_dir), registry, device)
+    with bar(console, "segmenting", len(files)) as advance:
+        predict_files(trained, files, out, trained.inference(window, flips), probabilities, advance)
+    return len(files), out
+
+
+def translate_images(
+    run_dir: Path,
+    images: Path,
+    registry: Registry,
+    console: Console,
+    *,
+    out: Path,
+    window: int,
+    device: str | None,
+) -> tuple[int, Path]:
+    """Translate image files; see :func:`transeg.core.prediction.translate_files`. Gives their number and the folder."""
+    files = image_files(images)
+    trained = Trained.load(RunFolder(run_dir), registry, device)
+    with bar(console, "translating", len(files)) as advance:
+        translate_files(trained, files, out, trained.inference(window), advance)
+    return len(files), out
+
+
+def verify_dataset(text: str, assignments: Sequence[str], registry: Registry, console: Console) -> dict[str, Any]:
+    """Open every image and mask of a dataset.
+
+    Returns:
+        ``dataset``; ``splits``, the number of images in each, by domain; ``images``, their sum; ``faults``, what is
+        wrong with which file.
+    """
+    table = parse_dataset(text, registry)
+    for assignment in assignments:
+        table = merge(table, parse_assignment(assignment))
+    domains = [table["domain"]] if "domain" in table else registry.find("dataset", table["name"]).domains or [None]
+    report: dict[str, Any] = {"dataset": text, "splits": {}, "images": 0, "faults": []}
+    for domain in domains:
+        in_domain = {**table, "domain": domain} if domain else table
+        parts = {s: build_dataset(DatasetChoice(**in_domain, split=s), "test", registry) for s in (*SPLITS, "all")}
+        everything = parts.pop("all")
+        report["splits"][domain or table["name"]] = {split: len(dataset) for split, dataset in parts.items()}
+        report["images"] += len(everything)
+        with bar(console, f"checking {domain or table['name']}", len(everything)) as advance:
+            report["faults"] += [{"file": f.file, "reason": f.reason} for f in _faults(everything, advance)]
+    return report
+
+
+def _faults(dataset: Dataset, advance: Callable[[], None]) -> Iterator[Fault]:
+    yield from dataset.faults
+    for index in range(len(dataset)):
+        try:
+            sample = dataset[index]
+        except DataError as error:
+            yield Fault(error.file or f"image {index}", str(error))
+        else:
+            if sample.mask is not None and int(sample.mask.max()) >= len(dataset.classes):
+                yield Fault(sample.name, f"{sample.name} has the class {sample.mask.max()} of {len(dataset.classes)}.")
+        advance()

@@ -1,0 +1,85 @@
+"""One's own images and masks in folders."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Literal
+
+from transeg.core.data.files import FileDataset, choose_split, list_pairs
+from transeg.core.data.splits import RATIO, SPLITS, read_lists
+from transeg.core.interfaces import Dataset
+
+
+class Folder(FileDataset):
+    """Images and masks matched by stem, in any common format.
+
+    The layout is one of: `images/` and `masks/`; `train/images/`, `train/masks/`, `val/...`, `test/...`; or images
+    straight in the folder, without labels. Subfolders decide the splits; else `splits` does; else `ratio`.
+
+    Args:
+        root: the folder.
+        split: `train`, `val`, `test` or `all`.
+        images: name of the subfolder of images.
+        masks: name of the subfolder of masks.
+        mask_prefix: what a mask's name has before its image's.
+        mask_suffix: what a mask's name has behind its image's, before the extension.
+        classes: names of the classes, background first.
+        values: pixel values in the masks that stand for the classes, in the same order; by default 0, 1, 2, ... for
+            several classes, and half of the range for one.
+        channels: of the images: 1 for grey, 3 for colour, or as many as the files have.
+        splits: a JSON file `{"train": [...], "val": [...], "test": [...]}` of file names.
+        ratio: shares of train, val and test where nothing else decides.
+        seed: of the shuffle before images are shared out.
+        group: a regular expression whose match in a file's name is its group; groups are never split.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        split: Literal["train", "val", "test", "all"],
+        *,
+        images: str = "images",
+        masks: str = "masks",
+        mask_prefix: str = "",
+        mask_suffix: str = "",
+        classes: tuple[str, ...] = Dataset.classes,
+        values: tuple[int, ...] | None = None,
+        channels: int = 3,
+        splits: Path | None = None,
+        ratio: tuple[float, float, float] = RATIO,
+        seed: int = 0,
+        group: str | None = None,
+    ) -> None:
+        if len(classes) < 2 or (values is not None and len(values) != len(classes)):
+            raise ValueError(f"{len(values or ())} mask values cannot stand for the classes {', '.join(classes)}")
+        self.classes = classes
+        self.channels = channels
+        if values is not None or len(classes) > 2:
+            self.values = {value: index for index, value in enumerate(values or range(len(classes)))}
+        pattern = re.compile(group or r".*", re.DOTALL)
+
+        def group_of(stem: str) -> str:
+            match = pattern.search(stem)
+            return match[0] if match else stem
+
+        def pairs_in(folder: Path):
+            inner = folder / images
+            mask_folder = folder / masks
+            return list_pairs(
+                inner if inner.is_dir() else folder,
+                mask_folder if mask_folder.is_dir() else None,
+                group=group_of,
+                mask_stem=lambda stem: f"{mask_prefix}{stem}{mask_suffix}",
+            )
+
+        by_folder = [part for part in SPLITS if (root / part / images).is_dir()]
+        if by_folder and splits is None:
+            found = [pairs_in(root / part) for part in by_folder if split in (part, "all")]
+            pairs = [pair for part, _ in found for pair in part]
+            super().__init__(pairs, [fault for _, faults in found for fault in faults])
+            return
+        everything, faults = pairs_in(root)
+        lists = None if splits is None else read_lists(splits)
+        chosen = choose_split(everything, split, lists=lists, where=str(splits), ratio=ratio, seed=seed)
+        super().__init__(chosen, faults)

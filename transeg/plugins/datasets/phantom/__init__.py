@@ -1,0 +1,5 @@
+"""A procedural colon: rendered here, nothing to download."""
+
+from transeg.plugins.datasets.phantom.dataset import Phantom
+
+__all__ = ["Phantom"]

@@ -1,0 +1,96 @@
+"""The phantom as a dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from transeg.core.interfaces import Dataset, Sample
+from transeg.plugins.datasets.phantom.appearance import clean, scope
+from transeg.plugins.datasets.phantom.scene import draw_scene, view
+
+SPLITS = ("train", "val", "test")
+SHARES = {"train": 1.0, "val": 0.1, "test": 0.2}
+
+
+class Phantom(Dataset):
+    """A procedural colon with polyps, rendered on demand and kept in memory: no file, no download.
+
+    The two domains never show the same scene, and neither do the splits.
+
+    Args:
+        root: not read.
+        split: `train`, `val`, `test` or `all`.
+        domain: `clean`, a smooth render with exact masks; or `scope`, what an endoscope makes of it: specular
+            highlights, vignette, colour cast, texture, blur and noise.
+        count: images in the split `train`; `val` has a tenth and `test` a fifth of it.
+        side: height and width in pixels.
+        seed: of all scenes.
+        depth: whether samples carry the distance from the camera, in tube radii.
+    """
+
+    classes = ("background", "polyp")
+    domains = ("clean", "scope")
+    needs_root = False
+    preset = {
+        "baseline": "source-only",
+        "loss": {"name": "structure"},
+        "data": {"size": 96, "load_ratio": 1.0},
+        "train": {
+            "iterations": 500,
+            "batch_size": 4,
+            "lr": 5e-4,
+            "schedule": "linear",
+            "checkpoint_interval": 100,
+            "val_interval": 100,
+        },
+        "augmentation": {"preset": "square"},
+        "generator/cut": {"width": 16, "blocks": 6, "lr": 5e-4, "patches": 64},
+        "segmenter/unet": {"width": 16},
+    }
+
+    def __init__(
+        self,
+        root: Path | None,
+        split: Literal["train", "val", "test", "all"],
+        *,
+        domain: Literal["clean", "scope"] = "clean",
+        count: int = 200,
+        side: int = 96,
+        seed: int = 0,
+        depth: bool = False,
+    ) -> None:
+        if split != "all" and split not in SPLITS:
+            raise ValueError(f"the phantom has the splits {', '.join(SPLITS)} and all, not {split!r}")
+        if count < 1 or side < 16:
+            raise ValueError(f"the phantom needs at least one image of 16 pixels, not {count} of {side}")
+        chosen = SPLITS if split == "all" else (split,)
+        self._keys = [(part, index) for part in chosen for index in range(max(1, round(count * SHARES[part])))]
+        self._domain = domain
+        self._side = side
+        self._seed = seed
+        self._depth = depth
+        self._rendered: dict[int, Sample] = {}
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __getitem__(self, index: int) -> Sample:
+        if index not in self._rendered:
+            self._rendered[index] = self._render(*self._keys[index])
+        return self._rendered[index]
+
+    def _render(self, split: str, index: int) -> Sample:
+        rng = np.random.default_rng((self._seed, self.domains.index(self._domain), SPLITS.index(split), index))
+        seen = view(draw_scene(rng), self._side)
+        image = (clean if self._domain == "clean" else scope)(seen, rng)
+        name = f"{self._domain}-{split}-{index:04d}"
+        return Sample(
+            image=(image * 255).round().astype(np.uint8),
+            mask=seen.polyp.astype(np.uint8),
+            name=name,
+            group=name,
+            depth=seen.distance.astype(np.float32) if self._depth else None,
+        )

@@ -1,0 +1,126 @@
+"""The geometry of a colon with polyps, and what a camera in it sees.
+
+The wall is a bent tube with haustral folds around the viewing axis; polyps are balls on it. Lengths are in radii of the
+tube.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+FIELD_OF_VIEW = np.radians(120.0)
+NEAR, FAR = 0.25, 9.0
+STEPS, BISECTIONS = 48, 6
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One colon.
+
+    Attributes:
+        shift: of the tube's axis from the camera, ``(2,)``.
+        bend: growth of that shift with the square of the depth, ``(2,)``.
+        lobes: strength and phase of the three-lobed cross-section.
+        folds: height, distance and phase of the folds.
+        centres: of the polyps, ``(P, 3)``.
+        radii: of the polyps, ``(P,)``.
+    """
+
+    shift: np.ndarray
+    bend: np.ndarray
+    lobes: tuple[float, float]
+    folds: tuple[float, float, float]
+    centres: np.ndarray
+    radii: np.ndarray
+
+
+def draw_scene(rng: np.random.Generator) -> Scene:
+    """A random colon with one to three polyps."""
+    shift, bend = rng.uniform(-0.35, 0.35, 2), rng.uniform(-0.06, 0.06, 2)
+    lobes = (float(rng.uniform(0.05, 0.15)), float(rng.uniform(0, 2 * np.pi)))
+    folds = (float(rng.uniform(0.12, 0.25)), float(rng.uniform(0.9, 1.5)), float(rng.uniform(0, 2 * np.pi)))
+    count = int(rng.integers(1, 4))
+    depth, angle, radii = rng.uniform(0.8, 2.2, count), rng.uniform(0, 2 * np.pi, count), rng.uniform(0.3, 0.62, count)
+    axis = shift[None] + bend[None] * depth[:, None] ** 2
+    reach = 0.95 - 0.2 * radii
+    centres = np.column_stack((axis + reach[:, None] * np.column_stack((np.cos(angle), np.sin(angle))), depth))
+    return Scene(shift, bend, lobes, folds, centres.astype(np.float32), radii.astype(np.float32))
+
+
+@dataclass(frozen=True)
+class View:
+    """What each pixel sees, ``(H, W, ...)`` float32.
+
+    Attributes:
+        points: where its ray ends, ``(H, W, 3)``, camera at the origin, z forward.
+        normals: of the surface there, towards the camera.
+        distance: from the camera.
+        polyp: whether it is a polyp, bool.
+    """
+
+    points: np.ndarray
+    normals: np.ndarray
+    distance: np.ndarray
+    polyp: np.ndarray
+
+
+def view(scene: Scene, size: int) -> View:
+    """What a camera sees in a square image."""
+    grid = ((np.arange(size, dtype=np.float32) + 0.5) / size * 2 - 1) * np.float32(np.tan(FIELD_OF_VIEW / 2))
+    x, y = np.meshgrid(grid, grid)
+    rays = np.stack((x, y, np.ones_like(x)), axis=-1)
+    points = rays * _first_hit(scene, rays.reshape(-1, 3)).reshape(size, size, 1)
+    wall, polyps = _wall(scene, points), _polyps(scene, points)
+    return View(points, _normals(scene, points), np.linalg.norm(points, axis=-1), polyps > wall)
+
+
+def _first_hit(scene: Scene, rays: np.ndarray) -> np.ndarray:
+    """Depth ``(R,)`` at which each ray ``(R, 3)`` enters tissue: march until it has, then bisect."""
+    depths = np.geomspace(NEAR, FAR, STEPS, dtype=np.float32)
+    step = np.full(len(rays), STEPS - 1)
+    going = np.arange(len(rays))
+    for index, depth in enumerate(depths[1:-1], start=1):
+        hit = _depth_inside(scene, rays[going] * depth) >= 0
+        step[going[hit]] = index
+        going = going[~hit]
+    low, high = depths[step - 1], depths[step]
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        hit = _depth_inside(scene, rays * middle[:, None]) >= 0
+        low, high = np.where(hit, low, middle), np.where(hit, middle, high)
+    return high
+
+
+def _depth_inside(scene: Scene, points: np.ndarray) -> np.ndarray:
+    """How deep points ``(..., 3)`` lie inside tissue; negative in the lumen."""
+    return np.maximum(_wall(scene, points), _polyps(scene, points))
+
+
+def _wall(scene: Scene, points: np.ndarray) -> np.ndarray:
+    z = points[..., 2]
+    x = points[..., 0] - scene.shift[0].astype(np.float32) - scene.bend[0].astype(np.float32) * z * z
+    y = points[..., 1] - scene.shift[1].astype(np.float32) - scene.bend[1].astype(np.float32) * z * z
+    angle = np.arctan2(y, x)
+    height, period, phase = scene.folds
+    strength, turn = scene.lobes
+    lobes = np.cos(3 * angle + np.float32(turn))
+    crest = np.maximum(np.cos(np.float32(2 * np.pi / period) * z + np.float32(phase)), 0) ** 4
+    return np.hypot(x, y) - (1 - height * crest * (1 + 0.4 * lobes) + strength * lobes)
+
+
+def _polyps(scene: Scene, points: np.ndarray) -> np.ndarray:
+    depth = np.full(points.shape[:-1], -np.inf, dtype=np.float32)
+    for centre, radius in zip(scene.centres, scene.radii, strict=True):
+        depth = np.maximum(depth, radius - np.sqrt(((points - centre) ** 2).sum(-1)))
+    return depth
+
+
+def _normals(scene: Scene, points: np.ndarray) -> np.ndarray:
+    step = np.float32(2e-3)
+    here = _depth_inside(scene, points)
+    gradient = np.stack(
+        [_depth_inside(scene, points + step * axis) - here for axis in np.eye(3, dtype=np.float32)], axis=-1
+    )
+    return -gradient / (np.linalg.norm(gradient, axis=-1, keepdims=True) + 1e-9)

@@ -1,0 +1,142 @@
+"""The public polyp sets, in the layouts that their authors and PraNet offer for download.
+
+All have two classes; masks are cut at half of their range, as JPEG smears them (Kvasir-SEG's white is 247 to 255).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from transeg.core.data.files import FileDataset, choose_split, find_folder, list_pairs
+from transeg.core.data.splits import RATIO, read_lists
+
+Split = Literal["train", "val", "test", "all"]
+
+PRANET = ("images", "masks", "")
+
+
+class PolypSet(FileDataset):
+    """Polyp images and masks in two folders.
+
+    Args:
+        root: the folder as downloaded.
+        split: `train`, `val`, `test` or `all`.
+        splits: a JSON file `{"train": [...], "val": [...], "test": [...]}` of file names, for a published split.
+        ratio: shares of train, val and test where no file decides; sequences are never cut.
+        seed: of the shuffle before images are shared out.
+    """
+
+    classes = ("background", "polyp")
+    layouts: ClassVar[tuple[tuple[str, str, str], ...]] = (PRANET,)
+    """Folders of images and masks, and what a mask's name has before its image's; the first that exist are read."""
+    usual: ClassVar[tuple[float, float, float]] = RATIO
+    """The usual shares of train, val and test."""
+
+    def __init__(
+        self,
+        root: Path,
+        split: Split,
+        *,
+        splits: Path | None = None,
+        ratio: tuple[float, float, float] | None = None,
+        seed: int = 0,
+    ) -> None:
+        images, masks, prefix = self._layout(root)
+        pairs, faults = list_pairs(images, masks, group=self.group, mask_stem=lambda stem: prefix + stem)
+        lists = None if splits is None else read_lists(splits)
+        chosen = choose_split(pairs, split, lists=lists, where=str(splits), ratio=ratio or self.usual, seed=seed)
+        super().__init__(chosen, faults)
+
+    def group(self, stem: str) -> str:
+        """The sequence that a frame belongs to; each is its own where that is not known."""
+        return stem
+
+    def _layout(self, root: Path) -> tuple[Path, Path, str]:
+        for images, masks, prefix in self.layouts:
+            image_folder, mask_folder = find_folder(root, images), find_folder(root, masks)
+            if image_folder is not None and mask_folder is not None:
+                return image_folder, mask_folder, prefix
+        wanted = " or ".join(f"{images}/ and {masks}/" for images, masks, _ in self.layouts)
+        raise ValueError(f"{root} does not have the folders {wanted}")
+
+
+class Kvasir(PolypSet):
+    """Kvasir-SEG: 1,000 polyp images (Jha et al., MMM 2020). There is no official split; the usual one is 80/10/10."""
+
+    layouts = (PRANET, ("Kvasir-SEG/images", "Kvasir-SEG/masks", ""))
+
+
+class ClinicDB(PolypSet):
+    """CVC-ClinicDB: 612 frames of 29 sequences (Bernal et al., CMIG 2015), split by sequence."""
+
+    layouts = (
+        ("Original", "Ground Truth", ""),
+        ("PNG/Original", "PNG/Ground Truth", ""),
+        ("TIF/Original", "TIF/Ground Truth", ""),
+        PRANET,
+    )
+    first_frames = (
+        1, 26, 51, 68, 79, 104, 127, 152, 178, 200, 206, 228, 253, 278, 298,
+        318, 343, 364, 384, 409, 429, 448, 467, 479, 504, 529, 547, 572, 592,
+    )  # fmt: skip
+    """What each sequence begins with, from the authors' readme."""
+
+    def group(self, stem: str) -> str:
+        return str(bisect(self.first_frames, int(stem))) if stem.isdigit() else stem
+
+
+class ColonDB(PolypSet):
+    """CVC-ColonDB: 380 frames (Bernal et al., Pattern Recognition 2012); all of them are for tests."""
+
+    usual = (0.0, 0.0, 1.0)
+
+
+class Etis(PolypSet):
+    """ETIS-LaribPolypDB: 196 frames (Silva et al., IJCARS 2014); all of them are for tests."""
+
+    layouts = (PRANET, ("ETIS-LaribPolypDB", "Ground Truth", "p"))
+    usual = (0.0, 0.0, 1.0)
+
+
+class CVC300(PolypSet):
+    """CVC-300: the 60 test frames of EndoScene that PraNet ships (Vazquez et al., 2017); all are for tests."""
+
+    usual = (0.0, 0.0, 1.0)
+
+
+class SynthColon(PolypSet):
+    """Synth-Colon: 20,000 renders of a synthetic colon (Moreu et al., arXiv:2202.08680); 1 % are for validation."""
+
+    usual = (0.99, 0.01, 0.0)
+
+
+class PolypBenchmark(FileDataset):
+    """PraNet's packing of the polyp benchmark: one training set, five test sets (arXiv:2006.11392).
+
+    `TrainDataset/` holds 1,450 images of Kvasir-SEG and CVC-ClinicDB, with `image/` and `mask/` or the plural;
+    `TestDataset/` holds the test sets with `images/` and `masks/`. The protocol has no validation images.
+
+    Args:
+        root: the folder that holds both.
+        split: `train`, `val`, `test` or `all`.
+        domain: `TrainDataset`, or a test set.
+    """
+
+    classes = ("background", "polyp")
+    domains = ("TrainDataset", "Kvasir", "CVC-ClinicDB", "CVC-ColonDB", "ETIS-LaribPolypDB", "CVC-300")
+    test_domains = domains[1:]
+
+    def __init__(self, root: Path, split: Split, *, domain: str = "TrainDataset") -> None:
+        if domain not in self.domains:
+            raise ValueError(f"the polyp benchmark has {', '.join(self.domains)}, not {domain!r}")
+        trains = domain == "TrainDataset"
+        base = find_folder(root, domain if trains else f"TestDataset/{domain}")
+        if base is None:
+            raise ValueError(f"{root} does not hold {'' if trains else 'TestDataset/'}{domain}")
+        images, masks = find_folder(base, "images", "image"), find_folder(base, "masks", "mask")
+        if images is None or masks is None:
+            raise ValueError(f"{base} has no folders images and masks")
+        pairs, faults = list_pairs(images, masks)
+        super().__init__(pairs if split in ("train" if trains else "test", "all") else [], faults)

@@ -1,0 +1,158 @@
+"""CUT: contrastive learning for unpaired image-to-image translation.
+
+Park, Efros, Zhang and Zhu, ECCV 2020, arXiv:2007.15651.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from transeg.core.interfaces import Batch, Generator, Optimization, Phase
+from transeg.plugins.generators.cut.networks import PatchDiscriminator, PatchProjection, ResnetGenerator
+from transeg.plugins.generators.cut.patchnce import patch_nce
+
+EPOCHS = {"cut": (200, 200), "fastcut": (150, 50)}
+"""Published epochs with constant and with falling learning rate."""
+
+
+class CUT(Generator):
+    """One-sided unpaired translation that keeps each patch recognisable among the others of its image.
+
+    Source and target must have the same number of channels: translated images pass through the generator's encoder,
+    and in the variant `cut` target images through all of it (identity loss).
+
+    Args:
+        source_channels: channels of the source domain.
+        target_channels: channels of the target domain.
+        variant: `cut`; or `fastcut`, without the identity loss, with ten times the contrast and with random mirroring.
+        width: channels of the first convolution in generator and discriminator.
+        blocks: residual blocks of the generator, at least 5.
+        lr: learning rate of all three networks; it falls to zero over the last half (`fastcut`: quarter).
+        gan_weight: weight of the adversarial loss.
+        nce_weight: weight of the contrastive loss; by default as published, 1 for `cut` and 10 for `fastcut`.
+        temperature: of the contrastive loss.
+        patches: positions that are compared in each of the five layers.
+
+    Raises:
+        ValueError: the numbers of channels differ, or there are too few blocks.
+    """
+
+    size_multiple = 4
+    key_map = ((r"^(module\.)+", ""), (r"\.filt$", None))
+
+    layers = (0, 4, 8, 12, 16)
+    """Children of the generator whose outputs are compared: the padded image, two convolutions, two blocks."""
+
+    def __init__(
+        self,
+        source_channels: int,
+        target_channels: int,
+        *,
+        variant: Literal["cut", "fastcut"] = "cut",
+        width: int = 64,
+        blocks: int = 9,
+        lr: float = 2e-4,
+        gan_weight: float = 1.0,
+        nce_weight: float | None = None,
+        temperature: float = 0.07,
+        patches: int = 256,
+    ) -> None:
+        super().__init__()
+        if source_channels != target_channels:
+            raise ValueError(
+                f"cut needs as many channels in the source as in the target, not {source_channels} and {target_channels}"
+            )
+        if blocks < 5:
+            raise ValueError(f"cut compares the output of the fifth residual block, so {blocks} are too few")
+        self._fast = variant == "fastcut"
+        self._epochs = EPOCHS[variant]
+        self._lr = lr
+        self._gan_weight = gan_weight
+        self._nce_weight = nce_weight if nce_weight is not None else (10.0 if self._fast else 1.0)
+        self._temperature = temperature
+        self._patches = patches
+        self.G = ResnetGenerator(source_channels, target_channels, width, blocks)
+        self.D = PatchDiscriminator(target_channels, width)
+        self.F = PatchProjection((source_channels, 2 * width, 4 * width, 4 * width, 4 * width))
+
+    def optimizers(self) -> dict[str, Optimization]:
+        schedule = partial(linear_decay, constant=self._epochs[0], decay=self._epochs[1])
+        return {
+            name: Optimization(torch.optim.Adam(network.parameters(), lr=self._lr, betas=(0.5, 0.999)), schedule)
+            for name, network in (("D", self.D), ("G", self.G), ("F", self.F))
+        }
+
+    def phases(self, batch: Batch) -> Iterator[Phase]:
+        """Discriminator, then generator and projection.
+
+        Losses: ``D_fake``, ``D_real`` (least squares, halved); ``G_GAN``; ``NCE``, and ``NCE_identity`` for `cut`
+        (each weighted, and halved where there are both).
+        """
+        assert batch.target is not None
+        source, target = batch.source, batch.target
+        mirrored = self._fast and self._mirrors(batch)
+        inputs = [source.flip(3) if mirrored else source] + ([] if self._fast else [target])
+        outputs, features = self.G.with_features(torch.cat(inputs), self.layers)
+        fake = outputs[: len(source)]
+
+        on_fake, on_real = self.D(torch.cat((fake.detach(), target))).chunk(2)
+        yield Phase(("D",), {"D_fake": 0.5 * on_fake.square().mean(), "D_real": 0.5 * (on_real - 1).square().mean()})
+
+        losses = {"G_GAN": self._gan_weight * (self.D(fake) - 1).square().mean()}
+        queries = self.G.features(outputs, self.layers)
+        if mirrored:
+            queries = [feature.flip(3) for feature in queries]
+            with torch.no_grad():
+                features = self.G.features(source, self.layers)
+        names = ["NCE"] if self._fast else ["NCE", "NCE_identity"]
+        for turn, name in enumerate(names):
+            rows = slice(turn * len(source), (turn + 1) * len(source))
+            contrast = self._contrast([q[rows] for q in queries], [f[rows] for f in features], batch, turn)
+            losses[name] = self._nce_weight / len(names) * contrast
+        yield Phase(("G", "F"), losses, fake=fake)
+
+    def translate(self, image: Tensor, direction: str, noise: Tensor | None = None) -> Tensor:
+        out: Tensor = self.G(image)
+        return out
+
+    def positions(self, batch: Batch, turn: int, layer: int, count: int) -> Tensor:
+        """Flat positions of a feature map of ``count`` pixels to compare; shared by the images of all ranks.
+
+        Args:
+            batch: of this step.
+            turn: 0 for the source images, 1 for the identity loss.
+            layer: place in :attr:`layers`.
+            count: height times width of the map.
+        """
+        generator = batch.generator(turn * len(self.layers) + layer)
+        return torch.randperm(count, generator=generator, device=batch.source.device)[: self._patches]
+
+    def _mirrors(self, batch: Batch) -> bool:
+        return bool(torch.rand((), generator=batch.generator(2 * len(self.layers), "cpu")) < 0.5)
+
+    def _contrast(self, queries: list[Tensor], features: list[Tensor], batch: Batch, turn: int) -> Tensor:
+        """Mean over the layers of the contrastive loss between a translated image and its source."""
+        where = [self.positions(batch, turn, i, f.shape[2] * f.shape[3]) for i, f in enumerate(features)]
+        with torch.no_grad():
+            keys = self.F(features, where)
+        losses = [
+            patch_nce(query, key, self._temperature) for query, key in zip(self.F(queries, where), keys, strict=True)
+        ]
+        return torch.stack(losses).mean()
+
+
+def linear_decay(progress: float, constant: int, decay: int) -> float:
+    """1 for ``constant`` epochs, then down by equal steps so that it would be 0 one epoch behind the last.
+
+    Args:
+        progress: share of the training, in [0, 1).
+        constant: published epochs without decay.
+        decay: published epochs with it.
+    """
+    epoch = int(progress * (constant + decay) + 1e-9) + 1
+    return 1.0 - max(0, epoch - constant) / (decay + 1)

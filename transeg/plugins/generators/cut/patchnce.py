@@ -1,0 +1,27 @@
+"""The contrastive loss between patches (CUT, section 3, equation 3)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def patch_nce(query: Tensor, key: Tensor, temperature: float) -> Tensor:
+    """Cross-entropy of finding each query's own key among all keys of the same image.
+
+    Args:
+        query: ``(N, S, D)`` unit vectors of the translated images.
+        key: ``(N, S, D)`` unit vectors of the source images at the same positions; no gradient flows into it.
+        temperature: divides the cosines.
+
+    Returns:
+        The mean over images and positions. A key's similarity to its own query stands once as the positive; the
+        reference's additional, masked entry (-10 / temperature) is kept, as it belongs to the published value.
+    """
+    key = key.detach()
+    cosines = query @ key.transpose(1, 2)
+    positive = (query * key).sum(-1, keepdim=True)
+    own = torch.eye(query.shape[1], dtype=torch.bool, device=query.device)
+    logits = torch.cat((positive, cosines.masked_fill(own, -10.0)), dim=-1) / temperature
+    return F.cross_entropy(logits.flatten(0, 1), logits.new_zeros(logits[..., 0].numel(), dtype=torch.long))

@@ -1,0 +1,191 @@
+"""What the command line shows, as rich tables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from transeg.core.manifest import KINDS
+
+if TYPE_CHECKING:
+    from transeg.core.launch import Prepared
+    from transeg.core.registry import Component, Registry
+    from transeg.core.run_folder import RunFolder
+
+COLOURS = {"ok": "green", "broken": "red", "conflict": "yellow", "disabled": "dim"}
+PLURALS = {"generator": "Generators", "segmenter": "Segmenters", "loss": "Losses", "dataset": "Datasets"}
+
+
+def show_components(registry: Registry, kind: str | None, console: Console) -> None:
+    """A table for each kind, and what is wrong with plugins."""
+    for each in [kind] if kind else KINDS:
+        table = Table(title=PLURALS[each], title_justify="left", box=None, pad_edge=False, header_style="bold")
+        table.add_column("name", style="cyan", no_wrap=True)
+        table.add_column("summary", ratio=3)
+        if each in ("generator", "segmenter"):
+            table.add_column("parameters", justify="right")
+        table.add_column("paper", overflow="fold")
+        table.add_column("plugin")
+        table.add_column("status")
+        for component in registry.components(each):
+            table.add_row(*_row(component))
+        console.print(table)
+        console.print()
+    for plugin in registry.plugins:
+        if plugin.status != "ok":
+            console.print(f"[{COLOURS[plugin.status]}]{plugin.package} is {plugin.status}[/]: {escape(plugin.reason)}")
+    for component in registry.components(kind):
+        if component.status in ("broken", "conflict"):
+            console.print(f"[{COLOURS[component.status]}]{component} of {component.package} is {component.status}[/]: {escape(component.reason)}")
+
+
+def _row(component: Component) -> list[str]:
+    cells = [component.name, component.entry.summary]
+    if component.kind in ("generator", "segmenter"):
+        cells.append(f"{component.entry.params:,}" if component.entry.params else "")
+    status = f"[{COLOURS[component.status]}]{component.status}[/]"
+    return [*cells, component.entry.paper, component.package, status]
+
+
+def show_component(component: Component, cls: type, console: Console) -> None:
+    """One component with its options and an example."""
+    from transeg.core.options import options
+
+    entry = component.entry
+    console.print(f"[bold cyan]{component}[/]  {entry.summary}")
+    facts = {
+        "parameters": f"{entry.params:,} at defaults" if entry.params else "",
+        "paper": entry.paper,
+        "plugin": f"{component.package} {component.version}",
+        "tags": ", ".join(entry.tags),
+        "domains": ", ".join(component.domains),
+        "licence": getattr(entry, "licence", ""),
+        "url": getattr(entry, "url", ""),
+    }
+    grid = Table.grid(padding=(0, 2))
+    for name, value in facts.items():
+        if value:
+            grid.add_row(f"[dim]{name}[/]", escape(value))
+    console.print(grid)
+    text = (cls.__doc__ or "").partition("Args:")[0].partition("\n\n")[2]
+    if text.strip():
+        console.print("\n" + escape("\n".join(line.strip() for line in text.strip().splitlines())))
+    known = options(cls)
+    prefix = f"data.source.{{}}" if component.kind == "dataset" else f"{component.kind}.{{}}"
+    if known:
+        table = Table(title="\nOptions", title_justify="left", box=None, pad_edge=False, header_style="bold")
+        table.add_column("option", style="cyan", overflow="fold")
+        table.add_column("type")
+        table.add_column("default")
+        table.add_column("meaning", ratio=1)
+        for option in known.values():
+            table.add_row(prefix.format(option.name), escape(option.type_name), escape(_default(option.default)), escape(option.help))
+        console.print(table)
+    console.print(f"\n[dim]Example[/]  {_example(component, next(iter(known), None))}", highlight=False)
+
+
+def _default(value: Any) -> str:
+    return "" if value is None else str(value)
+
+
+def _example(component: Component, option: str | None) -> str:
+    match component.kind:
+        case "generator":
+            return f"toolkit run --generator {component.name} --segmenter hardnet"
+        case "segmenter":
+            return f"toolkit run --segmenter {component.name}"
+        case "loss":
+            return f"toolkit run --segmenter unet --loss {component.name}"
+        case _:
+            return f"toolkit run --segmenter unet --source {component.name}:FOLDER --test {component.name}:FOLDER"
+
+
+def show_plan(prepared: Prepared, console: Console) -> None:
+    """What a run is going to do."""
+    from transeg.core.experiment import departures
+    from transeg.core.run import selection
+
+    experiment, parts = prepared.experiment, prepared.parts
+    data, train = experiment.data, experiment.train
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim")
+    grid.add_column()
+
+    def add(name: str, value: str) -> None:
+        grid.add_row(name, escape(value))
+
+    add("strategy", experiment.strategy + (f", and a {experiment.baseline} baseline" if experiment.baseline != "none" else ""))
+    for name, choice, network in (
+        ("generator", experiment.generator, parts.generator),
+        ("segmenter", experiment.segmenter, parts.segmenter),
+    ):
+        if choice is not None and network is not None:
+            count = sum(p.numel() for p in network.parameters() if p.requires_grad)
+            add(name, f"{choice.name}, {count:,} parameters")
+    if experiment.loss is not None:
+        add("loss", experiment.loss.name)
+    add("source", f"{data.source}, {_images(len(parts.source), data.source_limit)}")
+    if parts.target is not None:
+        add("target", f"{data.target}, {_images(len(parts.target), data.target_limit)}")
+    for label, dataset in parts.tests.items():
+        add("test", f"{label}: {data.test[label]}, {len(dataset)} images")
+    if parts.segmenter is not None:
+        add("selection", selection(experiment, parts) + (f" ({len(parts.val)} images)" if parts.val else ""))
+    stages = " in each of two stages" if experiment.strategy == "sequential" else ""
+    add("training", f"{train.iterations:,} iterations{stages}, batch {train.batch_size}, {data.size}x{data.size} pixels, {experiment.device}, {data.workers} workers, seed {experiment.seed}")
+    changed = departures(experiment)
+    if changed:
+        add("not as published", "; ".join(changed))
+    add("run folder", str(prepared.folder.path))
+    console.print(grid)
+
+
+def _images(count: int, limit: int) -> str:
+    return f"{min(count, limit)} of {count} images" if limit and limit < count else f"{count} images"
+
+
+def show_results(metrics: dict[str, Any], folder: RunFolder, console: Console) -> None:
+    """The table of a finished run, and where everything is."""
+    if metrics["tests"]:
+        show_tests(metrics["tests"], metrics["baseline"], console)
+    console.print(f"Run folder: {folder.path}", highlight=False, soft_wrap=True)
+    console.print(f"Picture:    {folder.previews / 'final.png'}", highlight=False, soft_wrap=True)
+
+
+def show_tests(tests: dict[str, Any], baseline: dict[str, Any] | None, console: Console) -> None:
+    """Dice and IoU of each test set."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("test set", style="cyan")
+    if baseline is not None:
+        table.add_column("trained on")
+    for name in ("images", "Dice", "IoU", "precision", "recall", "pooled Dice"):
+        table.add_column(name, justify="right")
+    for label, values in tests.items():
+        rows = [("translated source", values)]
+        if baseline is not None:
+            rows.append(("source only", baseline[label]))
+        for trained_on, row in rows:
+            numbers = [str(row["images"])] + [_number(row[key]) for key in ("dice", "iou", "precision", "recall", "dice_pooled")]
+            table.add_row(label, *([trained_on] if baseline is not None else []), *numbers)
+    console.print(table)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def show_verification(report: dict[str, Any], console: Console) -> None:
+    """Counts and faults of a dataset."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("", "train", "val", "test"):
+        table.add_column(name, justify="right" if name else "left")
+    for label, counts in report["splits"].items():
+        table.add_row(label, *(str(counts[split]) for split in ("train", "val", "test")))
+    console.print(table)
+    for fault in report["faults"]:
+        console.print(f"[red]fault[/]  {escape(fault['reason'])}", highlight=False, soft_wrap=True)
+    found = f"{len(report['faults'])} faults" if report["faults"] else "no fault"
+    console.print(f"{report['images']} images, {found}.", highlight=False)
