@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +27,7 @@ class Failure(click.ClickException):
 
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
-        self.exit_code = exit_code
+        self.exit_code = exit_code  # type: ignore[misc]  # click declares it for the class but reads the instance's
 
 
 class Toolkit(click.Group):
@@ -77,7 +78,7 @@ def _plugin_commands() -> dict[str, tuple[str, str]]:
 def with_registry(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the option --registry, and the registry that it makes."""
 
-    def files_to_registry(ctx: click.Context, parameter: click.Parameter, files: tuple[Path, ...]) -> Registry:
+    def files_to_registry(_ctx: click.Context, _parameter: click.Parameter, files: tuple[Path, ...]) -> Registry:
         return Registry(files)
 
     return click.option(
@@ -140,7 +141,9 @@ def info(component: str, as_json: bool, registry: Registry) -> None:
     found = registry.find(_kind(kind) or "", name)
     cls = registry.load(found)
     if as_json:
-        described = [{"name": o.name, "type": o.type_name, "default": o.default, "help": o.help} for o in options(cls).values()]
+        described = [
+            {"name": o.name, "type": o.type_name, "default": o.default, "help": o.help} for o in options(cls).values()
+        ]
         click.echo(json.dumps({**found.summary(), "options": described}, indent=2, default=str))
     else:
         tables.show_component(found, cls, Console())
@@ -152,7 +155,9 @@ def info(component: str, as_json: bool, registry: Registry) -> None:
 @click.option("--loss", metavar="SUM", help="What the segmenter minimises, such as dice+0.5*bce.")
 @click.option("--source", metavar="DATA", help="Labelled images: NAME, NAME:FOLDER or NAME:DOMAIN:FOLDER.")
 @click.option("--target", metavar="DATA", help="Unlabelled images of the domain where the model must work.")
-@click.option("--val", metavar="DATA", help="Labelled images that select the best checkpoint; without, the source's do.")
+@click.option(
+    "--val", metavar="DATA", help="Labelled images that select the best checkpoint; without, the source's do."
+)
 @click.option("--test", "tests", multiple=True, metavar="DATA", help="Labelled images to test on; repeatable.")
 @click.option(
     "--strategy",
@@ -178,12 +183,12 @@ def run(
     as_json: bool,
     **named: Any,
 ) -> None:
-    """Train, test and compare; the plan is printed first.
+    r"""Train, test and compare; the plan is printed first.
 
     \b
     toolkit run --generator cut --segmenter hardnet
     toolkit run --segmenter unet --source kvasir:/data/kvasir-seg --test etis:/data/etis
-    toolkit run --generator cut --segmenter hardnet --source synth-colon:/data/synth \\
+    toolkit run --generator cut --segmenter hardnet --source synth-colon:/data/synth \
         --target kvasir:/data/kvasir-seg --test kvasir:/data/kvasir-seg
     """
     from transeg import tables
@@ -195,6 +200,8 @@ def run(
     if dry_run:
         return
     metrics = launch(prepared, registry, console)
+    if console.quiet:
+        return
     if as_json:
         click.echo(json.dumps({**metrics, "run_dir": str(prepared.folder.path)}, indent=2))
     else:
@@ -208,7 +215,9 @@ def run(
 @click.option("--window", default=0, metavar="PIXELS", help="Slide a window over images at their own size.")
 @click.option("--flips", is_flag=True, help="Average over the four mirrorings of each image.")
 @click.option("--device", metavar="NAME", help="cpu, cuda or cuda:1; by default a GPU where there is one.")
-@click.option("-o", "--out", type=click.Path(path_type=Path), metavar="FOLDER", help="For the CSV files; by default in RUN.")
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), metavar="FOLDER", help="For the CSV files; by default in RUN."
+)
 @as_json
 @with_registry
 def evaluate(registry: Registry, run_dir: Path, as_json: bool, **named: Any) -> None:
@@ -292,7 +301,7 @@ def _kind(name: str | None) -> str | None:
 
 def _talk() -> Console:
     """The console for everything but results; what the toolkit logs goes there, too."""
-    console = Console(stderr=True)
+    console = Console(stderr=True, quiet=os.environ.get("RANK", "0") != "0")
     handler = RichHandler(console=console, show_time=False, show_path=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler], force=True)
     return console

@@ -39,7 +39,10 @@ def show_components(registry: Registry, kind: str | None, console: Console) -> N
             console.print(f"[{COLOURS[plugin.status]}]{plugin.package} is {plugin.status}[/]: {escape(plugin.reason)}")
     for component in registry.components(kind):
         if component.status in ("broken", "conflict"):
-            console.print(f"[{COLOURS[component.status]}]{component} of {component.package} is {component.status}[/]: {escape(component.reason)}")
+            console.print(
+                f"[{COLOURS[component.status]}]{component} of {component.package} is {component.status}[/]: "
+                f"{escape(component.reason)}"
+            )
 
 
 def _row(component: Component) -> list[str]:
@@ -74,7 +77,7 @@ def show_component(component: Component, cls: type, console: Console) -> None:
     if text.strip():
         console.print("\n" + escape("\n".join(line.strip() for line in text.strip().splitlines())))
     known = options(cls)
-    prefix = f"data.source.{{}}" if component.kind == "dataset" else f"{component.kind}.{{}}"
+    prefix = "data.source.{}" if component.kind == "dataset" else f"{component.kind}.{{}}"
     if known:
         table = Table(title="\nOptions", title_justify="left", box=None, pad_edge=False, header_style="bold")
         table.add_column("option", style="cyan", overflow="fold")
@@ -82,16 +85,21 @@ def show_component(component: Component, cls: type, console: Console) -> None:
         table.add_column("default")
         table.add_column("meaning", ratio=1)
         for option in known.values():
-            table.add_row(prefix.format(option.name), escape(option.type_name), escape(_default(option.default)), escape(option.help))
+            table.add_row(
+                prefix.format(option.name),
+                escape(option.type_name),
+                escape(_default(option.default)),
+                escape(option.help),
+            )
         console.print(table)
-    console.print(f"\n[dim]Example[/]  {_example(component, next(iter(known), None))}", highlight=False)
+    console.print(f"\n[dim]Example[/]  {_example(component)}", highlight=False)
 
 
 def _default(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def _example(component: Component, option: str | None) -> str:
+def _example(component: Component) -> str:
     match component.kind:
         case "generator":
             return f"toolkit run --generator {component.name} --segmenter hardnet"
@@ -106,6 +114,7 @@ def _example(component: Component, option: str | None) -> str:
 def show_plan(prepared: Prepared, console: Console) -> None:
     """What a run is going to do."""
     from transeg.core.experiment import departures
+    from transeg.core.options import options
     from transeg.core.run import selection
 
     experiment, parts = prepared.experiment, prepared.parts
@@ -117,7 +126,10 @@ def show_plan(prepared: Prepared, console: Console) -> None:
     def add(name: str, value: str) -> None:
         grid.add_row(name, escape(value))
 
-    add("strategy", experiment.strategy + (f", and a {experiment.baseline} baseline" if experiment.baseline != "none" else ""))
+    add(
+        "strategy",
+        experiment.strategy + (f", and a {experiment.baseline} baseline" if experiment.baseline != "none" else ""),
+    )
     for name, choice, network in (
         ("generator", experiment.generator, parts.generator),
         ("segmenter", experiment.segmenter, parts.segmenter),
@@ -135,8 +147,18 @@ def show_plan(prepared: Prepared, console: Console) -> None:
     if parts.segmenter is not None:
         add("selection", selection(experiment, parts) + (f" ({len(parts.val)} images)" if parts.val else ""))
     stages = " in each of two stages" if experiment.strategy == "sequential" else ""
-    add("training", f"{train.iterations:,} iterations{stages}, batch {train.batch_size}, {data.size}x{data.size} pixels, {experiment.device}, {data.workers} workers, seed {experiment.seed}")
-    changed = departures(experiment)
+    add(
+        "training",
+        f"{train.iterations:,} iterations{stages}, batch {train.batch_size}, {data.size}x{data.size} pixels, "
+        f"{experiment.device}, {data.workers} workers, seed {experiment.seed}",
+    )
+    networks = {"generator": parts.generator, "segmenter": parts.segmenter}
+    defaults = {
+        name: {option.name: option.default for option in options(type(network)).values()}
+        for name, network in networks.items()
+        if network is not None
+    }
+    changed = departures(experiment, defaults)
     if changed:
         add("not as published", "; ".join(changed))
     add("run folder", str(prepared.folder.path))
@@ -168,7 +190,9 @@ def show_tests(tests: dict[str, Any], baseline: dict[str, Any] | None, console: 
         if baseline is not None:
             rows.append(("source only", baseline[label]))
         for trained_on, row in rows:
-            numbers = [str(row["images"])] + [_number(row[key]) for key in ("dice", "iou", "precision", "recall", "dice_pooled")]
+            numbers = [str(row["images"])] + [
+                _number(row[key]) for key in ("dice", "iou", "precision", "recall", "dice_pooled")
+            ]
             table.add_row(label, *([trained_on] if baseline is not None else []), *numbers)
     console.print(table)
 

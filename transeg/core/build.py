@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import torch
 
@@ -14,7 +15,6 @@ from transeg.core.errors import UsageError, did_you_mean
 from transeg.core.experiment import (
     AugmentationOptions,
     Choice,
-    DataOptions,
     DatasetChoice,
     Experiment,
     GeneratorChoice,
@@ -25,8 +25,6 @@ from transeg.core.losses import LossSum, parse_sum
 from transeg.core.options import checked
 from transeg.core.registry import Registry
 from transeg.core.weights import load_weights
-
-Made = TypeVar("Made")
 
 SPLIT_OF_ROLE = {"source": "train", "target": "train", "val": "val", "test": "test"}
 
@@ -51,7 +49,7 @@ def completed(experiment: Experiment, registry: Registry) -> Experiment:
         domains = registry.find("dataset", choice.name).domains
         usual = {"split": SPLIT_OF_ROLE[role], "domain": domains[0 if role == "source" else -1] if domains else None}
         missing = {key: value for key, value in usual.items() if getattr(choice, key) is None}
-        return cast(DatasetChoice, full("dataset", choice.model_copy(update=missing), where))
+        return cast("DatasetChoice", full("dataset", choice.model_copy(update=missing), where))
 
     data = experiment.data
     datasets = {role: full_dataset(getattr(data, role), role, f"data.{role}") for role in ("source", "target", "val")}
@@ -73,14 +71,15 @@ def build_dataset(choice: DatasetChoice, role: str, registry: Registry) -> Datas
     Raises:
         UsageError: its folder or domain does not exist.
     """
-    cls = cast(type[Dataset], registry.load(registry.find("dataset", choice.name)))
+    cls = registry.load(registry.find("dataset", choice.name))
     options = checked(cls, choice.options, f"data.{role}")
     if cls.domains:
         options["domain"] = choice.domain or cls.domains[0 if role == "source" else -1]
     elif choice.domain:
         raise UsageError(f"The dataset {choice.name} has one domain only, so {choice.domain!r} cannot be chosen.")
     split = choice.split or SPLIT_OF_ROLE[role]
-    return cast(Dataset, _made(lambda: cls(_root(choice, cls), split, **options), f"data.{role}"))
+    dataset: Dataset = _made(lambda: cls(_root(choice, cls), split, **options), f"data.{role}")
+    return dataset
 
 
 def _root(choice: DatasetChoice, cls: type[Dataset]) -> Path | None:
@@ -98,12 +97,14 @@ def _root(choice: DatasetChoice, cls: type[Dataset]) -> Path | None:
     return root
 
 
-def build_generator(choice: GeneratorChoice, source_channels: int, target_channels: int, seed: int, registry: Registry) -> Generator:
+def build_generator(
+    choice: GeneratorChoice, source_channels: int, target_channels: int, seed: int, registry: Registry
+) -> Generator:
     """A generator with seeded weights, or those of its file."""
     cls = registry.load(registry.find("generator", choice.name))
     options = checked(cls, choice.options, "generator")
     torch.manual_seed(seed)
-    generator = cast(Generator, _made(lambda: cls(source_channels, target_channels, **options), "generator"))
+    generator = cast("Generator", _made(lambda: cls(source_channels, target_channels, **options), "generator"))
     if choice.weights is not None:
         load_weights(generator, choice.weights, cls.key_map, "generator")
     return generator
@@ -125,7 +126,7 @@ def build_segmenter(choice: SegmenterChoice, channels: int, classes: int, seed: 
     if outputs not in ({1, 2} if classes == 2 else {classes}):
         raise UsageError(f"segmenter.num_classes={outputs} does not fit the {classes} classes of the source.")
     torch.manual_seed(seed)
-    segmenter = cast(Segmenter, _made(lambda: cls(channels, outputs, **options), "segmenter"))
+    segmenter = cast("Segmenter", _made(lambda: cls(channels, outputs, **options), "segmenter"))
     if choice.weights is not None:
         load_weights(segmenter, choice.weights, cls.key_map, "segmenter")
     return segmenter
@@ -138,7 +139,7 @@ def build_loss(choice: Choice, registry: Registry) -> LossSum:
     for name, weight in parse_sum(choice.name).items():
         cls = registry.load(registry.find("loss", name))
         values = checked(cls, options.get(name, {}), f"loss.{name}")
-        terms[name] = (weight, _made(lambda cls=cls, values=values: cls(**values), f"loss.{name}"))
+        terms[name] = (weight, _made(partial(cls, **values), f"loss.{name}"))
     return LossSum(terms)
 
 
@@ -156,13 +157,17 @@ def _complete_loss(choice: Choice | None, registry: Registry) -> Choice | None:
 def _loss_options(choice: Choice) -> dict[str, Mapping[str, Any]]:
     """Options by term: ``loss.dice.smooth``, or ``loss.smooth`` where there is one term only."""
     terms = parse_sum(choice.name)
-    by_term = {name: value for name, value in choice.options.items() if name in terms and isinstance(value, dict)}
+    by_term: dict[str, Mapping[str, Any]] = {
+        name: value for name, value in choice.options.items() if name in terms and isinstance(value, dict)
+    }
     direct = {name: value for name, value in choice.options.items() if name not in by_term}
     if not direct:
         return by_term
     if len(terms) > 1:
         first = next(iter(direct))
-        raise UsageError(f"There is no option loss.{first}.{did_you_mean(first, terms)} Say which loss takes it, as in loss.{next(iter(terms))}.{first}.")
+        raise UsageError(
+            f"There is no option loss.{first}; say which loss takes it, as in loss.{next(iter(terms))}.{first}."
+        )
     (only,) = terms
     return {only: {**direct, **by_term.get(only, {})}}
 
@@ -176,7 +181,7 @@ def _transforms(augmentation: AugmentationOptions) -> tuple[dict[str, Any], ...]
     return tuple(PRESETS[preset])
 
 
-def _made(make: Callable[[], Made], where: str) -> Made:
+def _made(make: Callable[[], Any], where: str) -> Any:
     """What a constructor makes; what it says of a wrong argument becomes the user's sentence."""
     try:
         return make()

@@ -50,7 +50,9 @@ def load(path: Path) -> dict[str, Any]:
     """
     state = load_safely(path)
     if not isinstance(state, dict) or "format" not in state:
-        raise TransegError(f"{path} is not a transeg checkpoint; load foreign weights with --set segmenter.weights=FILE.")
+        raise TransegError(
+            f"{path} is not a transeg checkpoint; load foreign weights with --set segmenter.weights=FILE."
+        )
     if state["format"] != FORMAT:
         raise TransegError(f"{path} has checkpoint format {state['format']}, this transeg reads format {FORMAT}.")
     return state
@@ -78,7 +80,7 @@ def load_safely(path: Path) -> Any:
 
 def random_state() -> dict[str, Any]:
     """The state of every random generator that training may draw from, as tensors and numbers."""
-    name, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002 - third parties draw from it
+    name, keys, position, has_gauss, cached = np.random.get_state()
     version, numbers, gauss = random.getstate()
     return {
         "torch": torch.get_rng_state(),
@@ -94,7 +96,7 @@ def restore_random_state(state: dict[str, Any]) -> None:
     if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(state["cuda"])
     name, keys, position, has_gauss, cached = state["numpy"]
-    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))  # noqa: NPY002
+    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
     version, numbers, gauss = state["python"]
     random.setstate((version, tuple(numbers), gauss))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 
 import torch
@@ -13,8 +14,25 @@ BUCKET_BYTES = 25 * 2**20
 
 
 def world() -> tuple[int, int]:
-    """(rank, number of ranks)."""
-    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    """(rank, number of ranks), also before :func:`join_ranks`."""
+    if dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def join_ranks(device: torch.device) -> torch.device:
+    """Meet the other processes that torchrun has started, if any.
+
+    Returns:
+        The device of this rank.
+    """
+    if world()[1] == 1 or dist.is_initialized():
+        return device
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return device
 
 
 @torch.no_grad()
@@ -36,7 +54,7 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
         flat = torch.cat([gradient.flatten() for gradient in bucket])
         dist.all_reduce(flat)
         flat /= size
-        for gradient, mean in zip(bucket, flat.split([g.numel() for g in bucket]), strict=True):
+        for gradient, mean in zip(bucket, torch.split(flat, [g.numel() for g in bucket]), strict=True):
             gradient.copy_(mean.view_as(gradient))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +22,7 @@ from torch.utils.data import Dataset as TorchDataset
 from torchmetrics.functional.classification import multiclass_stat_scores
 from torchmetrics.functional.regression import mean_absolute_error
 
+from transeg.core.data.stream import begin_worker
 from transeg.core.distributed import world
 from transeg.core.errors import DataError
 from transeg.core.forward import classes, probabilities
@@ -93,7 +94,9 @@ def ratios(counts: np.ndarray) -> dict[str, np.ndarray]:
 def score(name: str, logits: Tensor, mask: Tensor) -> ImageScore:
     """Compare logits ``(K, H, W)`` with the truth ``(H, W)``, binary ones at a probability of one half."""
     count = max(2, len(logits))
-    stats = multiclass_stat_scores(classes(logits[None]), mask[None], num_classes=count, average=None, validate_args=False)
+    stats = multiclass_stat_scores(
+        classes(logits[None]), mask[None], num_classes=count, average=None, validate_args=False
+    )
     foreground = probabilities(logits[None]).sum(1)[0]
     error = mean_absolute_error(foreground, (mask > 0).to(foreground.dtype))
     return ImageScore(name, stats[1:, [0, 1, 3]].numpy(), float(error))
@@ -167,6 +170,7 @@ def evaluation_loader(
         sampler=[(turn * ranks + rank) % len(dataset) for turn in range(rounds)],
         num_workers=workers,
         collate_fn=list,
+        worker_init_fn=begin_worker,
         generator=torch.Generator(),
     )
 

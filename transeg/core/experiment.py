@@ -11,8 +11,16 @@ from typing import Annotated, Any, Literal, Self
 
 import tomli_w
 import torch
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
-
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from transeg.core.errors import UsageError, did_you_mean
 from transeg.core.losses import parse_sum
@@ -42,7 +50,7 @@ PUBLISHED: dict[Strategy, Settings] = {
     "joint": {
         "loss": {"name": "log-dice"},
         "data": {"size": 256, "load_ratio": 320 / 256, "sampling": "replacement"},
-        "train": {"iterations": 12_500, "batch_size": 4, "lr": 1e-4},
+        "train": {"iterations": 12_500, "batch_size": 4},
         "augmentation": {"preset": "cut-seg"},
     },
 }
@@ -315,7 +323,9 @@ def difference(one: Experiment, other: Experiment, ignored: Iterable[str]) -> st
     left, right = (_flat(e.model_dump(mode="json", exclude_none=True)) for e in (one, other))
     skipped = tuple(ignored)
     for option in sorted(left.keys() | right.keys()):
-        if left.get(option) != right.get(option) and not any(option == o or option.startswith(f"{o}.") for o in skipped):
+        if left.get(option) != right.get(option) and not any(
+            option == o or option.startswith(f"{o}.") for o in skipped
+        ):
             return f"{option} is {left.get(option, 'not set')} there and {right.get(option, 'not set')} here"
     return ""
 
@@ -334,11 +344,20 @@ def resumed(stored: Experiment, settings: Settings) -> Experiment:
     return _validated(merge(base, settings))
 
 
-def departures(experiment: Experiment) -> list[str]:
-    """Options of data and training that differ from what was published for the strategy, in words."""
-    published = _flat({key: PUBLISHED[experiment.strategy].get(key, {}) for key in ("data", "train")})
-    chosen = _flat(experiment.model_dump(mode="json"))
-    return [f"{option} {chosen[option]} ({value})" for option, value in published.items() if chosen[option] != value]
+def departures(experiment: Experiment, defaults: Mapping[str, Settings]) -> list[str]:
+    """Options that differ from what was published for the strategy and its components, in words.
+
+    Args:
+        experiment: a complete one.
+        defaults: of the options of its ``generator`` and ``segmenter``.
+    """
+    published = _flat({**{key: PUBLISHED[experiment.strategy].get(key, {}) for key in ("data", "train")}, **defaults})
+    chosen = _flat(experiment.model_dump())
+    return [
+        f"{option} {chosen[option]} (published: {value})"
+        for option, value in published.items()
+        if chosen.get(option, value) != value
+    ]
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> Settings:
@@ -356,17 +375,22 @@ def _with_datasets(settings: Settings) -> Settings:
     """The phantom where no data are named."""
     settings = deepcopy(settings)
     data = settings.setdefault("data", {})
-    if not isinstance(data, dict):
-        raise UsageError("[data] must be a table.")
-    if "source" not in data:
-        named = sorted({"target", "val", "test"} & set(data))
-        if any(isinstance(data[role], dict) and data[role] for role in named):
-            raise UsageError(f"A {named[0]} is named but no source; say --source NAME:ROOT.")
-        data["source"] = {"name": DEFAULT_DATASET}
-        if "generator" in settings:
-            data["target"] = {"name": DEFAULT_DATASET}
-        if "segmenter" in settings:
-            data["test"] = {DEFAULT_DATASET: {"name": DEFAULT_DATASET}}
+    tests = data.setdefault("test", {}) if isinstance(data, dict) else None
+    if not isinstance(data, dict) or not isinstance(tests, dict):
+        raise UsageError("[data] and [data.test] must be tables.")
+    for label, table in tests.items():
+        if isinstance(table, dict):
+            table.setdefault("name", label)
+    named = [role for role in ("target", "val") if "name" in data.get(role, {})] + (["test"] if tests else [])
+    if "name" in data.get("source", {}):
+        return settings
+    if [role for role in named if role != "test"] or set(tests) - {DEFAULT_DATASET}:
+        raise UsageError(f"A {named[0]} is named but no source; say --source NAME:FOLDER.")
+    data.setdefault("source", {})["name"] = DEFAULT_DATASET
+    if "generator" in settings:
+        data.setdefault("target", {})["name"] = DEFAULT_DATASET
+    if "segmenter" in settings:
+        tests.setdefault(DEFAULT_DATASET, {"name": DEFAULT_DATASET})
     return settings
 
 
@@ -393,9 +417,9 @@ def expand_tests(data: Settings, registry: Registry) -> None:
     """One test for each domain of a dataset that is a collection of test sets."""
     for label, table in list(data.get("test", {}).items()):
         cls = registry.load(registry.find("dataset", table["name"]))
-        if cls.test_domains and "domain" not in table:  # type: ignore[attr-defined]
+        if cls.test_domains and "domain" not in table:
             del data["test"][label]
-            data["test"].update({domain: {**table, "domain": domain} for domain in cls.test_domains})  # type: ignore[attr-defined]
+            data["test"].update({domain: {**table, "domain": domain} for domain in cls.test_domains})
 
 
 def _name(table: Any, kind: str) -> str:
@@ -418,7 +442,7 @@ def _preset(settings: Settings, registry: Registry) -> Settings:
     if len(names) > 1:
         return {}
     component = registry.find("dataset", names.pop())
-    preset: Settings = deepcopy(dict(registry.load(component).preset))  # type: ignore[attr-defined]
+    preset: Settings = deepcopy(dict(registry.load(component).preset))
     for kind in ("generator", "segmenter"):
         for_one = {key: preset.pop(key) for key in list(preset) if key.startswith(f"{kind}/")}
         if kind in settings:

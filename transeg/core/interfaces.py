@@ -158,7 +158,7 @@ class Optimization:
     """An optimizer, and the factor on its learning rate as a function of training progress in [0, 1)."""
 
     optimizer: torch.optim.Optimizer
-    schedule: Callable[[float], float] = lambda progress: 1.0
+    schedule: Callable[[float], float] = lambda _progress: 1.0
 
 
 class Generator(nn.Module, ABC):

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.hooks import Hook
 from rich.console import Console
 
 from transeg.core.build import completed
+from transeg.core.distributed import join_ranks, world
 from transeg.core.errors import UsageError
 from transeg.core.experiment import (
     Experiment,
@@ -67,9 +69,10 @@ def prepare(
     settings = read_settings(config) if config else {}
     settings = merge(settings, settings_of(named, settings, registry))
     folder = RunFolder(run_dir or _new_folder(settings))
-    if resume and run_dir is None:
-        raise UsageError("--resume needs the folder of the run: --run-dir FOLDER.")
-    if folder.experiment.exists() and not resume and not dry_run:
+    rank, ranks = world()
+    if run_dir is None and (resume or ranks > 1):
+        raise UsageError("A run that is resumed, or trained by several processes, needs its folder: --run-dir FOLDER.")
+    if folder.experiment.exists() and not resume and not dry_run and rank == 0:
         raise UsageError(f"{folder.path} already holds a run; add --resume to go on, or choose another --run-dir.")
     if resume and folder.experiment.exists():
         experiment = _same(folder, settings, registry)
@@ -77,13 +80,15 @@ def prepare(
         raise UsageError(f"There is nothing to resume in {folder.path}: it has no experiment.toml.")
     else:
         experiment = completed(compose(settings, registry), registry)
-    if not dry_run:
+    if not dry_run and rank == 0:
         folder.create()
     return Prepared(experiment, build_parts(experiment, registry), folder, resume)
 
 
 def launch(prepared: Prepared, registry: Registry, console: Console) -> dict[str, Any]:
     """Run what was prepared, and give back what ``metrics.json`` holds."""
+    device = join_ranks(torch.device(prepared.experiment.device))
+    experiment = prepared.experiment.model_copy(update={"device": str(device)})
     relay, failures = registry.plugin_hooks()
     for failure in failures:
         console.print(f"[yellow]Warning:[/] {failure}", highlight=False)
@@ -91,7 +96,7 @@ def launch(prepared: Prepared, registry: Registry, console: Console) -> dict[str
     def hooks(experiment: Experiment) -> Sequence[Hook]:
         return [hook for made in relay.transeg_runner_hooks(experiment=experiment) for hook in made]
 
-    return Run(prepared.folder, registry, console, prepared.resume, hooks)(prepared.experiment, prepared.parts)
+    return Run(prepared.folder, registry, console, prepared.resume, hooks)(experiment, prepared.parts)
 
 
 def settings_of(named: Mapping[str, Any], under: Settings, registry: Registry) -> Settings:
@@ -102,7 +107,9 @@ def settings_of(named: Mapping[str, Any], under: Settings, registry: Registry) -
         under: the file that they are laid over; a component of another name replaces its whole table there.
         registry: knows which datasets have domains.
     """
-    settings: Settings = {key: named[key] for key in ("strategy", "baseline", "seed", "device") if named.get(key) is not None}
+    settings: Settings = {
+        key: named[key] for key in ("strategy", "baseline", "seed", "device") if named.get(key) is not None
+    }
     for kind in ("generator", "segmenter", "loss"):
         if named.get(kind):
             settings[kind] = {"name": named[kind]}

@@ -35,7 +35,7 @@ class Option:
 
 def options(component: type) -> dict[str, Option]:
     """The options of a component's class, by name."""
-    hints = typing.get_type_hints(component.__init__)
+    hints = typing.get_type_hints(inspect.getattr_static(component, "__init__"))
     meaning = {
         entry.arg_name: " ".join((entry.description or "").split())
         for cls in reversed(component.__mro__)

@@ -63,7 +63,8 @@ def build_parts(experiment: Experiment, registry: Registry) -> Parts:
         val = filled(data.val, "val", registry) if data.val else _own_validation(data.source, registry)
     if experiment.baseline != "none" and source.channels != channels:
         raise UsageError(
-            f"A source-only baseline cannot be: source images have {source.channels} channels, target images {channels}."
+            f"There can be no source-only baseline: source images have {source.channels} channels, "
+            f"target images {channels}."
         )
     check_labelled({"the source": source, **tests} if segmenter is not None else tests)
     parts = Parts(source, target, val, tests, generator, segmenter, validates_target=data.val is not None)
@@ -106,7 +107,9 @@ def check_labelled(datasets: Mapping[str, Dataset]) -> None:
     """
     for label, dataset in datasets.items():
         if dataset[0].mask is None:
-            raise UsageError(f"The images of {label} have no masks, so nothing can be learned from or measured on them.")
+            raise UsageError(
+                f"The images of {label} have no masks, so nothing can be learned from or measured on them."
+            )
 
 
 def check_alike(domains: Domains, others: Mapping[str, Dataset]) -> None:

@@ -30,7 +30,9 @@ def image_files(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise UsageError(f"There is no image or folder {path}.")
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() in EXTENSIONS and not file.name.startswith("."))
+    files = sorted(
+        file for file in path.iterdir() if file.suffix.lower() in EXTENSIONS and not file.name.startswith(".")
+    )
     if not files:
         raise UsageError(f"The folder {path} holds no image.")
     twice = [stem for stem, count in Counter(file.stem for file in files).items() if count > 1]

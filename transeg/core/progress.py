@@ -16,7 +16,12 @@ def bar(console: Console, title: str, total: int) -> Iterator[Callable[[], None]
         console.print(f"{title}: {total} images")
         yield lambda: None
         return
-    columns = TextColumn("[bold]{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn(), TimeRemainingColumn()
+    columns = (
+        TextColumn("[bold]{task.description}"),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console, transient=True, expand=True) as progress:
         task = progress.add_task(title, total=total)
         yield lambda: progress.advance(task)

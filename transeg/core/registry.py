@@ -118,7 +118,7 @@ class ManifestProxy:
         try:
             folder = _package_folder(self.module)
             manifest = read_manifest(folder / MANIFEST)
-        except Exception as error:  # noqa: BLE001 - whatever one plugin does must not harm the others
+        except Exception as error:
             return replace(plugin, status="broken", reason=str(error))
         root = folder.parents[self.module.count(".")]
         init = _fault_in_source(folder / "__init__.py", None)
@@ -127,9 +127,7 @@ class ManifestProxy:
             _checked(Component(kind, name, self.package, self.version, entry, root), init)
             for kind, name, entry in manifest.entries()
         )
-        return replace(
-            plugin, status=status, reason=init, components=components, commands=dict(manifest.command)
-        )
+        return replace(plugin, status=status, reason=init, components=components, commands=dict(manifest.command))
 
 
 class Registry:
@@ -194,8 +192,8 @@ class Registry:
             )
         return component
 
-    def load(self, component: Component) -> type:
-        """Import a component.
+    def load(self, component: Component) -> Any:
+        """Import a component's class.
 
         Raises:
             TransegError: its code cannot be imported.
@@ -206,14 +204,13 @@ class Registry:
                 module = _import_file(component.root / module_name)
             else:
                 module = importlib.import_module(module_name)
-            loaded: type = getattr(module, attribute)
+            return getattr(module, attribute)
         except Exception as error:
             extra = component.entry.requires
             hint = f" It needs: pip install '{component.package}[{extra}]'" if extra else ""
             raise TransegError(
                 f"{component} of {component.package} cannot be loaded: {type(error).__name__}: {error}.{hint}"
             ) from error
-        return loaded
 
     def plugin_hooks(self) -> tuple[pluggy.HookRelay, list[str]]:
         """The hooks of all enabled plugins, whose own modules are imported now; and what failed, a sentence each."""
@@ -225,7 +222,7 @@ class Registry:
                 module = importlib.import_module(plugin.module)
                 self._manager.register(module, name=f"{plugin.package} module")
                 self._manager.check_pending()
-            except Exception as error:  # noqa: BLE001 - a plugin that is not used must not stop a run
+            except Exception as error:
                 failures.append(
                     f"The hooks of the plugin {plugin.package} are left out: {type(error).__name__}: {error}"
                 )

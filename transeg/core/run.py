@@ -24,7 +24,7 @@ from transeg.core.parts import Parts
 from transeg.core.progress import bar
 from transeg.core.registry import Registry
 from transeg.core.run_folder import RunFolder, write_json, write_text
-from transeg.core.train import Interrupted, shown_samples, train
+from transeg.core.train import InterruptedRunError, shown_samples, train
 from transeg.core.trained import Trained
 from transeg.core.translation import translate_dataset
 
@@ -63,7 +63,7 @@ class Run:
             try:
                 metrics = self._stages(experiment, parts)
             except TransegError as error:
-                if isinstance(error, Interrupted) or self.folder.last.exists():
+                if isinstance(error, InterruptedRunError) or self.folder.last.exists():
                     command = f"toolkit run --run-dir {self.folder.path} --resume"
                     raise type(error)(f"{error} Go on with: {command}") from error
                 raise
@@ -141,19 +141,19 @@ class Run:
         return self._test(trained, parts, folder, "testing the baseline")
 
     def _test(self, trained: Trained, parts: Parts, folder: RunFolder, title: str) -> dict[str, Any]:
-        if world()[0] != 0:
+        if world()[0] != 0 or not parts.tests:
             return {}
         total = sum(len(dataset) for dataset in parts.tests.values())
         with bar(self.console, title, total) as advance:
-            return test(trained, parts.tests, folder.evaluation, trained.inference(), advance)
+            return measure(trained, parts.tests, folder.evaluation, trained.inference(), advance)
 
 
-def test(
+def measure(
     trained: Trained,
     datasets: Mapping[str, Dataset],
     folder: Path,
     inference: Inference,
-    advance: Callable[[], None] = lambda: None,
+    advance: Callable[[], None],
 ) -> dict[str, Any]:
     """Measure a trained segmenter on labelled datasets.
 

@@ -61,7 +61,9 @@ class RunFolder:
             with FileLock(self.path / ".lock", timeout=0):
                 yield
         except Timeout as error:
-            raise UsageError(f"Another process is training into {self.path}; wait for it or choose another folder.") from error
+            raise UsageError(
+                f"Another process is training into {self.path}; wait for it or choose another folder."
+            ) from error
 
 
 def write_json(path: Path, document: Any) -> None:

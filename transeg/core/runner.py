@@ -35,7 +35,7 @@ DEFAULT_HOOKS = ("runtime_info", "timer", "sampler_seed", "logger", "param_sched
 """mmengine's own, all replaced by ``core.hooks``."""
 
 
-class Runner(MMEngineRunner):  # type: ignore[misc]
+class Runner(MMEngineRunner):
     """Trains a task into a run folder.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 
-def constant(progress: float) -> float:
+def constant(_progress: float) -> float:
     """1 throughout."""
     return 1.0
 

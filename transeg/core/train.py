@@ -41,7 +41,7 @@ RUNTIME = ("device", "baseline", "train.checkpoint_interval", "train.log_interva
 """Options that leave a training's result as it is; all others must be the same when it is resumed."""
 
 
-class Interrupted(TransegError):
+class InterruptedRunError(TransegError):
     """A signal ended the training; its checkpoint is whole."""
 
 
@@ -60,7 +60,7 @@ def train(
 
     Raises:
         TransegError: the training failed; the folder keeps its last checkpoint.
-        Interrupted: a signal ended it.
+        InterruptedRunError: a signal ended it.
     """
     options = experiment.train
     device = torch.device(experiment.device)
@@ -106,7 +106,7 @@ def train(
         progress.close()
         interrupt.after_run(runner)
     if interrupt.interrupted:
-        raise Interrupted(f"Stopped at iteration {runner.iter} of {options.iterations}.")
+        raise InterruptedRunError(f"Stopped at iteration {runner.iter} of {options.iterations}.")
 
 
 def identity(experiment: Experiment) -> str:
@@ -150,7 +150,8 @@ def _loader(experiment: Experiment, parts: Parts, device: torch.device) -> DataL
     options = experiment.train
     return training_loader(
         TrainingStream(
-            _domain(experiment, parts.source, SOURCE), _domain(experiment, parts.target, TARGET) if parts.target else None
+            _domain(experiment, parts.source, SOURCE),
+            _domain(experiment, parts.target, TARGET) if parts.target else None,
         ),
         Places(options.iterations, options.batch_size, rank, ranks),
         Collate(experiment.seed, options.batch_size * ranks),

@@ -58,7 +58,7 @@ class Trained:
         state, generator_state = _best(folder), None
         if experiment.strategy == "sequential":
             generator_state = _best(folder.part("translation"))["model"]
-        domains = Domains(**{key: tuple(v) if isinstance(v, list) else v for key, v in state["domains"].items()})
+        domains = Domains(**state["domains"])
         place = torch.device(pick_device(device or "auto"))
         segmenter = generator = None
         if experiment.segmenter is not None:
@@ -107,7 +107,9 @@ def _best(folder: RunFolder) -> dict[str, Any]:
     for path in (folder.best, folder.last):
         if path.exists():
             return checkpoint.load(path)
-    raise UsageError(f"{folder.path} has no checkpoint yet; train it with: toolkit run --run-dir {folder.path} --resume")
+    raise UsageError(
+        f"{folder.path} has no checkpoint yet; train it with: toolkit run --run-dir {folder.path} --resume"
+    )
 
 
 def _fill(network: nn.Module, state: dict[str, Tensor], part: str) -> None:

@@ -13,7 +13,6 @@ from torch import Tensor
 from transeg.core.data.images import resize_mask, write_image
 from transeg.core.inference import Inference
 from transeg.core.interfaces import Dataset
-from transeg.core.previews import as_picture
 from transeg.core.run_folder import write_json
 
 Translate = Callable[[Tensor], Tensor]

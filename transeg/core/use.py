@@ -18,7 +18,7 @@ from transeg.core.parts import check_alike, check_labelled, filled
 from transeg.core.prediction import image_files, predict_files, translate_files
 from transeg.core.progress import bar
 from transeg.core.registry import Registry
-from transeg.core.run import test
+from transeg.core.run import measure
 from transeg.core.run_folder import RunFolder
 from transeg.core.trained import Trained
 
@@ -67,7 +67,7 @@ def evaluate_run(
     check_alike(trained.domains, datasets)
     place = out or folder.evaluation
     with bar(console, "testing", sum(len(dataset) for dataset in datasets.values())) as advance:
-        return test(trained, datasets, place, trained.inference(window, flips), advance), place
+        return measure(trained, datasets, place, trained.inference(window, flips), advance), place
 
 
 def predict_images(

@@ -36,7 +36,9 @@ def load_weights(network: nn.Module, path: Path, key_map: KeyMap, part: str) -> 
     theirs = map_keys(read_state_dict(path, part), key_map)
     fitting = {key: tensor for key, tensor in theirs.items() if key in ours and ours[key].shape == tensor.shape}
     if not fitting:
-        raise TransegError(f"{path} fits nowhere into the {part}: none of its {len(theirs)} tensors has a name and shape in it.")
+        raise TransegError(
+            f"{path} fits nowhere into the {part}: none of its {len(theirs)} tensors has a name and shape in it."
+        )
     network.load_state_dict(fitting, strict=False)
     missing = sorted(set(ours) - set(fitting))
     if missing:
@@ -44,7 +46,12 @@ def load_weights(network: nn.Module, path: Path, key_map: KeyMap, part: str) -> 
         detail = f"; of another shape: {_some(reshaped)}" if reshaped else ""
         logger.warning(
             "%s fills %d of the %d tensors of the %s; left as initialised: %s%s.",
-            path, len(fitting), len(ours), part, _some(missing), detail,
+            path,
+            len(fitting),
+            len(ours),
+            part,
+            _some(missing),
+            detail,
         )
     unused = sorted(set(theirs) - set(ours))
     if unused:
@@ -64,7 +71,9 @@ def read_state_dict(path: Path, part: str) -> dict[str, Tensor]:
         if not isinstance(inner, dict):
             break
         content = inner
-    tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)} if isinstance(content, dict) else {}
+    tensors = (
+        {key: value for key, value in content.items() if isinstance(value, Tensor)} if isinstance(content, dict) else {}
+    )
     if not tensors:
         raise TransegError(f"{path} holds no state dict.")
     own = {key.removeprefix(f"{part}."): value for key, value in tensors.items() if key.startswith(f"{part}.")}

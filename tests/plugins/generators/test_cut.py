@@ -106,7 +106,11 @@ def full_losses(losses, cut):
     """Our weighted losses as the fixtures name theirs."""
     named = {key: float(value) for key, value in losses.items()}
     halves = 1 if cut._fast else 2
-    result = {"D_fake": 2 * named["D_fake"], "D_real": 2 * named["D_real"], "D_total": named["D_fake"] + named["D_real"]}
+    result = {
+        "D_fake": 2 * named["D_fake"],
+        "D_real": 2 * named["D_real"],
+        "D_total": named["D_fake"] + named["D_real"],
+    }
     result |= {"G_GAN": named["G_GAN"], "NCE_A": halves * named["NCE"]}
     if not cut._fast:
         result["NCE_idt"] = 2 * named["NCE_identity"]

@@ -1,0 +1,1 @@
+"""Reading, splitting, augmenting and streaming of images."""

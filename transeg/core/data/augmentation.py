@@ -16,8 +16,8 @@ import numpy as np
 from transeg.core.errors import UsageError, did_you_mean
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks a server for its newest version when imported
-import albumentations as A  # noqa: E402 - behind the switch
-import cv2  # noqa: E402
+import albumentations as A
+import cv2
 
 cv2.setNumThreads(0)  # data loader workers are the parallelism
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -127,7 +127,9 @@ def find_folder(root: Path, *choices: str) -> Path | None:
     for choice in choices:
         folder: Path | None = root
         for part in choice.split("/"):
-            names = {entry.name.lower(): entry for entry in sorted(folder.iterdir()) if entry.is_dir()} if folder else {}
+            names = (
+                {entry.name.lower(): entry for entry in sorted(folder.iterdir()) if entry.is_dir()} if folder else {}
+            )
             folder = names.get(part.lower())
         if folder is not None:
             return folder

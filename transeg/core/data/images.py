@@ -53,7 +53,9 @@ def read_image(path: Path, channels: int) -> np.ndarray:
     if found == 3 and channels == 1:
         _say(path, "is coloured in a set of grey images; its luminance is taken")
         return np.ascontiguousarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)[:, :, None])
-    raise DataError(f"{path} has {found} channels, not {channels}; say so with the dataset's option channels={found}.", str(path))
+    raise DataError(
+        f"{path} has {found} channels, not {channels}; say so with the dataset's option channels={found}.", str(path)
+    )
 
 
 def read_binary_mask(path: Path) -> np.ndarray:
@@ -90,7 +92,9 @@ def read_label_map(path: Path, values: Mapping[int, int]) -> np.ndarray:
     pixels = _mask_pixels(path)
     unknown = sorted(set(np.unique(pixels).tolist()) - set(values))
     if unknown:
-        raise DataError(f"{path} has the pixel values {unknown[:5]}, which stand for no class of {sorted(values)}.", str(path))
+        raise DataError(
+            f"{path} has the pixel values {unknown[:5]}, which stand for no class of {sorted(values)}.", str(path)
+        )
     table = np.zeros(int(max(values)) + 1, dtype=np.uint8)
     table[list(values)] = list(values.values())
     return np.asarray(table[pixels])

@@ -69,7 +69,9 @@ def read_lists(path: Path) -> dict[str, list[str]]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"The split file {path} cannot be read: {error}.") from error
-    good = isinstance(content, dict) and set(content) <= set(SPLITS) and all(isinstance(v, list) for v in content.values())
+    good = (
+        isinstance(content, dict) and set(content) <= set(SPLITS) and all(isinstance(v, list) for v in content.values())
+    )
     if not good:
         raise DataError(f'The split file {path} must be {{"train": [...], "val": [...], "test": [...]}}.')
     return {split: [str(name) for name in names] for split, names in content.items()}

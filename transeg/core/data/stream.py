@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Literal, NamedTuple
@@ -157,12 +158,18 @@ def training_loader(
     """A loader that begins where ``places`` does; it draws nothing from the global random generator."""
     return DataLoader(
         stream,
-        batch_sampler=places,  # type: ignore[arg-type]
+        batch_sampler=places,
         collate_fn=collate,
         num_workers=workers,
         pin_memory=device.type == "cuda",
+        worker_init_fn=begin_worker,
         generator=torch.Generator(),
     )
+
+
+def begin_worker(_index: int) -> None:
+    """Leave Ctrl-C to the main process, which ends the loader's workers when it has finished its iteration."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def to_tensor(image: np.ndarray) -> Tensor:

@@ -28,7 +28,7 @@ class InterruptHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Take the signals over; only a main thread can."""
 
-        def stop(number: int, frame: FrameType | None) -> None:
+        def stop(_number: int, _frame: FrameType | None) -> None:
             if self.interrupted:
                 raise KeyboardInterrupt
             self.interrupted = True

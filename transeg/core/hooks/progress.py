@@ -67,7 +67,9 @@ class ProgressHook(Hook):
         elif now - self._last_line >= LINE_SECONDS or done == runner.max_iters:
             self._last_line = now
             left = (runner.max_iters - done) / rate
-            self._console.print(f"{self._title}: {done}/{runner.max_iters}  {speed}  {left:.0f} s left  {self._dice}".rstrip())
+            self._console.print(
+                f"{self._title}: {done}/{runner.max_iters}  {speed}  {left:.0f} s left  {self._dice}".rstrip()
+            )
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Show the Dice."""

@@ -80,9 +80,7 @@ class ScalarsHook(Hook):
 
 
 def _rates(runner: Runner) -> dict[str, list[float]]:
-    return {
-        name: [group["lr"] for group in wrapper.param_groups] for name, wrapper in runner.optim_wrapper.items()
-    }
+    return {name: [group["lr"] for group in wrapper.param_groups] for name, wrapper in runner.optim_wrapper.items()}
 
 
 def _iteration(line: str) -> int:

@@ -97,7 +97,8 @@ class JointTask(SegmentationTask):
 
     def _segmentation_losses(self, fake: Tensor, batch: Batch) -> dict[str, Tensor]:
         assert batch.source_mask is not None
-        losses = self.loss(segment(self.segmenter, _scale_gradient(fake, self.weight())), batch.source_mask)
+        seen = _scale_gradient(fake, self.weight())
+        losses: dict[str, Tensor] = self.loss(segment(self.segmenter, seen), batch.source_mask)
         share = self.pseudo_share()
         if share == 0:
             return losses

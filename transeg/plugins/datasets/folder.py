@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from transeg.core.data.files import FileDataset, choose_split, list_pairs
+from transeg.core.data.files import FileDataset, Pair, choose_split, list_pairs
 from transeg.core.data.splits import RATIO, SPLITS, read_lists
-from transeg.core.interfaces import Dataset
+from transeg.core.interfaces import Dataset, Fault
 
 
 class Folder(FileDataset):
@@ -63,7 +63,7 @@ class Folder(FileDataset):
             match = pattern.search(stem)
             return match[0] if match else stem
 
-        def pairs_in(folder: Path):
+        def pairs_in(folder: Path) -> tuple[list[Pair], list[Fault]]:
             inner = folder / images
             mask_folder = folder / masks
             return list_pairs(

@@ -29,10 +29,8 @@ class StructureLoss(Loss):
         weight = 1 + 5 * (F.avg_pool2d(truth, 31, stride=1, padding=15) - truth).abs()
         axes = (2, 3)
         entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
-        if self._as_executed:
-            entropy = entropy.mean()
-        else:
-            entropy = (weight * entropy).sum(axes) / weight.sum(axes)
+        weighted = (weight * entropy).sum(axes) / weight.sum(axes)
+        entropy = entropy.mean() if self._as_executed else weighted
         predicted = logits.sigmoid()
         overlap = (weight * predicted * truth).sum(axes)
         total = (weight * (predicted + truth)).sum(axes)

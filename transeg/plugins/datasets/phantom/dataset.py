@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -34,7 +35,7 @@ class Phantom(Dataset):
     classes = ("background", "polyp")
     domains = ("clean", "scope")
     needs_root = False
-    preset = {
+    preset: ClassVar[Mapping[str, Any]] = {
         "baseline": "source-only",
         "loss": {"name": "structure"},
         "data": {"size": 96, "load_ratio": 1.0},

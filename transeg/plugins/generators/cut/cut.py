@@ -65,7 +65,8 @@ class CUT(Generator):
         super().__init__()
         if source_channels != target_channels:
             raise ValueError(
-                f"cut needs as many channels in the source as in the target, not {source_channels} and {target_channels}"
+                f"cut needs as many channels in the source as in the target, "
+                f"not {source_channels} and {target_channels}"
             )
         if blocks < 5:
             raise ValueError(f"cut compares the output of the fifth residual block, so {blocks} are too few")

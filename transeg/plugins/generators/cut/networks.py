@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 class BlurDown(nn.Module):
     """Halve the resolution behind a [1, 2, 1] low-pass filter (Zhang, "Making Convolutional Networks
-    Shift-Invariant Again", arXiv:1904.11486): ``(N, C, H, W) -> (N, C, ceil(H/2), ceil(W/2))``."""
+    Shift-Invariant Again", arXiv:1904.11486): ``(N, C, H, W) -> (N, C, ceil(H/2), ceil(W/2))``.
+    """
 
     filter: Tensor
 

@@ -21,7 +21,7 @@ class ConvNorm(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, kernel: tuple[int, int], dilation: int = 1) -> None:
         super().__init__()
-        padding = tuple(k // 2 * dilation for k in kernel)
+        padding = (kernel[0] // 2 * dilation, kernel[1] // 2 * dilation)
         self.conv = nn.Conv2d(inputs, outputs, kernel, padding=padding, dilation=dilation, bias=False)
         self.bn = nn.BatchNorm2d(outputs)
 
@@ -36,14 +36,9 @@ class ReceptiveField(nn.Module):
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.branch0 = nn.Sequential(ConvNorm(inputs, outputs, (1, 1)))
-        for index, size in enumerate((3, 5, 7), start=1):
-            branch = nn.Sequential(
-                ConvNorm(inputs, outputs, (1, 1)),
-                ConvNorm(outputs, outputs, (1, size)),
-                ConvNorm(outputs, outputs, (size, 1)),
-                ConvNorm(outputs, outputs, (3, 3), dilation=size),
-            )
-            self.add_module(f"branch{index}", branch)
+        self.branch1 = _branch(inputs, outputs, 3)
+        self.branch2 = _branch(inputs, outputs, 5)
+        self.branch3 = _branch(inputs, outputs, 7)
         self.conv_cat = ConvNorm(4 * outputs, outputs, (3, 3))
         self.conv_res = ConvNorm(inputs, outputs, (1, 1))
 
@@ -111,6 +106,15 @@ class HarDNetMSEG(Segmenter):
         _, fine, middle, coarse = self.hardnet(image)
         logits = self.agg1(self.rfb4_1(coarse), self.rfb3_1(middle), self.rfb2_1(fine))
         return F.interpolate(logits, size=image.shape[2:], mode="bilinear", align_corners=False)
+
+
+def _branch(inputs: int, outputs: int, size: int) -> nn.Sequential:
+    return nn.Sequential(
+        ConvNorm(inputs, outputs, (1, 1)),
+        ConvNorm(outputs, outputs, (1, size)),
+        ConvNorm(outputs, outputs, (size, 1)),
+        ConvNorm(outputs, outputs, (3, 3), dilation=size),
+    )
 
 
 def _double(x: Tensor) -> Tensor:

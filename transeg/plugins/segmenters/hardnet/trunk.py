@@ -150,9 +150,7 @@ class HarDNet(nn.Module):
         self.out_channels: list[int] = []
         last = len(plan.widths) - 1
         for index, width in enumerate(plan.widths):
-            block = HarmonicBlock(
-                channels, plan.growths[index], plan.multiplier, plan.depths[index], plan.depthwise
-            )
+            block = HarmonicBlock(channels, plan.growths[index], plan.multiplier, plan.depths[index], plan.depthwise)
             layers.append(block)
             if plan.dropout and index == last:
                 layers.append(nn.Dropout(0.1))
