@@ -2,4 +2,4 @@
 
 from transeg.cli import main
 
-main()
+main(prog_name="toolkit")

@@ -34,9 +34,10 @@ def save(state: dict[str, Any], path: Path) -> None:
         temporary.chmod(0o666 & ~_umask())  # mkstemp makes it private; a checkpoint is shared like any other file
         temporary.replace(path)
         _sync_folder(path.parent)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # PyTorch turns a failed write into a RuntimeError
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise TransegError(
-            f"The checkpoint {path} cannot be written: {error.strerror}. The last one there is still whole."
+            f"The checkpoint {path} cannot be written: {reason}. The last one there is still whole."
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
@@ -69,13 +70,14 @@ def load_safely(path: Path) -> Any:
     except FileNotFoundError as error:
         raise TransegError(f"There is no file {path}.") from error
     except pickle.UnpicklingError as error:
-        if "weights_only" in str(error).lower() or "unsupported" in str(error).lower():
+        if "unsupported" in str(error).lower():
             raise TransegError(
                 f"{path} holds pickled code, which is never run; save its state_dict alone and load that."
             ) from error
         raise TransegError(f"{path} is damaged or not a checkpoint.") from error
-    except (OSError, RuntimeError, EOFError, ValueError) as error:
-        raise TransegError(f"{path} is damaged or not a checkpoint: {str(error).splitlines()[0]}.") from error
+    except Exception as error:  # what the unpickler raises on damaged files is not documented
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise TransegError(f"{path} is damaged or not a checkpoint: {reason}.") from error
 
 
 def random_state() -> dict[str, Any]:

@@ -13,7 +13,7 @@ import torch
 from transeg import __version__
 from transeg.core.registry import Registry
 
-PACKAGES = ("torch", "torchvision", "timm", "mmengine-lite", "albumentations", "torchmetrics", "numpy")
+PACKAGES = ("torchvision", "timm", "mmengine-lite", "albumentations", "torchmetrics", "numpy")
 
 
 def environment(registry: Registry) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def environment(registry: Registry) -> dict[str, Any]:
         "transeg": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "packages": {"torch": torch.__version__, **{name: importlib.metadata.version(name) for name in PACKAGES}},
         "plugins": {plugin.package: plugin.version for plugin in registry.plugins if plugin.status == "ok"},
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),

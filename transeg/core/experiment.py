@@ -381,11 +381,13 @@ def _with_datasets(settings: Settings) -> Settings:
     for label, table in tests.items():
         if isinstance(table, dict):
             table.setdefault("name", label)
-    named = [role for role in ("target", "val") if "name" in data.get(role, {})] + (["test"] if tests else [])
     if "name" in data.get("source", {}):
         return settings
-    if [role for role in named if role != "test"] or set(tests) - {DEFAULT_DATASET}:
-        raise UsageError(f"A {named[0]} is named but no source; say --source NAME:FOLDER.")
+    others = {role: data[role].get("name", DEFAULT_DATASET) for role in ("target", "val") if role in data}
+    others |= {f"test {label}": table["name"] for label, table in tests.items()}
+    for role, name in others.items():
+        if name != DEFAULT_DATASET:
+            raise UsageError(f"A {role} is named but no source; say --source NAME:FOLDER.")
     data.setdefault("source", {})["name"] = DEFAULT_DATASET
     if "generator" in settings:
         data.setdefault("target", {})["name"] = DEFAULT_DATASET

@@ -26,12 +26,8 @@ def split_by_ratio(groups: Sequence[str], ratio: Sequence[float] = RATIO, seed: 
     """
     names = sorted(set(groups))
     random.Random(seed).shuffle(names)
-    total = sum(ratio)
-    counts = [round(len(names) * share / total) for share in ratio]
-    for index, share in enumerate(ratio):
-        if share > 0 and counts[index] == 0 and max(counts) > 1:
-            counts[counts.index(max(counts))] -= 1
-            counts[index] = 1
+    least = 1 if len(names) >= len(SPLITS) else 0
+    counts = [max(round(len(names) * share / sum(ratio)), least) if share else 0 for share in ratio]
     counts[0] = len(names) - sum(counts[1:])
     bounds = [0, counts[0], counts[0] + counts[1], len(names)]
     member = {name: split for split, a, b in zip(SPLITS, bounds, bounds[1:], strict=False) for name in names[a:b]}

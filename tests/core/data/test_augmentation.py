@@ -1,0 +1,100 @@
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+from transeg.core.data.augmentation import PRESETS, Augmentation
+from transeg.core.errors import UsageError
+
+RNG = np.random.default_rng(0)
+IMAGE = RNG.integers(0, 256, (40, 40, 3), dtype=np.uint8)
+MASK = (IMAGE[:, :, 0] > 127).astype(np.uint8)
+
+
+def corner(augmentation, position):
+    """Where a marked corner goes."""
+    image = np.zeros((8, 8, 3), dtype=np.uint8)
+    image[0, 0] = 255
+    result, _, _ = augmentation(position, image, None, None)
+    return tuple(np.argwhere(result[:, :, 0])[0].tolist())
+
+
+def test_it_is_a_function_of_seed_stream_and_position():
+    def run(seed, stream, position):
+        return Augmentation(PRESETS["cut-seg"], 24, seed, stream)(position, IMAGE, MASK, None)[0].tobytes()
+
+    assert run(1, 2, 3) == run(1, 2, 3)
+    assert len({run(1, 2, 3), run(2, 2, 3), run(1, 3, 3), run(1, 2, 4)}) == 4
+
+
+def test_order_of_calls_does_not_matter():
+    augmentation = Augmentation(PRESETS["cut-seg"], 24, 0, 0)
+    forwards = [augmentation(i, IMAGE, None, None)[0].tobytes() for i in range(5)]
+    backwards = [augmentation(i, IMAGE, None, None)[0].tobytes() for i in reversed(range(5))]
+    assert forwards == backwards[::-1]
+
+
+def test_transforms_draw_independently():
+    """Re-seeding an albumentations pipeline gives every transform the same draws: two flips would go together."""
+    flips = [{"name": "HorizontalFlip", "p": 0.5}, {"name": "VerticalFlip", "p": 0.5}]
+    augmentation = Augmentation(flips, 8, 0, 0)
+    places = [corner(augmentation, position) for position in range(200)]
+    assert {places.count(place) > 30 for place in ((0, 0), (0, 7), (7, 0), (7, 7))} == {True}
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_image_mask_and_pair_move_together(preset):
+    augmentation = Augmentation(PRESETS[preset], 24, 0, 0)
+    both = np.repeat(MASK[:, :, None], 3, 2) * 255
+    for position in range(10):
+        image, mask, paired = augmentation(position, both, MASK, both.copy())
+        assert image.shape == (24, 24, 3)
+        assert mask.shape == (24, 24)
+        assert (image == paired).all()
+        assert ((image[:, :, 0] > 127) == mask).mean() > 0.85  # the image is interpolated, the mask is not
+        assert set(np.unique(mask)) <= {0, 1}
+
+
+@pytest.mark.parametrize("channels", [1, 3, 5])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_any_number_of_channels(channels, dtype):
+    image = RNG.random((20, 20, channels)).astype(dtype)
+    result, _, _ = Augmentation(PRESETS["cut-seg"], 16, 0, 0)(0, image, None, None)
+    assert result.shape == (16, 16, channels)
+    assert result.dtype == dtype
+
+
+def test_images_smaller_than_the_crop_are_padded():
+    result, _, _ = Augmentation([], 32, 0, 0)(0, IMAGE[:20], None, None)
+    assert result.shape == (32, 32, 3)
+
+
+@pytest.mark.parametrize(
+    ("transform", "sentence"),
+    [
+        ({"name": "HorizontalFlop"}, "Did you mean 'HorizontalFlip'"),
+        ({"p": 0.5}, "no transform ''"),
+        ({"name": "Rotate", "limt": 3}, "Rotate does not take"),
+        ({"name": "Rotate", "limit": "x"}, "Rotate does not take"),
+        ({"name": "Compose"}, "no transform 'Compose'"),
+    ],
+)
+def test_wrong_transforms_get_a_sentence(transform, sentence):
+    with pytest.raises(UsageError) as error:
+        Augmentation([transform], 8, 0, 0)
+    assert sentence in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_importing_it_asks_no_server():
+    code = """
+        import socket
+        def refuse(*args, **kwargs):
+            raise SystemExit("a socket was opened")
+        socket.socket.connect = refuse
+        socket.getaddrinfo = refuse
+        import transeg.core.data.augmentation
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)

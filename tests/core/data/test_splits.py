@@ -1,0 +1,56 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from transeg.core.data.splits import read_lists, split_by_lists, split_by_ratio
+from transeg.core.errors import DataError
+
+
+@given(st.lists(st.sampled_from("abcdefghijklmnopqrst"), min_size=1), st.integers(0, 5))
+def test_a_ratio_cuts_no_group_and_loses_nothing(groups, seed):
+    splits = split_by_ratio(groups, seed=seed)
+    assert sorted(i for members in splits.values() for i in members) == list(range(len(groups)))
+    where = {}
+    for split, members in splits.items():
+        for index in members:
+            assert where.setdefault(groups[index], split) == split
+
+
+@given(st.permutations([str(i) for i in range(12)]))
+def test_a_ratio_does_not_depend_on_the_order(names):
+    by_name = {name: split for split, members in split_by_ratio(names).items() for name in (names[i] for i in members)}
+    plain = split_by_ratio(sorted(names))
+    assert by_name == {sorted(names)[i]: split for split, members in plain.items() for i in members}
+
+
+def test_shares_are_kept():
+    sizes = {split: len(members) for split, members in split_by_ratio([str(i) for i in range(1000)]).items()}
+    assert sizes == {"train": 800, "val": 100, "test": 100}
+    assert [len(m) for m in split_by_ratio(list("abc")).values()] == [1, 1, 1]
+    assert [len(m) for m in split_by_ratio(list("abcd"), (0.0, 0.0, 1.0)).values()] == [0, 0, 4]
+
+
+def test_lists_name_files_with_or_without_extension(tmp_path):
+    file = tmp_path / "splits.json"
+    file.write_text(json.dumps({"train": ["a.jpg", "b"], "test": ["c.png"]}))
+    lists = read_lists(file)
+    assert split_by_lists(["a", "b", "c", "d"], lists, "x") == {"train": [0, 1], "val": [], "test": [2]}
+
+
+@pytest.mark.parametrize(
+    ("lists", "sentence"),
+    [({"train": ["z"]}, "no such image"), ({"train": ["a"], "test": ["a.png"]}, "in both train and test")],
+)
+def test_wrong_lists_get_a_sentence(lists, sentence):
+    with pytest.raises(DataError, match=sentence):
+        split_by_lists(["a", "b"], lists, "splits.json")
+
+
+@pytest.mark.parametrize("content", ["[1]", "{", '{"trian": []}', '{"train": "a"}'])
+def test_wrong_files_get_a_sentence(tmp_path, content):
+    file = tmp_path / "splits.json"
+    file.write_text(content)
+    with pytest.raises(DataError, match="split file"):
+        read_lists(file)

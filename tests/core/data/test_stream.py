@@ -1,0 +1,138 @@
+import numpy as np
+import pytest
+import torch
+
+from transeg.core.data.stream import (
+    SOURCE,
+    TARGET,
+    Collate,
+    Domain,
+    Places,
+    TrainingStream,
+    to_tensor,
+    training_loader,
+)
+from transeg.core.errors import DataError
+from transeg.core.interfaces import Dataset, Sample
+
+CPU = torch.device("cpu")
+
+
+class Numbers(Dataset):
+    """Image i is filled with i."""
+
+    def __init__(self, count, bad=None):
+        self.count, self.bad = count, bad
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        if index == self.bad:
+            raise DataError(f"image {index} is bad.")
+        return Sample(np.full((8, 8, 3), index, np.uint8), np.full((8, 8), index % 2, np.uint8), str(index), str(index))
+
+
+def domain(count=7, stream=SOURCE, **options):
+    defaults = {"seed": 0, "limit": 0, "sampling": "shuffle", "load_size": 8, "size": 8, "transforms": []}
+    return Domain(Numbers(count, options.pop("bad", None)), stream, **{**defaults, **options})
+
+
+def batches(first=0, workers=0, iterations=6, batch_size=4, rank=0, ranks=1, bad=None):
+    stream = TrainingStream(domain(bad=bad), domain(5, TARGET, sampling="replacement"))
+    places = Places(iterations, batch_size, rank, ranks)
+    places.first = first
+    return list(training_loader(stream, places, Collate(0, batch_size * ranks), workers=workers, device=CPU))
+
+
+def content(batch):
+    return (
+        batch.positions.tolist(),
+        batch.seed,
+        batch.source[:, 0, 0, 0].tolist(),
+        batch.source_mask[:, 0, 0].tolist(),
+        batch.target[:, 0, 0, 0].tolist(),
+    )
+
+
+def test_shuffling_shows_every_image_before_any_comes_again():
+    d = domain(7)
+    for epoch in range(3):
+        assert sorted(d.index(epoch * 7 + i) for i in range(7)) == list(range(7))
+    assert [d.index(i) for i in range(7)] != [d.index(7 + i) for i in range(7)]
+
+
+def test_replacement_draws_anew():
+    d = domain(7, sampling="replacement")
+    drawn = [d.index(i) for i in range(700)]
+    assert all(60 < drawn.count(i) < 140 for i in range(7))
+    assert len(set(drawn[:7])) < 7
+
+
+def test_a_limit_takes_the_first_images():
+    assert {domain(7, limit=2).index(i) for i in range(20)} == {0, 1}
+    assert {domain(7, limit=1, sampling="replacement").index(i) for i in range(20)} == {0}
+    assert max(domain(3, limit=9).index(i) for i in range(20)) == 2
+
+
+def test_source_and_target_are_drawn_independently():
+    pairs = {(s, t) for b in batches(iterations=40) for s, t in zip(*content(b)[2::2], strict=True)}
+    assert len(pairs) > 30  # of 35
+
+
+@pytest.mark.parametrize("first", [0, 1, 5])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_it_begins_at_any_iteration_with_any_number_of_workers(first, workers):
+    whole = [content(batch) for batch in batches()]
+    assert [content(batch) for batch in batches(first, workers)] == whole[first:]
+
+
+def test_ranks_share_the_joint_batch():
+    whole = [content(batch) for batch in batches(batch_size=4)]
+    parts = [[content(batch) for batch in batches(batch_size=2, rank=rank, ranks=2)] for rank in range(2)]
+    for joint, left, right in zip(whole, *parts, strict=True):
+        assert joint[0] == left[0] + right[0]
+        assert joint[1] == left[1] == right[1]
+        assert joint[2] == left[2] + right[2]
+
+
+def test_the_same_image_is_augmented_anew():
+    """One image, drawn many times: the single real image of CUT-seg."""
+    class One(Numbers):
+        def __getitem__(self, index):
+            image = np.zeros((8, 8, 3), np.uint8)
+            image[0, 0] = 255
+            return Sample(image, None, "one", "one")
+
+    flips = [{"name": "HorizontalFlip", "p": 0.5}, {"name": "VerticalFlip", "p": 0.5}]
+    one = Domain(
+        One(1), TARGET, seed=0, limit=1, sampling="replacement", load_size=8, size=8, transforms=flips
+    )
+    assert len({one[position][0].numpy().tobytes() for position in range(50)}) == 4
+
+
+def test_loading_leaves_the_global_generator_alone():
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    batches(workers=2)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_bad_file_is_named_whatever_the_workers(workers):
+    with pytest.raises(DataError) as error:
+        batches(workers=workers, bad=3)
+    assert str(error.value) == "image 3 is bad."
+
+
+@pytest.mark.parametrize(
+    ("pixels", "tensor"),
+    [
+        (np.full((2, 3, 4), 255, np.uint8), torch.full((4, 2, 3), 255, dtype=torch.uint8)),
+        (np.full((2, 3, 1), 0.25, np.float32), torch.full((1, 2, 3), -0.5)),
+    ],
+)
+def test_tensors_keep_eight_bits_and_scale_the_rest(pixels, tensor):
+    found = to_tensor(pixels)
+    assert found.dtype == tensor.dtype
+    assert torch.equal(found, tensor)

@@ -1,0 +1,210 @@
+import pytest
+import torch
+from mmengine.optim import OptimWrapper, OptimWrapperDict
+from torch import nn
+
+from transeg.core.experiment import JointOptions
+from transeg.core.forward import translate
+from transeg.core.interfaces import Batch, Generator, Optimization, Phase, Segmenter
+from transeg.core.losses import LossSum
+from transeg.core.tasks.joint import JointTask
+from transeg.core.tasks.segmentation import SegmentationTask
+from transeg.core.tasks.translation import TranslationTask
+from transeg.plugins.losses.pixelwise import BCELoss
+
+
+class Shift(Generator):
+    """Adds a learned number; a critic wants it to be one."""
+
+    def __init__(self):
+        super().__init__()
+        self.shift = nn.Parameter(torch.zeros(1))
+        self.critic = nn.Parameter(torch.zeros(1))
+        self.log = []
+
+    def optimizers(self):
+        return {
+            "critic": Optimization(torch.optim.SGD([self.critic], lr=1.0)),
+            "shift": Optimization(torch.optim.SGD([self.shift], lr=1.0), lambda progress: 1 - progress),
+        }
+
+    def phases(self, batch):
+        fake = batch.source + self.shift
+        yield Phase(("critic",), {"critic": (self.critic - 1).square().sum() * fake.detach().square().mean()})
+        self.log.append(self.critic.item())
+        yield Phase(("shift",), {"adversarial": 0 * fake.sum()}, fake=fake)
+
+    def translate(self, image, direction, noise=None):
+        return image + self.shift
+
+
+class Scale(Segmenter):
+    def __init__(self, start=1.0):
+        super().__init__()
+        self.scale = nn.Parameter(torch.full((1,), start))
+
+    def forward(self, image):
+        return self.scale * image
+
+
+def batch(value=0.5, target=None):
+    return Batch(
+        source=torch.full((2, 1, 4, 4), value),
+        source_mask=torch.ones(2, 4, 4, dtype=torch.uint8),
+        target=torch.full((2, 1, 4, 4), value if target is None else target),
+        positions=torch.arange(2),
+        seed=1,
+    )
+
+
+def joint(**options):
+    segmenter = Scale()
+    optimization = Optimization(torch.optim.SGD(segmenter.parameters(), lr=1.0))
+    loss = LossSum({"bce": (1.0, BCELoss())})
+    task = JointTask(Shift(), segmenter, loss, optimization, JointOptions(**options), epoch=3)
+    task.iterations = 10
+    return task
+
+
+def wrappers(task):
+    return OptimWrapperDict(**{name: OptimWrapper(o.optimizer) for name, o in task.optimizers().items()})
+
+
+def gradients(task, weight):
+    """What one step adds to the generator's shift and the segmenter's scale."""
+    before = task.generator.shift.item(), task.segmenter.scale.item()
+    task.train_step(batch(), wrappers(task))
+    return before[0] - task.generator.shift.item(), before[1] - task.segmenter.scale.item()
+
+
+def test_each_phase_updates_its_own_parameters_before_the_next():
+    task = TranslationTask(Shift())
+    losses = task.train_step(batch(), wrappers(task))
+    assert set(losses) == {"critic", "adversarial"}
+    assert task.generator.log == [task.generator.critic.item()]
+    assert task.generator.critic.item() != 0
+    assert task.generator.shift.item() == 0
+    assert all(parameter.grad is None for parameter in task.parameters())
+
+
+def test_gradients_reach_nothing_but_the_phase():
+    generator = Shift()
+    task = TranslationTask(generator)
+    seen = []
+    generator.shift.register_hook(lambda gradient: seen.append(gradient))
+
+    class Leaky(Shift):
+        def phases(self, batch):
+            fake = batch.source + generator.shift
+            yield Phase(("critic",), {"loss": (fake * self.critic).mean()})
+
+    leaky = Leaky()
+    task = TranslationTask(leaky)
+    task.train_step(batch(), wrappers(task))
+    assert generator.shift.grad is None
+    assert leaky.critic.item() != 0
+
+
+def test_the_whole_gradient_reaches_the_segmenter_and_its_weight_the_generator():
+    full_shift, full_scale = gradients(joint(weight=1.0), 1.0)
+    part_shift, part_scale = gradients(joint(weight=0.25), 0.25)
+    none_shift, none_scale = gradients(joint(weight=0.0), 0.0)
+    assert full_scale == pytest.approx(part_scale) == pytest.approx(none_scale)
+    assert full_shift != 0
+    assert part_shift == pytest.approx(0.25 * full_shift)
+    assert none_shift == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "weights"),
+    [
+        ({"schedule": "constant"}, [2.0, 2.0, 2.0]),
+        ({"schedule": "linear"}, [0.0, 1.0, 1.8]),
+        ({"schedule": "step", "start": 0.5}, [0.0, 2.0, 2.0]),
+    ],
+)
+def test_the_weight_follows_its_schedule(options, weights):
+    task = joint(weight=2.0, **options)
+    found = []
+    for task.iteration in (0, 5, 9):
+        found.append(task.weight())
+    assert found == pytest.approx(weights)
+
+
+@pytest.mark.parametrize(
+    ("mode", "shares"),
+    [("off", [0, 0, 0]), ("mean", [0, 0.5, 0.5]), ("linear", [0, 0.15, 0.45]), ("step", [0, 0, 0.5])],
+)
+def test_pseudo_labels_wait_for_a_trained_network(mode, shares):
+    task = joint(pseudo_labels=mode)
+    found = []
+    for task.iteration in (0, 3, 9):
+        found.append(task.pseudo_share())
+    assert found == pytest.approx(shares)
+
+
+def test_pseudo_labels_come_from_the_last_renewal():
+    task = joint(pseudo_labels="mean")
+    for task.iteration in range(3):
+        task.before_iteration()
+    with torch.no_grad():
+        task.segmenter.scale.fill_(5.0)
+    assert task.labeller.scale.item() == 1.0
+    task.iteration = 3
+    task.before_iteration()
+    assert task.labeller.scale.item() == 5.0
+    task.train()
+    assert task.segmenter.training
+    assert not task.labeller.training
+    assert "labeller.scale" in task.state_dict()  # a resumed run has the same labels
+    assert not task.labeller.scale.requires_grad
+
+
+def test_pseudo_labels_teach_the_target():
+    task = joint(pseudo_labels="mean", weight=0.0)
+    task.iteration = 4
+    plain = joint(weight=0.0)
+    task.train_step(batch(target=-3.0), wrappers(task))
+    plain.train_step(batch(target=-3.0), wrappers(plain))
+    assert task.segmenter.scale.item() != plain.segmenter.scale.item()
+
+
+def test_validation_of_the_source_is_translated_and_of_the_target_is_not():
+    task = joint()
+    with torch.no_grad():
+        task.generator.shift.fill_(2.0)
+    image = torch.zeros(1, 1, 4, 4)
+    assert task.segment_source(image).mean().item() == 2.0
+    assert task.segment_target(image).mean().item() == 0.0
+    assert translate(task.generator, image, "source-to-target").mean().item() == 2.0
+
+
+def test_auxiliary_heads_count_in_training():
+    class TwoHeads(Scale):
+        def forward(self, image):
+            logits = super().forward(image)
+            return [logits, 2 * logits] if self.training else logits
+
+    segmenter = TwoHeads()
+    loss = LossSum({"bce": (0.5, BCELoss())})
+    task = SegmentationTask(segmenter, loss, Optimization(torch.optim.SGD(segmenter.parameters(), lr=1.0)))
+    value = task.train_step(batch(), wrappers(task))["bce"]
+    bce = [BCELoss()(torch.full((2, 1, 4, 4), v), torch.ones(2, 4, 4, dtype=torch.long)) for v in (0.5, 1.0)]
+    assert value.item() == pytest.approx(0.5 * sum(b.item() for b in bce))
+
+
+def test_losses_with_parameters_are_trained():
+    class Temperature(BCELoss):
+        def __init__(self):
+            super().__init__()
+            self.log = nn.Parameter(torch.zeros(1))
+
+        def forward(self, logits, target):
+            return super().forward(logits * self.log.exp(), target)
+
+    segmenter, loss = Scale(), LossSum({"t": (1.0, Temperature())})
+    parameters = [*segmenter.parameters(), *loss.parameters()]
+    task = SegmentationTask(segmenter, loss, Optimization(torch.optim.SGD(parameters, lr=1.0)))
+    task.train_step(batch(), wrappers(task))
+    assert loss.terms["t"].log.item() != 0
+    assert "loss.terms.t.log" in task.state_dict()

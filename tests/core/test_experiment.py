@@ -1,0 +1,247 @@
+import tomllib
+
+import pytest
+
+from transeg.core.build import completed
+from transeg.core.errors import UsageError
+from transeg.core.experiment import (
+    compose,
+    difference,
+    merge,
+    parse_assignment,
+    parse_dataset,
+    read_experiment,
+    read_settings,
+    resumed,
+)
+from transeg.core.launch import label_tests, settings_of
+from transeg.core.losses import parse_sum
+from transeg.core.registry import Registry
+
+REGISTRY = Registry()
+JOINT = {"generator": {"name": "cut"}, "segmenter": {"name": "hardnet"}}
+REAL = {
+    "source": {"name": "synth-colon", "root": "/data/synth"},
+    "target": {"name": "kvasir", "root": "/data/kvasir"},
+}
+
+
+def composed(*layers):
+    settings = {}
+    for layer in layers:
+        settings = merge(settings, layer)
+    return compose(settings, REGISTRY)
+
+
+@pytest.mark.parametrize(
+    ("parts", "strategy"),
+    [
+        (("generator", "segmenter"), "joint"),
+        (("generator",), "translation"),
+        (("segmenter",), "supervised"),
+    ],
+)
+def test_the_strategy_follows_from_what_is_named(parts, strategy):
+    assert composed({part: JOINT[part] for part in parts}).strategy == strategy
+
+
+def test_without_data_it_is_the_phantom_with_its_preset():
+    experiment = composed(JOINT)
+    assert experiment.data.source.name == experiment.data.target.name == "phantom"
+    assert list(experiment.data.test) == ["phantom"]
+    assert experiment.data.size in (96, 128)
+    assert experiment.generator.options["width"] < 64
+    assert experiment.baseline == "source-only"
+    assert composed({"segmenter": {"name": "unet"}}).baseline == "none"
+
+
+def test_real_data_get_the_published_sizes():
+    experiment = composed(JOINT, {"data": REAL})
+    assert (experiment.data.size, experiment.data.load_size) == (256, 320)
+    assert (experiment.train.iterations, experiment.train.batch_size) == (12_500, 4)
+    assert experiment.loss.name == "log-dice"
+    assert experiment.baseline == "none"
+    assert "width" not in experiment.generator.options
+    mixed = composed(JOINT, {"data": {**REAL, "source": {"name": "phantom"}}})
+    assert mixed.data.size == 256
+
+
+def test_load_size_follows_the_size():
+    assert composed(JOINT, {"data": {**REAL, "size": 128}}).data.load_size == 160
+
+
+def test_settings_outweigh_the_preset():
+    experiment = composed(JOINT, {"data": {"size": 64}, "train": {"iterations": 7}, "loss": {"name": "dice"}})
+    assert (experiment.data.size, experiment.train.iterations, experiment.loss.name) == (64, 7, "dice")
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({}, "Name what to train"),
+        ({"segmenter": {"name": "hardnett"}}, "Did you mean 'hardnet'"),
+        ({"segmenter": {"name": "unet"}, "loss": {"name": "dise"}}, "Did you mean 'dice'"),
+        ({**JOINT, "strategy": "joined"}, "no strategy 'joined'. Did you mean 'joint'"),
+        ({**JOINT, "strategy": "supervised"}, "supervised has no use for [generator]"),
+        ({"segmenter": {"name": "unet"}, "strategy": "joint"}, "joint needs a generator"),
+        ({"segmenter": {"name": "unet"}, "baseline": "source-only"}, "supervised needs none"),
+        ({"segmenter": {"name": "unet"}, "data": REAL}, "no use for a target"),
+        ({"generator": {"name": "cut"}, "data": {**REAL, "test": {"x": {"name": "phantom"}}}}, "nothing to test"),
+        ({"segmenter": {"name": "unet"}, "data": {"test": {"kvasir": {"name": "kvasir"}}}}, "no source"),
+        ({**JOINT, "train": {"iteration": 5}}, "no option train.iteration. Did you mean 'train.iterations'"),
+        ({**JOINT, "tran": {"iterations": 5}}, "no option tran. Did you mean 'train'"),
+        ({**JOINT, "train": {"iterations": 0}}, "train.iterations cannot be 0"),
+        ({**JOINT, "train": {"lr": "fast"}}, "train.lr cannot be 'fast'"),
+        ({**JOINT, "data": {"test": 3}}, "must be tables"),
+        ({**JOINT, "device": "tpu9"}, "no device 'tpu9'"),
+        ({"segmenter": {"width": 3}}, "The segmenter has options but no name"),
+        ({**JOINT, "joint": {"schedule": "lineer"}}, "joint.schedule cannot be 'lineer'"),
+    ],
+)
+def test_what_cannot_be_gets_a_sentence(settings, sentence):
+    with pytest.raises(UsageError) as error:
+        compose(settings, REGISTRY)
+    assert sentence in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"segmenter": {"name": "unet", "widht": 3}}, "no option segmenter.widht. Did you mean 'width'"),
+        ({"generator": {"name": "cut", "variant": "slow"}}, "generator.variant cannot be 'slow'"),
+        ({"segmenter": {"name": "unet"}, "loss": {"name": "dice", "gamma": 2}}, "no option loss.dice.gamma"),
+        ({"segmenter": {"name": "unet"}, "loss": {"name": "dice+bce", "smooth": 2}}, "as in loss.dice.smooth"),
+        ({"segmenter": {"name": "unet"}, "data": {"source": {"name": "phantom", "cuont": 2}}}, "Did you mean 'count'"),
+        ({**JOINT, "augmentation": {"preset": "sqare"}}, "Did you mean 'square'"),
+    ],
+)
+def test_wrong_options_of_components_get_a_sentence(settings, sentence):
+    with pytest.raises(UsageError) as error:
+        completed(compose(settings, REGISTRY), REGISTRY)
+    assert sentence in str(error.value)
+
+
+def test_loss_options_by_term_or_alone():
+    alone = completed(composed({"segmenter": {"name": "unet"}, "loss": {"name": "focal", "gamma": 3}}), REGISTRY)
+    assert alone.loss.options["focal"]["gamma"] == 3
+    summed = completed(
+        composed({"segmenter": {"name": "unet"}, "loss": {"name": "dice+0.5*focal", "focal": {"gamma": 1}}}), REGISTRY
+    )
+    assert summed.loss.options["focal"]["gamma"] == 1
+
+
+def test_a_complete_experiment_survives_toml(tmp_path):
+    experiment = completed(composed(JOINT), REGISTRY)
+    path = tmp_path / "experiment.toml"
+    path.write_text(experiment.to_toml())
+    again = read_experiment(path)
+    assert difference(experiment, again, ()) == ""
+    assert again.generator.options["temperature"] == 0.07
+    assert again.data.source.split == "train"
+    assert again.data.test["phantom"].domain == "scope"
+    assert completed(again, REGISTRY).to_toml() == experiment.to_toml()
+    assert compose(tomllib.loads(path.read_text()), REGISTRY) == again
+
+
+def test_a_resumed_experiment_may_repeat_its_options_but_not_change_them():
+    stored = completed(composed(JOINT, {"train": {"iterations": 50}}), REGISTRY)
+    same = completed(resumed(stored, {**JOINT, "train": {"iterations": 50}, "data": {"size": 96}}), REGISTRY)
+    assert difference(stored, same, ()) == ""
+    other = completed(resumed(stored, {"train": {"iterations": 60}}), REGISTRY)
+    assert difference(stored, other, ()) == "train.iterations is 50 there and 60 here"
+    workers = completed(resumed(stored, {"data": {"workers": 2}}), REGISTRY)
+    assert difference(stored, workers, ("data.workers",)) == ""
+
+
+def test_unreadable_files_get_a_sentence(tmp_path):
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_settings(tmp_path / "none.toml")
+    bad = tmp_path / "bad.toml"
+    bad.write_text("a = = 1")
+    with pytest.raises(UsageError, match="not valid TOML"):
+        read_settings(bad)
+
+
+@pytest.mark.parametrize(
+    ("text", "tree"),
+    [
+        ("train.lr=1e-4", {"train": {"lr": 1e-4}}),
+        ("segmenter.weights=a/b.pth", {"segmenter": {"weights": "a/b.pth"}}),
+        ("data.workers=2", {"data": {"workers": 2}}),
+        ("a.b.c=[1, 2]", {"a": {"b": {"c": [1, 2]}}}),
+        ("loss.name=dice=x", {"loss": {"name": "dice=x"}}),
+        ("flag=true", {"flag": True}),
+    ],
+)
+def test_assignments(text, tree):
+    assert parse_assignment(text) == tree
+
+
+@pytest.mark.parametrize("text", ["train.lr", "=3", "a..b=1"])
+def test_what_is_no_assignment_gets_a_sentence(text):
+    with pytest.raises(UsageError, match=r"option\.name=value"):
+        parse_assignment(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "table"),
+    [
+        ("phantom", {"name": "phantom"}),
+        ("phantom:scope", {"name": "phantom", "domain": "scope"}),
+        ("kvasir:/data/k", {"name": "kvasir", "root": "/data/k"}),
+        ("kvasir:C:\\data", {"name": "kvasir", "root": "C:\\data"}),
+        ("transeg:kvasir:/data", {"name": "transeg:kvasir", "root": "/data"}),
+        ("polyp-benchmark:CVC-300:/d", {"name": "polyp-benchmark", "domain": "CVC-300", "root": "/d"}),
+        ("polyp-benchmark:/d", {"name": "polyp-benchmark", "root": "/d"}),
+    ],
+)
+def test_datasets_on_the_command_line(text, table):
+    assert parse_dataset(text, REGISTRY) == table
+
+
+def test_the_benchmark_is_five_tests():
+    test = {"polyp-benchmark": {"name": "polyp-benchmark", "root": "/d"}}
+    experiment = composed({"segmenter": {"name": "unet"}}, {"data": {"source": {"name": "phantom"}, "test": test}})
+    assert list(experiment.data.test) == ["Kvasir", "CVC-ClinicDB", "CVC-ColonDB", "ETIS-LaribPolypDB", "CVC-300"]
+
+
+def test_test_sets_that_recur_get_names_of_their_own():
+    tables = [
+        {"name": "kvasir", "root": "a"},
+        {"name": "kvasir", "root": "b"},
+        {"name": "phantom"},
+        {"name": "phantom", "domain": "clean"},
+    ]
+    assert list(label_tests(tables)) == ["kvasir", "kvasir-2", "phantom", "phantom-clean"]
+
+
+def test_flags_lie_over_the_file():
+    file = {
+        "segmenter": {"name": "unet", "width": 8},
+        "data": {"source": {"name": "kvasir", "root": "/k", "seed": 3}, "test": {"old": {"name": "etis"}}},
+    }
+    named = {"segmenter": "hardnet", "source": "kvasir:/other", "tests": ["phantom"], "seed": 5, "assignments": []}
+    settings = merge(file, settings_of(named, file, REGISTRY))
+    assert settings["segmenter"] == {"name": "hardnet"}  # the width was for another network
+    assert settings["data"]["source"] == {"name": "kvasir", "root": "/other", "seed": 3}
+    assert list(settings["data"]["test"]) == ["phantom"]
+    assert settings["seed"] == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "terms"),
+    [
+        ("dice", {"dice": 1}),
+        ("dice+0.5*bce", {"dice": 1, "bce": 0.5}),
+        ("2*log-dice + 1e-1*mine:focal", {"log-dice": 2, "mine:focal": 0.1}),
+    ],
+)
+def test_loss_sums(text, terms):
+    assert parse_sum(text) == terms
+
+
+@pytest.mark.parametrize("text", ["", "dice+", "dice-bce!", "0.5dice", "dice*0.5", "dice+dice"])
+def test_what_is_no_loss_sum_gets_a_sentence(text):
+    with pytest.raises(UsageError, match="The loss"):
+        parse_sum(text)

@@ -1,0 +1,232 @@
+"""The faults of mmengine that docs/decisions/mmengine.md lists, each with what shields users from it."""
+
+import importlib.metadata
+import json
+import re
+import sys
+
+import pytest
+import torch
+from mmengine.hooks import Hook
+from torch import nn
+
+from transeg.core import checkpoint
+from transeg.core.data.stream import Collate, Item, Places, training_loader
+from transeg.core.errors import TransegError, UsageError
+from transeg.core.hooks.checkpoints import CheckpointHook
+from transeg.core.hooks.guard import GuardHook
+from transeg.core.hooks.interrupt import InterruptHook
+from transeg.core.hooks.scalars import HISTORY, ScalarsHook
+from transeg.core.hooks.schedule import ScheduleHook
+from transeg.core.interfaces import Optimization, Phase
+from transeg.core.run_folder import RunFolder
+from transeg.core.runner import Runner
+from transeg.core.tasks.task import Task
+from transeg.core.trained import Domains
+
+CPU = torch.device("cpu")
+
+
+class Toy(Task):
+    """One weight, dropout for the global random generator, a loss that may be told to fail."""
+
+    def __init__(self, nan_at=None):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(8))
+        self.nan_at = nan_at
+        self.rates = []
+
+    def optimizers(self):
+        if not hasattr(self, "_optimizers"):
+            adam = torch.optim.Adam([self.weight], lr=0.1)
+            self._optimizers = {"weight": Optimization(adam, lambda progress: 1 - progress)}
+        return self._optimizers
+
+    def phases(self, batch):
+        self.rates.append(self.optimizers()["weight"].optimizer.param_groups[0]["lr"])
+        dropped = nn.functional.dropout(self.weight, 0.5)
+        loss = (dropped * batch.source.flatten(1).mean(1).sum()).square().mean()
+        if self.iteration == self.nan_at:
+            loss = loss * float("nan")
+        yield Phase(("weight",), {"loss": loss})
+
+
+class Stream(torch.utils.data.Dataset):
+    def __init__(self):
+        self.asked = []
+
+    def __getitem__(self, position):
+        self.asked.append(position)
+        value = torch.randn(3, 2, 2, generator=torch.Generator().manual_seed(position))
+        return Item(position, value, None, None)
+
+
+def train(folder, iterations=10, *, stop=None, resume=False, task=None, hooks=(), identity="one", stream=None):
+    stream = stream or Stream()
+    task = task or Toy()
+
+    class Stop(Hook):
+        def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+            if stop is not None and batch_idx + 1 == stop:
+                raise KeyError("killed")
+
+    runner = Runner(
+        task,
+        RunFolder(folder),
+        identity=identity,
+        device=CPU,
+        seed=3,
+        loader=training_loader(stream, Places(iterations, 2, 0, 1), Collate(0, 2), workers=0, device=CPU),
+        iterations=iterations,
+        val_interval=5,
+        val_loader=None,
+        domains=Domains(("background", "x"), 3, 3),
+        hooks=[ScheduleHook(task), GuardHook(1), CheckpointHook(3), Stop(), *hooks],
+        resume=resume,
+    )
+    try:
+        runner.train()
+    except KeyError:
+        pass
+    return task, runner, stream
+
+
+def test_a_killed_run_ends_with_the_same_bytes(tmp_path):
+    whole, _, _ = train(tmp_path / "whole")
+    train(tmp_path / "cut", stop=8)
+    resumed, _, _ = train(tmp_path / "cut", resume=True)
+    assert torch.equal(whole.weight, resumed.weight)
+    a, b = (checkpoint.load(tmp_path / name / "checkpoints" / "last.pt") for name in ("whole", "cut"))
+    assert torch.equal(a["random"]["torch"], b["random"]["torch"])
+    assert a["optimizers"]["weight"]["state"][0]["step"] == 10
+
+
+def test_resuming_loads_only_what_is_left(tmp_path):
+    train(tmp_path, stop=8)
+    _, _, stream = train(tmp_path, resume=True)
+    assert stream.asked == list(range(12, 20))
+
+
+def test_resuming_a_finished_run_does_nothing(tmp_path):
+    train(tmp_path)
+    before = (tmp_path / "checkpoints" / "last.pt").read_bytes()
+    _, runner, stream = train(tmp_path, resume=True)
+    assert stream.asked == []
+    assert runner.iter == 10
+    assert (tmp_path / "checkpoints" / "last.pt").read_bytes() == before
+
+
+def test_checkpoints_load_with_weights_only(tmp_path):
+    train(tmp_path)
+    for name in ("last", "best"):
+        assert torch.load(tmp_path / "checkpoints" / f"{name}.pt", weights_only=True)["iteration"] == 10
+
+
+def test_code_in_a_checkpoint_is_not_run(tmp_path):
+    """mmengine executes the text under meta.config as Python, whatever weights_only says."""
+    train(tmp_path, stop=8)
+    path = tmp_path / "checkpoints" / "last.pt"
+    state = torch.load(path, weights_only=True)
+    state["meta"] = {"config": f"open({str(tmp_path / 'ran')!r}, 'w')", "epoch": 0, "iter": 6}
+    torch.save(state, path)
+    train(tmp_path, resume=True)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_checkpoint_of_another_experiment_is_refused(tmp_path):
+    train(tmp_path, stop=8)
+    with pytest.raises(UsageError, match="belongs to another experiment"):
+        train(tmp_path, resume=True, identity="other")
+
+
+def test_nothing_runs_that_needs_pkg_resources(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pkg_resources", None)
+    train(tmp_path)
+
+
+@pytest.mark.parametrize("iteration", [0, 7])
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path, iteration):
+    with pytest.raises(TransegError, match=f"loss loss is not a finite number at iteration {iteration + 1}"):
+        train(tmp_path, task=Toy(nan_at=iteration))
+    last = tmp_path / "checkpoints" / "last.pt"
+    if iteration:
+        assert torch.load(last, weights_only=True)["model"]["weight"].isfinite().all()
+    else:
+        assert not last.exists()
+
+
+def test_a_loss_that_was_no_number_is_never_saved(tmp_path):
+    """A GPU is asked for its losses only now and then, but always before a checkpoint."""
+    guard = GuardHook(1000)
+    guard._worst = torch.tensor(float("nan"))
+
+    class FakeRunner:
+        iter = 5
+
+    with pytest.raises(TransegError, match="iteration 5"):
+        guard.before_save_checkpoint(FakeRunner(), {})
+
+
+def test_learning_rates_follow_the_progress(tmp_path):
+    task, _, _ = train(tmp_path)
+    assert task.rates == pytest.approx([0.1 * (1 - i / 10) for i in range(10)])
+    train(tmp_path / "cut", stop=8)
+    resumed, _, _ = train(tmp_path / "cut", resume=True)
+    assert resumed.rates == pytest.approx(task.rates[6:])
+
+
+def test_scalars_are_means_over_an_interval(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    train(tmp_path, hooks=[ScalarsHook(path, [], 4)])
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["iteration"] for line in lines] == [4, 8, 10]
+    assert lines[0]["lr/weight"] == pytest.approx(0.1 * 0.7)
+    assert all(line["train/loss"] > 0 for line in lines)
+
+
+def test_scalars_of_repeated_iterations_are_not_written_twice(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    train(tmp_path, stop=9, hooks=[ScalarsHook(path, [], 1)])
+    with path.open("a") as file:
+        file.write('{"iteration": 9, "train/lo')  # a kill in the middle of a line
+    train(tmp_path, resume=True, hooks=[ScalarsHook(path, [], 1)])
+    assert [json.loads(line)["iteration"] for line in path.read_text().splitlines()] == list(range(1, 11))
+
+
+def test_the_history_of_scalars_is_bounded(tmp_path):
+    _, runner, _ = train(tmp_path, 3 * HISTORY, hooks=[ScalarsHook(tmp_path / "metrics.jsonl", [], 1)])
+    history, _ = runner.message_hub.get_scalar("train/loss").data
+    assert len(history) == HISTORY
+
+
+def test_a_signal_ends_the_run_behind_its_iteration(tmp_path):
+    import signal
+
+    class Press(Hook):
+        def before_train_iter(self, runner, batch_idx, data_batch=None):
+            if batch_idx == 4:
+                signal.raise_signal(signal.SIGINT)
+
+    interrupt = InterruptHook()
+    before = signal.getsignal(signal.SIGINT)
+    _, runner, _ = train(tmp_path, hooks=[interrupt, Press()])
+    assert interrupt.interrupted
+    assert runner.iter == 5
+    assert checkpoint.load(tmp_path / "checkpoints" / "last.pt")["iteration"] == 5
+    assert signal.getsignal(signal.SIGINT) is before
+    whole, _, _ = train(tmp_path / "whole")
+    resumed, _, _ = train(tmp_path, resume=True)
+    assert torch.equal(whole.weight, resumed.weight)
+
+
+def test_the_folder_holds_nothing_of_mmengines(tmp_path):
+    train(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoints"}
+
+
+def test_dependencies_avoid_what_is_known_to_be_broken():
+    requirements = {re.split(r"[\s<>=!~;\[]", r)[0]: r for r in importlib.metadata.requires("transeg")}
+    assert "mmengine-lite" in requirements  # the full package brings a second copy of OpenCV
+    assert not {"mmengine", "opencv-python"} & set(requirements)
+    assert "<2.1" in requirements["albumentations"]  # later ones are not MIT
+    assert ">=2.10" in requirements["torch"]  # CVE-2026-24747

@@ -1,0 +1,99 @@
+import logging
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from transeg.core import checkpoint
+from transeg.core.errors import TransegError
+from transeg.core.weights import load_weights, map_keys
+
+
+def network():
+    return nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
+
+
+def ones():
+    return {key: torch.ones_like(value) for key, value in network().state_dict().items()}
+
+
+def all_ones(module):
+    return all((value == 1).all() for value in module.state_dict().values())
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: state,
+        lambda state: {"state_dict": state},
+        lambda state: {"model": {"state_dict": {f"module.{key}": value for key, value in state.items()}}},
+        lambda state: {"format": 1, "model": {f"segmenter.{key}": value for key, value in state.items()}},
+        lambda state: {"epoch": 3, "net": state, "optimizer": {}},
+    ],
+)
+def test_every_usual_container_is_opened(tmp_path, wrap):
+    path = tmp_path / "weights.pth"
+    torch.save(wrap(ones()), path)
+    module = network()
+    load_weights(module, path, [(r"^module\.", "")], "segmenter")
+    assert all_ones(module)
+
+
+def test_safetensors_are_read(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    save_file(ones(), path)
+    module = network()
+    load_weights(module, path, [], "segmenter")
+    assert all_ones(module)
+
+
+def test_ones_own_checkpoints_are_read_by_part(tmp_path):
+    path = tmp_path / "best.pt"
+    state = {f"segmenter.{key}": value for key, value in ones().items()} | {"generator.0.weight": torch.zeros(3, 2)}
+    checkpoint.save({"model": state}, path)
+    module = network()
+    load_weights(module, path, [], "segmenter")
+    assert all_ones(module)
+
+
+def test_keys_are_renamed_and_dropped():
+    state = {"module.module.a": torch.zeros(1), "dead.b": torch.zeros(1), "old.c": torch.zeros(1)}
+    mapped = map_keys(state, [(r"^(module\.)+", ""), (r"^dead\.", None), (r"^old\.", "new.")])
+    assert list(mapped) == ["a", "new.c"]
+
+
+def test_what_does_not_fit_is_said(tmp_path, caplog):
+    path = tmp_path / "weights.pth"
+    state = ones()
+    state["1.weight"] = torch.ones(5, 3)
+    state["head.weight"] = torch.ones(1)
+    torch.save(state, path)
+    module = network()
+    with caplog.at_level(logging.WARNING):
+        load_weights(module, path, [], "segmenter")
+    assert "fills 3 of the 4 tensors" in caplog.text
+    assert "of another shape: 1.weight" in caplog.text
+    assert "head.weight" in caplog.text
+
+
+def test_weights_that_fit_nowhere_are_refused(tmp_path):
+    path = tmp_path / "weights.pth"
+    torch.save({"x": torch.ones(1)}, path)
+    with pytest.raises(TransegError, match="fits nowhere"):
+        load_weights(network(), path, [], "segmenter")
+    torch.save({"x": 1}, path)
+    with pytest.raises(TransegError, match="holds no state dict"):
+        load_weights(network(), path, [], "segmenter")
+    broken = tmp_path / "weights.safetensors"
+    broken.write_bytes(b"nothing")
+    with pytest.raises(TransegError, match="cannot be read"):
+        load_weights(network(), broken, [], "segmenter")
+
+
+def test_pickled_modules_are_refused(tmp_path):
+    """CUT-seg saves its best segmenter as a whole pickled module."""
+    path = tmp_path / "S_best.pth"
+    torch.save(network(), path)
+    with pytest.raises(TransegError, match="pickled code"):
+        load_weights(network(), path, [], "segmenter")

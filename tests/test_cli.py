@@ -1,0 +1,166 @@
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from conftest import BOTH, SUPERVISED, TRANSLATION, command
+
+KEYS = {"kind", "name", "package", "status", "summary", "params", "paper", "tags"}
+
+
+def test_list_shows_every_kind(toolkit):
+    output = toolkit("list").stdout
+    for title in ("Generators", "Segmenters", "Losses", "Datasets", "hardnet", "17,423,837", "arXiv:2101.07172"):
+        assert title in output
+
+
+@pytest.mark.parametrize("kind", ["segmenters", "segmenter", "losses", "loss", "datasets", "generators"])
+def test_list_takes_a_kind_in_either_number(toolkit, kind):
+    rows = json.loads(toolkit("list", kind, "--json").stdout)
+    assert len({row["kind"] for row in rows}) == 1
+
+
+def test_list_as_json(toolkit):
+    rows = json.loads(toolkit("list", "--json").stdout)
+    assert all(set(row) >= KEYS for row in rows)
+    (hardnet,) = (row for row in rows if row["name"] == "hardnet")
+    assert {key: hardnet[key] for key in KEYS - {"summary"}} == {
+        "kind": "segmenter",
+        "name": "hardnet",
+        "package": "transeg",
+        "status": "ok",
+        "params": 17_423_837,
+        "paper": "arXiv:2101.07172",
+        "tags": [],
+    }
+
+
+def test_list_of_an_unknown_kind(toolkit):
+    assert "There is no kind 'models'" in toolkit("list", "models", code=2).stderr
+
+
+@pytest.mark.parametrize("name", ["generator/cut", "cut", "segmenter/hardnet", "losses/focal", "dataset/folder"])
+def test_info(toolkit, name):
+    output = toolkit("info", name).stdout
+    assert "Example" in output
+    assert "toolkit run" in output
+
+
+def test_info_tells_options(toolkit):
+    document = json.loads(toolkit("info", "generator/cut", "--json").stdout)
+    assert {"name": "width", "type": "int", "default": 64, "help": document["options"][1]["help"]} in document["options"]
+    assert all(option["help"] for option in document["options"])
+
+
+def test_info_of_nothing(toolkit):
+    assert "Did you mean 'cut'" in toolkit("info", "generator/cuts", code=2).stderr
+    assert "which kind" in toolkit("info", "nothing", code=2).stderr
+
+
+@pytest.mark.parametrize("arguments", [["list"], ["--help"], ["run", "--help"], ["list", "--json"]])
+def test_browsing_imports_nothing_heavy(arguments):
+    code = f"""
+import sys
+from transeg.cli import main
+try:
+    main({arguments!r})
+except SystemExit as end:
+    assert end.code == 0
+heavy = {{"torch", "numpy", "mmengine", "albumentations", "cv2", "PIL", "timm", "torchmetrics"}} & set(sys.modules)
+assert not heavy, heavy
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.slow
+def test_browsing_takes_little_longer_than_python_itself(process):
+    def shortest(call):
+        times = []
+        for _ in range(5):
+            start = time.perf_counter()
+            call()
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    bare = shortest(lambda: subprocess.run([sys.executable, "-c", "pass"], check=True))
+    assert shortest(lambda: process("list")) - bare < 0.4
+    assert shortest(lambda: process("--help")) - bare < 0.4
+
+
+def test_the_module_is_the_command(process):
+    assert process("--help").stdout.startswith("Usage: toolkit")
+
+
+@pytest.mark.parametrize("arguments", [["--nonsense"], ["run", "--nonsense"], ["nonsense"], ["info"]])
+def test_wrong_usage_exits_with_two(process, arguments):
+    result = process(*arguments)
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
+
+
+def test_a_fault_of_ours_has_no_traceback_unless_asked_for(toolkit, monkeypatch):
+    import transeg.core.launch
+
+    def fail(*arguments, **options):
+        raise ZeroDivisionError("oh")
+
+    monkeypatch.setattr(transeg.core.launch, "prepare", fail)
+    result = toolkit("run", "--segmenter", "unet", code=1)
+    assert "ZeroDivisionError: oh" in result.stderr
+    assert "Traceback" not in result.stderr
+    with pytest.raises(ZeroDivisionError):
+        toolkit("--debug", "run", "--segmenter", "unet")
+
+
+@pytest.mark.parametrize("parts", [SUPERVISED, TRANSLATION, BOTH])
+def test_a_dry_run_prints_the_plan_and_writes_nothing(toolkit, tmp_path, parts):
+    result = toolkit(*command(parts, "--dry-run", "--run-dir", tmp_path / "run"))
+    for fact in ("strategy", "source", "3 iterations", "batch 2", "32x32 pixels", "10 images", "parameters"):
+        assert fact in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_demo_says_what_it_makes_smaller(toolkit):
+    plan = " ".join(toolkit("run", "--generator", "cut", "--segmenter", "hardnet", "--dry-run").stderr.split())
+    for fact in ("data.size 96 (published: 256)", "(published: 12500)", "generator.width 16 (published: 64)"):
+        assert fact in plan
+    assert "source-only baseline" in plan
+
+
+def test_json_is_one_document_and_nothing_else(process, tmp_path):
+    result = process(*command(SUPERVISED, "--json", "--run-dir", tmp_path / "run"))
+    assert result.returncode == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert document["run_dir"] == str(tmp_path / "run")
+    assert set(document["tests"]["phantom"]) >= {"dice", "iou", "images"}
+
+
+def test_on_a_pipe_there_are_plain_lines(process, tmp_path):
+    result = process(*command(SUPERVISED, "--run-dir", tmp_path / "run"))
+    assert "\x1b" not in result.stdout + result.stderr
+    assert "supervised: 3/3" in result.stderr
+    assert str(tmp_path / "run" / "previews" / "final.png") in result.stdout
+
+
+def test_a_narrow_window_cuts_no_word_of_a_name(process):
+    result = process("list", env={"COLUMNS": "60", "PATH": "/usr/bin"})
+    assert "polyp-benchmark" in result.stdout
+    assert max(len(line) for line in result.stdout.splitlines()) <= 60
+
+
+def test_a_plugins_command(tmp_path, monkeypatch, toolkit):
+    package = tmp_path / "commanding"
+    package.mkdir()
+    (package / "__init__.py").write_text("import click\n@click.command()\n@click.option('--x')\ndef hello(x):\n    click.echo(f'hello {x}')\n")
+    (package / "registry.toml").write_text(
+        '[plugin]\ncontract = 1\n[command.hello]\nentry = "commanding:hello"\nsummary = "Greets"\n'
+    )
+    info = tmp_path / "commanding-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: commanding\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[transeg]\ncommanding = commanding\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert "Greets" in toolkit("--help").stdout
+    assert toolkit("hello", "--x", "you").stdout == "hello you\n"

@@ -1,0 +1,148 @@
+"""Runs that are killed end as if they had not been."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from conftest import BOTH, SUPERVISED, command
+
+LONG = ["train.iterations=14", "train.checkpoint_interval=3", "train.val_interval=4", "train.log_interval=1"]
+
+
+def arguments(parts, folder, workers):
+    options, settings = parts
+    return command((options, [*settings, *LONG, f"data.workers={workers}", "baseline=none"]), "--run-dir", folder)
+
+
+def start(line):
+    return subprocess.Popen(
+        [sys.executable, "-m", "transeg", *line], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def iterations(folder):
+    path = folder / "metrics.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return max((json.loads(line)["iteration"] for line in lines if line.endswith("}")), default=0)
+
+
+def stop_at(line, folder, iteration, number):
+    """Start a run and send it a signal once it has done so many iterations."""
+    process = start(line)
+    deadline = time.monotonic() + 120
+    while iterations(folder) < iteration and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+    assert process.poll() is None, process.stdout.read()
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=60)
+    return process.returncode, output
+
+
+def states(folder):
+    return {
+        name: torch.load(folder / "checkpoints" / f"{name}.pt", weights_only=True) for name in ("last", "best")
+    }
+
+
+def assert_same(one, other):
+    for name in ("last", "best"):
+        a, b = states(one)[name], states(other)[name]
+        assert a["iteration"] == b["iteration"]
+        assert a["model"].keys() == b["model"].keys()
+        assert all(torch.equal(a["model"][key], b["model"][key]) for key in a["model"]), name
+    scalars = [
+        [{k: v for k, v in json.loads(line).items() if k != "seconds_per_iteration"} for line in text.splitlines()]
+        for text in ((folder / "metrics.jsonl").read_text() for folder in (one, other))
+    ]
+    assert scalars[0] == scalars[1]
+    assert (one / "metrics.json").read_text() == (other / "metrics.json").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parts", [SUPERVISED, BOTH], ids=["supervised", "joint"])
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("iteration", [2, 7, 12])
+def test_killed_and_resumed(tmp_path, process, parts, workers, iteration):
+    """Before the first checkpoint, between two, and behind the last; killed once more on the way."""
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert process(*arguments(parts, whole, workers)).returncode == 0
+    stop_at(arguments(parts, cut, workers), cut, iteration, signal.SIGKILL)
+    if iteration == 2:
+        stop_at(["run", "--run-dir", str(cut), "--resume"], cut, 5, signal.SIGKILL)
+    result = process("run", "--run-dir", cut, "--resume", "--set", f"data.workers={2 - workers}")
+    assert result.returncode == 0, result.stderr
+    assert_same(whole, cut)
+
+
+@pytest.mark.slow
+def test_interrupted_and_resumed(tmp_path, process):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert process(*arguments(BOTH, whole, 2)).returncode == 0
+    code, output = stop_at(arguments(BOTH, cut, 2), cut, 5, signal.SIGINT)
+    assert code == 1
+    assert "Traceback" not in output
+    text = " ".join(output.split())
+    assert "Stopped at iteration" in text
+    assert f"toolkit run --run-dir {cut} --resume" in text
+    assert process("run", "--run-dir", cut, "--resume").returncode == 0
+    assert_same(whole, cut)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["translation", ".", "baseline"])
+def test_every_stage_goes_on_where_it_was(tmp_path, process, stage):
+    """A sequential run with a baseline, killed in each of its three trainings."""
+    options, settings = BOTH
+    line = [*options, "--strategy", "sequential"], [*settings, *LONG, "baseline=source-only"]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert process(*command(line, "--run-dir", whole)).returncode == 0
+    stop_at(command(line, "--run-dir", cut), cut / stage, 5, signal.SIGKILL)
+    translated = {p.name: p.stat().st_mtime_ns for p in (cut / "translated").rglob("*.png")}
+    assert process("run", "--run-dir", cut, "--resume").returncode == 0
+    assert_same(whole, cut)
+    again = {p.name: p.stat().st_mtime_ns for p in (cut / "translated").rglob("*.png")}
+    assert all(again[name] == when for name, when in translated.items())  # nothing is translated twice
+    assert (whole / "metrics.json").read_text() == (cut / "metrics.json").read_text()
+
+
+def test_resuming_needs_something_to_resume(toolkit, tmp_path):
+    assert "--run-dir" in toolkit("run", "--resume", code=2).stderr
+    assert "nothing to resume" in toolkit("run", "--resume", "--run-dir", tmp_path / "none", code=2).stderr
+
+
+def test_a_finished_run_is_not_overwritten(joint_run, toolkit):
+    before = {path: path.stat().st_mtime_ns for path in joint_run.rglob("*")}
+    result = toolkit(*command(BOTH, "--run-dir", joint_run), code=2)
+    assert "already holds a run" in result.stderr
+    assert before == {path: path.stat().st_mtime_ns for path in joint_run.rglob("*")}
+
+
+def test_resuming_with_other_options_is_refused(joint_run, toolkit):
+    result = toolkit("run", "--run-dir", joint_run, "--resume", "--set", "train.lr=0.5", code=2)
+    text = " ".join(result.stderr.split())
+    assert "holds another experiment: train.lr is" in text
+    assert "0.5 here" in text
+
+
+def test_two_processes_do_not_train_into_one_folder(toolkit, tmp_path):
+    from filelock import FileLock
+
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with FileLock(folder / ".lock"):
+        result = toolkit(*command(SUPERVISED, "--run-dir", folder), code=2)
+    assert "Another process" in result.stderr
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_folder(toolkit, tmp_path):
+    folder = tmp_path / "locked"
+    folder.mkdir(mode=0o500)
+    result = toolkit(*command(SUPERVISED, "--run-dir", folder / "run"), code=2)
+    assert "cannot be written" in result.stderr

@@ -1,0 +1,192 @@
+"""Runs from the command line to the folder that they leave."""
+
+import json
+import tomllib
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from conftest import BOTH, SUPERVISED, TRANSLATION, command
+
+FOLDER = {"experiment.toml", "environment.json", "checkpoints", "metrics.jsonl", "metrics.json", "previews"}
+
+
+def weights(folder, name="last"):
+    return torch.load(folder / "checkpoints" / f"{name}.pt", weights_only=True)["model"]
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_joint(joint_run):
+    assert {path.name for path in joint_run.iterdir()} >= FOLDER
+    metrics = json.loads((joint_run / "metrics.json").read_text())
+    assert set(metrics["tests"]["phantom"]) >= {"dice", "iou", "images", "precision", "recall", "mae", "dice_pooled"}
+    assert metrics["tests"]["phantom"]["images"] == 2
+    assert set(metrics["baseline"]) == {"phantom"}  # the phantom's preset asks for it
+    assert "source, translated" in metrics["selection"]
+    lines = [json.loads(line) for line in (joint_run / "metrics.jsonl").read_text().splitlines()]
+    assert {"train/D_fake", "train/G_GAN", "train/NCE", "train/structure"} <= set(lines[-2])
+    assert "val/dice" in lines[-1]
+    assert {key.partition(".")[0] for key in weights(joint_run)} == {"generator", "segmenter"}
+    assert Image.open(joint_run / "previews" / "final.png").size[0] > 1000
+    assert (joint_run / "previews" / "000003.png").exists()
+    environment = json.loads((joint_run / "environment.json").read_text())
+    assert environment["packages"]["torch"] == torch.__version__
+    assert (joint_run / "evaluation" / "phantom.csv").read_text().count("\n") == 3
+    assert list((joint_run / "tensorboard").iterdir())
+
+
+def test_the_experiment_file_runs_again_to_the_same_bytes(joint_run, toolkit, tmp_path):
+    toolkit("run", "--config", joint_run / "experiment.toml", "--run-dir", tmp_path / "again")
+    assert same(weights(joint_run), weights(tmp_path / "again"))
+    first, again = (tomllib.loads((f / "experiment.toml").read_text()) for f in (joint_run, tmp_path / "again"))
+    assert first == again
+
+
+def test_supervised(toolkit, tmp_path):
+    result = toolkit(*command(SUPERVISED, "--run-dir", tmp_path / "run"))
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["baseline"] is None
+    assert f"{metrics['tests']['phantom']['dice']:.3f}" in result.stdout
+
+
+def test_translation(toolkit, tmp_path):
+    toolkit(*command(TRANSLATION, "--run-dir", tmp_path / "run"))
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["tests"] == {}
+    assert metrics["selection"] == "the last iteration"
+    assert (tmp_path / "run" / "checkpoints" / "best.pt").exists()
+    assert (tmp_path / "run" / "previews" / "final.png").exists()
+
+
+def test_sequential(toolkit, tmp_path):
+    run = tmp_path / "run"
+    toolkit(*command(BOTH, "--strategy", "sequential", "--run-dir", run, "--set", "baseline=none"))
+    assert {path.name for path in run.iterdir()} >= {*FOLDER, "translation", "translated"}
+    images = sorted((run / "translated" / "train" / "images").iterdir())
+    masks = sorted((run / "translated" / "train" / "masks").iterdir())
+    assert [i.name for i in images] == [m.name for m in masks]
+    assert len(images) == 10
+    assert Image.open(images[0]).size == Image.open(masks[0]).size == (32, 32)
+    assert set(np.unique(np.asarray(Image.open(masks[0])))) <= {0, 1}
+    manifest = json.loads((run / "translated" / "train" / "manifest.json").read_text())
+    assert manifest[images[0].stem]["name"] == "clean-train-0000"
+    assert {key.partition(".")[0] for key in weights(run)} == {"segmenter"}
+    assert {key.partition(".")[0] for key in weights(run / "translation")} == {"generator"}
+
+
+def test_the_baseline_starts_from_the_same_weights(toolkit, tmp_path):
+    """With a learning rate that moves nothing, both segmenters are what they began as."""
+    run = tmp_path / "run"
+    toolkit(*command(BOTH, "--run-dir", run, "--set", "train.lr=1e-30", "--baseline", "source-only"))
+    joint = {key: value for key, value in weights(run).items() if key.startswith("segmenter.") and "running" not in key}
+    plain = weights(run / "baseline")
+    assert all(torch.allclose(value.float(), plain[key].float(), atol=1e-6) for key, value in joint.items() if "num_batches" not in key)
+
+
+def test_a_labelled_validation_set_selects(toolkit, tmp_path):
+    run = tmp_path / "run"
+    val = ["--val", "phantom:scope", "--set", "data.val.count=10", "--set", "data.val.side=32"]
+    toolkit(*command(BOTH, "--run-dir", run, "--baseline", "none", *val))
+    assert "labelled validation images of phantom" in json.loads((run / "metrics.json").read_text())["selection"]
+
+
+def test_pseudo_labels_and_schedules_run(toolkit, tmp_path):
+    settings = ["joint.pseudo_labels=mean", "joint.schedule=linear", "data.samples_per_epoch=2", "baseline=none"]
+    toolkit(*command(BOTH, "--run-dir", tmp_path / "run", *(t for s in settings for t in ("--set", s))))
+    assert any(key.startswith("labeller.") for key in weights(tmp_path / "run"))
+
+
+def test_one_target_image_is_enough(toolkit, tmp_path):
+    result = toolkit(*command(BOTH, "--run-dir", tmp_path / "run", "--set", "data.target_limit=1", "--baseline", "none"))
+    assert "1 of 10 images" in result.stderr
+
+
+def test_sums_of_losses(toolkit, tmp_path):
+    toolkit(*command(SUPERVISED, "--run-dir", tmp_path / "run", "--loss", "dice+0.5*bce"))
+    line = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-2])
+    assert {"train/dice", "train/bce"} <= set(line)
+
+
+def test_transforms_from_the_experiment_file(toolkit, tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text('[[augmentation.transforms]]\nname = "VerticalFlip"\np = 1.0\n')
+    toolkit(*command(SUPERVISED, "--run-dir", tmp_path / "run", "--config", file))
+    stored = tomllib.loads((tmp_path / "run" / "experiment.toml").read_text())
+    assert stored["augmentation"] == {"transforms": [{"name": "VerticalFlip", "p": 1.0}]}
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_seed_decides(toolkit, tmp_path, seed):
+    for name in "ab":
+        toolkit(*command(SUPERVISED, "--run-dir", tmp_path / name, "--seed", seed))
+    toolkit(*command(SUPERVISED, "--run-dir", tmp_path / "c", "--seed", seed + 10))
+    assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
+    assert not same(weights(tmp_path / "a"), weights(tmp_path / "c"))
+
+
+def test_workers_do_not_matter(toolkit, tmp_path):
+    for workers in (0, 2):
+        toolkit(*command(SUPERVISED, "--run-dir", tmp_path / str(workers), "--set", f"data.workers={workers}"))
+    assert same(weights(tmp_path / "0"), weights(tmp_path / "2"))
+
+
+def test_weights_of_one_run_begin_another(joint_run, toolkit, tmp_path):
+    checkpoint = joint_run / "checkpoints" / "best.pt"
+    settings = [f"segmenter.weights={checkpoint}", "train.lr=1e-30"]
+    toolkit(*command(SUPERVISED, "--run-dir", tmp_path / "run", *(t for s in settings for t in ("--set", s))))
+    begun, best = weights(tmp_path / "run"), weights(joint_run, "best")
+    assert torch.allclose(begun["segmenter.seg_head.weight"], best["segmenter.seg_head.weight"])
+
+
+class TestUse:
+    def test_evaluate(self, joint_run, toolkit, tmp_path):
+        own = json.loads(toolkit("evaluate", joint_run, "--json", "--out", tmp_path).stdout)
+        assert own["tests"] == json.loads((joint_run / "metrics.json").read_text())["tests"]
+        assert (tmp_path / "phantom.csv").exists()
+        table = toolkit("evaluate", joint_run, "--test", "phantom", "--test", "phantom:clean", "--out", tmp_path).stdout
+        assert "phantom-clean" in table
+
+    def test_evaluate_with_windows_and_flips(self, joint_run, toolkit, tmp_path):
+        toolkit("evaluate", joint_run, "--window", 24, "--flips", "--out", tmp_path, "--split", "val")
+
+    def test_predict(self, joint_run, toolkit, tmp_path):
+        images = tmp_path / "images"
+        images.mkdir()
+        for name, size in (("a.png", (50, 30)), ("b.jpg", (31, 77))):
+            Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)).save(images / name)
+        toolkit("predict", joint_run, images, "-o", tmp_path / "out", "--probabilities", "--flips")
+        mask = np.asarray(Image.open(tmp_path / "out" / "masks" / "a.png"))
+        assert mask.shape == (30, 50)
+        assert set(np.unique(mask)) <= {0, 255}
+        likely = np.asarray(Image.open(tmp_path / "out" / "probabilities" / "a.png"))
+        assert ((likely > 65535 / 2) == (mask > 0)).mean() > 0.999
+        assert Image.open(tmp_path / "out" / "overlays" / "b.png").size == (31, 77)
+
+    def test_predict_one_file_without_the_data(self, joint_run, toolkit, tmp_path):
+        Image.new("L", (40, 40)).save(tmp_path / "grey.png")
+        result = toolkit("predict", joint_run, tmp_path / "grey.png", "-o", tmp_path / "out", "--window", 16)
+        assert "1 masks" in result.stdout
+
+    def test_translate(self, joint_run, toolkit, tmp_path):
+        Image.new("RGB", (45, 33), (200, 100, 80)).save(tmp_path / "a.png")
+        toolkit("translate", joint_run, tmp_path / "a.png", "-o", tmp_path / "out")
+        assert Image.open(tmp_path / "out" / "a.png").size == (45, 33)
+
+    def test_what_a_run_has_not_learned_it_cannot_do(self, toolkit, tmp_path):
+        Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
+        toolkit(*command(SUPERVISED, "--run-dir", tmp_path / "s"))
+        toolkit(*command(TRANSLATION, "--run-dir", tmp_path / "t"))
+        assert "cannot translate" in toolkit("translate", tmp_path / "s", tmp_path, "-o", tmp_path / "o", code=2).stderr
+        assert "cannot segment" in toolkit("predict", tmp_path / "t", tmp_path, "-o", tmp_path / "o", code=2).stderr
+
+    def test_sequential_runs_translate_too(self, toolkit, tmp_path):
+        run = tmp_path / "run"
+        toolkit(*command(BOTH, "--strategy", "sequential", "--run-dir", run, "--set", "baseline=none"))
+        Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
+        toolkit("translate", run, tmp_path / "a.png", "-o", tmp_path / "o")
+        toolkit("predict", run, tmp_path / "a.png", "-o", tmp_path / "o")
