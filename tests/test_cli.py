@@ -4,7 +4,6 @@ import sys
 import time
 
 import pytest
-
 from conftest import BOTH, SUPERVISED, TRANSLATION, command
 
 KEYS = {"kind", "name", "package", "status", "summary", "params", "paper", "tags"}
@@ -50,7 +49,9 @@ def test_info(toolkit, name):
 
 def test_info_tells_options(toolkit):
     document = json.loads(toolkit("info", "generator/cut", "--json").stdout)
-    assert {"name": "width", "type": "int", "default": 64, "help": document["options"][1]["help"]} in document["options"]
+    assert {"name": "width", "type": "int", "default": 64, "help": document["options"][1]["help"]} in document[
+        "options"
+    ]
     assert all(option["help"] for option in document["options"])
 
 
@@ -153,7 +154,9 @@ def test_a_narrow_window_cuts_no_word_of_a_name(process):
 def test_a_plugins_command(tmp_path, monkeypatch, toolkit):
     package = tmp_path / "commanding"
     package.mkdir()
-    (package / "__init__.py").write_text("import click\n@click.command()\n@click.option('--x')\ndef hello(x):\n    click.echo(f'hello {x}')\n")
+    (package / "__init__.py").write_text(
+        "import click\n@click.command()\n@click.option('--x')\ndef hello(x):\n    click.echo(f'hello {x}')\n"
+    )
     (package / "registry.toml").write_text(
         '[plugin]\ncontract = 1\n[command.hello]\nentry = "commanding:hello"\nsummary = "Greets"\n'
     )

@@ -5,7 +5,6 @@ import sys
 
 import pytest
 import torch
-
 from conftest import TINY_CUT, TINY_DATA, TINY_TARGET, command
 
 NETWORK = '''

@@ -9,7 +9,6 @@ import time
 
 import pytest
 import torch
-
 from conftest import BOTH, SUPERVISED, command
 
 LONG = ["train.iterations=14", "train.checkpoint_interval=3", "train.val_interval=4", "train.log_interval=1"]
@@ -45,9 +44,7 @@ def stop_at(line, folder, iteration, number):
 
 
 def states(folder):
-    return {
-        name: torch.load(folder / "checkpoints" / f"{name}.pt", weights_only=True) for name in ("last", "best")
-    }
+    return {name: torch.load(folder / "checkpoints" / f"{name}.pt", weights_only=True) for name in ("last", "best")}
 
 
 def assert_same(one, other):

@@ -6,9 +6,8 @@ import tomllib
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-
 from conftest import BOTH, SUPERVISED, TRANSLATION, command
+from PIL import Image
 
 FOLDER = {"experiment.toml", "environment.json", "checkpoints", "metrics.jsonl", "metrics.json", "previews"}
 
@@ -85,7 +84,11 @@ def test_the_baseline_starts_from_the_same_weights(toolkit, tmp_path):
     toolkit(*command(BOTH, "--run-dir", run, "--set", "train.lr=1e-30", "--baseline", "source-only"))
     joint = {key: value for key, value in weights(run).items() if key.startswith("segmenter.") and "running" not in key}
     plain = weights(run / "baseline")
-    assert all(torch.allclose(value.float(), plain[key].float(), atol=1e-6) for key, value in joint.items() if "num_batches" not in key)
+    assert all(
+        torch.allclose(value.float(), plain[key].float(), atol=1e-6)
+        for key, value in joint.items()
+        if "num_batches" not in key
+    )
 
 
 def test_a_labelled_validation_set_selects(toolkit, tmp_path):
@@ -102,7 +105,9 @@ def test_pseudo_labels_and_schedules_run(toolkit, tmp_path):
 
 
 def test_one_target_image_is_enough(toolkit, tmp_path):
-    result = toolkit(*command(BOTH, "--run-dir", tmp_path / "run", "--set", "data.target_limit=1", "--baseline", "none"))
+    result = toolkit(
+        *command(BOTH, "--run-dir", tmp_path / "run", "--set", "data.target_limit=1", "--baseline", "none")
+    )
     assert "1 of 10 images" in result.stderr
 
 
@@ -158,7 +163,9 @@ class TestUse:
         images = tmp_path / "images"
         images.mkdir()
         for name, size in (("a.png", (50, 30)), ("b.jpg", (31, 77))):
-            Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)).save(images / name)
+            Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)).save(
+                images / name
+            )
         toolkit("predict", joint_run, images, "-o", tmp_path / "out", "--probabilities", "--flips")
         mask = np.asarray(Image.open(tmp_path / "out" / "masks" / "a.png"))
         assert mask.shape == (30, 50)

@@ -303,5 +303,6 @@ def _talk() -> Console:
     """The console for everything but results; what the toolkit logs goes there, too."""
     console = Console(stderr=True, quiet=os.environ.get("RANK", "0") != "0")
     handler = RichHandler(console=console, show_time=False, show_path=False)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler], force=True)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logging.getLogger("transeg").handlers = [handler]
     return console

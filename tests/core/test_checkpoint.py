@@ -2,6 +2,7 @@ import os
 import pickle
 import random
 import stat
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -45,11 +46,13 @@ def test_a_failed_write_leaves_the_old_checkpoint(tmp_path, monkeypatch):
     assert [entry.name for entry in tmp_path.iterdir()] == ["last.pt"]
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_disk_gets_a_sentence(tmp_path, monkeypatch):
     """PyTorch reports a write that fails in the middle as a RuntimeError."""
     real = os.fdopen
-    monkeypatch.setattr(os, "fdopen", lambda handle, mode: (os.close(handle), real(os.open("/dev/full", os.O_WRONLY), mode))[1])
+    monkeypatch.setattr(
+        os, "fdopen", lambda handle, mode: (os.close(handle), real(os.open("/dev/full", os.O_WRONLY), mode))[1]
+    )
     with pytest.raises(TransegError, match="cannot be written"):
         checkpoint.save({"model": torch.zeros(1_000_000)}, tmp_path / "last.pt")
 

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -28,7 +30,7 @@ def test_windows_cover_every_pixel(length, window, overlap):
     starts = window_starts(length, window, overlap)
     assert starts[0] == 0
     assert starts[-1] + window == length
-    assert all(a < b <= a + window for a, b in zip(starts, starts[1:], strict=False))
+    assert all(a < b <= a + window for a, b in pairwise(starts))
 
 
 @settings(deadline=None, max_examples=25)
@@ -85,6 +87,14 @@ def test_networks_get_the_size_and_the_statistics_that_they_ask_for():
     assert logits.shape == (2, 3, 13, 5)
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (Double.mean, Double.std))
     assert torch.allclose(network.seen[:, :, :13, :5], ((image + 1) / 2 - mean) / std, atol=1e-5)
+
+
+def test_statistics_first_asked_for_in_inference_mode_serve_training_too():
+    network, image = Double(), torch.rand(1, 3, 8, 8, dtype=torch.float64)
+    with torch.inference_mode():
+        segment(network, image)
+    segment(network, image.requires_grad_())[0].sum().backward()
+    assert image.grad is not None
 
 
 def test_statistics_are_averaged_where_the_channels_differ():

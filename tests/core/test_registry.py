@@ -51,7 +51,7 @@ def statuses(registry):
 
 def test_built_in_components_come_by_the_same_way():
     registry = Registry()
-    assert [plugin.package for plugin in registry.plugins][0] == "transeg"
+    assert registry.plugins[0].package == "transeg"
     assert {c.name for c in registry.components("segmenter")} >= {"hardnet", "unet"}
     assert {c.name for c in registry.components("loss")} >= {"bce", "dice", "log-dice", "iou", "structure", "focal"}
     assert all(c.status == "ok" for c in registry.components())

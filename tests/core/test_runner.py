@@ -1,5 +1,6 @@
 """The faults of mmengine that docs/decisions/mmengine.md lists, each with what shields users from it."""
 
+import contextlib
 import importlib.metadata
 import json
 import re
@@ -84,10 +85,8 @@ def train(folder, iterations=10, *, stop=None, resume=False, task=None, hooks=()
         hooks=[ScheduleHook(task), GuardHook(1), CheckpointHook(3), Stop(), *hooks],
         resume=resume,
     )
-    try:
+    with contextlib.suppress(KeyError):
         runner.train()
-    except KeyError:
-        pass
     return task, runner, stream
 
 

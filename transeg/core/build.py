@@ -84,7 +84,12 @@ def build_dataset(choice: DatasetChoice, role: str, registry: Registry) -> Datas
 
 def _root(choice: DatasetChoice, cls: type[Dataset]) -> Path | None:
     if not cls.needs_root:
-        return choice.root
+        if choice.root is not None:
+            domains = f"; it has the domains {', '.join(cls.domains)}" if cls.domains else ""
+            raise UsageError(
+                f"The dataset {choice.name} reads no folder, so {choice.root.name!r} means nothing{domains}."
+            )
+        return None
     base = os.environ.get("TRANSEG_DATA")
     if choice.root is None and not base:
         raise UsageError(

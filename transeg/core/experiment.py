@@ -61,7 +61,7 @@ PUBLISHED["sequential"] = PUBLISHED["joint"]
 class Options(BaseModel):
     """A table of the experiment file with a fixed set of options."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
 class Choice(BaseModel):

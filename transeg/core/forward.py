@@ -68,5 +68,6 @@ def _statistics(
         tensor = torch.tensor(values, device=device, dtype=dtype)
         return (tensor if len(values) == channels else tensor.mean().expand(channels)).view(1, -1, 1, 1)
 
-    means, stds = per_channel(mean), per_channel(std)
-    return (0.5 - means) / stds, 0.5 / stds
+    with torch.inference_mode(False):  # kept beyond an evaluation that may be the first to ask
+        means, stds = per_channel(mean), per_channel(std)
+        return (0.5 - means) / stds, 0.5 / stds

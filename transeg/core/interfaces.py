@@ -171,6 +171,8 @@ class Generator(nn.Module, ABC):
     directions: ClassVar[tuple[str, ...]] = ("source-to-target",)
     size_multiple: ClassVar[int] = 1
     """Height and width must be multiples of this; the core pads and crops."""
+    smallest: ClassVar[int] = 1
+    """Height and width that training needs at least."""
     key_map: ClassVar[tuple[tuple[str, str | None], ...]] = ()
     """As for :class:`Segmenter`."""
 

@@ -80,9 +80,10 @@ def prepare(
         raise UsageError(f"There is nothing to resume in {folder.path}: it has no experiment.toml.")
     else:
         experiment = completed(compose(settings, registry), registry)
+    parts = build_parts(experiment, registry)
     if not dry_run and rank == 0:
         folder.create()
-    return Prepared(experiment, build_parts(experiment, registry), folder, resume)
+    return Prepared(experiment, parts, folder, resume)
 
 
 def launch(prepared: Prepared, registry: Registry, console: Console) -> dict[str, Any]:

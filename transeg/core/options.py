@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import docstring_parser
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from transeg.core.errors import UsageError, did_you_mean
+
+FINITE = ConfigDict(allow_inf_nan=False)
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def checked(component: type, given: Mapping[str, Any], where: str) -> dict[str, 
 
 def _converted(option: Option, value: Any, where: str) -> Any:
     try:
-        converted = TypeAdapter(option.type).validate_python(value)
+        converted = TypeAdapter(option.type, config=FINITE).validate_python(value)
     except ValidationError as error:
         fault = error.errors()[0]["msg"]
         raise UsageError(f"{where} cannot be {value!r}: {fault[0].lower()}{fault[1:]}.") from error

@@ -58,6 +58,8 @@ def build_parts(experiment: Experiment, registry: Registry) -> Parts:
         generator = build_generator(experiment.generator, source.channels, channels, experiment.seed, registry)
         if target is None and not (generator.paired and source.paired):
             raise UsageError(f"The generator {name} needs images of the target domain; say --target NAME:ROOT.")
+        if data.size < generator.smallest:
+            raise UsageError(f"The generator {name} needs images of {generator.smallest} pixels; raise data.size.")
     if experiment.segmenter is not None:
         segmenter = build_segmenter(experiment.segmenter, channels, len(source.classes), experiment.seed, registry)
         val = filled(data.val, "val", registry) if data.val else _own_validation(data.source, registry)

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -53,7 +55,7 @@ def test_what_does_not_pair_is_a_fault(tmp_path):
 def test_nothing_to_pair_is_said(tmp_path):
     picture(tmp_path / "images" / "a.png")
     picture(tmp_path / "masks" / "b.png", mode="L")
-    with pytest.raises(ValueError, match="no image in .* has a mask"):
+    with pytest.raises(ValueError, match=r"no image in .* has a mask"):
         list_pairs(tmp_path / "images", tmp_path / "masks")
     with pytest.raises(ValueError, match="does not exist"):
         list_pairs(tmp_path / "imgs", None)
@@ -76,7 +78,7 @@ class TestFolder:
         pairs(tmp_path, [str(i) for i in range(10)])
         parts = {split: names(Folder(tmp_path, split)) for split in ("train", "val", "test")}
         assert [len(part) for part in parts.values()] == [8, 1, 1]
-        assert sorted(sum(parts.values(), [])) == sorted(names(Folder(tmp_path, "all")))
+        assert sorted(itertools.chain.from_iterable(parts.values())) == sorted(names(Folder(tmp_path, "all")))
 
     def test_subfolders(self, tmp_path):
         for split, stems in {"train": "ab", "val": "c", "test": "de"}.items():
@@ -122,7 +124,7 @@ class TestFolder:
     def test_sizes_that_differ(self, tmp_path):
         picture(tmp_path / "images" / "a.png", size=(12, 10))
         picture(tmp_path / "masks" / "a.png", size=(10, 12), mode="L")
-        with pytest.raises(DataError, match="12x10 pixels, but its mask .* has 10x12"):
+        with pytest.raises(DataError, match=r"12x10 pixels, but its mask .* has 10x12"):
             Folder(tmp_path, "all")[0]
 
 

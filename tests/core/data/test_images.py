@@ -124,7 +124,9 @@ def test_missing_files_get_a_sentence(tmp_path):
 
 def test_the_sentence_survives_a_worker():
     """A data loader re-raises an exception with its traceback as the message."""
-    message = "Caught DataError in DataLoader worker process 0.\nOriginal Traceback ...\ntranseg.DataError: a.png is bad."
+    message = (
+        "Caught DataError in DataLoader worker process 0.\nOriginal Traceback ...\ntranseg.DataError: a.png is bad."
+    )
     assert str(DataError(message)) == "a.png is bad."
 
 

@@ -98,6 +98,7 @@ def test_ranks_share_the_joint_batch():
 
 def test_the_same_image_is_augmented_anew():
     """One image, drawn many times: the single real image of CUT-seg."""
+
     class One(Numbers):
         def __getitem__(self, index):
             image = np.zeros((8, 8, 3), np.uint8)
@@ -105,9 +106,7 @@ def test_the_same_image_is_augmented_anew():
             return Sample(image, None, "one", "one")
 
     flips = [{"name": "HorizontalFlip", "p": 0.5}, {"name": "VerticalFlip", "p": 0.5}]
-    one = Domain(
-        One(1), TARGET, seed=0, limit=1, sampling="replacement", load_size=8, size=8, transforms=flips
-    )
+    one = Domain(One(1), TARGET, seed=0, limit=1, sampling="replacement", load_size=8, size=8, transforms=flips)
     assert len({one[position][0].numpy().tobytes() for position in range(50)}) == 4
 
 

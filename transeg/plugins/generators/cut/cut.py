@@ -43,6 +43,7 @@ class CUT(Generator):
     """
 
     size_multiple = 4
+    smallest = 24  # what the discriminator makes one logit of
     key_map = ((r"^(module\.)+", ""), (r"\.filt$", None))
 
     layers = (0, 4, 8, 12, 16)

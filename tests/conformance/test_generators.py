@@ -1,0 +1,123 @@
+"""What every generator in the registry must do."""
+
+import pytest
+import torch
+
+from transeg.core.forward import translate
+from transeg.core.interfaces import Batch, Generator
+from transeg.core.options import options
+from transeg.core.registry import Registry
+from transeg.core.tasks.translation import TranslationTask
+
+REGISTRY = Registry()
+COMPONENTS = list(REGISTRY.components("generator"))
+SMALL = {"cut": {"width": 4, "blocks": 5, "patches": 8}}
+"""Options that make a generator small, by name; others are tested as they are."""
+
+
+@pytest.fixture(params=COMPONENTS, ids=str)
+def component(request):
+    return request.param
+
+
+@pytest.fixture
+def build(component):
+    def make(channels=3, **changes):
+        torch.manual_seed(0)
+        return REGISTRY.load(component)(channels, channels, **{**SMALL.get(component.name, {}), **changes})
+
+    return make
+
+
+def batch(channels=3, count=2, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    images = [torch.rand(count, channels, 32, 32, generator=generator) * 2 - 1 for _ in range(2)]
+    return Batch(images[0], torch.zeros(count, 32, 32, dtype=torch.long), images[1], torch.arange(count), seed)
+
+
+def train(generator, steps=3):
+    from mmengine.optim import OptimWrapper, OptimWrapperDict
+
+    task = TranslationTask(generator)
+    wrappers = OptimWrapperDict(**{name: OptimWrapper(o.optimizer) for name, o in task.optimizers().items()})
+    return [task.train_step(batch(seed=step), wrappers) for step in range(steps)]
+
+
+def test_it_is_described(component, build):
+    assert isinstance(build(), Generator)
+    assert component.entry.summary
+    assert component.entry.paper
+    assert component.entry.paired == type(build()).paired
+    assert all(option.help for option in options(REGISTRY.load(component)).values())
+
+
+def test_it_has_the_parameters_that_its_manifest_says(component):
+    with torch.device("meta"):
+        generator = REGISTRY.load(component)(3, 3)
+    assert sum(p.numel() for p in generator.parameters() if p.requires_grad) == component.entry.params
+
+
+def test_its_optimizers_hold_every_parameter_once(build):
+    generator = build()
+    held = [id(p) for o in generator.optimizers().values() for g in o.optimizer.param_groups for p in g["params"]]
+    assert sorted(held) == sorted(id(p) for p in generator.parameters())
+
+
+def test_schedules_start_at_one_and_end_lower(build):
+    for optimization in build().optimizers().values():
+        assert optimization.schedule(0.0) == 1
+        assert 0 <= optimization.schedule(0.9999) < 0.1
+
+
+def test_phases_update_everything_and_one_carries_the_translation(build):
+    generator = build()
+    named = set()
+    phases = list(generator.phases(batch()))
+    for phase in phases:
+        named |= set(phase.optimizers)
+        assert all(loss.shape == () and loss.isfinite() for loss in phase.losses.values())
+    assert named == set(generator.optimizers())
+    (fake,) = (phase.fake for phase in phases if phase.fake is not None)
+    assert fake.shape == (2, 3, 32, 32)
+    assert fake.requires_grad
+    assert fake.abs().max() <= 1
+
+
+def test_a_step_moves_every_weight(build):
+    generator = build()
+    before = {name: p.detach().clone() for name, p in generator.named_parameters()}
+    train(generator, steps=1)
+    still = [name for name, p in generator.named_parameters() if p.ndim > 1 and torch.equal(p, before[name])]
+    assert not still
+
+
+def test_it_repeats_itself_whatever_the_global_generator(build):
+    results = []
+    for seed in (1, 2):
+        generator = build()
+        torch.manual_seed(seed)
+        results.append([{k: v.item() for k, v in losses.items()} for losses in train(generator)])
+    assert results[0] == results[1]
+
+
+@pytest.mark.parametrize("channels", [1, 3, 5])
+@pytest.mark.parametrize("size", [(32, 32), (33, 47), (8, 40)])
+def test_any_size_and_channels_are_translated(build, channels, size):
+    generator = build(channels).eval()
+    image = torch.rand(1, channels, *size) * 2 - 1
+    with torch.inference_mode():
+        for direction in generator.directions:
+            result = translate(generator, image, direction)
+            assert result.shape == image.shape
+            assert result.abs().max() <= 1
+            assert torch.equal(result, translate(generator, image, direction))
+
+
+def test_its_state_is_all_of_it(build):
+    generator, other = build().eval(), build().eval()
+    train(generator)
+    other.load_state_dict(generator.state_dict())
+    image = torch.rand(1, 3, 32, 32) * 2 - 1
+    with torch.inference_mode():
+        first = translate(generator.eval(), image, generator.directions[0])
+        assert torch.equal(first, translate(other, image, generator.directions[0]))
