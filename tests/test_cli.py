@@ -119,12 +119,15 @@ def test_a_fault_of_ours_has_no_traceback_unless_asked_for(toolkit, monkeypatch)
 def test_a_dry_run_prints_the_plan_and_writes_nothing(toolkit, tmp_path, parts):
     result = toolkit(*command(parts, "--dry-run", "--run-dir", tmp_path / "run"))
     for fact in ("strategy", "source", "3 iterations", "batch 2", "32x32 pixels", "10 images", "parameters"):
-        assert fact in result.stderr
+        assert fact in result.stdout
+    document = json.loads(toolkit(*command(parts, "--dry-run", "--json", "--run-dir", tmp_path / "run")).stdout)
+    assert document["images"]["source"] == 10
+    assert document["experiment"]["train"]["iterations"] == 3
     assert not (tmp_path / "run").exists()
 
 
 def test_the_demo_says_what_it_makes_smaller(toolkit):
-    plan = " ".join(toolkit("run", "--generator", "cut", "--segmenter", "hardnet", "--dry-run").stderr.split())
+    plan = " ".join(toolkit("run", "--generator", "cut", "--segmenter", "hardnet", "--dry-run").stdout.split())
     for fact in ("data.size 96 (published: 256)", "(published: 12500)", "generator.width 16 (published: 64)"):
         assert fact in plan
     assert "source-only baseline" in plan

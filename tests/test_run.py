@@ -5,9 +5,12 @@ import tomllib
 
 import numpy as np
 import pytest
+import tifffile
 import torch
-from conftest import BOTH, SUPERVISED, TRANSLATION, command
+from conftest import BOTH, SUPERVISED, TINY_CUT, TINY_TRAINING, TRANSLATION, command
 from PIL import Image
+
+from transeg.core.data.images import read_image
 
 FOLDER = {"experiment.toml", "environment.json", "checkpoints", "metrics.jsonl", "metrics.json", "previews"}
 
@@ -108,7 +111,7 @@ def test_one_target_image_is_enough(toolkit, tmp_path):
     result = toolkit(
         *command(BOTH, "--run-dir", tmp_path / "run", "--set", "data.target_limit=1", "--baseline", "none")
     )
-    assert "1 of 10 images" in result.stderr
+    assert "1 of 10 images" in result.stdout
 
 
 def test_sums_of_losses(toolkit, tmp_path):
@@ -197,3 +200,47 @@ class TestUse:
         Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
         toolkit("translate", run, tmp_path / "a.png", "-o", tmp_path / "o")
         toolkit("predict", run, tmp_path / "a.png", "-o", tmp_path / "o")
+
+
+def labelled_folder(root, channels, classes):
+    rng = np.random.default_rng(0)
+    for index in range(10):
+        image = rng.integers(0, 256, (40, 36, channels), dtype=np.uint8).squeeze()
+        mask = rng.integers(0, classes, (40, 36), dtype=np.uint8) * (255 if classes == 2 else 1)
+        for name, pixels in (("images", image), ("masks", mask)):
+            (root / name).mkdir(parents=True, exist_ok=True)
+            if pixels.ndim == 3 and pixels.shape[2] > 4:
+                tifffile.imwrite(root / name / f"{index}.tif", pixels, photometric="minisblack", planarconfig="contig")
+            else:
+                Image.fromarray(pixels).save(root / name / f"{index}.png")
+
+
+@pytest.mark.parametrize("strategy", ["joint", "sequential"])
+@pytest.mark.parametrize(("channels", "classes"), [(1, 2), (5, 2), (3, 4)])
+def test_grey_many_channels_and_many_classes(toolkit, tmp_path, strategy, channels, classes):
+    labelled_folder(tmp_path / "set", channels, classes)
+    data = f"folder:{tmp_path / 'set'}"
+    names = [f"c{i}" for i in range(classes)]
+    settings = [
+        *TINY_TRAINING,
+        *TINY_CUT,
+        "data.size=32",
+        "segmenter.width=4",
+        *(f"data.{role}.channels={channels}" for role in ("source", "target", "test.folder")),
+        *(f"data.{role}.classes={names}" for role in ("source", "test.folder")),
+    ]
+    options = ["--generator", "cut", "--segmenter", "unet", "--source", data, "--target", data, "--test", data]
+    run = tmp_path / "run"
+    toolkit(*command((options, settings), "--strategy", strategy, "--run-dir", run, "--loss", "dice+bce"))
+    metrics = json.loads((run / "metrics.json").read_text())["tests"]["folder"]
+    assert metrics["images"] == 1
+    if classes > 2:
+        assert {f"dice_{name}" for name in names[1:]} <= set(metrics)
+    picture = min((tmp_path / "set" / "images").iterdir())
+    toolkit("predict", run, picture, "-o", tmp_path / "out", "--probabilities")
+    mask = np.asarray(Image.open(tmp_path / "out" / "masks" / "0.png"))
+    assert mask.shape == (40, 36)
+    assert mask.max() <= (255 if classes == 2 else classes - 1)
+    toolkit("translate", run, picture, "-o", tmp_path / "translated")
+    (translated,) = (tmp_path / "translated").iterdir()
+    assert read_image(translated, channels).shape == (40, 36, channels)

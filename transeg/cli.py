@@ -196,8 +196,11 @@ def run(
 
     console = _talk()
     prepared = prepare(named, registry, config=config, run_dir=run_dir, resume=resume, dry_run=dry_run)
-    tables.show_plan(prepared, console)
+    if not console.quiet and not (as_json and dry_run):
+        tables.show_plan(prepared, console if as_json else Console())
     if dry_run:
+        if as_json:
+            click.echo(json.dumps(prepared.plan(), indent=2))
         return
     metrics = launch(prepared, registry, console)
     if console.quiet:

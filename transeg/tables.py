@@ -114,6 +114,7 @@ def _example(component: Component) -> str:
 def show_plan(prepared: Prepared, console: Console) -> None:
     """What a run is going to do."""
     from transeg.core.experiment import departures
+    from transeg.core.launch import parameters
     from transeg.core.options import options
     from transeg.core.run import selection
 
@@ -121,7 +122,7 @@ def show_plan(prepared: Prepared, console: Console) -> None:
     data, train = experiment.data, experiment.train
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim")
-    grid.add_column()
+    grid.add_column(overflow="fold")
 
     def add(name: str, value: str) -> None:
         grid.add_row(name, escape(value))
@@ -135,17 +136,16 @@ def show_plan(prepared: Prepared, console: Console) -> None:
         ("segmenter", experiment.segmenter, parts.segmenter),
     ):
         if choice is not None and network is not None:
-            count = sum(p.numel() for p in network.parameters() if p.requires_grad)
-            add(name, f"{choice.name}, {count:,} parameters")
+            add(name, f"{choice.name}, {parameters(network):,} parameters")
     if experiment.loss is not None:
         add("loss", experiment.loss.name)
     add("source", f"{data.source}, {_images(len(parts.source), data.source_limit)}")
     if parts.target is not None:
         add("target", f"{data.target}, {_images(len(parts.target), data.target_limit)}")
     for label, dataset in parts.tests.items():
-        add("test", f"{label}: {data.test[label]}, {len(dataset)} images")
+        add("test", f"{label}: {data.test[label]}, {_images(len(dataset))}")
     if parts.segmenter is not None:
-        add("selection", selection(experiment, parts) + (f" ({len(parts.val)} images)" if parts.val else ""))
+        add("selection", selection(experiment, parts) + (f" ({_images(len(parts.val))})" if parts.val else ""))
     stages = " in each of two stages" if experiment.strategy == "sequential" else ""
     add(
         "training",
@@ -165,8 +165,10 @@ def show_plan(prepared: Prepared, console: Console) -> None:
     console.print(grid)
 
 
-def _images(count: int, limit: int) -> str:
-    return f"{min(count, limit)} of {count} images" if limit and limit < count else f"{count} images"
+def _images(count: int, limit: int = 0) -> str:
+    if limit and limit < count:
+        return f"{limit} of {count} images"
+    return "1 image" if count == 1 else f"{count} images"
 
 
 def show_results(metrics: dict[str, Any], folder: RunFolder, console: Console) -> None:

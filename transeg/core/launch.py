@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from mmengine.hooks import Hook
 from rich.console import Console
+from torch import nn
 
 from transeg.core.build import completed
 from transeg.core.distributed import join_ranks, world
@@ -42,6 +43,23 @@ class Prepared:
     parts: Parts
     folder: RunFolder
     resume: bool
+
+    def plan(self) -> dict[str, Any]:
+        """The whole experiment, how many images and parameters it has, and where it goes."""
+        parts = self.parts
+        datasets = {"source": parts.source, "target": parts.target, "val": parts.val, **parts.tests}
+        networks = {"generator": parts.generator, "segmenter": parts.segmenter}
+        return {
+            "experiment": self.experiment.model_dump(mode="json"),
+            "images": {role: len(dataset) for role, dataset in datasets.items() if dataset is not None},
+            "parameters": {part: parameters(network) for part, network in networks.items() if network is not None},
+            "run_dir": str(self.folder.path),
+        }
+
+
+def parameters(network: nn.Module) -> int:
+    """The number of trainable parameters."""
+    return sum(p.numel() for p in network.parameters() if p.requires_grad)
 
 
 def prepare(

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from transeg.core.data.images import EXTENSIONS, read_image, unit_range, write_image
+from transeg.core.data.images import EXTENSIONS, lossless_suffix, read_image, unit_range, write_image
 from transeg.core.errors import UsageError
 from transeg.core.forward import classes, probabilities
 from transeg.core.inference import Inference, at_size
@@ -65,11 +65,12 @@ def predict_files(
 
 
 def translate_files(trained: Trained, files: list[Path], out: Path, inference: Inference, advance: Advance) -> None:
-    """Write the translation of each image, at its own size, as 8-bit PNG."""
+    """Write the translation of each image, at its own size, with 8 bits: PNG, or TIFF where the channels need it."""
+    suffix = lossless_suffix(trained.domains.target_channels)
     for file in files:
         image = read_image(file, trained.domains.source_channels)
         result: Tensor = inference.run(trained.translate, inference.prepare(image), trained.device)
-        write_image(out / f"{file.stem}.png", as_pixels(at_size(result, *image.shape[:2])))
+        write_image(out / f"{file.stem}{suffix}", as_pixels(at_size(result, *image.shape[:2])))
         advance()
 
 

@@ -120,7 +120,15 @@ class Run:
             if dataset is not None and world()[0] == 0:
                 with bar(self.console, f"translating {split}", len(dataset)) as advance:
                     place = self.folder.path / "translated" / split
-                    translate_dataset(trained.translate, dataset, place, inference, trained.device, advance)
+                    translate_dataset(
+                        trained.translate,
+                        dataset,
+                        place,
+                        inference,
+                        trained.device,
+                        channels=parts.domains.target_channels,
+                        advance=advance,
+                    )
         second = without(experiment, "generator", "joint", strategy="supervised", source=choice)
         source = build_dataset(choice, "source", self.registry)
         val = parts.val if experiment.data.val else build_dataset(choice, "val", self.registry)

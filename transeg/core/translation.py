@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from transeg.core.data.images import resize_mask, write_image
+from transeg.core.data.images import lossless_suffix, resize_mask, write_image
 from transeg.core.inference import Inference
 from transeg.core.interfaces import Dataset
 from transeg.core.run_folder import write_json
@@ -24,7 +24,9 @@ def translate_dataset(
     folder: Path,
     inference: Inference,
     device: torch.device,
-    advance: Callable[[], None] = lambda: None,
+    *,
+    channels: int,
+    advance: Callable[[], None],
 ) -> None:
     """Write every sample of a labelled dataset, translated, in the `folder` layout.
 
@@ -37,14 +39,16 @@ def translate_dataset(
         folder: gets `images/`, `masks/` and `manifest.json`, which says what came from where.
         inference: how images reach the generator.
         device: where the generator is.
+        channels: of what it makes.
         advance: called behind each sample.
     """
     manifest = {}
+    suffix = lossless_suffix(channels)
     for index in range(len(dataset)):
         sample = dataset[index]
         stem = f"{index:06d}-{_safe(sample.name)}"
         manifest[stem] = {"name": sample.name, "group": sample.group}
-        image, mask = folder / "images" / f"{stem}.png", folder / "masks" / f"{stem}.png"
+        image, mask = folder / "images" / f"{stem}{suffix}", folder / "masks" / f"{stem}.png"
         if not image.exists():
             translated = inference.run(translate, inference.prepare(sample.image), device)
             if sample.mask is not None:

@@ -188,6 +188,8 @@ def test_resizing_keeps_labels_whole_and_means_right():
     assert np.abs(resize(stripes, 4, 8).astype(int) - 127).max() <= 1  # without area means it would alias
     assert resize(stripes, 8, 16) is stripes
     assert resize(stripes, 20, 40).shape == (20, 40, 1)
+    many = RNG.integers(0, 256, (12, 17, 6), dtype=np.uint8)
+    assert (resize(many, 5, 7)[:, :, 4:] == resize(many[:, :, 4:], 5, 7)).all()
 
 
 @pytest.mark.parametrize("pixels", [GREY, COLOUR, GREY[:, :, None], GREY.astype(np.uint16) * 257])

@@ -101,10 +101,18 @@ def read_label_map(path: Path, values: Mapping[int, int]) -> np.ndarray:
 
 
 def write_image(path: Path, pixels: np.ndarray) -> None:
-    """Write ``(H, W)`` or ``(H, W, 1 or 3)`` uint8 or uint16 as PNG."""
+    """Write ``(H, W)`` or ``(H, W, C)`` uint8 or uint16 as PNG, or as TIFF where the path says so."""
     path.parent.mkdir(parents=True, exist_ok=True)
     squeezed = pixels[:, :, 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
-    Image.fromarray(squeezed).save(path)
+    if path.suffix == ".tif":
+        tifffile.imwrite(path, squeezed, photometric="minisblack", planarconfig="contig")
+    else:
+        Image.fromarray(squeezed).save(path)
+
+
+def lossless_suffix(channels: int) -> str:
+    """The ending of a format that holds so many channels."""
+    return ".png" if channels in (1, 3) else ".tif"
 
 
 def unit_range(pixels: np.ndarray) -> np.ndarray:
@@ -119,8 +127,12 @@ def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     if pixels.shape[:2] == (height, width):
         return pixels
     shrinks = pixels.shape[0] * pixels.shape[1] > height * width
-    resized = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-    return resized.reshape(height, width, pixels.shape[2])
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    chunks = [  # OpenCV's area means take at most four channels
+        cv2.resize(np.ascontiguousarray(pixels[:, :, first : first + 4]), (width, height), interpolation=method)
+        for first in range(0, pixels.shape[2], 4)
+    ]
+    return np.concatenate([chunk.reshape(height, width, -1) for chunk in chunks], axis=2)
 
 
 def resize_mask(mask: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -1,0 +1,210 @@
+"""One training step of CUT and of the joint CUT + HarDNet-MSEG, beside the published implementations.
+
+    python benchmarks/train_step.py --reference DIR [--reference DIR ...]
+
+DIR is a checkout of taesungp/contrastive-unpaired-translation (measured as `cut`) or of enric1994/cut-seg (measured as
+`joint`); this project holds none of their code. Each side has a process of its own with the same number of threads;
+steps are taken in turn, so that a machine that speeds up or slows down does so for both. Printed are the median and
+the range of seconds per step, the ratio pair by pair, and each process's peak memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+import types
+from collections.abc import Callable
+from pathlib import Path
+
+Step = Callable[[], None]
+
+
+def ours(case: str, size: int, count: int, device: str) -> Step:
+    """A step of this toolkit."""
+    import torch
+    from mmengine.optim import OptimWrapper, OptimWrapperDict
+
+    from transeg.core.experiment import JointOptions
+    from transeg.core.interfaces import Batch, Optimization
+    from transeg.core.losses import LossSum
+    from transeg.core.tasks.joint import JointTask
+    from transeg.core.tasks.task import Task
+    from transeg.core.tasks.translation import TranslationTask
+    from transeg.plugins.generators.cut import CUT
+    from transeg.plugins.losses.overlap import LogDiceLoss
+    from transeg.plugins.segmenters.hardnet import HarDNetMSEG
+
+    generator = CUT(3, 3)
+    task: Task
+    if case == "cut":
+        task = TranslationTask(generator)
+    else:
+        segmenter = HarDNetMSEG(3, 1)
+        loss = LossSum({"log-dice": (1.0, LogDiceLoss())})
+        optimization = Optimization(torch.optim.Adam(segmenter.parameters(), lr=2e-4))
+        task = JointTask(generator, segmenter, loss, optimization, JointOptions(), epoch=250)
+    task.to(device).train()
+    wrappers = OptimWrapperDict(**{name: OptimWrapper(o.optimizer) for name, o in task.optimizers().items()})
+    images = [torch.rand(count, 3, size, size) * 2 - 1 for _ in range(2)]
+    mask = (torch.rand(count, size, size) > 0.9).long()
+    batch = Batch(images[0], mask, images[1], torch.arange(count), seed=0)
+    return lambda: task.train_step(batch, wrappers) and None
+
+
+class NoGPU(list):
+    """An empty list of GPUs whose first entry is the CPU: cut-seg asks for it without looking."""
+
+    def __getitem__(self, index: object) -> str:
+        return "cpu"
+
+
+def theirs(checkout: Path, size: int, count: int, device: str) -> Step:
+    """A step of a published implementation, imported from its checkout."""
+    import torch
+
+    sys.path.insert(0, str(checkout))
+    for name in ("IPython", "dominate", "visdom"):
+        sys.modules.setdefault(name, types.ModuleType(name))
+    sys.modules["IPython"].embed = None  # type: ignore[attr-defined]
+    if "segmentation_models_pytorch" not in sys.modules:
+        try:
+            import segmentation_models_pytorch  # noqa: F401
+        except ImportError:
+            from transeg.plugins.losses.overlap import LogDiceLoss
+
+            stand_in = types.ModuleType("segmentation_models_pytorch")
+            dice = LogDiceLoss()  # the same formula; see the parity tests
+            make = types.SimpleNamespace(DiceLoss=lambda **_: lambda p, t: dice(p, t[:, 0].long()))
+            stand_in.losses = make  # type: ignore[attr-defined]
+            sys.modules["segmentation_models_pytorch"] = stand_in
+
+    from models.cut_model import CUTModel  # type: ignore[import-not-found]
+
+    real_load, real_fill = torch.load, torch.nn.Module.load_state_dict
+    torch.load = lambda *_, **__: {}  # type: ignore[assignment]  # ImageNet weights do not change a step's cost
+    torch.nn.Module.load_state_dict = lambda *_, **__: None  # type: ignore[assignment,method-assign,return-value]
+    options = argparse.Namespace(
+        gpu_ids=NoGPU() if device == "cpu" else [0], isTrain=True, checkpoints_dir=".", name="x", preprocess="none",
+        input_nc=3, output_nc=3, ngf=64, ndf=64, netG="resnet_9blocks", netD="basic", n_layers_D=3, normG="instance",
+        normD="instance", no_dropout=True, init_type="xavier", init_gain=0.02, no_antialias=False,
+        no_antialias_up=False, netF="mlp_sample", netF_nc=256, nce_layers="0,4,8,12,16", nce_idt=True, nce_T=0.07,
+        num_patches=256, flip_equivariance=False, nce_includes_all_negatives_from_minibatch=False, lambda_GAN=1.0,
+        lambda_NCE=1.0, gan_mode="lsgan", lr=2e-4, beta1=0.5, beta2=0.999, direction="AtoB", batch_size=count,
+        compute_pl=False, S_loss_weight=1e-3, S_weight_temp=False, S_weight_step=0, stylegan2_G_num_downsampling=1,
+        n_epochs=50, n_epochs_decay=0, weights_encoder=None,
+    )  # fmt: skip
+    model = CUTModel(options)
+    torch.load, torch.nn.Module.load_state_dict = real_load, real_fill  # type: ignore[method-assign]
+    batch = {
+        "A": torch.rand(count, 3, size, size) * 2 - 1,
+        "B": torch.rand(count, 3, size, size) * 2 - 1,
+        "A_seg": (torch.rand(count, 1, size, size) > 0.9).float(),
+        "A_paths": [],
+        "B_paths": [],
+        "indexes": list(range(count)),
+    }
+    model.data_dependent_initialize(batch)
+
+    def step() -> None:
+        model.set_input(batch)
+        model.optimize_parameters()
+
+    return step
+
+
+def child(arguments: argparse.Namespace) -> None:
+    """Take a step for every line on standard input, and answer with its seconds and the peak memory so far."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what an implementation prints is no answer
+    import torch
+
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(0)
+    make = ours if arguments.child == "ours" else theirs
+    first = arguments.case if arguments.child == "ours" else arguments.reference[0]
+    step = make(first, arguments.size, arguments.batch[0], arguments.device)  # type: ignore[operator]
+    for _ in sys.stdin:
+        start = time.perf_counter()
+        step()
+        if arguments.device != "cpu":
+            torch.cuda.synchronize()
+        seconds = time.perf_counter() - start
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        if arguments.device != "cpu":
+            peak = torch.cuda.max_memory_allocated()
+        print(json.dumps([seconds, peak]), file=answers, flush=True)
+
+
+def compare(checkout: Path, case: str, count: int, arguments: argparse.Namespace) -> None:
+    """Measure both sides in turn and print a line."""
+    shared = ["--size", arguments.size, "--batch", count, "--threads", arguments.threads, "--device", arguments.device]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, __file__, *map(str, (*shared, "--case", case, "--reference", checkout)), "--child", side],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=None if arguments.verbose else subprocess.DEVNULL,
+            text=True,
+        )
+        for side in ("ours", "theirs")
+    ]
+
+    def step(process: subprocess.Popen[str]) -> list[float]:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+        answer = process.stdout.readline()
+        if not answer:
+            raise SystemExit(f"A side of {case} failed; see --verbose.")
+        return list(json.loads(answer))
+
+    results = [[step(process) for process in processes] for _ in range(arguments.steps + 1)][1:]
+    for process in processes:
+        process.communicate()
+    seconds = [[pair[side][0] for pair in results] for side in range(2)]
+    ratios = [theirs / ours for ours, theirs in zip(*seconds, strict=True)]
+    peaks = [results[-1][side][1] / 1e9 for side in range(2)]
+    print(
+        f"{case:6} batch {count}  ours {summary(seconds[0])} s  reference {summary(seconds[1])} s  "
+        f"ratio {summary(ratios)}  peak memory {peaks[0]:.2f} GB against {peaks[1]:.2f} GB",
+        flush=True,
+    )
+
+
+def summary(values: list[float]) -> str:
+    """Median and range."""
+    return f"{statistics.median(values):.2f} ({min(values):.2f}-{max(values):.2f})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--reference", action="append", required=True, type=Path, metavar="DIR")
+    parser.add_argument("--batch", action="append", type=int, help="images per step; repeatable; by default 1 and 4")
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--verbose", action="store_true")
+    parser.add_argument("--child", choices=["ours", "theirs"], help=argparse.SUPPRESS)
+    parser.add_argument("--case", choices=["cut", "joint"], help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        child(arguments)
+        return
+    for checkout in arguments.reference:
+        if not (checkout / "models" / "cut_model.py").exists():
+            raise SystemExit(f"{checkout} is no checkout of CUT or CUT-seg: it has no models/cut_model.py.")
+        case = "joint" if (checkout / "models" / "harDMSEG.py").exists() else "cut"
+        for count in arguments.batch or [1, 4]:
+            compare(checkout.resolve(), case, count, arguments)
+
+
+if __name__ == "__main__":
+    main()
