@@ -112,10 +112,9 @@ class CUT(Generator):
             with torch.no_grad():
                 features = self.G.features(source, self.layers)
         names = ["NCE"] if self._fast else ["NCE", "NCE_identity"]
-        for turn, name in enumerate(names):
-            rows = slice(turn * len(source), (turn + 1) * len(source))
-            contrast = self._contrast([q[rows] for q in queries], [f[rows] for f in features], batch, turn)
-            losses[name] = self._nce_weight / len(names) * contrast
+        contrasts = self._contrast(queries, features, batch).chunk(len(names))
+        for name, contrast in zip(names, contrasts, strict=True):
+            losses[name] = self._nce_weight / len(names) * contrast.mean()
         yield Phase(("G", "F"), losses, fake=fake)
 
     def translate(self, image: Tensor, direction: str, noise: Tensor | None = None) -> Tensor:
@@ -137,15 +136,19 @@ class CUT(Generator):
     def _mirrors(self, batch: Batch) -> bool:
         return bool(torch.rand((), generator=batch.generator(2 * len(self.layers), "cpu")) < 0.5)
 
-    def _contrast(self, queries: list[Tensor], features: list[Tensor], batch: Batch, turn: int) -> Tensor:
-        """Mean over the layers of the contrastive loss between a translated image and its source."""
-        where = [self.positions(batch, turn, i, f.shape[2] * f.shape[3]) for i, f in enumerate(features)]
-        with torch.no_grad():
-            keys = self.F(features, where)
-        losses = [
-            patch_nce(query, key, self._temperature) for query, key in zip(self.F(queries, where), keys, strict=True)
+    def _contrast(self, queries: list[Tensor], features: list[Tensor], batch: Batch) -> Tensor:
+        """Mean over the layers of the contrast between each translated image and its origin, ``(N,)``."""
+        turns, each = len(queries[0]) // len(batch.source), len(batch.source)
+        positions = [
+            torch.cat(
+                [self.positions(batch, turn, i, f.shape[2] * f.shape[3]).expand(each, -1) for turn in range(turns)]
+            )
+            for i, f in enumerate(features)
         ]
-        return torch.stack(losses).mean()
+        with torch.no_grad():
+            keys = self.F(features, positions)
+        pairs = zip(self.F(queries, positions), keys, strict=True)
+        return torch.stack([patch_nce(query, key, self._temperature) for query, key in pairs]).mean(0)
 
 
 def linear_decay(progress: float, constant: int, decay: int) -> float:

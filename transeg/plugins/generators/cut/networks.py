@@ -157,11 +157,11 @@ class PatchProjection(nn.Module):
         initialise(self)
 
     def forward(self, features: Sequence[Tensor], positions: Sequence[Tensor]) -> list[Tensor]:
-        """Features ``(N, C_l, H_l, W_l)`` at flat positions ``(S_l,)`` -> one ``(N, S_l, 256)`` for each layer."""
+        """Features ``(N, C_l, H_l, W_l)`` at flat positions ``(N, S_l)`` -> one ``(N, S_l, 256)`` for each layer."""
         projected = []
         for head, feature, where in zip(self.children(), features, positions, strict=True):
-            patches = feature.flatten(2)[:, :, where].transpose(1, 2)
-            vectors = head(patches)
+            patches = feature.flatten(2).gather(2, where[:, None, :].expand(-1, feature.shape[1], -1))
+            vectors = head(patches.transpose(1, 2))
             projected.append(vectors / (vectors.norm(dim=-1, keepdim=True) + 1e-7))
         return projected
 

@@ -16,12 +16,14 @@ def patch_nce(query: Tensor, key: Tensor, temperature: float) -> Tensor:
         temperature: divides the cosines.
 
     Returns:
-        The mean over images and positions. A key's similarity to its own query stands once as the positive; the
-        reference's additional, masked entry (-10 / temperature) is kept, as it belongs to the published value.
+        The mean over the positions of each image, ``(N,)``. A key's similarity to its own query stands once as the
+        positive; the reference's additional, masked entry (-10 / temperature) is kept, as it belongs to the published
+        value.
     """
     key = key.detach()
     cosines = query @ key.transpose(1, 2)
     positive = (query * key).sum(-1, keepdim=True)
     own = torch.eye(query.shape[1], dtype=torch.bool, device=query.device)
     logits = torch.cat((positive, cosines.masked_fill(own, -10.0)), dim=-1) / temperature
-    return F.cross_entropy(logits.flatten(0, 1), logits.new_zeros(logits[..., 0].numel(), dtype=torch.long))
+    first = torch.zeros(logits.shape[:2], dtype=torch.long, device=logits.device)
+    return F.cross_entropy(logits.transpose(1, 2), first, reduction="none").mean(1)
