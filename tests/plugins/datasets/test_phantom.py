@@ -14,6 +14,7 @@ def scene(centres=(), radii=()):
         folds=(0.0, 1.0, 0.0),
         centres=np.array(centres, np.float32).reshape(-1, 3),
         radii=np.array(radii, np.float32),
+        gaze=np.eye(3, dtype=np.float32),
     )
 
 
@@ -46,7 +47,7 @@ def test_depth_is_the_distance():
     sample = Phantom(None, "train", count=1, side=32, depth=True)[0]
     assert sample.depth.shape == (32, 32)
     assert sample.depth.dtype == np.float32
-    assert 0.2 < sample.depth.min() < sample.depth.max() < 25
+    assert 0.1 < sample.depth.min() < sample.depth.max() < 25
     assert Phantom(None, "train", count=1, side=32)[0].depth is None
 
 

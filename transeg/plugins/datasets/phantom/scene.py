@@ -9,9 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 FIELD_OF_VIEW = np.radians(120.0)
-NEAR, FAR = 0.25, 9.0
+MOST_TURNED = 40.0
+"""Degrees between the camera's axis and the tube's."""
+NEAR, FAR = 0.1, 10.0
+"""Distances between which a ray is followed."""
 STEPS, BISECTIONS = 48, 6
 
 
@@ -26,6 +30,7 @@ class Scene:
         folds: height, distance and phase of the folds.
         centres: of the polyps, ``(P, 3)``.
         radii: of the polyps, ``(P,)``.
+        gaze: turns the camera's axes into the scene's, ``(3, 3)``; the tube runs along z.
     """
 
     shift: np.ndarray
@@ -34,6 +39,7 @@ class Scene:
     folds: tuple[float, float, float]
     centres: np.ndarray
     radii: np.ndarray
+    gaze: np.ndarray
 
 
 def draw_scene(rng: np.random.Generator) -> Scene:
@@ -42,11 +48,18 @@ def draw_scene(rng: np.random.Generator) -> Scene:
     lobes = (float(rng.uniform(0.05, 0.15)), float(rng.uniform(0, 2 * np.pi)))
     folds = (float(rng.uniform(0.12, 0.25)), float(rng.uniform(0.9, 1.5)), float(rng.uniform(0, 2 * np.pi)))
     count = int(rng.integers(1, 4))
-    depth, angle, radii = rng.uniform(0.8, 2.2, count), rng.uniform(0, 2 * np.pi, count), rng.uniform(0.3, 0.62, count)
+    depth, angle, radii = rng.uniform(0.6, 1.8, count), rng.uniform(0, 2 * np.pi, count), rng.uniform(0.3, 0.62, count)
     axis = shift[None] + bend[None] * depth[:, None] ** 2
-    reach = 0.95 - 0.2 * radii
+    reach = 1 - rng.uniform(-0.2, 0.5, count) * radii  # from flat on the wall to nearly free of it
     centres = np.column_stack((axis + reach[:, None] * np.column_stack((np.cos(angle), np.sin(angle))), depth))
-    return Scene(shift, bend, lobes, folds, centres.astype(np.float32), radii.astype(np.float32))
+    gaze = _turned_towards(axis[0] + 0.5 * reach[0] * np.array([np.cos(angle[0]), np.sin(angle[0])]), rng)
+    return Scene(shift, bend, lobes, folds, centres.astype(np.float32), radii.astype(np.float32), gaze)
+
+
+def _turned_towards(place: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Look more or less away from the tube's axis, towards a place in it."""
+    pitch, yaw = np.radians(rng.uniform(0, MOST_TURNED)) * np.array([place[1], place[0]]) / np.linalg.norm(place)
+    return Rotation.from_euler("xy", (-pitch, yaw)).as_matrix().astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -70,22 +83,23 @@ def view(scene: Scene, size: int) -> View:
     """What a camera sees in a square image."""
     grid = ((np.arange(size, dtype=np.float32) + 0.5) / size * 2 - 1) * np.float32(np.tan(FIELD_OF_VIEW / 2))
     x, y = np.meshgrid(grid, grid)
-    rays = np.stack((x, y, np.ones_like(x)), axis=-1)
+    rays = np.stack((x, y, np.ones_like(x)), axis=-1) @ scene.gaze.T
+    rays /= np.linalg.norm(rays, axis=-1, keepdims=True)
     points = rays * _first_hit(scene, rays.reshape(-1, 3)).reshape(size, size, 1)
     wall, polyps = _wall(scene, points), _polyps(scene, points)
     return View(points, _normals(scene, points), np.linalg.norm(points, axis=-1), polyps > wall)
 
 
 def _first_hit(scene: Scene, rays: np.ndarray) -> np.ndarray:
-    """Depth ``(R,)`` at which each ray ``(R, 3)`` enters tissue: march until it has, then bisect."""
-    depths = np.geomspace(NEAR, FAR, STEPS, dtype=np.float32)
+    """Distance ``(R,)`` at which each ray ``(R, 3)`` of unit length enters tissue: march until it has, then bisect."""
+    distances = np.geomspace(NEAR, FAR, STEPS, dtype=np.float32)
     step = np.full(len(rays), STEPS - 1)
     going = np.arange(len(rays))
-    for index, depth in enumerate(depths[1:-1], start=1):
-        hit = _depth_inside(scene, rays[going] * depth) >= 0
+    for index, distance in enumerate(distances[1:-1], start=1):
+        hit = _depth_inside(scene, rays[going] * distance) >= 0
         step[going[hit]] = index
         going = going[~hit]
-    low, high = depths[step - 1], depths[step]
+    low, high = distances[step - 1], distances[step]
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
         hit = _depth_inside(scene, rays * middle[:, None]) >= 0
