@@ -30,6 +30,7 @@ def ours(case: str, size: int, count: int, device: str) -> Step:
     import torch
     from mmengine.optim import OptimWrapper, OptimWrapperDict
 
+    from transeg.core.allocation import keep_freed_memory
     from transeg.core.experiment import JointOptions
     from transeg.core.interfaces import Batch, Optimization
     from transeg.core.losses import LossSum
@@ -40,6 +41,8 @@ def ours(case: str, size: int, count: int, device: str) -> Step:
     from transeg.plugins.losses.overlap import LogDiceLoss
     from transeg.plugins.segmenters.hardnet import HarDNetMSEG
 
+    if device == "cpu":
+        keep_freed_memory()  # as `toolkit run` does
     generator = CUT(3, 3)
     task: Task
     if case == "cut":

@@ -13,6 +13,7 @@ from mmengine.hooks import Hook
 from rich.console import Console
 from torch import nn
 
+from transeg.core.allocation import keep_freed_memory
 from transeg.core.build import completed
 from transeg.core.distributed import join_ranks, world
 from transeg.core.errors import UsageError
@@ -107,6 +108,8 @@ def prepare(
 def launch(prepared: Prepared, registry: Registry, console: Console) -> dict[str, Any]:
     """Run what was prepared, and give back what ``metrics.json`` holds."""
     device = join_ranks(torch.device(prepared.experiment.device))
+    if device.type == "cpu":
+        keep_freed_memory()
     experiment = prepared.experiment.model_copy(update={"device": str(device)})
     relay, failures = registry.plugin_hooks()
     for failure in failures:
