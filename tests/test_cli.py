@@ -53,6 +53,7 @@ def test_info_tells_options(toolkit):
         "options"
     ]
     assert all(option["help"] for option in document["options"])
+    assert "segmenter.weights" in toolkit("info", "hardnet").stdout
 
 
 def test_info_of_nothing(toolkit):
@@ -88,6 +89,12 @@ def test_browsing_takes_little_longer_than_python_itself(process):
     bare = shortest(lambda: subprocess.run([sys.executable, "-c", "pass"], check=True))
     assert shortest(lambda: process("list")) - bare < 0.4
     assert shortest(lambda: process("--help")) - bare < 0.4
+
+
+def test_help_shows_commands_that_can_be_copied(toolkit):
+    lines = [line.strip() for line in toolkit("run", "--help").stdout.splitlines()]
+    assert "toolkit run --generator cut --segmenter hardnet" in lines
+    assert not any("..." in line for line in toolkit("--help").stdout.splitlines()[1:])
 
 
 def test_the_module_is_the_command(process):

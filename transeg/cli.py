@@ -110,7 +110,7 @@ def main(debug: bool) -> None:
 @as_json
 @with_registry
 def list_components(kind: str | None, as_json: bool, registry: Registry) -> None:
-    """Show what there is to choose from: generators, segmenters, losses, datasets."""
+    """Show generators, segmenters, losses and datasets, or one KIND."""
     from transeg import tables
 
     singular = _kind(kind)
@@ -128,9 +128,12 @@ def list_components(kind: str | None, as_json: bool, registry: Registry) -> None
 @as_json
 @with_registry
 def info(component: str, as_json: bool, registry: Registry) -> None:
-    """Show one COMPONENT in detail, such as generator/cut: options, paper, parameters, an example."""
+    """Show one COMPONENT, such as generator/cut, in detail.
+
+    Its options with their meaning, paper, parameters, and an example.
+    """
     from transeg import tables
-    from transeg.core.options import options
+    from transeg.core.options import described
 
     kind, slash, name = component.partition("/")
     if not slash:
@@ -141,10 +144,11 @@ def info(component: str, as_json: bool, registry: Registry) -> None:
     found = registry.find(_kind(kind) or "", name)
     cls = registry.load(found)
     if as_json:
-        described = [
-            {"name": o.name, "type": o.type_name, "default": o.default, "help": o.help} for o in options(cls).values()
+        rows = [
+            {"name": o.name, "type": o.type_name, "default": o.default, "help": o.help}
+            for o in described(cls, found.kind)
         ]
-        click.echo(json.dumps({**found.summary(), "options": described}, indent=2, default=str))
+        click.echo(json.dumps({**found.summary(), "options": rows}, indent=2, default=str))
     else:
         tables.show_component(found, cls, Console())
 
@@ -183,12 +187,12 @@ def run(
     as_json: bool,
     **named: Any,
 ) -> None:
-    r"""Train, test and compare; the plan is printed first.
+    """Train, test and compare; the plan is printed first.
 
     \b
     toolkit run --generator cut --segmenter hardnet
     toolkit run --segmenter unet --source kvasir:/data/kvasir-seg --test etis:/data/etis
-    toolkit run --generator cut --segmenter hardnet --source synth-colon:/data/synth \
+    toolkit run --generator cut --segmenter hardnet --source synth-colon:/data/synth \\
         --target kvasir:/data/kvasir-seg --test kvasir:/data/kvasir-seg
     """
     from transeg import tables
@@ -224,7 +228,10 @@ def run(
 @as_json
 @with_registry
 def evaluate(registry: Registry, run_dir: Path, as_json: bool, **named: Any) -> None:
-    """Measure the segmenter of RUN on labelled images: a table over the sets, a CSV file with a line for each image."""
+    """Measure the segmenter of RUN on labelled images.
+
+    Prints a table over the test sets, and writes a CSV file with a line for each image.
+    """
     from transeg import tables
     from transeg.core.use import evaluate_run
 
@@ -246,7 +253,10 @@ def evaluate(registry: Registry, run_dir: Path, as_json: bool, **named: Any) -> 
 @click.option("--device", metavar="NAME", help="cpu, cuda or cuda:1; by default a GPU where there is one.")
 @with_registry
 def predict(registry: Registry, run_dir: Path, images: Path, **named: Any) -> None:
-    """Segment IMAGES, a file or a folder, with the segmenter of RUN; masks have each image's own size."""
+    """Segment IMAGES, a file or a folder, with the model of RUN.
+
+    Writes masks at each image's own size, and the images with the masks' outlines.
+    """
     from transeg.core.use import predict_images
 
     count, out = predict_images(run_dir, images, registry, _talk(), **named)
@@ -261,7 +271,7 @@ def predict(registry: Registry, run_dir: Path, images: Path, **named: Any) -> No
 @click.option("--device", metavar="NAME", help="cpu, cuda or cuda:1; by default a GPU where there is one.")
 @with_registry
 def translate(registry: Registry, run_dir: Path, images: Path, **named: Any) -> None:
-    """Translate IMAGES, a file or a folder, with the generator of RUN."""
+    """Translate IMAGES, a file or a folder, with the model of RUN."""
     from transeg.core.use import translate_images
 
     count, out = translate_images(run_dir, images, registry, _talk(), **named)
@@ -270,7 +280,7 @@ def translate(registry: Registry, run_dir: Path, images: Path, **named: Any) -> 
 
 @main.group()
 def data() -> None:
-    """Look after datasets."""
+    """Check datasets."""
 
 
 @data.command()
@@ -279,7 +289,10 @@ def data() -> None:
 @as_json
 @with_registry
 def verify(dataset: str, assignments: tuple[str, ...], as_json: bool, registry: Registry) -> None:
-    """Count, open and check every image and mask of a dataset; report each fault by file."""
+    """Count, open and check every image and mask of a dataset.
+
+    Reports each fault by file.
+    """
     from transeg import tables
     from transeg.core.use import verify_dataset
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -55,7 +56,7 @@ def _row(component: Component) -> list[str]:
 
 def show_component(component: Component, cls: type, console: Console) -> None:
     """One component with its options and an example."""
-    from transeg.core.options import options
+    from transeg.core.options import described
 
     entry = component.entry
     console.print(f"[bold cyan]{component}[/]  {entry.summary}")
@@ -73,30 +74,26 @@ def show_component(component: Component, cls: type, console: Console) -> None:
         if value:
             grid.add_row(f"[dim]{name}[/]", escape(value))
     console.print(grid)
-    text = (cls.__doc__ or "").partition("Args:")[0].partition("\n\n")[2]
-    if text.strip():
-        console.print("\n" + escape("\n".join(line.strip() for line in text.strip().splitlines())))
-    known = options(cls)
+    text = inspect.cleandoc(cls.__doc__ or "").partition("Args:")[0].partition("\n\n")[2]
+    for paragraph in filter(None, text.strip().split("\n\n")):
+        console.print("\n" + escape(paragraph.replace("\n", " ")), highlight=False)
+    known = described(cls, component.kind)
     prefix = "data.source.{}" if component.kind == "dataset" else f"{component.kind}.{{}}"
     if known:
         table = Table(title="\nOptions", title_justify="left", box=None, pad_edge=False, header_style="bold")
-        table.add_column("option", style="cyan", overflow="fold")
-        table.add_column("type")
-        table.add_column("default")
+        table.add_column("option", style="cyan", no_wrap=True)
         table.add_column("meaning", ratio=1)
-        for option in known.values():
-            table.add_row(
-                prefix.format(option.name),
-                escape(option.type_name),
-                escape(_default(option.default)),
-                escape(option.help),
-            )
+        for option in known:
+            kind = option.type_name + _default(option.default)
+            table.add_row(prefix.format(option.name), f"{escape(option.help)}\n[dim]{escape(kind)}[/]")
         console.print(table)
     console.print(f"\n[dim]Example[/]  {_example(component)}", highlight=False)
 
 
 def _default(value: Any) -> str:
-    return "" if value is None else str(value)
+    if value is inspect.Parameter.empty:
+        return ", required"
+    return "" if value is None else f", by default {value!r}"
 
 
 def _example(component: Component) -> str:

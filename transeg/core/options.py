@@ -50,6 +50,12 @@ def options(component: type) -> dict[str, Option]:
     }
 
 
+def described(component: type, kind: str) -> list[Option]:
+    """What a user may set for a component: its own options, and what the core offers for every one of its kind."""
+    weights = Option("weights", Path | None, None, "a file of weights to begin with, trained here or published.")
+    return [*options(component).values(), *([weights] if kind in ("generator", "segmenter") else [])]
+
+
 def checked(component: type, given: Mapping[str, Any], where: str) -> dict[str, Any]:
     """All options of a component: the given ones checked and converted, the others at their defaults.
 
