@@ -166,6 +166,22 @@ def test_a_loss_that_was_no_number_is_never_saved(tmp_path):
         guard.before_save_checkpoint(FakeRunner(), {})
 
 
+def test_a_hook_may_leave_the_networks_in_eval_mode(tmp_path):
+    class Watching(Toy):
+        modes = ()
+
+        def phases(self, batch):
+            self.modes += (self.training,)
+            return super().phases(batch)
+
+    class Looks(Hook):
+        def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+            runner.model.eval()
+
+    task, _, _ = train(tmp_path, task=Watching().eval(), hooks=[Looks()])
+    assert task.modes == (True,) * 10
+
+
 def test_learning_rates_follow_the_progress(tmp_path):
     task, _, _ = train(tmp_path)
     assert task.rates == pytest.approx([0.1 * (1 - i / 10) for i in range(10)])

@@ -43,8 +43,10 @@ class TrainLoop(BaseLoop):
         runner.call_hook("before_train")
         runner.call_hook("before_train_epoch")
         runner.restore_random_state()
+        runner.model.train()
         while self.iter < self.max_iters and not self.stop_training:
-            runner.model.train()
+            if not runner.model.training:  # a visit to 600 modules takes longer than all hooks together
+                runner.model.train()
             self.run_iter(next(batches))
             due = self.iter % self.val_interval == 0 or self.iter == self.max_iters
             if due and runner.val_loop is not None:
