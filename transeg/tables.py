@@ -110,7 +110,7 @@ def _example(component: Component) -> str:
 
 def show_plan(prepared: Prepared, console: Console) -> None:
     """What a run is going to do."""
-    from transeg.core.experiment import departures
+    from transeg.core.compose import departures
     from transeg.core.launch import parameters
     from transeg.core.options import options
     from transeg.core.run import selection

@@ -3,20 +3,13 @@ import tomllib
 import pytest
 
 from transeg.core.build import completed
+from transeg.core.compose import compose, resumed
 from transeg.core.errors import UsageError
-from transeg.core.experiment import (
-    compose,
-    difference,
-    merge,
-    parse_assignment,
-    parse_dataset,
-    read_experiment,
-    read_settings,
-    resumed,
-)
+from transeg.core.experiment import difference, read_experiment
 from transeg.core.launch import label_tests, settings_of
 from transeg.core.losses import parse_sum
 from transeg.core.registry import Registry
+from transeg.core.settings import merge, parse_assignment, parse_dataset, read_settings
 
 REGISTRY = Registry()
 JOINT = {"generator": {"name": "cut"}, "segmenter": {"name": "hardnet"}}

@@ -15,24 +15,15 @@ from torch import nn
 
 from transeg.core.allocation import keep_freed_memory
 from transeg.core.build import completed
+from transeg.core.compose import compose, resumed
 from transeg.core.distributed import join_ranks, world
 from transeg.core.errors import UsageError
-from transeg.core.experiment import (
-    Experiment,
-    Settings,
-    compose,
-    difference,
-    merge,
-    parse_assignment,
-    parse_dataset,
-    read_experiment,
-    read_settings,
-    resumed,
-)
+from transeg.core.experiment import Experiment, difference, read_experiment
 from transeg.core.parts import Parts, build_parts
 from transeg.core.registry import Registry
 from transeg.core.run import Run
 from transeg.core.run_folder import RunFolder
+from transeg.core.settings import Settings, merge, parse_assignment, parse_dataset, read_settings
 from transeg.core.train import RUNTIME
 
 

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from transeg.core import checkpoint
 from transeg.core.build import build_generator, build_segmenter
+from transeg.core.compose import pick_device
 from transeg.core.errors import TransegError, UsageError
-from transeg.core.experiment import Experiment, pick_device, read_experiment
+from transeg.core.experiment import Experiment, read_experiment
 from transeg.core.forward import segment, translate
 from transeg.core.inference import Inference
 from transeg.core.interfaces import Generator, Segmenter

@@ -9,9 +9,10 @@ from typing import Any
 from rich.console import Console
 
 from transeg.core.build import build_dataset
+from transeg.core.compose import expand_tests
 from transeg.core.data.splits import SPLITS
 from transeg.core.errors import DataError, UsageError
-from transeg.core.experiment import DatasetChoice, Settings, expand_tests, merge, parse_assignment, parse_dataset
+from transeg.core.experiment import DatasetChoice
 from transeg.core.interfaces import Dataset, Fault
 from transeg.core.launch import label_tests
 from transeg.core.parts import check_alike, check_labelled, filled
@@ -20,6 +21,7 @@ from transeg.core.progress import bar
 from transeg.core.registry import Registry
 from transeg.core.run import measure
 from transeg.core.run_folder import RunFolder
+from transeg.core.settings import Settings, merge, parse_assignment, parse_dataset
 from transeg.core.trained import Trained
 
 

@@ -1,0 +1,85 @@
+"""Options as users write them, before they are validated: TOML files, assignments, names of datasets."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from transeg.core.errors import UsageError
+from transeg.core.registry import Registry
+
+Settings = dict[str, Any]
+"""Nested tables, as in an experiment file."""
+
+
+def read_settings(path: Path) -> Settings:
+    """An experiment file, not validated yet.
+
+    Raises:
+        UsageError: it cannot be read or is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"The experiment file {path} cannot be read: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"The experiment file {path} is not valid TOML: {error}.") from error
+
+
+def parse_assignment(text: str) -> Settings:
+    """``train.lr=1e-4`` -> ``{"train": {"lr": 1e-4}}``; what is no TOML value is a string.
+
+    Raises:
+        UsageError: it is not such an assignment.
+    """
+    path, equals, value = text.partition("=")
+    keys = path.strip().split(".")
+    if not equals or not all(keys):
+        raise UsageError(f"--set {text!r} is not of the form option.name=value.")
+    try:
+        nested: Any = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        nested = value
+    for key in reversed(keys):
+        nested = {key: nested}
+    return dict(nested)
+
+
+def parse_dataset(text: str, registry: Registry) -> Settings:
+    """``name``, ``name:ROOT``, ``name:DOMAIN`` or ``name:DOMAIN:ROOT`` as a table.
+
+    Raises:
+        UsageError: there is no such dataset.
+    """
+    name, _, rest = text.partition(":")
+    offered = {(component.package, component.name) for component in registry.components("dataset")}
+    second = rest.partition(":")[0]
+    if (name, second) in offered and name not in {known for _, known in offered}:
+        name, rest = f"{name}:{second}", rest.partition(":")[2]
+    table: Settings = {"name": name}
+    domain, _, after = rest.partition(":")
+    if domain and domain in registry.find("dataset", name).domains:
+        table["domain"], rest = domain, after
+    if rest:
+        table["root"] = rest
+    return table
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Settings:
+    """Nested tables joined; where both have a value, the second's counts."""
+    merged = deepcopy(dict(base))
+    for key, value in over.items():
+        below = merged.get(key)
+        merged[key] = merge(below, value) if isinstance(below, dict) and isinstance(value, Mapping) else deepcopy(value)
+    return merged
+
+
+def flat(table: Mapping[str, Any], prefix: str = "") -> Settings:
+    """Nested tables as dotted options."""
+    dotted: Settings = {}
+    for key, value in table.items():
+        dotted |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return dotted
