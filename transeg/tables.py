@@ -25,7 +25,7 @@ def show_components(registry: Registry, kind: str | None, console: Console) -> N
     for each in [kind] if kind else KINDS:
         table = Table(title=PLURALS[each], title_justify="left", box=None, pad_edge=False, header_style="bold")
         table.add_column("name", style="cyan", no_wrap=True)
-        table.add_column("summary", ratio=3)
+        table.add_column("summary", ratio=3, overflow="fold")
         if each in ("generator", "segmenter"):
             table.add_column("parameters", justify="right")
         table.add_column("paper", overflow="fold")
