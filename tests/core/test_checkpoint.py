@@ -72,7 +72,7 @@ def test_code_is_never_run(tmp_path):
     torch.save({"format": 1, "code": Code()}, path)
     with pytest.raises(TransegError, match="pickled code, which is never run"):
         checkpoint.load(path)
-    path.write_bytes(pickle.dumps(Code()))
+    path.write_bytes(pickle.dumps(Code(), protocol=2))
     with pytest.raises(TransegError):
         checkpoint.load(path)
 
