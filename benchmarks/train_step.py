@@ -3,9 +3,10 @@
     python benchmarks/train_step.py --reference DIR [--reference DIR ...]
 
 DIR is a checkout of taesungp/contrastive-unpaired-translation (measured as `cut`) or of enric1994/cut-seg (measured as
-`joint`); this project holds none of their code. Each side has a process of its own with the same number of threads;
-steps are taken in turn, so that a machine that speeds up or slows down does so for both. Printed are the median and
-the range of seconds per step, the ratio pair by pair, and each process's peak memory.
+`joint`); this project holds none of their code. The sides take turns, each in a fresh process with the same number of
+threads, so that a machine that speeds up or slows down does so for both, and never both need memory at once. A process
+takes a step to warm up and then those that count. Printed are the median and the range over the turns of seconds per
+step, of the ratio turn by turn, and of each side's peak memory.
 """
 
 from __future__ import annotations
@@ -122,7 +123,7 @@ def theirs(checkout: Path, size: int, count: int, device: str) -> Step:
 
 
 def child(arguments: argparse.Namespace) -> None:
-    """Take a step for every line on standard input, and answer with its seconds and the peak memory so far."""
+    """Warm up, take steps, and answer with the median of their seconds and the peak memory in bytes."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what an implementation prints is no answer
     import torch
@@ -132,51 +133,46 @@ def child(arguments: argparse.Namespace) -> None:
     make = ours if arguments.child == "ours" else theirs
     first = arguments.case if arguments.child == "ours" else arguments.reference[0]
     step = make(first, arguments.size, arguments.batch[0], arguments.device)  # type: ignore[operator]
-    for _ in sys.stdin:
+    on_gpu = arguments.device != "cpu"
+    seconds = []
+    for _ in range(arguments.steps + 1):
         start = time.perf_counter()
         step()
-        if arguments.device != "cpu":
+        if on_gpu:
             torch.cuda.synchronize()
-        seconds = time.perf_counter() - start
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        if arguments.device != "cpu":
-            peak = torch.cuda.max_memory_allocated()
-        print(json.dumps([seconds, peak]), file=answers, flush=True)
+        seconds.append(time.perf_counter() - start)
+    peak = torch.cuda.max_memory_allocated() if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps([statistics.median(seconds[1:]), peak]), file=answers)
+
+
+def measure(side: str, checkout: Path, case: str, count: int, arguments: argparse.Namespace) -> list[float]:
+    """Seconds and bytes of one side, from a process of its own."""
+    options = {
+        "--child": side,
+        "--case": case,
+        "--reference": checkout,
+        "--batch": count,
+        **{f"--{name}": getattr(arguments, name) for name in ("size", "steps", "threads", "device")},
+    }
+    line = [sys.executable, __file__, *(str(part) for option in options.items() for part in option)]
+    errors = None if arguments.verbose else subprocess.DEVNULL
+    answer = subprocess.run(line, stdout=subprocess.PIPE, stderr=errors, text=True, check=False)
+    if answer.returncode:
+        raise SystemExit(f"{side} failed at {case}, batch {count}; see --verbose.")
+    return list(json.loads(answer.stdout))
 
 
 def compare(checkout: Path, case: str, count: int, arguments: argparse.Namespace) -> None:
     """Measure both sides in turn and print a line."""
-    shared = ["--size", arguments.size, "--batch", count, "--threads", arguments.threads, "--device", arguments.device]
-    processes = [
-        subprocess.Popen(
-            [sys.executable, __file__, *map(str, (*shared, "--case", case, "--reference", checkout)), "--child", side],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=None if arguments.verbose else subprocess.DEVNULL,
-            text=True,
-        )
-        for side in ("ours", "theirs")
+    turns = [
+        [measure(side, checkout, case, count, arguments) for side in ("ours", "theirs")] for _ in range(arguments.turns)
     ]
-
-    def step(process: subprocess.Popen[str]) -> list[float]:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write("\n")
-        process.stdin.flush()
-        answer = process.stdout.readline()
-        if not answer:
-            raise SystemExit(f"A side of {case} failed; see --verbose.")
-        return list(json.loads(answer))
-
-    results = [[step(process) for process in processes] for _ in range(arguments.steps + 1)][1:]
-    for process in processes:
-        process.communicate()
-    seconds = [[pair[side][0] for pair in results] for side in range(2)]
-    ratios = [theirs / ours for ours, theirs in zip(*seconds, strict=True)]
-    peaks = [results[-1][side][1] / 1e9 for side in range(2)]
+    ours_s, theirs_s = ([turn[side][0] for turn in turns] for side in range(2))
+    ours_gb, theirs_gb = ([turn[side][1] / 1e9 for turn in turns] for side in range(2))
+    ratios = [theirs / ours for ours, theirs in zip(ours_s, theirs_s, strict=True)]
     print(
-        f"{case:6} batch {count}  ours {summary(seconds[0])} s  reference {summary(seconds[1])} s  "
-        f"ratio {summary(ratios)}  peak memory {peaks[0]:.2f} GB against {peaks[1]:.2f} GB",
+        f"{case:6} batch {count}  ours {summary(ours_s)} s  reference {summary(theirs_s)} s  ratio {summary(ratios)}  "
+        f"peak memory {summary(ours_gb)} GB against {summary(theirs_gb)} GB",
         flush=True,
     )
 
@@ -191,7 +187,8 @@ def main() -> None:
     parser.add_argument("--reference", action="append", required=True, type=Path, metavar="DIR")
     parser.add_argument("--batch", action="append", type=int, help="images per step; repeatable; by default 1 and 4")
     parser.add_argument("--size", type=int, default=256)
-    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--turns", type=int, default=3, help="of each side")
+    parser.add_argument("--steps", type=int, default=2, help="that count, in each turn")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--verbose", action="store_true")
