@@ -93,7 +93,7 @@ def batch_of(count, size, dtype=torch.float32):
 
 def full_losses(losses, cut):
     """Our weighted losses as the fixtures name theirs."""
-    named = {key: float(value) for key, value in losses.items()}
+    named = {key: value.item() for key, value in losses.items()}
     halves = 1 if cut._fast else 2
     result = {
         "D_fake": 2 * named["D_fake"],
