@@ -328,7 +328,7 @@ def test_draws_depend_on_the_batch_alone(variant):
         torch.manual_seed(next(counter))
         batch = batch_of(2, (24, 24))
         batch.seed = 5
-        return [float(loss) for phase in cut.phases(batch) for loss in phase.losses.values()]
+        return [loss.item() for phase in cut.phases(batch) for loss in phase.losses.values()]
 
     counter = itertools.count(1)
     assert losses() == losses()
