@@ -185,7 +185,7 @@ def show_tests(tests: dict[str, Any], baseline: dict[str, Any] | None, console: 
     for name in ("images", "Dice", "IoU", "precision", "recall", "pooled Dice"):
         table.add_column(name, justify="right")
     for label, values in tests.items():
-        rows = [("translated source", values)]
+        rows = [("translated", values)]
         if baseline is not None:
             rows.append(("source only", baseline[label]))
         for trained_on, row in rows:
