@@ -53,7 +53,15 @@ def test_info_tells_options(toolkit):
         "options"
     ]
     assert all(option["help"] for option in document["options"])
-    assert "segmenter.weights" in toolkit("info", "hardnet").stdout
+    assert {"segmenter.weights", "segmenter.num_classes"} <= set(toolkit("info", "hardnet").stdout.split())
+    assert {"data.source.root", "data.source.split"} <= set(toolkit("info", "kvasir").stdout.split())
+
+
+@pytest.mark.parametrize("name", ["generator/cut", "segmenter/unet", "loss/dice", "dataset/phantom"])
+def test_the_example_of_info_can_be_run(toolkit, name):
+    words = toolkit("info", name).stdout.partition("Example")[2].split()
+    assert words[0] == "toolkit"
+    toolkit(*words[1:], "--dry-run")
 
 
 def test_info_of_nothing(toolkit):

@@ -133,7 +133,7 @@ def info(component: str, as_json: bool, registry: Registry) -> None:
     Its options with their meaning, paper, parameters, and an example.
     """
     from transeg import tables
-    from transeg.core.options import described
+    from transeg.core.experiment import offered
 
     kind, slash, name = component.partition("/")
     if not slash:
@@ -146,7 +146,7 @@ def info(component: str, as_json: bool, registry: Registry) -> None:
     if as_json:
         rows = [
             {"name": o.name, "type": o.type_name, "default": o.default, "help": o.help}
-            for o in described(cls, found.kind)
+            for o in offered(cls, found.kind)
         ]
         click.echo(json.dumps({**found.summary(), "options": rows}, indent=2, default=str))
     else:

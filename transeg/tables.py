@@ -56,7 +56,7 @@ def _row(component: Component) -> list[str]:
 
 def show_component(component: Component, cls: type, console: Console) -> None:
     """One component with its options and an example."""
-    from transeg.core.options import described
+    from transeg.core.experiment import offered
 
     entry = component.entry
     console.print(f"[bold cyan]{component}[/]  {entry.summary}")
@@ -77,7 +77,7 @@ def show_component(component: Component, cls: type, console: Console) -> None:
     text = inspect.cleandoc(cls.__doc__ or "").partition("Args:")[0].partition("\n\n")[2]
     for paragraph in filter(None, text.strip().split("\n\n")):
         console.print("\n" + escape(paragraph.replace("\n", " ")), highlight=False)
-    known = described(cls, component.kind)
+    known = offered(cls, component.kind)
     prefix = "data.source.{}" if component.kind == "dataset" else f"{component.kind}.{{}}"
     if known:
         table = Table(title="\nOptions", title_justify="left", box=None, pad_edge=False, header_style="bold")
@@ -87,7 +87,7 @@ def show_component(component: Component, cls: type, console: Console) -> None:
             kind = option.type_name + _default(option.default)
             table.add_row(prefix.format(option.name), f"{escape(option.help)}\n[dim]{escape(kind)}[/]")
         console.print(table)
-    console.print(f"\n[dim]Example[/]  {_example(component)}", highlight=False)
+    console.print(f"\n[dim]Example[/]  {_example(component, cls)}", highlight=False)
 
 
 def _default(value: Any) -> str:
@@ -96,7 +96,7 @@ def _default(value: Any) -> str:
     return "" if value is None else f", by default {value!r}"
 
 
-def _example(component: Component) -> str:
+def _example(component: Component, cls: Any) -> str:
     match component.kind:
         case "generator":
             return f"toolkit run --generator {component.name} --segmenter hardnet"
@@ -105,7 +105,8 @@ def _example(component: Component) -> str:
         case "loss":
             return f"toolkit run --segmenter unet --loss {component.name}"
         case _:
-            return f"toolkit run --segmenter unet --source {component.name}:FOLDER --test {component.name}:FOLDER"
+            data = f"{component.name}:FOLDER" if cls.needs_root else component.name
+            return f"toolkit run --segmenter unet --source {data} --test {data}"
 
 
 def show_plan(prepared: Prepared, console: Console) -> None:

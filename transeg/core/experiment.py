@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -19,6 +20,7 @@ from pydantic import (
 )
 
 from transeg.core.errors import UsageError, did_you_mean
+from transeg.core.options import Option, options
 from transeg.core.settings import Settings, flat, read_settings
 
 AbsolutePath = Annotated[Path, AfterValidator(lambda path: path.expanduser().resolve())]
@@ -34,7 +36,7 @@ class Options(BaseModel):
 class Choice(BaseModel):
     """A component by name, and its options."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True)
 
     name: str = Field(min_length=1)
 
@@ -48,28 +50,50 @@ class SegmenterChoice(Choice):
     """``[segmenter]``: the component and, beside its own options, what every segmenter takes."""
 
     num_classes: PositiveInt | None = None
-    """Output channels; by default 1 for two classes, else the number of classes."""
+    """output channels; by default 1 for two classes, else the number of classes."""
     weights: AbsolutePath | None = None
-    """A state dict to begin with, ours or a published one."""
+    """a file of weights to begin with, trained here or published."""
 
 
 class GeneratorChoice(Choice):
     """``[generator]``."""
 
     weights: AbsolutePath | None = None
-    """A state dict to begin with, ours or a published one."""
+    """a file of weights to begin with, trained here or published."""
 
 
 class DatasetChoice(Choice):
     """``[data.source]`` and its like."""
 
     root: AbsolutePath | None = None
+    """its folder; by default the one of its name in TRANSEG_DATA."""
     domain: str | None = None
+    """one of those that it has, for datasets that have several."""
     split: Literal["train", "val", "test", "all"] | None = None
-    """By default train for source and target, val for validation, test for tests."""
+    """which part of it; by default train for source and target, val for validation, test for tests."""
 
     def __str__(self) -> str:
         return ":".join(str(part) for part in (self.name, self.domain, self.root) if part)
+
+
+CHOICES: dict[str, type[Choice]] = {
+    "generator": GeneratorChoice,
+    "segmenter": SegmenterChoice,
+    "loss": Choice,
+    "dataset": DatasetChoice,
+}
+
+
+def offered(component: type, kind: str) -> list[Option]:
+    """What a user may set for a component: its own options, and those that every one of its kind has."""
+    own = options(component)
+    hints = typing.get_type_hints(CHOICES[kind])
+    common = [
+        Option(name, hints[name], field.default, field.description or "")
+        for name, field in CHOICES[kind].model_fields.items()
+        if name != "name" and name not in own
+    ]
+    return [*own.values(), *common]
 
 
 class DataOptions(Options):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,10 +30,7 @@ class Option:
     @property
     def type_name(self) -> str:
         """The type as a user reads it: ``int``, ``"cut" or "fastcut"``."""
-        if typing.get_origin(self.type) is typing.Literal:
-            return " or ".join(repr(choice) for choice in typing.get_args(self.type))
-        name = inspect.formatannotation(self.type)
-        return name.replace("pathlib.", "").replace("collections.abc.", "").replace("_local.", "")
+        return _name(self.type)
 
 
 def options(component: type) -> dict[str, Option]:
@@ -48,12 +46,6 @@ def options(component: type) -> dict[str, Option]:
         for name, parameter in inspect.signature(component).parameters.items()
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY
     }
-
-
-def described(component: type, kind: str) -> list[Option]:
-    """What a user may set for a component: its own options, and what the core offers for every one of its kind."""
-    weights = Option("weights", Path | None, None, "a file of weights to begin with, trained here or published.")
-    return [*options(component).values(), *([weights] if kind in ("generator", "segmenter") else [])]
 
 
 def checked(component: type, given: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -86,3 +78,12 @@ def _converted(option: Option, value: Any, where: str) -> Any:
         fault = error.errors()[0]["msg"]
         raise UsageError(f"{where} cannot be {value!r}: {fault[0].lower()}{fault[1:]}.") from error
     return converted.expanduser().resolve() if isinstance(converted, Path) else converted
+
+
+def _name(hint: Any) -> str:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Literal:
+        return " or ".join(repr(choice) for choice in arguments)
+    if origin in (typing.Union, types.UnionType):
+        return " | ".join("None" if part is type(None) else _name(part) for part in arguments)
+    return inspect.formatannotation(hint).replace("pathlib.", "").replace("_local.", "")
