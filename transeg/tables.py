@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from transeg.core.registry import Component, Registry
     from transeg.core.run_folder import RunFolder
 
-COLOURS = {"ok": "green", "broken": "red", "conflict": "yellow", "disabled": "dim"}
+COLOURS = {"ok": "green", "broken": "red", "conflict": "yellow", "disabled": "dim", "missing": "yellow"}
 PLURALS = {"generator": "Generators", "segmenter": "Segmenters", "loss": "Losses", "dataset": "Datasets"}
 
 
@@ -39,6 +39,8 @@ def show_components(registry: Registry, kind: str | None, console: Console) -> N
         if plugin.status != "ok":
             console.print(f"[{COLOURS[plugin.status]}]{plugin.package} is {plugin.status}[/]: {escape(plugin.reason)}")
     for component in registry.components(kind):
+        if component.status == "missing":
+            console.print(f"[yellow]{component} needs more[/]: {escape(component.reason)}")
         if component.status in ("broken", "conflict"):
             console.print(
                 f"[{COLOURS[component.status]}]{component} of {component.package} is {component.status}[/]: "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -137,15 +137,15 @@ def build_segmenter(choice: SegmenterChoice, channels: int, classes: int, seed: 
     return segmenter
 
 
-def build_loss(choice: Choice, registry: Registry) -> LossSum:
-    """The weighted sum that a loss expression names."""
+def build_loss(choice: Choice, registry: Registry, head_weights: Sequence[float] = ()) -> LossSum:
+    """The weighted sum that a loss expression names, over heads of these weights."""
     options = _loss_options(choice)
     terms = {}
     for name, weight in parse_sum(choice.name).items():
         cls = registry.load(registry.find("loss", name))
         values = checked(cls, options.get(name, {}), f"loss.{name}")
         terms[name] = (weight, _made(partial(cls, **values), f"loss.{name}"))
-    return LossSum(terms)
+    return LossSum(terms, head_weights)
 
 
 def _complete_loss(choice: Choice | None, registry: Registry) -> Choice | None:

@@ -13,6 +13,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
     ValidationError,
@@ -135,6 +136,8 @@ class TrainOptions(Options):
     """The segmenter's learning rate; a generator's rates are its own options."""
     weight_decay: float = Field(0.0, ge=0)
     """The segmenter's."""
+    head_weights: tuple[NonNegativeFloat, ...] | None = None
+    """Of the loss on the segmenter's final head and on each auxiliary one; by default 1 each."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     """How the segmenter's rate falls to zero: not at all, in the second half, or along a cosine."""
     checkpoint_interval: PositiveInt = 250

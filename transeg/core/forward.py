@@ -19,13 +19,14 @@ def segment(segmenter: Segmenter, image: Tensor) -> list[Tensor]:
         image: ``(N, C, H, W)`` in [-1, 1], H and W of any size.
 
     Returns:
-        ``(N, K, H, W)`` each.
+        ``(N, K, H, W)`` each; heads of a coarser resolution are resized.
     """
     height, width = image.shape[2:]
     shift, scale = _statistics(segmenter.mean, segmenter.std, image.shape[1], image.device, image.dtype)
-    outputs = segmenter(pad_to_multiple(torch.addcmul(shift, image, scale), segmenter.size_multiple))
+    padded = pad_to_multiple(torch.addcmul(shift, image, scale), segmenter.size_multiple)
+    outputs = segmenter(padded)
     heads = outputs if isinstance(outputs, (list, tuple)) else [outputs]
-    return [logits[:, :, :height, :width] for logits in heads]
+    return [_resized(logits, padded.shape[2:])[:, :, :height, :width] for logits in heads]
 
 
 def translate(generator: Generator, image: Tensor, direction: str, noise: Tensor | None = None) -> Tensor:
@@ -56,6 +57,12 @@ def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
     height, width = image.shape[2:]
     bottom, right = -height % multiple, -width % multiple
     return F.pad(image, (0, right, 0, bottom), mode="replicate") if bottom or right else image
+
+
+def _resized(logits: Tensor, size: torch.Size) -> Tensor:
+    if logits.shape[2:] == size:
+        return logits
+    return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
 
 
 @lru_cache(maxsize=16)

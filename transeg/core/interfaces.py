@@ -1,7 +1,7 @@
 """What a dataset, a segmenter, a loss and a generator must be.
 
 Images are ``(H, W, C)`` NumPy arrays inside a dataset and ``(N, C, H, W)`` float tensors scaled to [-1, 1]
-everywhere else. Masks are integer label maps with background as class 0.
+everywhere else. Masks are integer label maps with background as class 0 and :data:`IGNORE` where nothing is known.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+IGNORE = 255
+"""The label of pixels that neither losses nor metrics look at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +95,12 @@ class Segmenter(nn.Module):
 
     ``num_classes`` is the number K of output channels: 1 means background against one class through a sigmoid, more
     mean a softmax with background as class 0. ``forward(image (N, C, H, W)) -> (N, K, H, W)`` logits; a network with
-    auxiliary heads returns ``[final, auxiliary, ...]`` in training mode only.
+    auxiliary heads returns ``[final, auxiliary, ...]`` in training mode only, the auxiliary ones at any resolution:
+    the core resizes them.
     """
+
+    heads: int = 1
+    """How many logits ``forward`` returns in training mode."""
 
     size_multiple: ClassVar[int] = 1
     """Height and width must be multiples of this; the core pads and crops."""
@@ -106,7 +113,21 @@ class Segmenter(nn.Module):
 
 
 class Loss(nn.Module):
-    """``forward(logits (N, K, H, W), target (N, H, W) integer) -> scalar``."""
+    """``forward(logits (N, K, H, W), target (N, H, W) integer) -> scalar``; pixels of :data:`IGNORE` do not count."""
+
+
+class DistillationLoss(nn.Module):
+    """``forward(student, teacher) -> scalar`` over outputs by name, those of one student and one teacher.
+
+    ``logits`` are ``(N, K, H, W)``, in the student's number of channels; a layer's name stands for its output. The
+    names that the loss asks for are ``layer`` of the student and ``teacher_layer`` of the teacher, and lazy modules
+    get their shapes from a first pass before the training.
+    """
+
+    layer: str = "logits"
+    """The student's output that is compared."""
+    teacher_layer: str = "logits"
+    """The teacher's output that it is compared with."""
 
 
 @dataclass(slots=True)

@@ -34,10 +34,12 @@ class LossSum(nn.Module):
 
     Args:
         terms: (weight, loss) by name.
+        head_weights: of the final head and each auxiliary one; without, all heads count alike.
     """
 
-    def __init__(self, terms: Mapping[str, tuple[float, nn.Module]]) -> None:
+    def __init__(self, terms: Mapping[str, tuple[float, nn.Module]], head_weights: Sequence[float] = ()) -> None:
         super().__init__()
+        self.head_weights = tuple(head_weights)
         self.weights = {name: weight for name, (weight, _) in terms.items()}
         self.terms = nn.ModuleDict({name: loss for name, (_, loss) in terms.items()})
 
@@ -45,11 +47,14 @@ class LossSum(nn.Module):
         """Every weighted term by name, summed over the heads.
 
         Args:
-            heads: logits ``(N, K, H, W)``, the final head first; auxiliary heads count as much as the final one.
+            heads: logits ``(N, K, H, W)``, the final head first.
             target: ``(N, H, W)`` integer.
         """
+        head_weights = self.head_weights if len(heads) > 1 and self.head_weights else (1.0,) * len(heads)
         losses = {}
         for name, loss in self.terms.items():
-            values = [loss(logits, target) for logits in heads]
+            values = [
+                share * loss(logits, target) for share, logits in zip(head_weights, heads, strict=True) if share > 0
+            ]
             losses[name] = self.weights[name] * sum(values[1:], start=values[0])
         return losses

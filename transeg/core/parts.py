@@ -62,6 +62,7 @@ def build_parts(experiment: Experiment, registry: Registry) -> Parts:
             raise UsageError(f"The generator {name} needs images of {generator.smallest} pixels; raise data.size.")
     if experiment.segmenter is not None:
         segmenter = build_segmenter(experiment.segmenter, channels, len(source.classes), experiment.seed, registry)
+        check_heads(segmenter, experiment)
         val = filled(data.val, "val", registry) if data.val else _own_validation(data.source, registry)
     if experiment.baseline != "none" and source.channels != channels:
         raise UsageError(
@@ -72,6 +73,24 @@ def build_parts(experiment: Experiment, registry: Registry) -> Parts:
     parts = Parts(source, target, val, tests, generator, segmenter, validates_target=data.val is not None)
     check_alike(parts.domains, {**tests, "val": val} if data.val and val else tests)
     return parts
+
+
+def check_heads(segmenter: Segmenter, experiment: Experiment) -> None:
+    """Whether there is a weight for each head.
+
+    Raises:
+        UsageError: there are more or fewer, or the final head's is zero.
+    """
+    weights = experiment.train.head_weights
+    if weights is None:
+        return
+    if len(weights) != segmenter.heads:
+        heads = "1 head" if segmenter.heads == 1 else f"{segmenter.heads} heads"
+        raise UsageError(
+            f"train.head_weights has {len(weights)} weights, but this segmenter has {heads}, the final one first."
+        )
+    if weights[0] == 0:
+        raise UsageError("train.head_weights gives the final head, which comes first, no weight; nothing else is used.")
 
 
 def _own_validation(source: DatasetChoice, registry: Registry) -> Dataset | None:

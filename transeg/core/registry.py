@@ -29,7 +29,7 @@ GROUP = "transeg"
 BUILTIN = "transeg"
 MANIFEST = "registry.toml"
 
-Status = Literal["ok", "disabled", "broken", "conflict"]
+Status = Literal["ok", "disabled", "broken", "conflict", "missing"]
 
 
 @dataclass(frozen=True)
@@ -185,6 +185,8 @@ class Registry:
                 raise UsageError(f"Several plugins offer the {kind} {name!r}; say {choices}.")
             group = builtin
         component = group[0]
+        if component.status == "missing":
+            raise UsageError(f"The {kind} {name!r} needs more than is installed: {component.reason}.")
         if component.status == "broken":
             raise UsageError(
                 f"The {kind} {name!r} of {component.package} is broken: {component.reason}. "
@@ -279,6 +281,9 @@ def _checked(component: Component, fault: str) -> Component:
     if not fault:
         module, _, attribute = component.entry.entry.rpartition(":")
         fault = _fault_in_source(_source_file(component.root, module), attribute)
+    if fault.endswith("not installed") and component.entry.requires:
+        install = f"pip install '{component.package}[{component.entry.requires}]'"
+        return replace(component, status="missing", reason=install)
     return replace(component, status="broken", reason=fault) if fault else component
 
 

@@ -26,7 +26,7 @@ def task_for(experiment: Experiment, parts: Parts, registry: Registry) -> Task:
         assert parts.generator is not None
         return TranslationTask(parts.generator)
     assert experiment.loss is not None
-    loss = build_loss(experiment.loss, registry)
+    loss = build_loss(experiment.loss, registry, train.head_weights or ())
     parameters = [*parts.segmenter.parameters(), *loss.parameters()]
     optimization = Optimization(
         torch.optim.Adam(parameters, lr=train.lr, weight_decay=train.weight_decay), LEARNING_RATE[train.schedule]
