@@ -102,11 +102,11 @@ class Segmenter(nn.Module):
     heads: int = 1
     """How many logits ``forward`` returns in training mode."""
 
-    size_multiple: ClassVar[int] = 1
+    size_multiple: int = 1
     """Height and width must be multiples of this; the core pads and crops."""
-    mean: ClassVar[tuple[float, ...]] = (0.5,)
+    mean: tuple[float, ...] = (0.5,)
     """Per channel (or one for all), of intensities in [0, 1]: subtracted before the forward."""
-    std: ClassVar[tuple[float, ...]] = (0.5,)
+    std: tuple[float, ...] = (0.5,)
     """Per channel (or one for all): divided by before the forward."""
     key_map: ClassVar[tuple[tuple[str, str | None], ...]] = ()
     """(pattern, replacement) pairs that turn published state-dict keys into ours; None drops the key."""
