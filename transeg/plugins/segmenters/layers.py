@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from torch import nn
+from collections.abc import Callable
+
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 
 def conv_norm(
@@ -24,3 +27,36 @@ def conv_norm(
         nn.BatchNorm2d(outputs),
         activation or nn.ReLU(inplace=True),
     )
+
+
+def conv_block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    """Two 3x3 convolutions, each with batch norm and ReLU."""
+    return nn.Sequential(conv_norm(inputs, outputs, stride=stride), conv_norm(outputs, outputs))
+
+
+def norm_conv_block(
+    inputs: int, outputs: int, stride: int = 1, *, bias: bool = False, first: bool = False
+) -> nn.Sequential:
+    """Two 3x3 convolutions with batch norm and ReLU before each (arXiv:1603.05027), but not before the image."""
+    before = [] if first else [nn.BatchNorm2d(inputs), nn.ReLU(inplace=True)]
+    return nn.Sequential(
+        *before,
+        nn.Conv2d(inputs, outputs, 3, stride, 1, bias=bias),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(outputs, outputs, 3, 1, 1, bias=bias),
+    )
+
+
+def resized(x: Tensor, like: Tensor, mode: str) -> Tensor:
+    """The map at the size of another; `bilinear` holds the corners in place (``align_corners``)."""
+    return F.interpolate(x, size=like.shape[2:], mode=mode, align_corners=True if mode == "bilinear" else None)
+
+
+def initialise(network: nn.Module, weights: Callable[[Tensor], Tensor] = nn.init.xavier_uniform_) -> None:
+    """Begin as Keras does, with biases of zero: by default from Glorot's uniform weights."""
+    for module in network.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            weights(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
