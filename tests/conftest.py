@@ -12,11 +12,11 @@ TINY_CUT = ["generator.width=4", "generator.blocks=5", "generator.patches=8"]
 TINY_TARGET = ["data.target.count=10", "data.target.side=32"]
 TINY_TEST = ["data.test.phantom.count=10", "data.test.phantom.side=32"]
 
-SUPERVISED = ["--segmenter", "unet"], [*TINY_DATA, *TINY_TRAINING, *TINY_TEST, "segmenter.width=4"]
+SUPERVISED = ["--segmenter", "unet"], [*TINY_DATA, *TINY_TRAINING, *TINY_TEST, "segmenter.base=4"]
 TRANSLATION = ["--generator", "cut"], [*TINY_DATA, *TINY_TRAINING, *TINY_CUT, *TINY_TARGET]
 BOTH = (
     ["--generator", "cut", "--segmenter", "unet"],
-    [*TINY_DATA, *TINY_TRAINING, *TINY_CUT, *TINY_TARGET, *TINY_TEST, "segmenter.width=4"],
+    [*TINY_DATA, *TINY_TRAINING, *TINY_CUT, *TINY_TARGET, *TINY_TEST, "segmenter.base=4"],
 )
 
 

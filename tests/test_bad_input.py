@@ -26,7 +26,7 @@ def folder(tmp_path):
 
 
 def on(root, *more):
-    settings = [*TINY_TRAINING, "data.size=32", "segmenter.width=4", *more]
+    settings = [*TINY_TRAINING, "data.size=32", "segmenter.base=4", *more]
     return command((["--segmenter", "unet", "--source", f"folder:{root}"], settings))
 
 

@@ -62,6 +62,19 @@ def assert_same(one, other):
 
 
 @pytest.mark.slow
+def test_students_are_killed_and_resumed(tmp_path, process):
+    """Teachers come from where they were; learned projections from the checkpoint."""
+    teacher, whole, cut = tmp_path / "teacher", tmp_path / "whole", tmp_path / "cut"
+    assert process(*command(SUPERVISED, "--run-dir", teacher)).returncode == 0
+    taught = ["--teacher", str(teacher), "--distill", "fitnet:layer=mid_stage", "--distill", "kl"]
+    assert process(*arguments(SUPERVISED, whole, 0), *taught).returncode == 0
+    stop_at([*arguments(SUPERVISED, cut, 0), *taught], cut, 7, signal.SIGKILL)
+    result = process("run", "--run-dir", cut, "--resume")
+    assert result.returncode == 0, result.stderr
+    assert_same(whole, cut)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("parts", [SUPERVISED, BOTH], ids=["supervised", "joint"])
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("iteration", [2, 7, 12])

@@ -225,7 +225,7 @@ def test_grey_many_channels_and_many_classes(toolkit, tmp_path, strategy, channe
         *TINY_TRAINING,
         *TINY_CUT,
         "data.size=32",
-        "segmenter.width=4",
+        "segmenter.base=4",
         *(f"data.{role}.channels={channels}" for role in ("source", "target", "test.folder")),
         *(f"data.{role}.classes={names}" for role in ("source", "test.folder")),
     ]

@@ -157,6 +157,20 @@ def info(component: str, as_json: bool, registry: Registry) -> None:
 @click.option("--generator", metavar="NAME", help="Translates images; see `toolkit list generators`.")
 @click.option("--segmenter", metavar="NAME", help="Segments images; see `toolkit list segmenters`.")
 @click.option("--loss", metavar="SUM", help="What the segmenter minimises, such as dice+0.5*bce.")
+@click.option(
+    "--teacher",
+    "teachers",
+    multiple=True,
+    metavar="TEACHER",
+    help="A run, or SEGMENTER:WEIGHTS, to distil from; repeatable.",
+)
+@click.option(
+    "--distill",
+    "distillers",
+    multiple=True,
+    metavar="LOSS",
+    help="How, such as kl:temperature=4,weight=1 or at:layer=NAME; by default kl. Repeatable.",
+)
 @click.option("--source", metavar="DATA", help="Labelled images: NAME, NAME:FOLDER or NAME:DOMAIN:FOLDER.")
 @click.option("--target", metavar="DATA", help="Unlabelled images of the domain where the model must work.")
 @click.option(
@@ -241,6 +255,37 @@ def evaluate(registry: Registry, run_dir: Path, as_json: bool, **named: Any) -> 
     else:
         tables.show_tests(metrics, None, Console())
         Console().print(f"Per image: {out}", highlight=False)
+
+
+@main.command()
+@click.argument("run_a", metavar="RUN_A", type=click.Path(path_type=Path))
+@click.argument("run_b", metavar="RUN_B", type=click.Path(path_type=Path))
+@click.option("--test", "tests", multiple=True, metavar="NAME", help="A test set in both; by default all. Repeatable.")
+@click.option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    metavar="NAME",
+    help="A column of the CSV files; by default dice, iou, surface_dice and hd95. Repeatable.",
+)
+@as_json
+def compare(run_a: Path, run_b: Path, tests: tuple[str, ...], metrics: tuple[str, ...], as_json: bool) -> None:
+    """Say whether RUN_B segments better than RUN_A, image by image.
+
+    Both have been tested on the same images, by `toolkit run` or `toolkit evaluate`. Groups of images (videos, slides)
+    are resampled for the 95 % interval of the difference, and change sides in the permutation test that gives p.
+
+    \b
+    toolkit compare runs/mine/baseline runs/mine
+    """
+    from transeg import tables
+    from transeg.core.comparison import compare_runs
+
+    comparison = compare_runs(run_a, run_b, tests=tests, metrics=metrics)
+    if as_json:
+        click.echo(json.dumps(comparison, indent=2))
+    else:
+        tables.show_comparison(comparison, Console())
 
 
 @main.command()

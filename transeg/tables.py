@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from transeg.core.registry import Component, Registry
     from transeg.core.run_folder import RunFolder
 
+EMPTY = inspect.Parameter.empty
 COLOURS = {"ok": "green", "broken": "red", "conflict": "yellow", "disabled": "dim", "missing": "yellow"}
 PLURALS = {"generator": "Generators", "segmenter": "Segmenters", "loss": "Losses", "dataset": "Datasets"}
 
@@ -81,6 +82,8 @@ def show_component(component: Component, cls: type, console: Console) -> None:
         console.print("\n" + escape(paragraph.replace("\n", " ")), highlight=False)
     known = offered(cls, component.kind)
     prefix = "data.source.{}" if component.kind == "dataset" else f"{component.kind}.{{}}"
+    if getattr(entry, "role", "") == "distillation":
+        prefix = "{}"
     if known:
         table = Table(title="\nOptions", title_justify="left", box=None, pad_edge=False, header_style="bold")
         table.add_column("option", style="cyan", no_wrap=True)
@@ -89,21 +92,45 @@ def show_component(component: Component, cls: type, console: Console) -> None:
             kind = option.type_name + _default(option.default)
             table.add_row(prefix.format(option.name), f"{escape(option.help)}\n[dim]{escape(kind)}[/]")
         console.print(table)
+    if component.kind == "segmenter":
+        _show_layers(cls, console)
     console.print(f"\n[dim]Example[/]  {_example(component, cls)}", highlight=False)
 
 
+def _show_layers(cls: Any, console: Console) -> None:
+    """The layers that distillation may name."""
+    import torch
+
+    from transeg.core.taps import layers
+
+    with torch.device("meta"):
+        network = cls(3, 1)
+    table = Table(title="\nLayers to distil", title_justify="left", box=None, pad_edge=False, header_style="bold")
+    table.add_column("layer", style="cyan", overflow="fold")
+    table.add_column("channels", justify="right")
+    table.add_column("stride", justify="right")
+    for layer in layers(network, 3):
+        table.add_row(layer.name, str(layer.channels), str(layer.stride))
+    console.print(table)
+
+
 def _default(value: Any) -> str:
-    if value is inspect.Parameter.empty:
+    if value is EMPTY:
         return ", required"
     return "" if value is None else f", by default {value!r}"
 
 
 def _example(component: Component, cls: Any) -> str:
+    from transeg.core.options import options
+
     match component.kind:
         case "generator":
             return f"toolkit run --generator {component.name} --segmenter hardnet"
         case "segmenter":
             return f"toolkit run --segmenter {component.name}"
+        case "loss" if getattr(component.entry, "role", "") == "distillation":
+            needs = ":layer=LAYER" if "layer" in options(cls) and options(cls)["layer"].default is EMPTY else ""
+            return f"toolkit run --segmenter unet --teacher RUN --distill {component.name}{needs}"
         case "loss":
             return f"toolkit run --segmenter unet --loss {component.name}"
         case _:
@@ -139,6 +166,11 @@ def show_plan(prepared: Prepared, console: Console) -> None:
             add(name, f"{choice.name}, {parameters(network):,} parameters")
     if experiment.loss is not None:
         add("loss", experiment.loss.name)
+    if experiment.distillation is not None:
+        sizes = {teacher.name: parameters(teacher.network, frozen=True) for teacher in parts.teachers}
+        add("teachers", ", ".join(f"{name} ({count:,} parameters)" for name, count in sizes.items()))
+        terms = experiment.distillation.terms.items()
+        add("distillation", " + ".join(f"{term.weight:g}*{label}" for label, term in terms))
     add("source", f"{data.source}, {_images(len(parts.source), data.source_limit)}")
     if parts.target is not None:
         add("target", f"{data.target}, {_images(len(parts.target), data.target_limit)}")
@@ -180,27 +212,55 @@ def show_results(metrics: dict[str, Any], folder: RunFolder, console: Console) -
 
 
 def show_tests(tests: dict[str, Any], baseline: dict[str, Any] | None, console: Console) -> None:
-    """Dice and IoU of each test set."""
+    """Dice with its interval, and what explains it, for each test set."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("test set", style="cyan")
     if baseline is not None:
         table.add_column("trained on")
-    for name in ("images", "Dice", "IoU", "precision", "recall", "pooled Dice"):
-        table.add_column(name, justify="right")
+    for name in ("images", "Dice [95 % CI]", "IoU", "precision", "recall"):
+        table.add_column(escape(name), justify="right", no_wrap=True)
     for label, values in tests.items():
         rows = [("translated", values)]
         if baseline is not None:
             rows.append(("source only", baseline[label]))
         for trained_on, row in rows:
-            numbers = [str(row["images"])] + [
-                _number(row[key]) for key in ("dice", "iou", "precision", "recall", "dice_pooled")
-            ]
-            table.add_row(label, *([trained_on] if baseline is not None else []), *numbers)
+            dice = _number(row["dice"]) + _interval(row["dice_ci"], 2)
+            numbers = [str(row["images"]), dice, *(_number(row[key]) for key in ("iou", "precision", "recall"))]
+            table.add_row(label, *([trained_on] if baseline is not None else []), *map(escape, numbers))
     console.print(table)
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+def show_comparison(comparison: dict[str, Any], console: Console) -> None:
+    """Two runs side by side, for each test set."""
+    for run in ("a", "b"):
+        console.print(f"{run.upper()}  {comparison[run]}", highlight=False, soft_wrap=True)
+    for label, test in comparison["tests"].items():
+        title = f"\n{label}: {_images(test['images'])} in {test['groups']} groups"
+        console.print(title + (f", {test['unpaired']} in one run only" if test["unpaired"] else ""), highlight=False)
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        table.add_column("metric", style="cyan")
+        for name in ("A", "B", "B - A [95 % CI]", "p", "better", "worse"):
+            table.add_column(escape(name), justify="right", no_wrap=True)
+        for metric, values in test["metrics"].items():
+            difference = _number(values["difference"], "+") + _interval(values["ci"], 3)
+            p = "-" if values["p"] is None else "<0.001" if values["p"] < 0.001 else f"{values['p']:.3f}"
+            counts = str(values["better"]), str(values["worse"])
+            table.add_row(metric, _number(values["a"]), _number(values["b"]), escape(difference), p, *counts)
+        console.print(table)
+        for metric, values in test["metrics"].items():
+            if values["images"] < test["images"]:
+                console.print(f"{metric}: {_images(values['images'])}; the others lack it in one run or both.")
+
+
+def _number(value: float | None, sign: str = "-", digits: int = 3) -> str:
+    """Three digits behind the point; fewer for numbers of pixels."""
+    if value is None:
+        return "-"
+    return f"{value:{sign}.{digits if abs(value) < 10 else 1}f}"
+
+
+def _interval(ends: list[float] | None, digits: int) -> str:
+    return "" if ends is None else f" [{', '.join(_number(end, digits=digits) for end in ends)}]"
 
 
 def show_verification(report: dict[str, Any], console: Console) -> None:

@@ -16,9 +16,11 @@ from transeg.core.experiment import (
     AugmentationOptions,
     Choice,
     DatasetChoice,
+    DistillationOptions,
     Experiment,
     GeneratorChoice,
     SegmenterChoice,
+    TeacherChoice,
 )
 from transeg.core.interfaces import Dataset, Generator, Segmenter
 from transeg.core.losses import LossSum, parse_sum
@@ -59,6 +61,7 @@ def completed(experiment: Experiment, registry: Registry) -> Experiment:
             "generator": full("generator", experiment.generator, "generator"),
             "segmenter": full("segmenter", experiment.segmenter, "segmenter"),
             "loss": _complete_loss(experiment.loss, registry),
+            "distillation": _complete_distillation(experiment.distillation, registry),
             "data": data.model_copy(update={**datasets, "test": tests}),
             "augmentation": AugmentationOptions(transforms=_transforms(experiment.augmentation)),
         }
@@ -78,7 +81,7 @@ def build_dataset(choice: DatasetChoice, role: str, registry: Registry) -> Datas
     elif choice.domain:
         raise UsageError(f"The dataset {choice.name} has one domain only, so {choice.domain!r} cannot be chosen.")
     split = choice.split or SPLIT_OF_ROLE[role]
-    dataset: Dataset = _made(lambda: cls(_root(choice, cls), split, **options), f"data.{role}")
+    dataset: Dataset = made(lambda: cls(_root(choice, cls), split, **options), f"data.{role}")
     return dataset
 
 
@@ -109,13 +112,21 @@ def build_generator(
     cls = registry.load(registry.find("generator", choice.name))
     options = checked(cls, choice.options, "generator")
     torch.manual_seed(seed)
-    generator = cast("Generator", _made(lambda: cls(source_channels, target_channels, **options), "generator"))
+    generator = cast("Generator", made(lambda: cls(source_channels, target_channels, **options), "generator"))
     if choice.weights is not None:
         load_weights(generator, choice.weights, cls.key_map, "generator")
     return generator
 
 
-def build_segmenter(choice: SegmenterChoice, channels: int, classes: int, seed: int, registry: Registry) -> Segmenter:
+def build_segmenter(
+    choice: SegmenterChoice | TeacherChoice,
+    channels: int,
+    classes: int,
+    seed: int,
+    registry: Registry,
+    *,
+    whole: bool = False,
+) -> Segmenter:
     """A segmenter with seeded weights, or those of its file.
 
     Args:
@@ -124,6 +135,7 @@ def build_segmenter(choice: SegmenterChoice, channels: int, classes: int, seed: 
         classes: number of classes, background included.
         seed: of the weights.
         registry: where it comes from.
+        whole: whether the file of weights must fill it.
     """
     cls = registry.load(registry.find("segmenter", choice.name))
     options = checked(cls, choice.options, "segmenter")
@@ -131,9 +143,9 @@ def build_segmenter(choice: SegmenterChoice, channels: int, classes: int, seed: 
     if outputs not in ({1, 2} if classes == 2 else {classes}):
         raise UsageError(f"segmenter.num_classes={outputs} does not fit the {classes} classes of the source.")
     torch.manual_seed(seed)
-    segmenter = cast("Segmenter", _made(lambda: cls(channels, outputs, **options), "segmenter"))
+    segmenter = cast("Segmenter", made(lambda: cls(channels, outputs, **options), "segmenter"))
     if choice.weights is not None:
-        load_weights(segmenter, choice.weights, cls.key_map, "segmenter")
+        load_weights(segmenter, choice.weights, cls.key_map, "segmenter", whole=whole)
     return segmenter
 
 
@@ -144,7 +156,7 @@ def build_loss(choice: Choice, registry: Registry, head_weights: Sequence[float]
     for name, weight in parse_sum(choice.name).items():
         cls = registry.load(registry.find("loss", name))
         values = checked(cls, options.get(name, {}), f"loss.{name}")
-        terms[name] = (weight, _made(partial(cls, **values), f"loss.{name}"))
+        terms[name] = (weight, made(partial(cls, **values), f"loss.{name}"))
     return LossSum(terms, head_weights)
 
 
@@ -157,6 +169,21 @@ def _complete_loss(choice: Choice | None, registry: Registry) -> Choice | None:
         for name in parse_sum(choice.name)
     }
     return Choice(name=choice.name, **{name: values for name, values in full.items() if values})
+
+
+def _complete_distillation(distillation: DistillationOptions | None, registry: Registry) -> DistillationOptions | None:
+    if distillation is None:
+        return None
+
+    def full(kind: str, choice: Any, where: str) -> Any:
+        if not choice.name:
+            return choice
+        values = checked(registry.load(registry.find(kind, choice.name)), choice.options, where)
+        return type(choice)(**{**values, **{name: getattr(choice, name) for name in type(choice).model_fields}})
+
+    teachers = {k: full("segmenter", v, f"distillation.teachers.{k}") for k, v in distillation.teachers.items()}
+    terms = {k: full("loss", v, f"distillation.terms.{k}") for k, v in distillation.terms.items()}
+    return distillation.model_copy(update={"teachers": teachers, "terms": terms})
 
 
 def _loss_options(choice: Choice) -> dict[str, Mapping[str, Any]]:
@@ -186,7 +213,7 @@ def _transforms(augmentation: AugmentationOptions) -> tuple[dict[str, Any], ...]
     return tuple(PRESETS[preset])
 
 
-def _made(make: Callable[[], Any], where: str) -> Any:
+def made(make: Callable[[], Any], where: str) -> Any:
     """What a constructor makes; what it says of a wrong argument becomes the user's sentence."""
     try:
         return make()

@@ -12,6 +12,7 @@ import torch
 from transeg.core.errors import UsageError, did_you_mean
 from transeg.core.experiment import Experiment, Strategy, validated
 from transeg.core.losses import parse_sum
+from transeg.core.manifest import LossEntry
 from transeg.core.registry import Registry
 from transeg.core.settings import Settings, flat, merge
 
@@ -141,9 +142,35 @@ def _check_names(settings: Settings, registry: Registry) -> None:
             registry.find(kind, _name(settings[kind], kind))
     if "loss" in settings:
         for term in parse_sum(_name(settings["loss"], "loss")):
-            registry.find("loss", term)
+            find_loss(term, "segmentation", registry)
     for table in _dataset_tables(settings["data"]):
         registry.find("dataset", _name(table, "dataset"))
+    _check_distillation(settings, registry)
+
+
+def _check_distillation(settings: Settings, registry: Registry) -> None:
+    """Fill in soft targets where only teachers are named, and look up the losses."""
+    if "distillation" not in settings:
+        return
+    distillation = settings["distillation"]
+    if not isinstance(distillation, dict) or not isinstance(distillation.get("teachers"), dict):
+        raise UsageError("There is a distillation but no teacher; say --teacher RUN.")
+    terms = distillation.setdefault("terms", {"kl": {}})
+    for label, table in terms.items() if isinstance(terms, dict) else ():
+        if isinstance(table, dict):
+            find_loss(str(table.setdefault("name", label)), "distillation", registry)
+
+
+def find_loss(name: str, role: str, registry: Registry) -> None:
+    """Whether there is a loss of that name and role.
+
+    Raises:
+        UsageError: there is none.
+    """
+    found = registry.find("loss", name).entry
+    if isinstance(found, LossEntry) and found.role != role:
+        other = "--distill" if found.role == "distillation" else "--loss"
+        raise UsageError(f"{name} is a {found.role} loss; say {other} {name}.")
 
 
 def expand_tests(data: Settings, registry: Registry) -> None:

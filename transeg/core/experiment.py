@@ -63,6 +63,31 @@ class GeneratorChoice(Choice):
     """a file of weights to begin with, trained here or published."""
 
 
+class TeacherChoice(SegmenterChoice):
+    """``[distillation.teachers.LABEL]``: a run folder, or a segmenter with its weights."""
+
+    name: str = ""
+    run: AbsolutePath | None = None
+    """the run folder whose segmenter teaches."""
+
+    @model_validator(mode="after")
+    def _names_one(self) -> Self:
+        if (self.run is None) == (not self.name):
+            raise ValueError("a teacher is a run or the name of a segmenter: one of the two")
+        if self.name and self.weights is None:
+            raise ValueError(f"the teacher {self.name} has no weights, so it knows nothing; say {self.name}:FILE")
+        if self.run is not None and (self.options or self.weights or self.num_classes):
+            raise ValueError(f"the teacher {self.run} is a run, which has its options already")
+        return self
+
+
+class DistillerChoice(Choice):
+    """``[distillation.terms.LABEL]``: a distillation loss."""
+
+    weight: PositiveFloat = 1.0
+    """of the term beside the student's own loss."""
+
+
 class DatasetChoice(Choice):
     """``[data.source]`` and its like."""
 
@@ -159,6 +184,20 @@ class JointOptions(Options):
     a share that grows to half, or with half of it in the second half of the training."""
 
 
+class DistillationOptions(Options):
+    """``[distillation]``: what the segmenter learns from frozen teachers besides."""
+
+    teachers: dict[str, TeacherChoice] = Field(min_length=1)
+    """By a label of one's own; several are an ensemble."""
+    terms: dict[str, DistillerChoice] = Field(min_length=1)
+    """By a label of one's own: what is compared, and how."""
+    sees: Literal["source", "student", "paired"] = "source"
+    """What teachers look at: the labelled source image, what the student sees (the translated image, where there is
+    one), or the source image's counterpart in a paired dataset."""
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """In which the teachers compute."""
+
+
 class AugmentationOptions(Options):
     """``[augmentation]``: a preset's name, or albumentations transforms as tables with a ``name``."""
 
@@ -179,6 +218,7 @@ class Experiment(Options):
     data: DataOptions
     train: TrainOptions
     joint: JointOptions | None = None
+    distillation: DistillationOptions | None = None
     augmentation: AugmentationOptions
     baseline: Literal["none", "source-only"] = "none"
     """`source-only` also trains the segmenter on untranslated source images at the same budget."""
@@ -199,6 +239,8 @@ class Experiment(Options):
                 raise ValueError(f"the strategy {self.strategy} needs a {part}")
             if part not in needs and value is not None:
                 raise ValueError(f"the strategy {self.strategy} has no use for [{part}]")
+        if self.distillation is not None and self.segmenter is None:
+            raise ValueError("there is no segmenter that a teacher could teach; say --segmenter NAME")
         if self.strategy in ("supervised", "translation") and self.baseline != "none":
             raise ValueError(f"a source-only baseline compares with translation; {self.strategy} needs none")
         if self.strategy == "supervised" and self.data.target is not None:

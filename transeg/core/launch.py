@@ -23,7 +23,15 @@ from transeg.core.parts import Parts, build_parts
 from transeg.core.registry import Registry
 from transeg.core.run import Run
 from transeg.core.run_folder import RunFolder
-from transeg.core.settings import Settings, merge, parse_assignment, parse_dataset, read_settings
+from transeg.core.settings import (
+    Settings,
+    merge,
+    parse_assignment,
+    parse_dataset,
+    parse_distiller,
+    parse_teacher,
+    read_settings,
+)
 from transeg.core.train import RUNTIME
 
 
@@ -49,9 +57,9 @@ class Prepared:
         }
 
 
-def parameters(network: nn.Module) -> int:
-    """The number of trainable parameters."""
-    return sum(p.numel() for p in network.parameters() if p.requires_grad)
+def parameters(network: nn.Module, frozen: bool = False) -> int:
+    """The number of trainable parameters; with ``frozen``, of all."""
+    return sum(p.numel() for p in network.parameters() if frozen or p.requires_grad)
 
 
 def prepare(
@@ -134,13 +142,25 @@ def settings_of(named: Mapping[str, Any], under: Settings, registry: Registry) -
             _forget(under, ("data", role), data[role]["name"])
     tests = [parse_dataset(text, registry) for text in named.get("tests") or ()]
     if tests:
-        data["test"] = label_tests(tests)
+        data["test"] = labelled(tests)
         under.get("data", {}).pop("test", None)
     if data:
         settings["data"] = data
+    distillation = _distillation(named, registry)
+    for part, tables in distillation.items():
+        settings.setdefault("distillation", {})[part] = tables
+        under.get("distillation", {}).pop(part, None)
     for text in named.get("assignments") or ():
         settings = merge(settings, parse_assignment(text))
     return settings
+
+
+def _distillation(named: Mapping[str, Any], registry: Registry) -> Settings:
+    """What `--teacher` and `--distill` say; soft targets where only teachers are named."""
+    teachers = [parse_teacher(text, registry) for text in named.get("teachers") or ()]
+    terms = [parse_distiller(text) for text in named.get("distillers") or ()]
+    found = {"teachers": labelled(teachers), "terms": labelled(terms)}
+    return {part: tables for part, tables in found.items() if tables}
 
 
 def _forget(under: Settings, path: tuple[str, ...], name: str) -> None:
@@ -152,11 +172,11 @@ def _forget(under: Settings, path: tuple[str, ...], name: str) -> None:
         table.pop(path[-1])
 
 
-def label_tests(tests: Sequence[Settings]) -> dict[str, Settings]:
-    """Test sets by the name that they have in the table: the dataset's, with its domain or a number where it recurs."""
+def labelled(tables: Sequence[Settings]) -> dict[str, Settings]:
+    """Tables by the name of their component or run, with its domain or a number where that recurs."""
     labels: dict[str, Settings] = {}
-    for table in tests:
-        label = table["name"]
+    for table in tables:
+        label = table["name"] if "name" in table else Path(table["run"]).resolve().name
         if label in labels and "domain" in table:
             label = f"{label}-{table['domain']}"
         number = 2

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from transeg.core.build import build_dataset, build_generator, build_segmenter
+from transeg.core.distillation import Teacher, build_distillation, build_teachers
 from transeg.core.errors import UsageError
 from transeg.core.experiment import DatasetChoice, Experiment
 from transeg.core.interfaces import Dataset, Generator, Segmenter
@@ -24,6 +25,7 @@ class Parts:
         tests: labelled test images by name.
         generator: the translator.
         segmenter: the network that segments.
+        teachers: frozen segmenters to distil from.
         validates_target: whether ``val`` has images of the target domain, to be segmented as they are.
     """
 
@@ -33,6 +35,7 @@ class Parts:
     tests: dict[str, Dataset]
     generator: Generator | None
     segmenter: Segmenter | None
+    teachers: tuple[Teacher, ...] = ()
     validates_target: bool = False
 
     @property
@@ -53,6 +56,7 @@ def build_parts(experiment: Experiment, registry: Registry) -> Parts:
     tests = {label: filled(choice, "test", registry, label) for label, choice in data.test.items()}
     channels = (target or source).channels
     generator = segmenter = val = None
+    teachers: tuple[Teacher, ...] = ()
     if experiment.generator is not None:
         name = experiment.generator.name
         generator = build_generator(experiment.generator, source.channels, channels, experiment.seed, registry)
@@ -64,13 +68,17 @@ def build_parts(experiment: Experiment, registry: Registry) -> Parts:
         segmenter = build_segmenter(experiment.segmenter, channels, len(source.classes), experiment.seed, registry)
         check_heads(segmenter, experiment)
         val = filled(data.val, "val", registry) if data.val else _own_validation(data.source, registry)
+        teachers = build_teachers(experiment, source, channels, registry)
+        trial = build_distillation(experiment, segmenter, teachers, channels, registry)
+        if trial is not None:  # whatever does not fit is to be said before hours of training, not after
+            trial.close()
     if experiment.baseline != "none" and source.channels != channels:
         raise UsageError(
             f"There can be no source-only baseline: source images have {source.channels} channels, "
             f"target images {channels}."
         )
     check_labelled({"the source": source, **tests} if segmenter is not None else tests)
-    parts = Parts(source, target, val, tests, generator, segmenter, validates_target=data.val is not None)
+    parts = Parts(source, target, val, tests, generator, segmenter, teachers, validates_target=data.val is not None)
     check_alike(parts.domains, {**tests, "val": val} if data.val and val else tests)
     return parts
 

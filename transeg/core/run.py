@@ -26,7 +26,7 @@ from transeg.core.registry import Registry
 from transeg.core.run_folder import RunFolder, write_json, write_text
 from transeg.core.train import InterruptedRunError, shown_samples, train
 from transeg.core.trained import Trained
-from transeg.core.translation import translate_dataset
+from transeg.core.translation import WithOriginals, translate_dataset
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Run:
 
     def _translated(self, experiment: Experiment, parts: Parts) -> tuple[Experiment, Parts]:
         """Train the generator and translate the labelled set: the experiment and parts of the second stage."""
-        first = without(experiment, "segmenter", "loss", "joint", strategy="translation", tests={})
+        first = without(experiment, "segmenter", "loss", "joint", "distillation", strategy="translation", tests={})
         folder = self.folder.part("translation")
         self._train(first, replace(parts, val=None, tests={}, segmenter=None), folder, "translation")
         write_text(folder.experiment, first.to_toml())
@@ -131,6 +131,10 @@ class Run:
                     )
         second = without(experiment, "generator", "joint", strategy="supervised", source=choice)
         source = build_dataset(choice, "source", self.registry)
+        if second.distillation is not None and second.distillation.sees == "source":
+            source = WithOriginals(source, parts.source)
+            sees = second.distillation.model_copy(update={"sees": "paired"})
+            second = second.model_copy(update={"distillation": sees})
         val = parts.val if experiment.data.val else build_dataset(choice, "val", self.registry)
         val = val if val is not None and len(val) else None
         return second, replace(parts, source=source, target=None, val=val, generator=None)

@@ -8,7 +8,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from transeg.core.errors import UsageError
+from transeg.core.errors import UsageError, did_you_mean
 from transeg.core.registry import Registry
 
 Settings = dict[str, Any]
@@ -65,6 +65,40 @@ def parse_dataset(text: str, registry: Registry) -> Settings:
         table["domain"], rest = domain, after
     if rest:
         table["root"] = rest
+    return table
+
+
+def parse_teacher(text: str, registry: Registry) -> Settings:
+    """A run folder, or ``NAME:WEIGHTS``, as a table of ``[distillation.teachers]``.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    if Path(text, "experiment.toml").exists():
+        return {"run": text}
+    known = {name for c in registry.components("segmenter") for name in (c.name, f"{c.package}:{c.name}")}
+    for name in sorted(known, key=len, reverse=True):
+        if text == name or text.startswith(f"{name}:"):
+            weights = text[len(name) + 1 :]
+            return {"name": name, "weights": weights} if weights else {"name": name}
+    raise UsageError(
+        f"--teacher {text!r} is neither a run folder nor a segmenter with its weights, as in unet:FILE."
+        f"{did_you_mean(text.partition(':')[0], known)}"
+    )
+
+
+def parse_distiller(text: str) -> Settings:
+    """``kl:temperature=4,weight=1`` as a table of ``[distillation.terms]``.
+
+    Raises:
+        UsageError: it is not of that form.
+    """
+    name, _, rest = text.partition(":")
+    table: Settings = {"name": name}
+    for part in filter(None, rest.split(",")):
+        if "=" not in part:
+            raise UsageError(f"--distill {text!r} is not of the form kl:temperature=4,weight=1.")
+        table |= parse_assignment(part)
     return table
 
 

@@ -15,11 +15,13 @@ from torch.utils.data import DataLoader
 
 from transeg.core import previews
 from transeg.core.data.stream import SOURCE, TARGET, Collate, Domain, Item, Places, TrainingStream, training_loader
+from transeg.core.distillation import build_distillation
 from transeg.core.distributed import world
 from transeg.core.errors import TransegError
 from transeg.core.evaluation import EvaluationItem, evaluation_loader
 from transeg.core.experiment import Experiment
 from transeg.core.hooks.checkpoints import CheckpointHook
+from transeg.core.hooks.distillation import DistillationHook
 from transeg.core.hooks.guard import GuardHook
 from transeg.core.hooks.interrupt import InterruptHook
 from transeg.core.hooks.previews import PreviewHook
@@ -64,13 +66,18 @@ def train(
     """
     options = experiment.train
     device = torch.device(experiment.device)
-    task = task_for(experiment, parts, registry)
+    distillation = None
+    if parts.segmenter is not None:
+        channels = parts.domains.target_channels
+        distillation = build_distillation(experiment, parts.segmenter, parts.teachers, channels, registry)
+    task = task_for(experiment, parts, registry, [distillation] if distillation is not None else [])
     interrupt, progress = InterruptHook(), ProgressHook(console, title)
     hooks: list[Hook] = [
         ScheduleHook(task),
         GuardHook(options.log_interval),
         CheckpointHook(options.checkpoint_interval),
         interrupt,
+        *([DistillationHook(distillation)] if distillation is not None else []),
         *extra_hooks,
     ]
     if world()[0] == 0:
@@ -104,6 +111,8 @@ def train(
         ) from error
     finally:
         progress.close()
+        if distillation is not None:
+            distillation.close()
         interrupt.after_run(runner)
     if interrupt.interrupted:
         raise InterruptedRunError(f"Stopped at iteration {runner.iter} of {options.iterations}.")

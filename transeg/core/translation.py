@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from transeg.core.data.images import lossless_suffix, resize_mask, write_image
 from transeg.core.inference import Inference
-from transeg.core.interfaces import Dataset
+from transeg.core.interfaces import Dataset, Sample
 from transeg.core.run_folder import write_json
 
 Translate = Callable[[Tensor], Tensor]
@@ -56,6 +57,32 @@ def translate_dataset(
             _write_whole(image, as_pixels(translated))
         advance()
     write_json(folder / "manifest.json", manifest)
+
+
+class WithOriginals(Dataset):
+    """A translated dataset whose samples carry the images that they were translated from.
+
+    Args:
+        translated: what :func:`translate_dataset` wrote.
+        originals: what it was given.
+    """
+
+    paired = True
+
+    def __init__(self, translated: Dataset, originals: Dataset) -> None:
+        self.classes = translated.classes
+        self.channels = translated.channels
+        self.faults = translated.faults
+        self._translated = translated
+        self._originals = originals
+
+    def __len__(self) -> int:
+        return len(self._translated)
+
+    def __getitem__(self, index: int) -> Sample:
+        sample = self._translated[index]
+        number = int(sample.name.partition("-")[0])  # file names begin with the original's index
+        return replace(sample, target=self._originals[number].image)
 
 
 def as_pixels(image: Tensor) -> np.ndarray:

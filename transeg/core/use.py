@@ -14,7 +14,7 @@ from transeg.core.data.splits import SPLITS
 from transeg.core.errors import DataError, UsageError
 from transeg.core.experiment import DatasetChoice
 from transeg.core.interfaces import Dataset, Fault
-from transeg.core.launch import label_tests
+from transeg.core.launch import labelled
 from transeg.core.parts import check_alike, check_labelled, filled
 from transeg.core.prediction import image_files, predict_files, translate_files
 from transeg.core.progress import bar
@@ -57,7 +57,7 @@ def evaluate_run(
     trained = Trained.load(folder, registry, device)
     choices = dict(trained.experiment.data.test)
     if tests:
-        data: Settings = {"test": label_tests([parse_dataset(text, registry) for text in tests])}
+        data: Settings = {"test": labelled([parse_dataset(text, registry) for text in tests])}
         expand_tests(data, registry)
         choices = {label: DatasetChoice(**table) for label, table in data["test"].items()}
     if split is not None:

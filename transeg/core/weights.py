@@ -20,7 +20,7 @@ logger = logging.getLogger("transeg.weights")
 KeyMap = Sequence[tuple[str, str | None]]
 
 
-def load_weights(network: nn.Module, path: Path, key_map: KeyMap, part: str) -> None:
+def load_weights(network: nn.Module, path: Path, key_map: KeyMap, part: str, *, whole: bool = False) -> None:
     """Load a state dict: a bare one, one inside a training checkpoint, or one of ours.
 
     Args:
@@ -28,9 +28,10 @@ def load_weights(network: nn.Module, path: Path, key_map: KeyMap, part: str) -> 
         path: ``.safetensors``, or a file that ``torch.load`` reads with ``weights_only``.
         key_map: patterns that turn published names into ours.
         part: ``segmenter`` or ``generator``: where to look in a checkpoint of ours.
+        whole: whether every tensor must be filled.
 
     Raises:
-        TransegError: the file cannot be read, holds code, or none of it fits.
+        TransegError: the file cannot be read, holds code, or none of it fits, or not all where all must.
     """
     ours = network.state_dict()
     theirs = map_keys(read_state_dict(path, part), key_map)
@@ -44,6 +45,9 @@ def load_weights(network: nn.Module, path: Path, key_map: KeyMap, part: str) -> 
     if missing:
         reshaped = [key for key in missing if key in theirs]
         detail = f"; of another shape: {_some(reshaped)}" if reshaped else ""
+        if whole:
+            filled = f"{path} fills {len(fitting)} of the {len(ours)} tensors of the {part}"
+            raise TransegError(f"{filled}; it lacks {_some(missing)}{detail}.")
         logger.warning(
             "%s fills %d of the %d tensors of the %s; left as initialised: %s%s.",
             path,

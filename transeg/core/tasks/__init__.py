@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
+from torch import nn
 
 from transeg.core.build import build_loss
 from transeg.core.distributed import world
@@ -19,8 +22,15 @@ from transeg.core.tasks.translation import TranslationTask
 __all__ = ["Task", "task_for"]
 
 
-def task_for(experiment: Experiment, parts: Parts, registry: Registry) -> Task:
-    """The task of an experiment of one stage: `supervised`, `translation` or `joint`."""
+def task_for(experiment: Experiment, parts: Parts, registry: Registry, extra_terms: Sequence[nn.Module] = ()) -> Task:
+    """The task of an experiment of one stage: `supervised`, `translation` or `joint`.
+
+    Args:
+        experiment: its options.
+        parts: its networks.
+        registry: where losses come from.
+        extra_terms: of the segmenter's loss; see :class:`SegmentationTask`.
+    """
     train = experiment.train
     if parts.segmenter is None:
         assert parts.generator is not None
@@ -28,14 +38,16 @@ def task_for(experiment: Experiment, parts: Parts, registry: Registry) -> Task:
     assert experiment.loss is not None
     loss = build_loss(experiment.loss, registry, train.head_weights or ())
     parameters = [*parts.segmenter.parameters(), *loss.parameters()]
+    parameters += [parameter for term in extra_terms for parameter in term.parameters()]
     optimization = Optimization(
         torch.optim.Adam(parameters, lr=train.lr, weight_decay=train.weight_decay), LEARNING_RATE[train.schedule]
     )
     if parts.generator is None:
-        task = SegmentationTask(parts.segmenter, loss, optimization)
+        task = SegmentationTask(parts.segmenter, loss, optimization, extra_terms)
     else:
         assert experiment.joint is not None
         epoch = max(1, experiment.data.samples_per_epoch // (train.batch_size * world()[1]))
-        task = JointTask(parts.generator, parts.segmenter, loss, optimization, experiment.joint, epoch)
+        options = experiment.joint
+        task = JointTask(parts.generator, parts.segmenter, loss, optimization, options, epoch, extra_terms)
     task.validates_target = parts.validates_target
     return task

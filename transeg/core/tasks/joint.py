@@ -7,13 +7,13 @@ arXiv:2307.12033.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from copy import deepcopy
 from dataclasses import replace
 from typing import Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from transeg.core.experiment import JointOptions
 from transeg.core.forward import classes, segment, translate
@@ -36,6 +36,7 @@ class JointTask(SegmentationTask):
         optimization: of the segmenter's and the loss's parameters.
         options: the weight and its schedule, pseudo-labels.
         epoch: iterations between two renewals of the network that makes pseudo-labels.
+        extra_terms: as for :class:`SegmentationTask`.
     """
 
     def __init__(
@@ -46,8 +47,9 @@ class JointTask(SegmentationTask):
         optimization: Optimization,
         options: JointOptions,
         epoch: int,
+        extra_terms: Iterable[nn.Module] = (),
     ) -> None:
-        super().__init__(segmenter, loss, optimization)
+        super().__init__(segmenter, loss, optimization, extra_terms)
         self.generator = generator
         self._options = options
         self._epoch = epoch
@@ -96,16 +98,15 @@ class JointTask(SegmentationTask):
                 return 0.0
 
     def _segmentation_losses(self, fake: Tensor, batch: Batch) -> dict[str, Tensor]:
-        assert batch.source_mask is not None
-        seen = _scale_gradient(fake, self.weight())
-        losses: dict[str, Tensor] = self.loss(segment(self.segmenter, seen), batch.source_mask)
+        losses = self.segmentation_losses(_scale_gradient(fake, self.weight()), batch)
         share = self.pseudo_share()
         if share == 0:
             return losses
         assert batch.target is not None
         labels = self._pseudo_labels(batch.target)
         on_target = self.loss(segment(self.segmenter, batch.target), labels)
-        return {name: (1 - share) * loss + share * on_target[name] for name, loss in losses.items()}
+        mixed = {name: (1 - share) * losses[name] + share * loss for name, loss in on_target.items()}
+        return {**losses, **mixed}
 
     @torch.no_grad()
     def _pseudo_labels(self, target: Tensor) -> Tensor:

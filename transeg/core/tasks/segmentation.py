@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from transeg.core.evaluation import EvaluationItem
 from transeg.core.forward import scaled, segment
@@ -21,6 +21,8 @@ class SegmentationTask(Task):
         segmenter: the network.
         loss: what it minimises.
         optimization: of the network's and the loss's parameters.
+        extra_terms: further modules ``forward(logits, image, batch) -> losses by name``, called behind each forward
+            pass on labelled images; their parameters belong to the optimization, too.
 
     Attributes:
         validates_target: whether validation images are of the target domain, to be segmented as they are.
@@ -28,18 +30,34 @@ class SegmentationTask(Task):
 
     validates_target: bool = False
 
-    def __init__(self, segmenter: Segmenter, loss: LossSum, optimization: Optimization) -> None:
+    def __init__(
+        self, segmenter: Segmenter, loss: LossSum, optimization: Optimization, extra_terms: Iterable[nn.Module] = ()
+    ) -> None:
         super().__init__()
         self.segmenter = segmenter
         self.loss = loss
+        self.extra_terms = nn.ModuleList(extra_terms)
         self._optimization = optimization
 
     def optimizers(self) -> dict[str, Optimization]:
         return {"segmenter": self._optimization}
 
     def phases(self, batch: Batch) -> Iterator[Phase]:
+        yield Phase(("segmenter",), self.segmentation_losses(batch.source, batch))
+
+    def segmentation_losses(self, image: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """Every loss on labelled images by name.
+
+        Args:
+            image: what the segmenter sees, ``(N, C, H, W)``: the source image or its translation.
+            batch: where it comes from.
+        """
         assert batch.source_mask is not None
-        yield Phase(("segmenter",), self.loss(segment(self.segmenter, batch.source), batch.source_mask))
+        heads = segment(self.segmenter, image)
+        losses: dict[str, Tensor] = self.loss(heads, batch.source_mask)
+        for term in self.extra_terms:
+            losses |= term(heads[0], image, batch)
+        return losses
 
     def val_step(self, items: Sequence[EvaluationItem]) -> list[Tensor]:
         """Logits ``(K, h, w)`` on the CPU for each item; mmengine's validation loop calls it."""

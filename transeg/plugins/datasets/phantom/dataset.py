@@ -49,7 +49,7 @@ class Phantom(Dataset):
         },
         "augmentation": {"preset": "square"},
         "generator/cut": {"width": 16, "blocks": 6, "lr": 5e-4, "patches": 64},
-        "segmenter/unet": {"width": 16},
+        "segmenter/unet": {"base": 16},
     }
 
     def __init__(
