@@ -13,7 +13,7 @@ from torch import Tensor
 
 from transeg.core.data.images import resize_mask, write_image
 from transeg.core.forward import classes, scaled
-from transeg.core.interfaces import Sample
+from transeg.core.interfaces import IGNORE, Sample
 from transeg.core.trained import Trained
 
 GAP = 4
@@ -60,8 +60,9 @@ def as_picture(image: Tensor) -> np.ndarray:
 
 
 def mask_picture(mask: np.ndarray, count: int) -> np.ndarray:
-    """``(H, W)`` classes -> ``(H, W, 3)``; background black, the last of ``count`` classes white."""
-    return np.repeat((mask.astype(np.float32) * (255 / max(1, count - 1))).astype(np.uint8)[:, :, None], 3, axis=2)
+    """``(H, W)`` classes -> ``(H, W, 3)``; background black, the last of ``count`` classes white, unknown grey."""
+    shade = np.where(mask == IGNORE, 0.5, mask / max(1, count - 1))
+    return np.repeat((shade * 255).astype(np.uint8)[:, :, None], 3, axis=2)
 
 
 def overlay(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:

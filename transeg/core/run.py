@@ -19,7 +19,7 @@ from transeg.core.errors import TransegError
 from transeg.core.evaluation import evaluate, summarize, write_csv
 from transeg.core.experiment import DatasetChoice, Experiment, Strategy
 from transeg.core.inference import Inference
-from transeg.core.interfaces import Dataset
+from transeg.core.interfaces import IGNORE, Dataset
 from transeg.core.parts import Parts
 from transeg.core.progress import bar
 from transeg.core.registry import Registry
@@ -114,6 +114,7 @@ class Run:
             root=self.folder.path / "translated",
             classes=parts.source.classes,
             channels=parts.domains.target_channels,
+            ignore=IGNORE,
         )
         inference = Inference(experiment.data.load_size)
         for split, dataset in {"train": parts.source, "val": None if experiment.data.val else parts.val}.items():

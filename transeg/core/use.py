@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 
 from transeg.core.build import build_dataset
@@ -13,7 +14,7 @@ from transeg.core.compose import expand_tests
 from transeg.core.data.splits import SPLITS
 from transeg.core.errors import DataError, UsageError
 from transeg.core.experiment import DatasetChoice
-from transeg.core.interfaces import Dataset, Fault
+from transeg.core.interfaces import IGNORE, Dataset, Fault
 from transeg.core.launch import labelled
 from transeg.core.parts import check_alike, check_labelled, filled
 from transeg.core.prediction import image_files, predict_files, translate_files
@@ -141,6 +142,7 @@ def _faults(dataset: Dataset, advance: Callable[[], None]) -> Iterator[Fault]:
         except DataError as error:
             yield Fault(error.file or f"image {index}", str(error))
         else:
-            if sample.mask is not None and int(sample.mask.max()) >= len(dataset.classes):
-                yield Fault(sample.name, f"{sample.name} has the class {sample.mask.max()} of {len(dataset.classes)}.")
+            known = sample.mask[sample.mask != IGNORE] if sample.mask is not None else np.zeros(1)
+            if known.max(initial=0) >= len(dataset.classes):
+                yield Fault(sample.name, f"{sample.name} has the class {known.max()} of {len(dataset.classes)}.")
         advance()

@@ -6,6 +6,7 @@ from PIL import Image
 
 from transeg.core.data.files import find_folder, list_pairs, natural
 from transeg.core.errors import DataError, UsageError
+from transeg.core.interfaces import IGNORE
 from transeg.core.registry import Registry
 from transeg.core.use import verify_dataset
 from transeg.plugins.datasets.folder import Folder
@@ -86,6 +87,11 @@ class TestFolder:
         assert names(Folder(tmp_path, "test")) == ["d", "e"]
         assert names(Folder(tmp_path, "all")) == ["a", "b", "c", "d", "e"]
 
+    def test_validation_is_another_word_for_val(self, tmp_path):
+        for split, stem in {"train": "a", "validation": "b"}.items():
+            pairs(tmp_path / split, stem)
+        assert names(Folder(tmp_path, "val")) == ["b"]
+
     def test_lists(self, tmp_path):
         pairs(tmp_path, "abc")
         lists = tmp_path / "splits.json"
@@ -121,6 +127,15 @@ class TestFolder:
         with pytest.raises(ValueError, match="cannot stand for the classes"):
             Folder(tmp_path, "all", classes=("background", "x"), values=(0, 1, 2))
 
+    def test_a_value_may_stand_for_what_is_unknown(self, tmp_path):
+        pairs(tmp_path, "a")
+        Image.fromarray(np.array([[0, 1], [2, 9]], dtype=np.uint8)).resize((12, 10), 0).save(tmp_path / "masks/a.png")
+        picture(tmp_path / "images" / "a.png")
+        mask = Folder(tmp_path, "all", classes=("background", "one", "two"), ignore=9)[0].mask
+        assert set(np.unique(mask)) == {0, 1, 2, IGNORE}
+        with pytest.raises(ValueError, match="cannot be ignored and stand for a class"):
+            Folder(tmp_path, "all", classes=("background", "one", "two"), ignore=2)
+
     def test_sizes_that_differ(self, tmp_path):
         picture(tmp_path / "images" / "a.png", size=(12, 10))
         picture(tmp_path / "masks" / "a.png", size=(10, 12), mode="L")
@@ -129,6 +144,16 @@ class TestFolder:
 
 
 class TestPolyps:
+    def test_published_splits_are_read_as_they_are_packed_or_as_lists_for_the_original(self, tmp_path):
+        """The folders of DUCK-Net and zh320."""
+        packed, original = tmp_path / "packed", tmp_path / "original"
+        for split, stems in {"train": "ab", "validation": "c", "test": "de"}.items():
+            pairs(packed / split, stems, suffix=".jpg")
+        pairs(original, "abcde", suffix=".jpg")
+        for split, stems in {"train": "ab", "val": "c", "test": "de", "all": "abcde"}.items():
+            assert names(Kvasir(packed, split)) == list(stems)
+            assert names(Kvasir(original, split, splits=packed)) == list(stems)
+
     @pytest.mark.parametrize("prefix", ["", "Kvasir-SEG/"])
     def test_kvasir(self, tmp_path, prefix):
         pairs(tmp_path, [f"cju{i}" for i in range(10)], f"{prefix}images", f"{prefix}masks", ".jpg")

@@ -54,3 +54,22 @@ def test_wrong_files_get_a_sentence(tmp_path, content):
     file.write_text(content)
     with pytest.raises(DataError, match="split file"):
         read_lists(file)
+
+
+def test_published_lists_are_folders_of_text(tmp_path):
+    (tmp_path / "train.txt").write_text("a.jpg\nb\n\n")
+    (tmp_path / "validation.txt").write_text("c\n")
+    assert read_lists(tmp_path) == {"train": ["a.jpg", "b"], "val": ["c"]}
+
+
+def test_published_lists_are_folders_of_images(tmp_path):
+    for split, name in {"train": "a.png", "validation": "b.png", "test": "c.png"}.items():
+        (tmp_path / split / "images").mkdir(parents=True)
+        (tmp_path / split / "images" / name).touch()
+    lists = read_lists(tmp_path)
+    assert split_by_lists(["a", "b", "c"], lists, "x") == {"train": [0], "val": [1], "test": [2]}
+
+
+def test_other_folders_get_a_sentence(tmp_path):
+    with pytest.raises(DataError, match=r"neither train\.txt nor train/images/"):
+        read_lists(tmp_path)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from transeg.core.data.images import EXTENSIONS, read_binary_mask, read_image, read_label_map
-from transeg.core.data.splits import split_by_lists, split_by_ratio
+from transeg.core.data.splits import FOLDERS, split_by_lists, split_by_ratio
 from transeg.core.errors import DataError
 from transeg.core.interfaces import Dataset, Fault, Sample
 
@@ -101,6 +101,12 @@ def list_pairs(
     if not pairs:
         raise ValueError(f"no image in {images} has a mask of the same name in {masks}")
     return pairs, faults
+
+
+def split_folders(root: Path) -> dict[str, Path]:
+    """Subfolders of a root that are splits, by split."""
+    found = [(split, find_folder(root, name)) for name, split in FOLDERS.items()]
+    return {split: folder for split, folder in found if folder is not None}
 
 
 def choose_split(

@@ -10,6 +10,8 @@ from pathlib import Path
 from transeg.core.errors import DataError
 
 SPLITS = ("train", "val", "test")
+FOLDERS = {"train": "train", "val": "val", "validation": "val", "test": "test"}
+"""Names that subfolders and lists of a split have, and the split."""
 RATIO = (0.8, 0.1, 0.1)
 
 
@@ -56,11 +58,18 @@ def split_by_lists(stems: Sequence[str], lists: Mapping[str, Sequence[str]], whe
 
 
 def read_lists(path: Path) -> dict[str, list[str]]:
-    """Lists of names by split, from a JSON file ``{"train": [...], "val": [...], "test": [...]}``.
+    """Lists of names by split.
+
+    Args:
+        path: a JSON file ``{"train": [...], "val": [...], "test": [...]}``; or a folder, as splits are published: with
+            ``train.txt`` and its like, a name in each line, or with ``train/images/`` and its like, whose files' names
+            count. There, ``validation`` is another word for ``val``.
 
     Raises:
         DataError: it cannot be read or holds something else.
     """
+    if path.is_dir():
+        return _lists_in(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -71,3 +80,17 @@ def read_lists(path: Path) -> dict[str, list[str]]:
     if not good:
         raise DataError(f'The split file {path} must be {{"train": [...], "val": [...], "test": [...]}}.')
     return {split: [str(name) for name in names] for split, names in content.items()}
+
+
+def _lists_in(folder: Path) -> dict[str, list[str]]:
+    lists: dict[str, list[str]] = {}
+    for name, split in FOLDERS.items():
+        text, images = folder / f"{name}.txt", folder / name / "images"
+        if text.is_file():
+            lines = text.read_text(encoding="utf-8").splitlines()
+            lists[split] = [line.strip() for line in lines if line.strip()]
+        elif images.is_dir():
+            lists[split] = sorted(file.name for file in images.iterdir() if not file.name.startswith("."))
+    if not lists:
+        raise DataError(f"The folder of splits {folder} holds neither train.txt nor train/images/.")
+    return lists

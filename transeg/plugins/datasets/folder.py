@@ -6,16 +6,17 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from transeg.core.data.files import FileDataset, Pair, choose_split, list_pairs
-from transeg.core.data.splits import RATIO, SPLITS, read_lists
-from transeg.core.interfaces import Dataset, Fault
+from transeg.core.data.files import FileDataset, Pair, choose_split, list_pairs, split_folders
+from transeg.core.data.splits import RATIO, read_lists
+from transeg.core.interfaces import IGNORE, Dataset, Fault
 
 
 class Folder(FileDataset):
     """Images and masks matched by stem, in any common format.
 
-    The layout is one of: `images/` and `masks/`; `train/images/`, `train/masks/`, `val/...`, `test/...`; or images
-    straight in the folder, without labels. Subfolders decide the splits; else `splits` does; else `ratio`.
+    The layout is one of: `images/` and `masks/`; `train/images/`, `train/masks/`, `val/...` (or `validation/...`),
+    `test/...`; or images straight in the folder, without labels. `splits` decides the splits; else subfolders do; else
+    `ratio` does.
 
     Args:
         root: the folder.
@@ -27,8 +28,10 @@ class Folder(FileDataset):
         classes: names of the classes, background first.
         values: pixel values in the masks that stand for the classes, in the same order; by default 0, 1, 2, ... for
             several classes, and half of the range for one.
+        ignore: pixel value in the masks of what is unknown: neither losses nor metrics look there.
         channels: of the images: 1 for grey, 3 for colour, or as many as the files have.
-        splits: a JSON file `{"train": [...], "val": [...], "test": [...]}` of file names.
+        splits: a published split: a JSON file `{"train": [...], "val": [...], "test": [...]}` of file names, or a
+            folder with `train.txt` and its like, or with `train/images/` and its like, whose names count.
         ratio: shares of train, val and test where nothing else decides.
         seed: of the shuffle before images are shared out.
         group: a regular expression whose match in a file's name is its group; groups are never split.
@@ -45,6 +48,7 @@ class Folder(FileDataset):
         mask_suffix: str = "",
         classes: tuple[str, ...] = Dataset.classes,
         values: tuple[int, ...] | None = None,
+        ignore: int | None = None,
         channels: int = 3,
         splits: Path | None = None,
         ratio: tuple[float, float, float] = RATIO,
@@ -55,8 +59,12 @@ class Folder(FileDataset):
             raise ValueError(f"{len(values or ())} mask values cannot stand for the classes {', '.join(classes)}")
         self.classes = classes
         self.channels = channels
-        if values is not None or len(classes) > 2:
+        if values is not None or ignore is not None or len(classes) > 2:
             self.values = {value: index for index, value in enumerate(values or range(len(classes)))}
+            if ignore in self.values:
+                raise ValueError(f"the mask value {ignore} cannot be ignored and stand for a class")
+            if ignore is not None:
+                self.values[ignore] = IGNORE
         pattern = re.compile(group or r".*", re.DOTALL)
 
         def group_of(stem: str) -> str:
@@ -73,9 +81,9 @@ class Folder(FileDataset):
                 mask_stem=lambda stem: f"{mask_prefix}{stem}{mask_suffix}",
             )
 
-        by_folder = [part for part in SPLITS if (root / part / images).is_dir()]
+        by_folder = {part: folder for part, folder in split_folders(root).items() if (folder / images).is_dir()}
         if by_folder and splits is None:
-            found = [pairs_in(root / part) for part in by_folder if split in (part, "all")]
+            found = [pairs_in(folder) for part, folder in by_folder.items() if split in (part, "all")]
             pairs = [pair for part, _ in found for pair in part]
             super().__init__(pairs, [fault for _, faults in found for fault in faults])
             return

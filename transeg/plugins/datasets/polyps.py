@@ -9,8 +9,9 @@ from bisect import bisect
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from transeg.core.data.files import FileDataset, choose_split, find_folder, list_pairs
+from transeg.core.data.files import FileDataset, Pair, choose_split, find_folder, list_pairs, split_folders
 from transeg.core.data.splits import RATIO, read_lists
+from transeg.core.interfaces import Fault
 
 Split = Literal["train", "val", "test", "all"]
 
@@ -18,12 +19,13 @@ PRANET = ("images", "masks", "")
 
 
 class PolypSet(FileDataset):
-    """Polyp images and masks in two folders.
+    """Polyp images and masks in two folders, or in two of each split's folder, as DUCK-Net and zh320 pack them.
 
     Args:
         root: the folder as downloaded.
         split: `train`, `val`, `test` or `all`.
-        splits: a JSON file `{"train": [...], "val": [...], "test": [...]}` of file names, for a published split.
+        splits: a published split: a JSON file `{"train": [...], "val": [...], "test": [...]}` of file names, or a
+            folder with `train.txt` and its like, or with `train/images/` and its like, whose names count.
         ratio: shares of train, val and test where no file decides; sequences are never cut.
         seed: of the shuffle before images are shared out.
     """
@@ -43,11 +45,19 @@ class PolypSet(FileDataset):
         ratio: tuple[float, float, float] | None = None,
         seed: int = 0,
     ) -> None:
-        images, masks, prefix = self._layout(root)
-        pairs, faults = list_pairs(images, masks, group=self.group, mask_stem=lambda stem: prefix + stem)
+        by_folder = split_folders(root)
+        if by_folder and splits is None:
+            parts = [self._pairs(folder) for part, folder in by_folder.items() if split in (part, "all")]
+            super().__init__([pair for pairs, _ in parts for pair in pairs], [f for _, faults in parts for f in faults])
+            return
+        pairs, faults = self._pairs(root)
         lists = None if splits is None else read_lists(splits)
         chosen = choose_split(pairs, split, lists=lists, where=str(splits), ratio=ratio or self.usual, seed=seed)
         super().__init__(chosen, faults)
+
+    def _pairs(self, folder: Path) -> tuple[list[Pair], list[Fault]]:
+        images, masks, prefix = self._layout(folder)
+        return list_pairs(images, masks, group=self.group, mask_stem=lambda stem: prefix + stem)
 
     def group(self, stem: str) -> str:
         """The sequence that a frame belongs to; each is its own where that is not known."""
