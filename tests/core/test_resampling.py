@@ -1,0 +1,63 @@
+from itertools import product
+
+import numpy as np
+import pytest
+from scipy.stats import bootstrap
+
+from transeg.core.resampling import bootstrap_intervals, group_sums, paired_p
+
+RNG = np.random.default_rng(0)
+VALUES = RNG.beta(5, 2, size=(60, 2))
+ALONE = [str(index) for index in range(60)]
+
+
+def test_intervals_agree_with_scipy():
+    for values, ends in zip(VALUES.T, bootstrap_intervals(VALUES, ALONE), strict=True):
+        expected = bootstrap((values,), np.mean, method="percentile", n_resamples=20000, rng=1).confidence_interval
+        assert ends == pytest.approx(expected, abs=0.05 * (expected.high - expected.low))
+
+
+def test_copies_in_a_group_add_nothing():
+    """Frames of one video that are all alike must not make the interval narrower."""
+    frames, names = np.repeat(VALUES, 9, axis=0), list(np.repeat(ALONE, 9))
+    assert bootstrap_intervals(frames, names) == pytest.approx(bootstrap_intervals(VALUES, ALONE))
+    independent = bootstrap_intervals(frames, [str(index) for index in range(len(frames))])
+    assert np.ptp(independent[0]) < 0.5 * np.ptp(bootstrap_intervals(VALUES, ALONE)[0])
+
+
+def test_undefined_values_are_left_out():
+    holes = VALUES.copy()
+    holes[::3, 0] = np.nan
+    low, high = bootstrap_intervals(holes, ALONE)[0]
+    assert low < np.nanmean(holes[:, 0]) < high
+    holes[1:, 1] = np.nan
+    assert np.isnan(bootstrap_intervals(holes, ALONE)[1]).all()
+    assert np.isnan(bootstrap_intervals(VALUES, ["one"] * 60)).all()
+
+
+def test_sums_of_groups():
+    sums, counts = group_sums(np.array([[1.0], [np.nan], [3.0]]), ["b", "a", "b"])
+    assert sums.tolist() == [[0], [4]]
+    assert counts.tolist() == [[0], [2]]
+
+
+def test_p_of_few_groups_is_exact():
+    differences = RNG.normal(0.5, size=8)
+    flipped = [abs(np.dot(signs, differences)) for signs in product((-1, 1), repeat=8)]
+    expected = np.mean(np.array(flipped) >= abs(differences.sum()) - 1e-12)
+    assert paired_p(differences, ALONE[:8]) == pytest.approx(expected)
+
+
+def test_groups_change_sides_as_a_whole():
+    """Sixty frames of one sequence and one other image are two observations, whose p is a half at least."""
+    differences = np.full(61, 0.1)
+    assert paired_p(differences, ["video"] * 60 + ["other"]) >= 0.5
+    assert paired_p(differences, [str(index) for index in range(61)]) < 0.001
+    assert paired_p(differences, ["video"] * 61) is None
+    assert paired_p(np.zeros(5), ALONE[:5]) == 1
+
+
+def test_p_is_right_as_often_as_it_says():
+    rng = np.random.default_rng(1)
+    found = [paired_p(rng.normal(size=10), ALONE[:10]) for _ in range(200)]
+    assert 0.02 < np.mean(np.array(found) <= 0.05) < 0.09
