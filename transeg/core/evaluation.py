@@ -1,7 +1,8 @@
 """Metrics over test sets, for each image and in all.
 
 Dice and IoU of each image, averaged over the images, are what the polyp literature reports; the pooled ones count the
-pixels of all images together. Background is never averaged in.
+pixels of all images together. Background is averaged in only where a metric's name says so. Pixels of
+:data:`~transeg.core.interfaces.IGNORE` count nowhere.
 """
 
 from __future__ import annotations
@@ -19,21 +20,25 @@ from mmengine.evaluator import BaseMetric
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
-from torchmetrics.functional.classification import multiclass_stat_scores
-from torchmetrics.functional.regression import mean_absolute_error
 
 from transeg.core.data.stream import begin_worker
 from transeg.core.distributed import world
 from transeg.core.errors import DataError
 from transeg.core.forward import classes, probabilities
 from transeg.core.inference import Forward, Inference, at_size
-from transeg.core.interfaces import Dataset
+from transeg.core.interfaces import IGNORE, Dataset
+from transeg.core.metrics.calibration import calibration_bins, calibration_error
+from transeg.core.metrics.counts import count_pixels, ratios
+from transeg.core.metrics.polyp_protocol import Curves, polyp_protocol
+from transeg.core.metrics.surface import surface_metrics
+from transeg.core.resampling import bootstrap_intervals
 
 
 class EvaluationItem(NamedTuple):
     """An image as the network takes it ``(C, h, w)``, and its mask ``(H, W)`` at its own size."""
 
     name: str
+    group: str
     image: Tensor
     mask: Tensor
 
@@ -53,56 +58,79 @@ class EvaluationSet(TorchDataset[EvaluationItem]):
         if sample.mask is None:
             raise DataError(f"{sample.name} has no mask, so nothing can be measured on it.")
         mask = torch.from_numpy(sample.mask.astype(np.int64))
-        return EvaluationItem(sample.name, self._inference.prepare(sample.image), mask)
+        return EvaluationItem(sample.name, sample.group, self._inference.prepare(sample.image), mask)
 
 
 @dataclass(frozen=True)
 class ImageScore:
-    """Pixel counts of one image, for each class but background.
+    """What follows from an image's pixel counts.
 
     Attributes:
         name: of the sample.
-        counts: ``(classes, 3)`` true positives, false positives, false negatives.
-        error: mean absolute difference between the probability of not being background and the truth.
+        group: of the sample.
+        counts: ``(classes, 4)`` true positives, false positives, false negatives, true negatives; background first.
+        values: each metric, averaged over the classes but background where it is defined; NaN where it is in none.
     """
 
     name: str
+    group: str
     counts: np.ndarray
-    error: float
-
-    def values(self) -> dict[str, float]:
-        """Each metric, averaged over the classes that the image or its prediction has; NaN where there is none."""
-        return {key: _mean(value) for key, value in ratios(self.counts).items()} | {"mae": self.error}
+    values: dict[str, float]
 
 
-def ratios(counts: np.ndarray) -> dict[str, np.ndarray]:
-    """Dice, IoU, precision and recall for each row of (true positives, false positives, false negatives).
+@dataclass(frozen=True)
+class DetailedScore(ImageScore):
+    """Everything there is to say about an image.
 
-    NaN where both the truth and the prediction are empty; recall also where only the truth is, and precision is 0
-    where only the prediction is.
+    Attributes:
+        calibration: see :func:`~transeg.core.metrics.calibration.calibration_bins`.
+        curves: those of the polyp protocol; None for several classes, or where no pixel counts.
     """
-    tp, fp, fn = counts.astype(np.float64).T
-    anything = np.where(tp + fp + fn > 0, 1.0, np.nan)
-    return {
-        "dice": anything * 2 * tp / np.maximum(2 * tp + fp + fn, 1),
-        "iou": anything * tp / np.maximum(tp + fp + fn, 1),
-        "precision": anything * tp / np.maximum(tp + fp, 1),
-        "recall": np.where(tp + fn > 0, tp / np.maximum(tp + fn, 1), np.nan),
-    }
+
+    calibration: np.ndarray
+    curves: Curves | None
 
 
-def score(name: str, logits: Tensor, mask: Tensor) -> ImageScore:
-    """Compare logits ``(K, H, W)`` with the truth ``(H, W)``, binary ones at a probability of one half."""
-    count = max(2, len(logits))
-    stats = multiclass_stat_scores(
-        classes(logits[None]), mask[None], num_classes=count, average=None, validate_args=False
-    )
-    foreground = probabilities(logits[None]).sum(1)[0]
-    error = mean_absolute_error(foreground, (mask > 0).to(foreground.dtype))
-    return ImageScore(name, stats[1:, [0, 1, 3]].numpy(), float(error))
+def score(item: EvaluationItem, logits: Tensor) -> ImageScore:
+    """Count an image's pixels, and no more: cheap enough for validation during training.
+
+    Args:
+        item: the truth; pixels of IGNORE do not count.
+        logits: ``(K, h, w)``, resized to the truth; binary ones are cut at a probability of one half.
+    """
+    logits = at_size(logits, *item.mask.shape)
+    truth, prediction = item.mask.numpy(), classes(logits[None])[0].numpy()
+    valid = truth != IGNORE
+    counts = count_pixels(prediction, truth, valid, max(2, len(logits)))
+    values = {key: _mean(value) for key, value in ratios(counts[1:]).items()}
+    foreground = probabilities(logits[None]).sum(1)[0].numpy()
+    gap = np.abs(foreground - (truth > 0)) * valid
+    values["mae"] = float(gap.sum() / valid.sum()) if valid.any() else math.nan
+    return ImageScore(item.name, item.group, counts, values)
 
 
-def summarize(scores: Sequence[ImageScore], names: Sequence[str]) -> dict[str, Any]:
+def score_in_detail(item: EvaluationItem, logits: Tensor) -> DetailedScore:
+    """Every metric of an image, distances and calibration included; see :func:`score`."""
+    logits = at_size(logits, *item.mask.shape)
+    quick = score(item, logits)
+    truth, prediction = item.mask.numpy(), classes(logits[None])[0].numpy()
+    valid = truth != IGNORE
+    binary = len(quick.counts) == 2
+    values = dict(quick.values)
+    outlines = [surface_metrics(prediction == label, truth == label, valid) for label in range(1, len(quick.counts))]
+    values["hd95"], values["surface_dice"] = (_mean(np.array(metric)) for metric in zip(*outlines, strict=True))
+    if binary:
+        confidence, right = probabilities(logits[None])[0, 0].numpy(), truth == 1
+    else:
+        confidence, right = logits.softmax(0).amax(0).numpy(), prediction == truth
+    bins = calibration_bins(confidence[valid], right[valid])
+    values["ece"] = calibration_error(bins)
+    protocol, curves = polyp_protocol(confidence, right, valid) if binary else ({}, None)
+    values |= protocol
+    return DetailedScore(quick.name, quick.group, quick.counts, values, bins, curves)
+
+
+def summarize(scores: Sequence[DetailedScore], names: Sequence[str]) -> dict[str, Any]:
     """The table of a test set.
 
     Args:
@@ -110,20 +138,48 @@ def summarize(scores: Sequence[ImageScore], names: Sequence[str]) -> dict[str, A
         names: of the classes, background first.
 
     Returns:
-        ``dice``, ``iou``, ``precision``, ``recall``, ``mae`` as means over the images (without those where a metric
-        is undefined), ``dice_pooled`` and ``iou_pooled`` over all pixels, for several classes ``dice_<class>``, too;
-        ``images``, and ``empty``, the number of images without foreground. None where nothing is defined.
+        What :func:`totals` gives; ``<metric>_ci``, the 95 % interval of each mean over images; ``ece_pooled``; for two
+        classes the polyp protocol's ``pranet_max_dice`` and ``pranet_max_em``, the maxima of the mean curves.
     """
-    per_image = [image.values() for image in scores]
-    result: dict[str, Any] = {key: _number([values[key] for values in per_image]) for key in per_image[0]}
-    total = np.stack([image.counts for image in scores])
-    pooled = ratios(total.sum(0))
-    result["dice_pooled"], result["iou_pooled"] = _number(pooled["dice"]), _number(pooled["iou"])
+    result = totals(scores, names)
+    metrics = list(scores[0].values)
+    values = np.array([[image.values[key] for key in metrics] for image in scores])
+    intervals = bootstrap_intervals(values, [image.group for image in scores])
+    for key, ends in zip(metrics, intervals, strict=True):
+        result[f"{key}_ci"] = None if np.isnan(ends).any() else ends.tolist()
+    pooled = calibration_error(np.sum([image.calibration for image in scores], 0))
+    result["ece_pooled"] = None if math.isnan(pooled) else pooled
+    curves = [image.curves for image in scores if image.curves is not None]
+    if curves:
+        result["pranet_max_dice"] = float(np.mean([curve.dice for curve in curves], 0).max())
+        result["pranet_max_em"] = float(np.mean([curve.e_measure for curve in curves], 0).max())
+    return result
+
+
+def totals(scores: Sequence[ImageScore], names: Sequence[str]) -> dict[str, Any]:
+    """Means over images, and metrics over all pixels of a set.
+
+    Args:
+        scores: of its images.
+        names: of the classes, background first.
+
+    Returns:
+        Each metric of the images as a mean over them (without those where it is undefined). Over all pixels:
+        ``dice_pooled``, ``iou_pooled``, and ``dice_with_background_pooled``, ``iou_with_background_pooled``, which
+        average the background in. For several classes ``dice_<class>``. ``images``, and ``empty``, the number of
+        images without foreground. None where nothing is defined.
+    """
+    result: dict[str, Any] = {key: _number([image.values[key] for image in scores]) for key in scores[0].values}
+    counts = np.stack([image.counts for image in scores])
+    pooled = ratios(counts.sum(0))
+    for key in ("dice", "iou"):
+        result[f"{key}_pooled"] = _number(pooled[key][1:])
+        result[f"{key}_with_background_pooled"] = _number(pooled[key])
     if len(names) > 2:
-        for index, name in enumerate(names[1:]):
-            result[f"dice_{name}"] = _number(ratios(total[:, index])["dice"])
+        for index, name in enumerate(names[1:], start=1):
+            result[f"dice_{name}"] = _number(ratios(counts[:, index])["dice"])
     result["images"] = len(scores)
-    result["empty"] = int((total[:, :, [0, 2]].sum((1, 2)) == 0).sum())
+    result["empty"] = int((counts[:, 1:, [0, 2]].sum((1, 2)) == 0).sum())
     return result
 
 
@@ -134,7 +190,7 @@ def evaluate(
     device: torch.device,
     workers: int,
     advance: Callable[[], None] = lambda: None,
-) -> list[ImageScore]:
+) -> list[DetailedScore]:
     """Score every image of a labelled dataset, at its own size.
 
     Args:
@@ -148,8 +204,7 @@ def evaluate(
     loader = evaluation_loader(dataset, inference, batch_size=1, workers=workers)
     scores = []
     for (item,) in loader:
-        logits = inference.run(forward, item.image, device)
-        scores.append(score(item.name, at_size(logits, *item.mask.shape), item.mask))
+        scores.append(score_in_detail(item, inference.run(forward, item.image, device)))
         advance()
     return scores
 
@@ -179,11 +234,11 @@ def write_csv(scores: Sequence[ImageScore], path: Path) -> None:
     """One line for each image."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, ["name", "dice", "iou", "precision", "recall", "mae"])
-        writer.writeheader()
+        writer = csv.writer(file)
+        writer.writerow(["name", "group", *scores[0].values])
         for image in scores:
-            rounded = {key: "" if math.isnan(value) else f"{value:.6f}" for key, value in image.values().items()}
-            writer.writerow({"name": image.name, **rounded})
+            rounded = ("" if math.isnan(value) else f"{value:.6f}" for value in image.values.values())
+            writer.writerow([image.name, image.group, *rounded])
 
 
 class SegmentationMetric(BaseMetric):
@@ -198,11 +253,11 @@ class SegmentationMetric(BaseMetric):
     def process(self, data_batch: Sequence[EvaluationItem], data_samples: Sequence[Tensor]) -> None:
         """Score a batch."""
         for item, logits in zip(data_batch, data_samples, strict=True):
-            self.results.append(score(item.name, at_size(logits, *item.mask.shape), item.mask))
+            self.results.append(score(item, logits))
 
     def compute_metrics(self, results: list[ImageScore]) -> dict[str, Any]:
         """The table of the validation set."""
-        return summarize(results, self._names)
+        return totals(results, self._names)
 
 
 def _mean(values: np.ndarray) -> float:

@@ -1,0 +1,55 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from monai.metrics import compute_hausdorff_distance, compute_surface_dice
+from shapes import case
+
+from transeg.core.metrics.surface import TOLERANCE, surface_metrics
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*always_return_as_numpy")  # MONAI says so of its own call
+
+EVERYWHERE = np.ones((40, 50), dtype=bool)
+CASES = [case(np.random.default_rng(seed), 40, 50) for seed in range(12)]
+
+
+def one_hot(mask):
+    return torch.from_numpy(np.stack([~mask, mask])[None]).float()
+
+
+@pytest.mark.parametrize(("truth", "logits"), CASES)
+def test_distances_agree_with_monai(truth, logits):
+    prediction = logits > 0
+    assert prediction.any()
+    hausdorff, dice = surface_metrics(prediction, truth, EVERYWHERE)
+    masks = one_hot(prediction), one_hot(truth)
+    assert hausdorff == pytest.approx(compute_hausdorff_distance(*masks, percentile=95).item(), rel=1e-5)
+    assert dice == pytest.approx(compute_surface_dice(*masks, [TOLERANCE]).item(), rel=1e-6)
+
+
+def test_two_squares():
+    first, second = np.zeros((2, 40, 50), dtype=bool)
+    first[10:20, 10:20] = True
+    second[10:20, 13:23] = True
+    hausdorff, dice = surface_metrics(first, second, EVERYWHERE)
+    assert hausdorff == 3
+    assert 0.5 < dice < 0.8  # three of four pixels above and below lie on the other's, the left and right sides do not
+    assert surface_metrics(first, first, EVERYWHERE) == (0, 1)
+
+
+def test_empty_regions_are_the_worst_or_undefined():
+    empty, square = np.zeros((2, 40, 50), dtype=bool)
+    square[3:9, 3:9] = True
+    for pair in ((empty, square), (square, empty)):
+        assert surface_metrics(*pair, EVERYWHERE) == (math.hypot(40, 50), 0)
+    assert all(math.isnan(value) for value in surface_metrics(empty, empty, EVERYWHERE))
+
+
+def test_ignored_pixels_are_as_if_outside_the_image():
+    truth, logits = CASES[0]
+    valid = np.zeros((47, 61), dtype=bool)
+    valid[:40, :50] = True
+    wide_truth, wide = np.random.default_rng(0).random((2, 47, 61)) > 0.5
+    wide_truth[:40, :50], wide[:40, :50] = truth, logits > 0
+    assert surface_metrics(wide, wide_truth, valid) == surface_metrics(logits > 0, truth, EVERYWHERE)

@@ -1,0 +1,45 @@
+"""Metrics that follow from the numbers of right and wrong pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def count_pixels(prediction: np.ndarray, truth: np.ndarray, valid: np.ndarray, classes: int) -> np.ndarray:
+    """Compare two label maps.
+
+    Args:
+        prediction: ``(H, W)`` labels.
+        truth: ``(H, W)`` labels.
+        valid: ``(H, W)`` bool, the pixels that count.
+        classes: number of labels.
+
+    Returns:
+        ``(classes, 4)`` true positives, false positives, false negatives, true negatives.
+    """
+    pairs = np.where(valid, truth * classes + prediction, classes**2)
+    confusion = np.bincount(pairs.ravel(), minlength=classes**2 + 1)[:-1].reshape(classes, classes)
+    tp = confusion.diagonal()
+    fp, fn = confusion.sum(0) - tp, confusion.sum(1) - tp
+    return np.stack([tp, fp, fn, confusion.sum() - tp - fp - fn], 1)
+
+
+def ratios(counts: np.ndarray) -> dict[str, np.ndarray]:
+    """Dice, IoU, precision, recall and specificity of each class.
+
+    Args:
+        counts: ``(..., 4)`` true positives, false positives, false negatives, true negatives.
+
+    Returns:
+        ``(...)`` each. NaN where both the truth and the prediction are empty; recall also where only the truth is,
+        and specificity only where the truth is everywhere. Precision is 0 where the prediction alone is empty.
+    """
+    tp, fp, fn, tn = np.moveaxis(counts.astype(np.float64), -1, 0)
+    anything = np.where(tp + fp + fn > 0, 1.0, np.nan)
+    return {
+        "dice": anything * 2 * tp / np.maximum(2 * tp + fp + fn, 1),
+        "iou": anything * tp / np.maximum(tp + fp + fn, 1),
+        "precision": anything * tp / np.maximum(tp + fp, 1),
+        "recall": np.where(tp + fn > 0, tp / np.maximum(tp + fn, 1), np.nan),
+        "specificity": np.where(tn + fp > 0, tn / np.maximum(tn + fp, 1), np.nan),
+    }
