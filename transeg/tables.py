@@ -233,9 +233,10 @@ def show_tests(tests: dict[str, Any], baseline: dict[str, Any] | None, console: 
 def show_comparison(comparison: dict[str, Any], console: Console) -> None:
     """Two runs side by side, for each test set."""
     for run in ("a", "b"):
-        console.print(f"{run.upper()}  {comparison[run]}", highlight=False, soft_wrap=True)
+        console.print(f"{run.upper()}  {escape(comparison[run])}", highlight=False, soft_wrap=True)
     for label, test in comparison["tests"].items():
-        title = f"\n{label}: {_images(test['images'])} in {test['groups']} groups"
+        groups = "1 group" if test["groups"] == 1 else f"{test['groups']} groups"
+        title = f"\n{escape(label)}: {_images(test['images'])} in {groups}"
         console.print(title + (f", {test['unpaired']} in one run only" if test["unpaired"] else ""), highlight=False)
         table = Table(box=None, pad_edge=False, header_style="bold")
         table.add_column("metric", style="cyan")
@@ -249,7 +250,7 @@ def show_comparison(comparison: dict[str, Any], console: Console) -> None:
         console.print(table)
         for metric, values in test["metrics"].items():
             if values["images"] < test["images"]:
-                console.print(f"{metric}: {_images(values['images'])}; the others lack it in one run or both.")
+                console.print(f"{metric}: {_images(values['images'])}; the others lack it in a run.", highlight=False)
 
 
 def _number(value: float | None, sign: str = "-", digits: int = 3) -> str:
