@@ -126,8 +126,9 @@ def build_segmenter(
     registry: Registry,
     *,
     whole: bool = False,
+    pretrained: bool = True,
 ) -> Segmenter:
-    """A segmenter with seeded weights, or those of its file.
+    """A segmenter with seeded weights, those that its options name, or those of its file.
 
     Args:
         choice: name and options.
@@ -136,6 +137,7 @@ def build_segmenter(
         seed: of the weights.
         registry: where it comes from.
         whole: whether the file of weights must fill it.
+        pretrained: whether to load what its options name; a checkpoint of ours brings all weights anyway.
     """
     cls = registry.load(registry.find("segmenter", choice.name))
     options = checked(cls, choice.options, "segmenter")
@@ -144,6 +146,8 @@ def build_segmenter(
         raise UsageError(f"segmenter.num_classes={outputs} does not fit the {classes} classes of the source.")
     torch.manual_seed(seed)
     segmenter = cast("Segmenter", made(lambda: cls(channels, outputs, **options), "segmenter"))
+    if pretrained:
+        made(segmenter.load_pretrained, "segmenter")
     if choice.weights is not None:
         load_weights(segmenter, choice.weights, cls.key_map, "segmenter", whole=whole)
     return segmenter

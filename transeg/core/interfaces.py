@@ -111,6 +111,16 @@ class Segmenter(nn.Module):
     key_map: ClassVar[tuple[tuple[str, str | None], ...]] = ()
     """(pattern, replacement) pairs that turn published state-dict keys into ours; None drops the key."""
 
+    def load_pretrained(self) -> None:
+        """Load the weights that options of the network name: called before a training that begins with them.
+
+        A constructor must leave this to it, because a trained network needs neither its first weights nor the
+        connection or file that they came from.
+
+        Raises:
+            ValueError: they cannot be had; a clause that says why.
+        """
+
 
 class Loss(nn.Module):
     """``forward(logits (N, K, H, W), target (N, H, W) integer) -> scalar``; pixels of :data:`IGNORE` do not count."""

@@ -64,7 +64,8 @@ class Trained:
         segmenter = generator = None
         if experiment.segmenter is not None:
             choice = experiment.segmenter.model_copy(update={"weights": None})
-            segmenter = build_segmenter(choice, domains.target_channels, len(domains.class_names), 0, registry)
+            channels, classes = domains.target_channels, len(domains.class_names)
+            segmenter = build_segmenter(choice, channels, classes, 0, registry, pretrained=False)
             _fill(segmenter, state["model"], "segmenter")
         if experiment.generator is not None:
             chosen = experiment.generator.model_copy(update={"weights": None})
