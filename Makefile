@@ -1,10 +1,13 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test setup
+.PHONY: demo docs test setup
 
 demo: setup
 	$(BIN)/toolkit run --generator cut --segmenter hardnet
+
+docs: setup
+	$(BIN)/python docs/generate.py
 
 test: setup
 	$(BIN)/python -m pytest

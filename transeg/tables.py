@@ -60,6 +60,7 @@ def _row(component: Component) -> list[str]:
 def show_component(component: Component, cls: type, console: Console) -> None:
     """One component with its options and an example."""
     from transeg.core.experiment import offered
+    from transeg.core.options import description
 
     entry = component.entry
     console.print(f"[bold cyan]{component}[/]  {entry.summary}")
@@ -77,9 +78,8 @@ def show_component(component: Component, cls: type, console: Console) -> None:
         if value:
             grid.add_row(f"[dim]{name}[/]", escape(value))
     console.print(grid)
-    text = inspect.cleandoc(cls.__doc__ or "").partition("Args:")[0].partition("\n\n")[2]
-    for paragraph in filter(None, text.strip().split("\n\n")):
-        console.print("\n" + escape(paragraph.replace("\n", " ")), highlight=False)
+    for paragraph in description(cls)[1:]:
+        console.print("\n" + escape(paragraph), highlight=False)
     known = offered(cls, component.kind)
     prefix = "data.source.{}" if component.kind == "dataset" else f"{component.kind}.{{}}"
     if getattr(entry, "role", "") == "distillation":

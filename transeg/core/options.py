@@ -15,6 +15,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from transeg.core.errors import UsageError, did_you_mean
 
+EMPTY = inspect.Parameter.empty
 FINITE = ConfigDict(allow_inf_nan=False)
 
 
@@ -48,6 +49,12 @@ def options(component: type) -> dict[str, Option]:
     }
 
 
+def description(component: type) -> list[str]:
+    """The paragraphs of a component's docstring before its arguments: what it is first, then why and when."""
+    text = inspect.cleandoc(component.__doc__ or "").partition("Args:")[0]
+    return [" ".join(paragraph.split()) for paragraph in text.strip().split("\n\n") if paragraph.strip()]
+
+
 def checked(component: type, given: Mapping[str, Any], where: str) -> dict[str, Any]:
     """All options of a component: the given ones checked and converted, the others at their defaults.
 
@@ -65,7 +72,7 @@ def checked(component: type, given: Mapping[str, Any], where: str) -> dict[str, 
         if name not in known:
             raise UsageError(f"There is no option {where}.{name}.{did_you_mean(name, known)}")
         values[name] = _converted(known[name], value, f"{where}.{name}")
-    missing = [name for name, value in values.items() if value is inspect.Parameter.empty]
+    missing = [name for name, value in values.items() if value is EMPTY]
     if missing:
         raise UsageError(f"{where} needs a value for {', '.join(missing)}; say --set {where}.{missing[0]}=...")
     return values

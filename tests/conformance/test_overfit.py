@@ -1,0 +1,81 @@
+"""Every segmenter and every segmentation loss learns two real images by heart."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from transeg.core.data.images import resize, resize_mask
+from transeg.core.data.stream import to_tensor
+from transeg.core.forward import classes, scaled, segment
+from transeg.core.registry import Registry
+from transeg.plugins.datasets.phantom import Phantom
+from transeg.plugins.datasets.polyps import Kvasir
+from transeg.plugins.segmenters.unet import UNet
+
+REGISTRY = Registry()
+SEGMENTERS = [component for component in REGISTRY.components("segmenter") if component.status == "ok"]
+LOSSES = [c for c in REGISTRY.components("loss") if c.status == "ok" and c.entry.role == "segmentation"]
+ROOT = Path(os.environ.get("TRANSEG_DATA", "/nonexistent")) / "kvasir"
+
+
+def pictures(dataset, side):
+    """Two images ``(2, 3, side, side)`` and their masks."""
+    samples = [dataset[0], dataset[1]]
+    images = torch.stack([to_tensor(resize(sample.image, side, side)) for sample in samples])
+    masks = torch.stack([torch.from_numpy(resize_mask(sample.mask, side, side)) for sample in samples])
+    return scaled(images, torch.device("cpu")), masks.long()
+
+
+@pytest.fixture(params=["phantom", "kvasir"])
+def examples(request):
+    """Scope-like phantoms; real polyps where TRANSEG_DATA has them."""
+    if request.param == "phantom":
+        return pictures(Phantom(None, "test", domain="scope", count=10, side=64), 64)
+    if not ROOT.is_dir():
+        pytest.skip("TRANSEG_DATA has no kvasir/")
+    return pictures(Kvasir(ROOT, "all"), 64)
+
+
+def dice(network, images, masks):
+    with torch.no_grad():
+        found = classes(segment(network.eval(), images)[0])
+    network.train()
+    return (2 * (found * masks).sum() / (found.sum() + masks.sum())).item()
+
+
+def fit(network, loss, images, masks, steps):
+    """The best Dice in so many steps; it ends where it is good enough."""
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+    network.train()
+    best = 0.0
+    for step in range(1, steps + 1):
+        optimizer.zero_grad()
+        sum(loss(head, masks) for head in segment(network, images)).backward()
+        optimizer.step()
+        if step % 10 == 0:
+            best = max(best, dice(network, images, masks))
+            if best > 0.95:
+                break
+    return best
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("component", SEGMENTERS, ids=str)
+def test_segmenters(component, examples):
+    torch.manual_seed(0)
+    network = REGISTRY.load(component)(3, 1)
+
+    def loss(logits, masks):
+        return F.binary_cross_entropy_with_logits(logits[:, 0], masks.float())
+
+    assert fit(network, loss, *examples, steps=300) > 0.95
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("component", LOSSES, ids=str)
+def test_losses(component, examples):
+    torch.manual_seed(0)
+    assert fit(UNet(3, 1, base=8), REGISTRY.load(component)(), *examples, steps=400) > 0.95
