@@ -162,7 +162,7 @@ class TestOptions:
             (["--generator", "cats"], "Did you mean 'cut'?"),
             (["--segmenter", "unet", "--source", "kvazir:/x"], "Did you mean 'kvasir'?"),
             (["--segmenter", "unet", "--loss", "dise"], "Did you mean 'dice'?"),
-            (["--segmenter", "unet", "--set", "segmenter.widht=3"], "Did you mean 'width'?"),
+            (["--segmenter", "unet", "--set", "segmenter.bsae=3"], "Did you mean 'base'?"),
             (["--segmenter", "unet", "--set", "train.iteration=3"], "Did you mean 'train.iterations'?"),
             (["--segmenter", "unet", "--set", "lr"], "not of the form option.name=value"),
             (["--segmenter", "unet", "--strategy", "joint"], "joint needs a generator"),

@@ -101,7 +101,7 @@ def test_what_cannot_be_gets_a_sentence(settings, sentence):
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"segmenter": {"name": "unet", "widht": 3}}, "no option segmenter.widht. Did you mean 'width'"),
+        ({"segmenter": {"name": "unet", "bsae": 3}}, "no option segmenter.bsae. Did you mean 'base'"),
         ({"generator": {"name": "cut", "variant": "slow"}}, "generator.variant cannot be 'slow'"),
         ({"segmenter": {"name": "unet"}, "loss": {"name": "dice", "gamma": 2}}, "no option loss.dice.gamma"),
         ({"segmenter": {"name": "unet"}, "loss": {"name": "dice+bce", "smooth": 2}}, "as in loss.dice.smooth"),
@@ -211,12 +211,12 @@ def test_test_sets_that_recur_get_names_of_their_own():
 
 def test_flags_lie_over_the_file():
     file = {
-        "segmenter": {"name": "unet", "width": 8},
+        "segmenter": {"name": "unet", "base": 8},
         "data": {"source": {"name": "kvasir", "root": "/k", "seed": 3}, "test": {"old": {"name": "etis"}}},
     }
     named = {"segmenter": "hardnet", "source": "kvasir:/other", "tests": ["phantom"], "seed": 5, "assignments": []}
     settings = merge(file, settings_of(named, file, REGISTRY))
-    assert settings["segmenter"] == {"name": "hardnet"}  # the width was for another network
+    assert settings["segmenter"] == {"name": "hardnet"}  # the base was for another network
     assert settings["data"]["source"] == {"name": "kvasir", "root": "/other", "seed": 3}
     assert list(settings["data"]["test"]) == ["phantom"]
     assert settings["seed"] == 5
