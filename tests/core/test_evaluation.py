@@ -199,9 +199,11 @@ def test_ratios_of_counts():
 
 
 def test_every_class_is_counted():
-    truth, prediction = np.array([[0, 1, 2, 2]]), np.array([[0, 2, 2, 1]])
-    counts = count_pixels(prediction, truth, np.ones((1, 4), dtype=bool), 3)
-    assert counts.tolist() == [[1, 0, 0, 3], [0, 1, 1, 2], [1, 1, 1, 1]]
+    truth, prediction = torch.tensor([[0, 1, 2, 2]]), torch.tensor([[0, 2, 2, 1]])
+    assert count_pixels(prediction, truth, 3).tolist() == [[1, 0, 0, 3], [0, 1, 1, 2], [1, 1, 1, 1]]
+    truth[0, 1] = IGNORE
+    assert count_pixels(prediction, truth, 3).tolist() == [[1, 0, 0, 2], [0, 1, 0, 2], [1, 0, 1, 1]]
+    assert not count_pixels(prediction, torch.full((1, 4), IGNORE), 3).any()
 
 
 def test_maxima_are_of_the_mean_curve():

@@ -99,9 +99,9 @@ def score(item: EvaluationItem, logits: Tensor) -> ImageScore:
         logits: ``(K, h, w)``, resized to the truth; binary ones are cut at a probability of one half.
     """
     logits = at_size(logits, *item.mask.shape)
-    truth, prediction = item.mask.numpy(), classes(logits[None])[0].numpy()
+    counts = count_pixels(classes(logits[None])[0], item.mask, max(2, len(logits)))
+    truth = item.mask.numpy()
     valid = truth != IGNORE
-    counts = count_pixels(prediction, truth, valid, max(2, len(logits)))
     values = {key: _mean(value) for key, value in ratios(counts[1:]).items()}
     foreground = probabilities(logits[None]).sum(1)[0].numpy()
     gap = np.abs(foreground - (truth > 0)) * valid

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import numpy as np
+from torch import Tensor
+from torchmetrics.functional.classification import multiclass_confusion_matrix
+
+from transeg.core.interfaces import IGNORE
 
 
-def count_pixels(prediction: np.ndarray, truth: np.ndarray, valid: np.ndarray, classes: int) -> np.ndarray:
+def count_pixels(prediction: Tensor, truth: Tensor, classes: int) -> np.ndarray:
     """Compare two label maps.
 
     Args:
         prediction: ``(H, W)`` labels.
-        truth: ``(H, W)`` labels.
-        valid: ``(H, W)`` bool, the pixels that count.
+        truth: ``(H, W)`` labels; pixels of IGNORE do not count.
         classes: number of labels.
 
     Returns:
         ``(classes, 4)`` true positives, false positives, false negatives, true negatives.
     """
-    pairs = np.where(valid, truth * classes + prediction, classes**2)
-    confusion = np.bincount(pairs.ravel(), minlength=classes**2 + 1)[:-1].reshape(classes, classes)
+    ignored = IGNORE if bool((truth == IGNORE).any()) else None  # to ask torchmetrics to ignore costs twice the time
+    confusion = multiclass_confusion_matrix(
+        prediction, truth, num_classes=classes, ignore_index=ignored, validate_args=False
+    ).numpy()
     tp = confusion.diagonal()
     fp, fn = confusion.sum(0) - tp, confusion.sum(1) - tp
     return np.stack([tp, fp, fn, confusion.sum() - tp - fp - fn], 1)
