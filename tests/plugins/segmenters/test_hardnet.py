@@ -2,6 +2,7 @@ import parity
 import pytest
 import torch
 
+from transeg.core.forward import segment
 from transeg.core.weights import map_keys
 from transeg.plugins.segmenters.hardnet import HarDNetMSEG
 from transeg.plugins.segmenters.hardnet.trunk import HarDNet, layer_channels, links
@@ -84,3 +85,23 @@ def test_published_backbones_fit(name, prefix):
     missing, unexpected = network.load_state_dict(map_keys(published, HarDNetMSEG.key_map), strict=False)
     assert not unexpected
     assert not [key for key in missing if key.startswith("hardnet.")]
+
+
+@pytest.mark.parametrize("aux", [False, True])
+@pytest.mark.parametrize("backbone", ["68", "85", "68ds", "39ds"])
+def test_every_backbone_learns_at_odd_sizes(backbone, aux):
+    torch.manual_seed(0)
+    network = HarDNetMSEG(3, 2, backbone=backbone, aux=aux).train()
+    heads = segment(network, torch.rand(2, 3, 65, 47) * 2 - 1)
+    assert network.heads == len(heads) == (4 if aux else 1)
+    assert all(head.shape == (2, 2, 65, 47) for head in heads)
+    sum(head.square().mean() for head in heads).backward()
+    assert not [name for name, p in network.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    with torch.inference_mode():
+        assert len(segment(network.eval(), torch.rand(1, 3, 65, 47))) == 1
+
+
+def test_auxiliary_heads_see_the_three_maps_that_are_joined():
+    network = HarDNetMSEG(3, 1, backbone="39ds", aux=True).train()
+    heads = network(torch.rand(2, 3, 64, 96))
+    assert [tuple(head.shape) for head in heads] == [(2, 1, 64, 96), (2, 1, 8, 12), (2, 1, 4, 6), (2, 1, 2, 3)]
