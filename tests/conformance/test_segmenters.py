@@ -11,7 +11,7 @@ from transeg.core.options import options
 from transeg.core.registry import Registry
 
 REGISTRY = Registry()
-COMPONENTS = list(REGISTRY.components("segmenter"))
+COMPONENTS = [component for component in REGISTRY.components("segmenter") if component.status != "missing"]
 
 
 @pytest.fixture(params=COMPONENTS, ids=str)
