@@ -33,10 +33,10 @@ def pictures(dataset, side):
 def examples(request):
     """Scope-like phantoms; real polyps where TRANSEG_DATA has them."""
     if request.param == "phantom":
-        return pictures(Phantom(None, "test", domain="scope", count=10, side=64), 64)
+        return pictures(Phantom(None, "test", domain="scope", count=10, side=96), 96)
     if not ROOT.is_dir():
         pytest.skip("TRANSEG_DATA has no kvasir/")
-    return pictures(Kvasir(ROOT, "all"), 64)
+    return pictures(Kvasir(ROOT, "all"), 96)
 
 
 def dice(network, images, masks):
@@ -71,7 +71,7 @@ def test_segmenters(component, examples):
     def loss(logits, masks):
         return F.binary_cross_entropy_with_logits(logits[:, 0], masks.float())
 
-    assert fit(network, loss, *examples, steps=300) > 0.95
+    assert fit(network, loss, *examples, steps=200) > 0.95
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ from transeg.core.build import completed
 from transeg.core.compose import compose, resumed
 from transeg.core.errors import UsageError
 from transeg.core.experiment import difference, read_experiment
-from transeg.core.launch import label_tests, settings_of
+from transeg.core.launch import labelled, settings_of
 from transeg.core.losses import parse_sum
 from transeg.core.registry import Registry
 from transeg.core.settings import merge, parse_assignment, parse_dataset, read_settings
@@ -206,7 +206,7 @@ def test_test_sets_that_recur_get_names_of_their_own():
         {"name": "phantom"},
         {"name": "phantom", "domain": "clean"},
     ]
-    assert list(label_tests(tables)) == ["kvasir", "kvasir-2", "phantom", "phantom-clean"]
+    assert list(labelled(tables)) == ["kvasir", "kvasir-2", "phantom", "phantom-clean"]
 
 
 def test_flags_lie_over_the_file():

@@ -119,3 +119,9 @@ def test_classes_and_probabilities():
     several = torch.tensor([[[[0.0]], [[3.0]], [[1.0]]]])
     assert classes(several).tolist() == [[[1]]]
     assert probabilities(several).shape == (1, 2, 1, 1)
+
+
+def test_images_keep_their_own_size_where_none_is_given():
+    image = np.random.default_rng(0).integers(0, 255, (7, 11, 3), dtype=np.uint8)
+    assert Inference(None).prepare(image).shape == (3, 7, 11)
+    assert Inference(16).prepare(image).shape == (3, 16, 16)

@@ -97,7 +97,7 @@ def departures(experiment: Experiment, defaults: Mapping[str, Settings]) -> list
     published = flat({**{key: PUBLISHED[experiment.strategy].get(key, {}) for key in ("data", "train")}, **defaults})
     chosen = flat(experiment.model_dump())
     return [
-        f"{option} {chosen[option]} (published: {value})"
+        f"{option} {chosen[option]} (published: {'not set' if value is None else value})"
         for option, value in published.items()
         if chosen.get(option, value) != value
     ]

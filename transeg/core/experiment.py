@@ -22,7 +22,7 @@ from pydantic import (
 
 from transeg.core.errors import UsageError, did_you_mean
 from transeg.core.options import Option, options
-from transeg.core.settings import Settings, flat, read_settings
+from transeg.core.settings import Settings, flat, read_settings, set_options
 
 AbsolutePath = Annotated[Path, AfterValidator(lambda path: path.expanduser().resolve())]
 Strategy = Literal["supervised", "translation", "sequential", "joint"]
@@ -132,6 +132,8 @@ class DataOptions(Options):
     test: dict[str, DatasetChoice] = {}
     size: PositiveInt
     """Height and width of the training crops, and of whole images at inference."""
+    resize: bool = True
+    """Without, images keep their own size: crops are cut out of them, and inference takes them whole as they are."""
     load_ratio: float = Field(1.0, ge=1)
     """Images are resized to this times the size before they are cropped."""
     sampling: Literal["shuffle", "replacement"]
@@ -146,9 +148,14 @@ class DataOptions(Options):
     """Processes that load and augment; 0 for none."""
 
     @property
-    def load_size(self) -> int:
-        """Height and width before the crop."""
-        return round(self.size * self.load_ratio)
+    def load_size(self) -> int | None:
+        """Height and width before the crop; None for each image's own."""
+        return round(self.size * self.load_ratio) if self.resize else None
+
+    @property
+    def inference_size(self) -> int | None:
+        """Height and width of whole images at inference; None for each image's own."""
+        return self.size if self.resize else None
 
 
 class TrainOptions(Options):
@@ -165,6 +172,8 @@ class TrainOptions(Options):
     """Of the loss on the segmenter's final head and on each auxiliary one; by default 1 each."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     """How the segmenter's rate falls to zero: not at all, in the second half, or along a cosine."""
+    warmup: float = Field(0.0, ge=0, lt=1)
+    """Share of the training in which that rate first rises, from a 25th of it, along a cosine."""
     checkpoint_interval: PositiveInt = 250
     val_interval: PositiveInt = 250
     log_interval: PositiveInt = 10
@@ -251,7 +260,7 @@ class Experiment(Options):
 
     def to_toml(self) -> str:
         """The whole experiment as a file that runs it again."""
-        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+        return tomli_w.dumps(set_options(self.model_dump(mode="json")))
 
 
 def read_experiment(path: Path) -> Experiment:

@@ -24,13 +24,13 @@ class Inference:
     """How images reach the network.
 
     Attributes:
-        size: height and width that a whole image is resized to; its result is resized back.
+        size: height and width that a whole image is resized to; its result is resized back. None for its own.
         window: height and width of the windows that slide over the image at its own size; 0 for whole images.
         overlap: share of a window that the next one covers again.
         flips: whether to average over the four mirrorings.
     """
 
-    size: int
+    size: int | None
     window: int = 0
     overlap: float = 0.5
     flips: bool = False
@@ -38,7 +38,9 @@ class Inference:
     def prepare(self, image: np.ndarray) -> Tensor:
         """``(H, W, C)`` -> ``(C, h, w)`` as the network takes it, still on the CPU and not yet scaled."""
         pixels = unit_range(image)
-        return to_tensor(pixels if self.window else resize(pixels, self.size, self.size))
+        if self.size is None or self.window:
+            return to_tensor(pixels)
+        return to_tensor(resize(pixels, self.size, self.size))
 
     @torch.inference_mode()
     def run(self, forward: Forward, image: Tensor, device: torch.device) -> Tensor:

@@ -18,8 +18,8 @@ from transeg.core.trained import Trained
 
 GAP = 4
 HEADER = 26
-SMALLEST = 192
-"""Pixels; smaller pictures are enlarged to this height."""
+SMALLEST, LARGEST = 192, 384
+"""Pixels; pictures of another height are brought to the nearer of these."""
 
 
 @torch.no_grad()
@@ -75,7 +75,7 @@ def overlay(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 def write_grid(columns: Sequence[tuple[str, Sequence[np.ndarray]]], path: Path) -> None:
     """Write pictures ``(H, W, 3)`` in titled columns, all brought to one height."""
-    height = max(SMALLEST, *(pictures[0].shape[0] for _, pictures in columns))
+    height = min(LARGEST, max(SMALLEST, *(pictures[0].shape[0] for _, pictures in columns)))
     tiles = [(title, [_fit(picture, height) for picture in pictures]) for title, pictures in columns]
     widths = [max(tile.width for tile in column) for _, column in tiles]
     rows = max(len(column) for _, column in tiles)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 
 def constant(_progress: float) -> float:
@@ -18,6 +20,17 @@ def linear(progress: float) -> float:
 def cosine(progress: float) -> float:
     """From 1 to 0 along half a cosine."""
     return 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+def warmed_up(schedule: Callable[[float], float], share: float) -> Callable[[float], float]:
+    """A schedule that first rises from 1/25 to 1 along a cosine, as one-cycle training begins (arXiv:1708.07120)."""
+    return partial(_warmed_up, schedule, share) if share else schedule
+
+
+def _warmed_up(schedule: Callable[[float], float], share: float, progress: float) -> float:
+    if progress < share:
+        return 1 - (1 - 1 / 25) * cosine(progress / share)
+    return schedule((progress - share) / (1 - share))
 
 
 LEARNING_RATE = {"constant": constant, "linear": linear, "cosine": cosine}

@@ -111,6 +111,15 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Settings:
     return merged
 
 
+def set_options(table: Mapping[str, Any]) -> Settings:
+    """Nested tables without what is None, which TOML cannot say."""
+    return {
+        key: set_options(value) if isinstance(value, Mapping) else value
+        for key, value in table.items()
+        if value is not None
+    }
+
+
 def flat(table: Mapping[str, Any], prefix: str = "") -> Settings:
     """Nested tables as dotted options."""
     dotted: Settings = {}

@@ -188,7 +188,7 @@ def _val_loader(experiment: Experiment, parts: Parts) -> DataLoader[EvaluationIt
         return None
     return evaluation_loader(
         parts.val,
-        Inference(experiment.data.size),
-        batch_size=experiment.train.batch_size,
+        Inference(experiment.data.inference_size),
+        batch_size=experiment.train.batch_size if experiment.data.resize else 1,
         workers=experiment.data.workers,
     )

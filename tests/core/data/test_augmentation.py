@@ -46,10 +46,12 @@ def test_transforms_draw_independently():
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_image_mask_and_pair_move_together(preset):
-    augmentation = Augmentation(PRESETS[preset], 24, 0, 0)
-    both = np.repeat(MASK[:, :, None], 3, 2) * 255
+    moves = [step for step in PRESETS[preset] if step["name"] != "ColorJitter"]
+    augmentation = Augmentation(moves, 24, 0, 0)
+    blocks = MASK[:8, :8].repeat(16, 0).repeat(16, 1)
+    both = np.repeat(blocks[:, :, None], 3, 2) * 255
     for position in range(10):
-        image, mask, paired = augmentation(position, both, MASK, both.copy())
+        image, mask, paired = augmentation(position, both, blocks, both.copy())
         assert image.shape == (24, 24, 3)
         assert mask.shape == (24, 24)
         assert (image == paired).all()
@@ -98,3 +100,23 @@ def test_importing_it_asks_no_server():
         import transeg.core.data.augmentation
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
+
+
+def test_what_stands_before_a_named_crop_sees_the_whole_image():
+    image = np.zeros((40, 60, 3), np.uint8)
+    image[:, 30:] = 255
+    halved = [{"name": "RandomScale", "scale_limit": [-0.5, -0.5], "p": 1.0}, {"name": "RandomCrop"}]
+    crop, mask, _ = Augmentation(halved, 20, 0, 1)(0, image, image[:, :, 0] // 255, None)
+    assert crop.shape == (20, 20, 3)
+    assert mask.shape == (20, 20)
+    assert 0 < mask.mean() < 1  # two thirds of the halved image, so both of its sides are there
+    plain, _, _ = Augmentation([], 64, 0, 1)(0, image, None, None)
+    assert plain.shape == (64, 64, 3)
+
+
+def test_the_preset_of_zh320_reflects_at_the_border():
+    image = np.full((100, 100, 3), 200, np.uint8)
+    preset = [step for step in PRESETS["zh320"] if step["name"] in ("RandomScale", "RandomCrop")]
+    crops = [Augmentation(preset, 320, 0, 1)(i, image, None, None)[0] for i in range(8)]
+    assert all(crop.shape == (320, 320, 3) and crop.min() == 200 for crop in crops)
+    assert Augmentation(PRESETS["zh320"], 32, 0, 1)(0, image, None, None)[0].shape == (32, 32, 3)

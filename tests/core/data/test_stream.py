@@ -135,3 +135,18 @@ def test_tensors_keep_eight_bits_and_scale_the_rest(pixels, tensor):
     found = to_tensor(pixels)
     assert found.dtype == tensor.dtype
     assert torch.equal(found, tensor)
+
+
+def test_images_keep_their_own_size_where_they_are_not_resized():
+    """A crop of the training size out of the image as it is; a resized one would be shrunk to it."""
+
+    class Ramp(Numbers):
+        def __getitem__(self, index):
+            ramp = np.arange(40, dtype=np.uint8)[None, :, None].repeat(30, 0).repeat(3, 2)
+            return Sample(ramp, ramp[:, :, 0] // 20, str(index), str(index))
+
+    options = {"seed": 0, "limit": 0, "sampling": "shuffle", "size": 16, "transforms": []}
+    image, mask, _ = Domain(Ramp(1), SOURCE, load_size=None, **options)[0]
+    assert image.shape == (3, 16, 16)
+    assert (image[:, :, 1:].int() - image[:, :, :-1].int() == 1).all()
+    assert (mask == (image[0] >= 20)).all()

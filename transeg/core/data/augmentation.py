@@ -23,6 +23,9 @@ cv2.setNumThreads(0)  # data loader workers are the parallelism
 
 Transform = dict[str, Any]
 
+CROP = "RandomCrop"
+"""The transform that cuts out the training size; it comes first where a list does not name it."""
+
 PRESETS: dict[str, list[Transform]] = {
     # nothing but the crop to the training size
     "none": [],
@@ -40,17 +43,26 @@ PRESETS: dict[str, list[Transform]] = {
         {"name": "VerticalFlip", "p": 0.5},
         {"name": "HorizontalFlip", "p": 0.5},
     ],
+    # zh320/medical-segmentation-pytorch on Kvasir-SEG: crops out of images scaled by 0.5 to 2, strong colours
+    "zh320": [
+        {"name": "RandomScale", "scale_limit": [-0.5, 1.0], "p": 0.5},
+        {"name": CROP, "border_mode": cv2.BORDER_REFLECT_101},
+        {"name": "ColorJitter", "brightness": 0.5, "contrast": 0.5, "saturation": 0.5, "hue": 0.2, "p": 0.5},
+        {"name": "HorizontalFlip", "p": 0.5},
+        {"name": "VerticalFlip", "p": 0.5},
+    ],
     # the eight symmetries of the square: nothing is interpolated and no border appears
     "square": [{"name": "D4", "p": 1.0}],
 }
 
 
 class Augmentation:
-    """A pipeline of albumentations transforms behind a random crop.
+    """A pipeline of albumentations transforms with a random crop.
 
     Args:
-        transforms: tables with the ``name`` of an albumentations class and its arguments.
-        size: height and width of the crop that comes first.
+        transforms: tables with the ``name`` of an albumentations class and its arguments; where one is the crop,
+            ``RandomCrop``, what stands before it sees the whole image.
+        size: height and width of the crop, which pads what is smaller.
         seed: of the experiment.
         stream: tells apart augmentations of one run, such as those of source and target.
 
@@ -59,10 +71,10 @@ class Augmentation:
     """
 
     def __init__(self, transforms: Sequence[Transform], size: int, seed: int, stream: int) -> None:
-        self._pipeline = A.Compose(
-            [A.RandomCrop(size, size, pad_if_needed=True), *(_build(transform) for transform in transforms)],
-            additional_targets={"paired": "image"},
-        )
+        crop = {"name": CROP, "height": size, "width": size, "pad_if_needed": True}
+        steps = list(transforms) if any(t.get("name") == CROP for t in transforms) else [crop, *transforms]
+        built = [_build({**crop, **step} if step.get("name") == CROP else step) for step in steps]
+        self._pipeline = A.Compose(built, additional_targets={"paired": "image"})
         self._key = (seed, stream)
 
     def __call__(

@@ -40,7 +40,7 @@ class Domain:
         seed: of the experiment.
         limit: use the first so many images; 0 for all.
         sampling: `shuffle` shows every image before any comes again; `replacement` draws each time anew.
-        load_size: height and width that images are resized to before the crop.
+        load_size: height and width that images are resized to before the crop; None for their own.
         size: height and width of the crop.
         transforms: behind the crop.
     """
@@ -53,7 +53,7 @@ class Domain:
         seed: int,
         limit: int,
         sampling: Sampling,
-        load_size: int,
+        load_size: int | None,
         size: int,
         transforms: Sequence[Transform],
     ) -> None:
@@ -74,12 +74,12 @@ class Domain:
     def __getitem__(self, position: int) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Image, mask and paired image at a place of the stream."""
         sample = self._dataset[self.index(position)]
-        side = self._load_size
+        height, width = (self._load_size, self._load_size) if self._load_size else sample.size
         image, mask, paired = self._augment(
             position,
-            resize(unit_range(sample.image), side, side),
-            None if sample.mask is None else resize_mask(sample.mask, side, side),
-            None if sample.target is None else resize(unit_range(sample.target), side, side),
+            resize(unit_range(sample.image), height, width),
+            None if sample.mask is None else resize_mask(sample.mask, height, width),
+            None if sample.target is None else resize(unit_range(sample.target), height, width),
         )
         return (
             to_tensor(image),

@@ -13,7 +13,7 @@ from transeg.core.experiment import Experiment
 from transeg.core.interfaces import Optimization
 from transeg.core.parts import Parts
 from transeg.core.registry import Registry
-from transeg.core.schedules import LEARNING_RATE
+from transeg.core.schedules import LEARNING_RATE, warmed_up
 from transeg.core.tasks.joint import JointTask
 from transeg.core.tasks.segmentation import SegmentationTask
 from transeg.core.tasks.task import Task
@@ -39,9 +39,9 @@ def task_for(experiment: Experiment, parts: Parts, registry: Registry, extra_ter
     loss = build_loss(experiment.loss, registry, train.head_weights or ())
     parameters = [*parts.segmenter.parameters(), *loss.parameters()]
     parameters += [parameter for term in extra_terms for parameter in term.parameters()]
-    optimization = Optimization(
-        torch.optim.Adam(parameters, lr=train.lr, weight_decay=train.weight_decay), LEARNING_RATE[train.schedule]
-    )
+    schedule = warmed_up(LEARNING_RATE[train.schedule], train.warmup)
+    optimizer = torch.optim.Adam(parameters, lr=train.lr, weight_decay=train.weight_decay)
+    optimization = Optimization(optimizer, schedule)
     if parts.generator is None:
         task = SegmentationTask(parts.segmenter, loss, optimization, extra_terms)
     else:
