@@ -4,10 +4,11 @@ from typing import get_args
 import parity
 import pytest
 import torch
+from conftest import TINY_DATA, TINY_TEST, TINY_TRAINING, command
 from safetensors.torch import save_file
 
 from transeg.core.forward import segment
-from transeg.core.weights import map_keys
+from transeg.core.weights import map_keys, read_state_dict
 
 published = pytest.importorskip("segmentation_models_pytorch")
 
@@ -68,6 +69,17 @@ def test_stages_that_pspnet_does_not_reach_are_kept_but_frozen():
     network = SMP(3, 1, decoder="pspnet")
     frozen = {name.rpartition(".layer")[2][0] for name, p in network.named_parameters() if not p.requires_grad}
     assert frozen == {"3", "4"}
+
+
+def test_frozen_stages_stay_as_they_are_in_a_run(toolkit, tmp_path):
+    settings = [*TINY_DATA, *TINY_TRAINING, *TINY_TEST, "segmenter.decoder=pspnet", "segmenter.aux=true"]
+    toolkit(*command((["--segmenter", "smp"], settings), "--run-dir", tmp_path / "run"))
+    trained = read_state_dict(tmp_path / "run" / "checkpoints" / "last.pt", "segmenter")
+    torch.manual_seed(0)
+    begun = SMP(3, 1, decoder="pspnet", aux=True)
+    changed = {key: not torch.equal(trained[key], value) for key, value in begun.named_parameters()}
+    assert not any(value for key, value in changed.items() if "layer3" in key or "layer4" in key)
+    assert changed["encoder.conv1.weight"]
 
 
 def test_auxiliary_heads_see_strides_8_and_16_in_training_alone():

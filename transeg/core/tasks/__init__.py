@@ -37,8 +37,8 @@ def task_for(experiment: Experiment, parts: Parts, registry: Registry, extra_ter
         return TranslationTask(parts.generator)
     assert experiment.loss is not None
     loss = build_loss(experiment.loss, registry, train.head_weights or ())
-    parameters = [*parts.segmenter.parameters(), *loss.parameters()]
-    parameters += [parameter for term in extra_terms for parameter in term.parameters()]
+    modules = (parts.segmenter, loss, *extra_terms)
+    parameters = [parameter for module in modules for parameter in module.parameters() if parameter.requires_grad]
     schedule = warmed_up(LEARNING_RATE[train.schedule], train.warmup)
     optimizer = torch.optim.Adam(parameters, lr=train.lr, weight_decay=train.weight_decay)
     optimization = Optimization(optimizer, schedule)
