@@ -184,9 +184,8 @@ class ResUNetPP(Segmenter):
     """ResUNet++: a ResUNet with squeeze and excitation, atrous pyramid pooling and attention, made for polyps.
 
     Choose it where a small network must learn from scratch and objects differ in size: the pyramid looks at the
-    coarsest map at four scales. `zh320` is the fastest of the networks without pretrained weights, because it works
-    at half the resolution, which costs it the finest contours. `paper` works at full resolution and takes three times
-    as many operations.
+    coarsest map at four scales. `zh320` is among the fastest networks here, because it works at half the resolution,
+    which may cost it the finest contours. `paper` works at full resolution and takes three times as many operations.
 
     Two networks bear the name. `zh320` is that of zh320/medical-segmentation-pytorch, and takes its weights. It
     departs from the paper: the first unit halves the image and the logits are enlarged at the end, norm and ReLU stand
@@ -238,6 +237,7 @@ class ResUNetPP(Segmenter):
         paper = variant == "paper"
         smallest, usual = (8, 16) if paper else (16, 32)
         width = usual if base is None else base
+        self.halves = not paper
         if width < smallest:
             raise ValueError(f"base must be at least {smallest} for the variant {variant}, not {width}")
         if paper:
@@ -286,7 +286,7 @@ class ResUNetPP(Segmenter):
         up3 = self.decoding_block3(self.aspp(x), skip3)
         up2 = self.decoding_block2(up3, skip2)
         logits = self.seg_head(self.decoding_block1(up2, skip1))
-        if logits.shape[2:] != image.shape[2:]:
+        if self.halves:
             logits = resized(logits, image, "bilinear")
         if not self.training or not self.aux_heads:
             return logits
