@@ -95,7 +95,7 @@ def check_heads(segmenter: Segmenter, experiment: Experiment) -> None:
     if len(weights) != segmenter.heads:
         heads = "1 head" if segmenter.heads == 1 else f"{segmenter.heads} heads"
         raise UsageError(
-            f"train.head_weights has {len(weights)} weights, but this segmenter has {heads}, the final one first."
+            f"train.head_weights has {len(weights)} numbers, but this segmenter has {heads}, the final one first."
         )
     if weights[0] == 0:
         raise UsageError("train.head_weights gives the final head, which comes first, no weight; nothing else is used.")
