@@ -4,7 +4,9 @@ import copy
 
 import pytest
 import torch
+from torch import nn
 
+from transeg.core.deploy import deployed
 from transeg.core.forward import segment
 from transeg.core.interfaces import Segmenter
 from transeg.core.options import options
@@ -112,3 +114,35 @@ def test_its_forward_has_no_python_that_depends_on_the_data(build):
     image = torch.rand(3, 3, 64, 64)
     with torch.inference_mode():
         assert torch.allclose(program.module()(image), network(image), atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("channels", [3, 1])
+def test_it_is_the_same_when_it_is_deployed(build, channels):
+    network = build(channels).eval()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.running_mean, std=0.1)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, std=0.1)
+    ready = deployed(network, channels, torch.device("cpu"))
+    image = torch.rand(2, channels, 96, 64) * 2 - 1
+    with torch.inference_mode():
+        expected, got = segment(network, image)[0], segment(ready, image)[0]
+    assert (got - expected).abs().max() <= 1e-4 * expected.abs().max()
+    assert type(ready) is type(network)
+    for name in ("size_multiple", "mean", "std", "heads"):
+        assert getattr(ready, name) == getattr(network, name)
+
+
+def test_every_batch_norm_behind_a_convolution_of_its_own_is_folded(build):
+    network = build().eval()
+    nodes = torch.export.export(network, (torch.rand(1, 3, 64, 64),)).graph.nodes
+    norms = [node for node in nodes if "batch_norm" in str(node.target)]
+    assert len(norms) == _batch_norms(network)
+    foldable = [norm for norm in norms if "conv" in str(norm.args[0].target) and len(norm.args[0].users) == 1]
+    assert _batch_norms(deployed(network, 3, torch.device("cpu"))) == len(norms) - len(foldable)
+
+
+def _batch_norms(network):
+    return sum(isinstance(module, nn.BatchNorm2d) for module in network.modules())

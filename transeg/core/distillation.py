@@ -204,7 +204,7 @@ def _teacher(
 ) -> Teacher:
     precision = PRECISIONS[options.precision]
     if choice.run is not None:
-        trained = Trained.load(RunFolder(choice.run), registry, "cpu")
+        trained = Trained.load(RunFolder(choice.run), registry, "cpu", layers=True)
         if trained.segmenter is None:
             raise UsageError(f"The teacher {choice.run} trained a generator alone, so it cannot teach a segmenter.")
         known = trained.domains

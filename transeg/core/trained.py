@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transeg.core import checkpoint
 from transeg.core.build import build_generator, build_segmenter
 from transeg.core.compose import pick_device
+from transeg.core.deploy import deployed
 from transeg.core.errors import TransegError, UsageError
 from transeg.core.experiment import Experiment, read_experiment
 from transeg.core.forward import segment, translate
@@ -41,13 +42,15 @@ class Trained:
     iteration: int
 
     @classmethod
-    def load(cls, folder: RunFolder, registry: Registry, device: str | None = None) -> Self:
+    def load(cls, folder: RunFolder, registry: Registry, device: str | None = None, *, layers: bool = False) -> Self:
         """Read a run folder.
 
         Args:
             folder: of a run that has saved a checkpoint.
             registry: where its components come from.
             device: where the networks go; by default a GPU where there is one.
+            layers: whether every layer of the segmenter must give what it gave in the training; otherwise only its
+                logits do, and it is faster (:func:`transeg.core.deploy.deployed`).
 
         Raises:
             UsageError: it is no run folder, or has no checkpoint yet.
@@ -67,6 +70,8 @@ class Trained:
             channels, classes = domains.target_channels, len(domains.class_names)
             segmenter = build_segmenter(choice, channels, classes, 0, registry, pretrained=False)
             _fill(segmenter, state["model"], "segmenter")
+            segmenter = segmenter.eval()
+            segmenter = segmenter.to(place) if layers else deployed(segmenter, channels, place)
         if experiment.generator is not None:
             chosen = experiment.generator.model_copy(update={"weights": None})
             generator = build_generator(chosen, domains.source_channels, domains.target_channels, 0, registry)
@@ -74,7 +79,7 @@ class Trained:
         return cls(
             experiment,
             domains,
-            segmenter.to(place).eval() if segmenter else None,
+            segmenter,
             generator.to(place).eval() if generator else None,
             place,
             state["iteration"],
@@ -102,7 +107,7 @@ class Trained:
 
     def inference(self, window: int = 0, flips: bool = False) -> Inference:
         """How images reach these networks."""
-        return Inference(self.experiment.data.size, window=window, flips=flips)
+        return Inference(self.experiment.data.inference_size, window=window, flips=flips)
 
 
 def _best(folder: RunFolder) -> dict[str, Any]:
