@@ -10,7 +10,7 @@ TRIM_THRESHOLD, MMAP_MAX = -1, -4
 
 
 def keep_freed_memory() -> bool:
-    """Reuse freed tensors of any size, which training on a CPU frees and needs again in every step.
+    """Reuse freed tensors of any size, which a CPU frees and needs again in every step of a training, for every image.
 
     The GNU C library maps each block above 32 MB anew and gives it back when it is freed, so that the kernel clears
     every page of it in every step: a quarter of the time of a CUT step (docs/decisions/allocation.md).

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from transeg.core.allocation import keep_freed_memory
 from transeg.core.build import build_dataset
 from transeg.core.compose import expand_tests
 from transeg.core.data.splits import SPLITS
@@ -55,7 +56,7 @@ def evaluate_run(
         The table of each dataset by name, and the folder of the CSV files.
     """
     folder = RunFolder(run_dir)
-    trained = Trained.load(folder, registry, device)
+    trained = _trained(folder, registry, device)
     choices = dict(trained.experiment.data.test)
     if tests:
         data: Settings = {"test": labelled([parse_dataset(text, registry) for text in tests])}
@@ -87,7 +88,7 @@ def predict_images(
 ) -> tuple[int, Path]:
     """Segment image files; see :func:`transeg.core.prediction.predict_files`. Gives their number and the folder."""
     files = image_files(images)
-    trained = Trained.load(RunFolder(run_dir), registry, device)
+    trained = _trained(RunFolder(run_dir), registry, device)
     with bar(console, "segmenting", len(files)) as advance:
         predict_files(trained, files, out, trained.inference(window, flips), probabilities, advance)
     return len(files), out
@@ -105,10 +106,17 @@ def translate_images(
 ) -> tuple[int, Path]:
     """Translate image files; see :func:`transeg.core.prediction.translate_files`. Gives their number and the folder."""
     files = image_files(images)
-    trained = Trained.load(RunFolder(run_dir), registry, device)
+    trained = _trained(RunFolder(run_dir), registry, device)
     with bar(console, "translating", len(files)) as advance:
         translate_files(trained, files, out, trained.inference(window), advance)
     return len(files), out
+
+
+def _trained(folder: RunFolder, registry: Registry, device: str | None) -> Trained:
+    trained = Trained.load(folder, registry, device)
+    if trained.device.type == "cpu":
+        keep_freed_memory()
+    return trained
 
 
 def verify_dataset(text: str, assignments: Sequence[str], registry: Registry, console: Console) -> dict[str, Any]:
