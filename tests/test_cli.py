@@ -6,6 +6,8 @@ import time
 import pytest
 from conftest import BOTH, SUPERVISED, TRANSLATION, command
 
+from transeg.core.errors import TransegError
+
 KEYS = {"kind", "name", "package", "status", "summary", "params", "paper", "tags"}
 
 
@@ -69,7 +71,9 @@ def test_info_of_nothing(toolkit):
     assert "which kind" in toolkit("info", "nothing", code=2).stderr
 
 
-@pytest.mark.parametrize("arguments", [["list"], ["--help"], ["run", "--help"], ["list", "--json"]])
+@pytest.mark.parametrize(
+    "arguments", [["list"], ["--help"], ["run", "--help"], ["benchmark", "--help"], ["list", "--json"]]
+)
 def test_browsing_imports_nothing_heavy(arguments):
     code = f"""
 import sys
@@ -185,3 +189,31 @@ def test_a_plugins_command(tmp_path, monkeypatch, toolkit):
     monkeypatch.syspath_prepend(str(tmp_path))
     assert "Greets" in toolkit("--help").stdout
     assert toolkit("hello", "--x", "you").stdout == "hello you\n"
+
+
+def test_a_benchmark_fits_the_window(process):
+    arguments = ["benchmark", "unet", "--size", "16", "--threads", "1", "--device", "cpu"]
+    result = process(*arguments, env={"COLUMNS": "60", "PATH": "/usr/bin"})
+    assert result.returncode == 0, result.stderr
+    assert "8.63" in result.stdout
+    assert "Inference, 16x16 pixels, cpu, 1 thread." in " ".join(result.stdout.split())
+    assert max(len(line) for line in result.stdout.splitlines()) <= 60
+    assert result.stderr == "measuring: 1 segmenter\n"
+
+
+def test_a_benchmark_as_json_says_what_failed(toolkit, monkeypatch):
+    def refuse(request):
+        raise TransegError(f"{request.segmenter} cannot be measured: no.")
+
+    monkeypatch.setattr("transeg.core.benchmark.measured_apart", refuse)
+    arguments = ["benchmark", "unet", "--size", "16", "--device", "cpu"]
+    document = json.loads(toolkit(*arguments, "--train", "--json", code=1).stdout)
+    assert document == {
+        "size": 16,
+        "batch": 2,
+        "device": "cpu",
+        "train": True,
+        "segmenters": [{"name": "unet", "error": "unet cannot be measured: no."}],
+    }
+    assert "failed  unet cannot be measured: no." in toolkit(*arguments, code=1).stdout
+    assert "Did you mean 'unet'" in toolkit("benchmark", "unett", code=2).stderr

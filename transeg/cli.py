@@ -323,6 +323,42 @@ def translate(registry: Registry, run_dir: Path, images: Path, **named: Any) -> 
     Console().print(f"{count} translated images in {out}", highlight=False)
 
 
+@main.command()
+@click.argument("segmenters", metavar="[SEGMENTER]...", nargs=-1)
+@click.option(
+    "--size", default=352, type=click.IntRange(min=1), metavar="PIXELS", help="Of the images; by default 352."
+)
+@click.option("--batch", type=click.IntRange(min=1), help="Images at a time; by default 1, with --train 2.")
+@click.option("--threads", type=click.IntRange(min=1), help="Of the CPU; by default as many as PyTorch takes.")
+@click.option("--device", metavar="NAME", help="cpu, cuda or cuda:1; by default a GPU where there is one.")
+@click.option("--train", is_flag=True, help="Measure training steps in place of inference.")
+@click.option(
+    "--set", "assignments", multiple=True, metavar="OPTION=VALUE", help="Of the segmenter, such as segmenter.base=64."
+)
+@as_json
+@with_registry
+def benchmark(registry: Registry, segmenters: tuple[str, ...], as_json: bool, **named: Any) -> None:
+    """Measure how fast segmenters are on this machine, and how much memory they need.
+
+    Each runs in a process of its own, with weights as they are before a training. Without a name, all are measured.
+
+    \b
+    toolkit benchmark
+    toolkit benchmark unet hardnet --size 512
+    toolkit benchmark unet --set segmenter.base=64 --train --batch 4
+    """
+    from transeg import tables
+    from transeg.core import benchmark
+
+    report = benchmark.benchmark(segmenters, registry, _talk(), **named)
+    if as_json:
+        click.echo(json.dumps(report, indent=2))
+    else:
+        tables.show_benchmark(report, Console())
+    if any("error" in row for row in report["segmenters"]):
+        sys.exit(1)
+
+
 @main.group()
 def data() -> None:
     """Check datasets."""

@@ -276,3 +276,44 @@ def show_verification(report: dict[str, Any], console: Console) -> None:
         console.print(f"[red]fault[/]  {escape(fault['reason'])}", highlight=False, soft_wrap=True)
     found = f"{len(report['faults'])} faults" if report["faults"] else "no fault"
     console.print(f"{report['images']} images, {found}.", highlight=False)
+
+
+def show_benchmark(report: dict[str, Any], console: Console) -> None:
+    """Size, cost and speed of each segmenter."""
+    done = [row for row in report["segmenters"] if "error" not in row]
+    if done:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        table.add_column("segmenter", style="cyan", overflow="fold")
+        for name in ("M params", "GMAC", "ms", "images/s", "GB peak", "of peak"):
+            table.add_column(name, justify="right")
+        for row in done:
+            memory = "-" if row["peak_memory"] is None else f"{row['peak_memory'] / 1e9:.2f}"
+            table.add_row(
+                row["name"],
+                f"{row['parameters'] / 1e6:.2f}",
+                f"{row['gmacs']:.1f}",
+                f"{row['seconds'] * 1e3:,.1f}",
+                f"{row['images_per_second']:.2f}",
+                memory,
+                f"{row['gmacs_per_second'] / row['peak_gmacs_per_second']:.0%}",
+            )
+        console.print(table)
+        console.print(f"[dim]{_conditions(report, done)}[/]", highlight=False)
+    for row in report["segmenters"]:
+        if "error" in row:
+            console.print(f"[red]failed[/]  {escape(row['error'])}", highlight=False)
+
+
+def _conditions(report: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+    work = "Training steps" if report["train"] else "Inference"
+    threads = f", {_count(rows[0]['threads'], 'thread')}" if report["device"] == "cpu" else ""
+    reached = max(row["peak_gmacs_per_second"] for row in rows)
+    return (
+        f"{work}, {report['size']}x{report['size']} pixels, {report['device']}{threads}. GMAC are those of an image, "
+        f"ms those of a batch ({_count(report['batch'], 'image')}). The peak is one large convolution's, "
+        f"{reached:,.0f} GMAC/s."
+    )
+
+
+def _count(number: int, unit: str) -> str:
+    return f"1 {unit}" if number == 1 else f"{number} {unit}s"

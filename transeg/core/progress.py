@@ -10,10 +10,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 @contextmanager
-def bar(console: Console, title: str, total: int) -> Iterator[Callable[[], None]]:
+def bar(console: Console, title: str, total: int, unit: str = "images") -> Iterator[Callable[[], None]]:
     """Give a function that advances by one."""
     if not console.is_terminal:
-        console.print(f"{title}: {total} images")
+        console.print(f"{title}: {total} {unit.removesuffix('s') if total == 1 else unit}")
         yield lambda: None
         return
     columns = (

@@ -143,6 +143,7 @@ class Registry:
         for proxy in _proxies():
             manager.register(proxy)
         found = sorted(manager.hook.transeg_manifest(), key=lambda plugin: (plugin.package != BUILTIN, plugin.name))
+        self.files = tuple(files)
         self.plugins: list[Plugin] = [*found, *(_local(file) for file in files)]
         self._manager = manager
         self._by_name: dict[tuple[str, str], list[Component]] = defaultdict(list)
