@@ -17,6 +17,8 @@ from transeg.core.registry import Component, Registry
 HERE = Path(__file__).parent
 KINDS = {"segmenter": "Segmenters", "loss": "Losses"}
 FOLDERS = {"segmenter": "segmenters", "loss": "losses"}
+PARTNER = "partner"
+"""The tag of losses that are made to stand beside another."""
 NOTE = "<!-- written by docs/generate.py; change the docstring, registry.toml or results.toml instead -->"
 
 
@@ -98,7 +100,8 @@ def example(component: Component, cls: type) -> str:
         data = "kvasir:/data/kvasir-seg"
         return f"toolkit run --segmenter {component.name} --source {data} --test {data}"
     if getattr(component.entry, "role", "") == "segmentation":
-        return f"toolkit run --segmenter unet --loss {component.name}"
+        beside = "dice+0.01*" if PARTNER in component.entry.tags else ""
+        return f"toolkit run --segmenter unet --loss {beside}{component.name}"
     layer = next((o for o in offered(cls, "loss") if o.name == "layer" and o.default is EMPTY), None)
     return f"toolkit run --segmenter unet --teacher runs/teacher --distill {component.name}" + (
         ":layer=up_stage2" if layer else ""

@@ -338,9 +338,9 @@ def translate(registry: Registry, run_dir: Path, images: Path, **named: Any) -> 
 @as_json
 @with_registry
 def benchmark(registry: Registry, segmenters: tuple[str, ...], as_json: bool, **named: Any) -> None:
-    """Measure how fast segmenters are on this machine, and how much memory they need.
+    """Measure how fast segmenters are on this machine.
 
-    Each runs in a process of its own, with weights as they are before a training. Without a name, all are measured.
+    And how much memory they need. Each runs in a process of its own, with weights as they are before a training. Without a name, all are measured.
 
     \b
     toolkit benchmark

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -10,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from transeg.core.manifest import KINDS
+from transeg.core.registry import BUILTIN
 
 if TYPE_CHECKING:
     from transeg.core.launch import Prepared
@@ -27,13 +29,12 @@ def show_components(registry: Registry, kind: str | None, console: Console) -> N
         table = Table(title=PLURALS[each], title_justify="left", box=None, pad_edge=False, header_style="bold")
         table.add_column("name", style="cyan", no_wrap=True)
         table.add_column("summary", ratio=3, overflow="fold")
-        if each in ("generator", "segmenter"):
-            table.add_column("parameters", justify="right")
-        table.add_column("paper", overflow="fold")
-        table.add_column("plugin")
-        table.add_column("status")
-        for component in registry.components(each):
-            table.add_row(*_row(component))
+        components = list(registry.components(each))
+        columns = [name for name, cells in _cells(components).items() if any(cells)]
+        for name in columns:
+            table.add_column(name, justify="right" if name == "parameters" else "left", overflow="fold")
+        for component, *cells in zip(components, *(_cells(components)[name] for name in columns), strict=True):
+            table.add_row(component.name, component.entry.summary, *cells)
         console.print(table)
         console.print()
     for plugin in registry.plugins:
@@ -49,12 +50,16 @@ def show_components(registry: Registry, kind: str | None, console: Console) -> N
             )
 
 
-def _row(component: Component) -> list[str]:
-    cells = [component.name, component.entry.summary]
-    if component.kind in ("generator", "segmenter"):
-        cells.append(f"{component.entry.params:,}" if component.entry.params else "")
-    status = f"[{COLOURS[component.status]}]{component.status}[/]"
-    return [*cells, component.entry.paper, component.package, status]
+def _cells(components: Sequence[Component]) -> dict[str, list[str]]:
+    """Further columns of a table; one in which nothing stands is left out."""
+    foreign = any(component.package != BUILTIN for component in components)
+    troubled = any(component.status != "ok" for component in components)
+    return {
+        "parameters": [f"{c.entry.params:,}" if c.entry.params else "" for c in components],
+        "paper": [c.entry.paper for c in components],
+        "plugin": [c.package if foreign else "" for c in components],
+        "status": [f"[{COLOURS[c.status]}]{c.status}[/]" if troubled else "" for c in components],
+    }
 
 
 def show_component(component: Component, cls: type, console: Console) -> None:
@@ -132,7 +137,8 @@ def _example(component: Component, cls: Any) -> str:
             needs = ":layer=LAYER" if "layer" in options(cls) and options(cls)["layer"].default is EMPTY else ""
             return f"toolkit run --segmenter unet --teacher RUN --distill {component.name}{needs}"
         case "loss":
-            return f"toolkit run --segmenter unet --loss {component.name}"
+            beside = "dice+0.01*" if "partner" in component.entry.tags else ""
+            return f"toolkit run --segmenter unet --loss {beside}{component.name}"
         case _:
             data = f"{component.name}:FOLDER" if cls.needs_root else component.name
             return f"toolkit run --segmenter unet --source {data} --test {data}"
