@@ -340,7 +340,8 @@ def translate(registry: Registry, run_dir: Path, images: Path, **named: Any) -> 
 def benchmark(registry: Registry, segmenters: tuple[str, ...], as_json: bool, **named: Any) -> None:
     """Measure how fast segmenters are on this machine.
 
-    And how much memory they need. Each runs in a process of its own, with weights as they are before a training. Without a name, all are measured.
+    And how much memory they need. Each runs in a process of its own, with weights as they are before a training.
+    Without a name, all are measured.
 
     \b
     toolkit benchmark
