@@ -27,10 +27,10 @@ class Mean(nn.Module):
 
 
 def test_coarse_heads_come_at_the_images_size():
-    image = torch.rand(2, 1, 6, 9) * 2 - 1
+    image = torch.linspace(-1, 1, 9).expand(2, 1, 6, 9)
     final, coarse = segment(Heads().train(), image)
     assert final.shape == coarse.shape == image.shape
-    assert torch.allclose(coarse, image, atol=1.0)
+    assert torch.allclose(coarse, image, atol=0.13)  # half a step of the ramp, where the border is extended
     (only,) = segment(Heads().eval(), image)
     assert only.shape == image.shape
 
