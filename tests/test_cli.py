@@ -103,6 +103,14 @@ def test_browsing_takes_little_longer_than_python_itself(process):
     assert shortest(lambda: process("--help")) - bare < 0.4
 
 
+def test_info_lists_the_layers_of_a_segmenter(toolkit):
+    layers = json.loads(toolkit("info", "segmenter/unet", "--json").stdout)["layers"]
+    assert {"name": "mid_stage", "channels": 512, "stride": 16} in layers
+    assert [layer["name"] for layer in layers][-1] == "seg_head"
+    assert "mid_stage" in toolkit("info", "segmenter/unet").stdout
+    assert "layers" not in json.loads(toolkit("info", "loss/dice", "--json").stdout)
+
+
 def test_help_shows_commands_that_can_be_copied(toolkit):
     lines = [line.strip() for line in toolkit("run", "--help").stdout.splitlines()]
     assert "toolkit run --generator cut --segmenter hardnet" in lines

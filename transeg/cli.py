@@ -132,8 +132,11 @@ def info(component: str, as_json: bool, registry: Registry) -> None:
 
     Its options with their meaning, paper, parameters, and an example.
     """
+    from dataclasses import asdict
+
     from transeg import tables
     from transeg.core.experiment import offered
+    from transeg.core.taps import layers_of
 
     kind, slash, name = component.partition("/")
     if not slash:
@@ -148,7 +151,10 @@ def info(component: str, as_json: bool, registry: Registry) -> None:
             {"name": o.name, "type": o.type_name, "default": o.default, "help": o.help}
             for o in offered(cls, found.kind)
         ]
-        click.echo(json.dumps({**found.summary(), "options": rows}, indent=2, default=str))
+        document = {**found.summary(), "options": rows}
+        if found.kind == "segmenter":
+            document["layers"] = [asdict(layer) for layer in layers_of(cls)]
+        click.echo(json.dumps(document, indent=2, default=str))
     else:
         tables.show_component(found, cls, Console())
 

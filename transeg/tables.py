@@ -104,17 +104,16 @@ def show_component(component: Component, cls: type, console: Console) -> None:
 
 def _show_layers(cls: Any, console: Console) -> None:
     """The layers that distillation may name."""
-    import torch
+    from transeg.core.taps import layers_of
 
-    from transeg.core.taps import layers
-
-    with torch.device("meta"):
-        network = cls(3, 1)
+    layers = layers_of(cls)
+    if not layers:
+        return
     table = Table(title="\nLayers to distil", title_justify="left", box=None, pad_edge=False, header_style="bold")
     table.add_column("layer", style="cyan", overflow="fold")
     table.add_column("channels", justify="right")
     table.add_column("stride", justify="right")
-    for layer in layers(network, 3):
+    for layer in layers:
         table.add_row(layer.name, str(layer.channels), str(layer.stride))
     console.print(table)
 

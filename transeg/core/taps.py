@@ -79,6 +79,17 @@ def layers(network: Segmenter, in_channels: int, depth: int = 2) -> list[Layer]:
         taps.remove()
 
 
+def layers_of(segmenter: type[Segmenter]) -> list[Layer]:
+    """The layers of a component at its defaults; none where it cannot be built and run without numbers."""
+    channels = 3
+    try:
+        with torch.device("meta"):
+            network = segmenter(channels, 1)
+        return layers(network, channels)
+    except Exception:  # a plugin's network may do anything, and there is more to show of it than its layers
+        return []
+
+
 def _maps(outputs: dict[str, Tensor]) -> Iterator[Layer]:
     for name, output in outputs.items():
         if isinstance(output, Tensor) and output.ndim == 4:
