@@ -47,12 +47,8 @@ class ChannelWiseDistillation(DistillationLoss):
         return divergence.mean() * self._temperature**2
 
 
-class AttentionTransfer(DistillationLoss):
-    """Squared distance between the spatial attention maps of a layer of student and teacher.
-
-    Zagoruyko and Komodakis, ICLR 2017, arXiv:1612.03928, equation 2 with p = 2: the sum of a layer's squared
-    activations over its channels, made a unit vector. Channels may differ, so it joins any two architectures, and it
-    has no parameters. The paper weighs it by 1000 divided by the number of positions; begin near 1.
+class LayerDistillation(DistillationLoss):
+    """What the losses on one layer of each network share.
 
     Args:
         layer: the student's layer; `toolkit info segmenter/NAME` lists them.
@@ -63,6 +59,15 @@ class AttentionTransfer(DistillationLoss):
         super().__init__()
         self.layer = layer
         self.teacher_layer = teacher_layer or layer
+
+
+class AttentionTransfer(LayerDistillation):
+    """Squared distance between the spatial attention maps of a layer of student and teacher.
+
+    Zagoruyko and Komodakis, ICLR 2017, arXiv:1612.03928, equation 2 with p = 2: the sum of a layer's squared
+    activations over its channels, made a unit vector. Channels may differ, so it joins any two architectures, and it
+    has no parameters. The paper weighs it by 1000 divided by the number of positions; begin near 1.
+    """
 
     def forward(self, student: Mapping[str, Tensor], teacher: Mapping[str, Tensor]) -> Tensor:
         ours = student[self.layer].float()
@@ -70,23 +75,13 @@ class AttentionTransfer(DistillationLoss):
         return (_attention(ours) - _attention(theirs)).square().sum(1).mean()
 
 
-class FitNetHint(DistillationLoss):
+class FitNetHint(LayerDistillation):
     """Half the mean squared difference between a projection of a student's layer and a teacher's.
 
     Romero, Ballas, Kahou, Chassang, Gatta and Bengio, "FitNets: hints for thin deep nets", ICLR 2015,
     arXiv:1412.6550, equation 3. The projection, a 1x1 convolution with the teacher's number of channels, is trained
     along and saved with the checkpoint. Choose it for a thin student and a layer in the middle of a wide teacher.
-
-    Args:
-        layer: the student's layer; `toolkit info segmenter/NAME` lists them.
-        teacher_layer: the teacher's; by default the one of the same name.
     """
-
-    def __init__(self, *, layer: str, teacher_layer: str | None = None) -> None:
-        super().__init__()
-        self.layer = layer
-        self.teacher_layer = teacher_layer or layer
-        self.projection: nn.Module = nn.Identity()
 
     def prepare(self, student: Mapping[str, Tensor], teacher: Mapping[str, Tensor]) -> None:
         self.projection = nn.Conv2d(student[self.layer].shape[1], teacher[self.teacher_layer].shape[1], 1)
