@@ -213,3 +213,12 @@ def test_discovery_imports_nothing_heavy():
         assert not heavy & set(sys.modules), heavy & set(sys.modules)
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
+
+
+def test_a_component_whose_extra_is_not_installed_says_how_to_get_it(install):
+    manifest = MANIFEST.format(name="tiny", package="needy") + 'requires = "big"\n'
+    install("needy", manifest, net="import nothing_of_that_name\nclass Net: pass\n")
+    (component,) = (c for c in Registry().components("segmenter") if c.name == "tiny")
+    assert component.status == "missing"
+    with pytest.raises(UsageError, match=r"needs more than is installed: pip install 'needy\[big\]'"):
+        Registry().find("segmenter", "tiny")
