@@ -13,12 +13,11 @@ from typing import Any
 from transeg.core.experiment import offered
 from transeg.core.options import EMPTY, Option, description
 from transeg.core.registry import Component, Registry
+from transeg.tables import example
 
 HERE = Path(__file__).parent
 KINDS = {"segmenter": "Segmenters", "loss": "Losses"}
 FOLDERS = {"segmenter": "segmenters", "loss": "losses"}
-PARTNER = "partner"
-"""The tag of losses that are made to stand beside another."""
 NOTE = "<!-- written by docs/generate.py; change the docstring, registry.toml or results.toml instead -->"
 
 
@@ -92,20 +91,6 @@ def figure(result: dict[str, Any], key: str) -> str:
         return ""
     interval = result.get(f"{key}_ci")
     return f"{result[key]:.4f}" + (f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else "")
-
-
-def example(component: Component, cls: type) -> str:
-    """A command that uses it."""
-    if component.kind == "segmenter":
-        data = "kvasir:/data/kvasir-seg"
-        return f"toolkit run --segmenter {component.name} --source {data} --test {data}"
-    if getattr(component.entry, "role", "") == "segmentation":
-        beside = "dice+0.01*" if PARTNER in component.entry.tags else ""
-        return f"toolkit run --segmenter unet --loss {beside}{component.name}"
-    layer = next((o for o in offered(cls, "loss") if o.name == "layer" and o.default is EMPTY), None)
-    return f"toolkit run --segmenter unet --teacher runs/teacher --distill {component.name}" + (
-        ":layer=up_stage2" if layer else ""
-    )
 
 
 def row(option: Option) -> list[str]:

@@ -159,6 +159,11 @@ class TestUse:
         table = toolkit("evaluate", joint_run, "--test", "phantom", "--test", "phantom:clean", "--out", tmp_path).stdout
         assert "phantom-clean" in table
 
+    def test_a_named_test_on_the_sources_own_data_takes_its_options(self, joint_run, toolkit, tmp_path):
+        """The source has 10 images; the phantom's own number is 200."""
+        result = toolkit("evaluate", joint_run, "--test", "phantom", "--out", tmp_path, "--json")
+        assert json.loads(result.stdout)["tests"]["phantom"]["images"] == 2
+
     def test_evaluate_with_windows_and_flips(self, joint_run, toolkit, tmp_path):
         toolkit("evaluate", joint_run, "--window", 24, "--flips", "--out", tmp_path, "--split", "val")
 

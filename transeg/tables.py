@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from transeg.core.manifest import KINDS
+from transeg.core.options import EMPTY, description, options
 from transeg.core.registry import BUILTIN
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from transeg.core.registry import Component, Registry
     from transeg.core.run_folder import RunFolder
 
-EMPTY = inspect.Parameter.empty
 COLOURS = {"ok": "green", "broken": "red", "conflict": "yellow", "disabled": "dim", "missing": "yellow"}
 PLURALS = {"generator": "Generators", "segmenter": "Segmenters", "loss": "Losses", "dataset": "Datasets"}
 
@@ -65,7 +64,6 @@ def _cells(components: Sequence[Component]) -> dict[str, list[str]]:
 def show_component(component: Component, cls: type, console: Console) -> None:
     """One component with its options and an example."""
     from transeg.core.experiment import offered
-    from transeg.core.options import description
 
     entry = component.entry
     console.print(f"[bold cyan]{component}[/]  {entry.summary}")
@@ -99,7 +97,7 @@ def show_component(component: Component, cls: type, console: Console) -> None:
         console.print(table)
     if component.kind == "segmenter":
         _show_layers(cls, console)
-    console.print(f"\n[dim]Example[/]  {_example(component, cls)}", highlight=False)
+    console.print(f"\n[dim]Example[/]  {example(component, cls)}", highlight=False)
 
 
 def _show_layers(cls: Any, console: Console) -> None:
@@ -124,9 +122,8 @@ def _default(value: Any) -> str:
     return "" if value is None else f", by default {value!r}"
 
 
-def _example(component: Component, cls: Any) -> str:
-    from transeg.core.options import options
-
+def example(component: Component, cls: Any) -> str:
+    """A command that uses a component."""
     match component.kind:
         case "generator":
             return f"toolkit run --generator {component.name} --segmenter hardnet"
@@ -147,7 +144,6 @@ def show_plan(prepared: Prepared, console: Console) -> None:
     """What a run is going to do."""
     from transeg.core.compose import departures
     from transeg.core.launch import parameters
-    from transeg.core.options import options
     from transeg.core.run import selection
 
     experiment, parts = prepared.experiment, prepared.parts

@@ -101,6 +101,20 @@ def test_closing_leaves_the_student_as_it_was():
     assert not student.body._forward_hooks
 
 
+def test_teachers_go_back_to_where_the_next_training_finds_them():
+    places = []
+
+    class Moved(Net):
+        def to(self, place, *rest, **named):
+            places.append(place)
+            return super().to(place, *rest, **named)
+
+    distillation = distil(Net(), (teacher(Moved()), 1.0, Difference()))
+    distillation.to_device(torch.device("cpu", 0))
+    distillation.close()
+    assert places == [torch.float32, torch.device("cpu", 0), torch.device("cpu")]
+
+
 def test_a_teacher_carries_nothing_between_its_passes():
     network = Net()
     distillation = distil(Net(), (teacher(network), 1.0, Difference("body")))

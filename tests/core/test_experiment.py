@@ -59,6 +59,25 @@ def test_real_data_get_the_published_sizes():
     assert mixed.data.size == 256
 
 
+def test_tests_on_the_sources_own_folder_take_its_options():
+    """With another split file they would test on what was trained on."""
+    source = {"name": "kvasir", "root": "/data/kvasir", "splits": "/data/splits.json", "split": "train"}
+    tests = {
+        "same": {"name": "kvasir", "root": "/data/../data/kvasir"},
+        "own": {"name": "kvasir", "root": "/data/kvasir", "splits": "/data/other.json"},
+        "elsewhere": {"name": "kvasir", "root": "/data/more"},
+        "another": {"name": "etis", "root": "/data/kvasir"},
+    }
+    data = composed({"segmenter": {"name": "unet"}}, {"data": {"source": source, "test": tests}}).data
+    found = {label: (choice.options.get("splits"), choice.split) for label, choice in data.test.items()}
+    assert found == {
+        "same": ("/data/splits.json", None),
+        "own": ("/data/other.json", None),
+        "elsewhere": (None, None),
+        "another": (None, None),
+    }
+
+
 def test_load_size_follows_the_size():
     assert composed(JOINT, {"data": {**REAL, "size": 128}}).data.load_size == 160
 

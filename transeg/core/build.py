@@ -20,7 +20,6 @@ from transeg.core.experiment import (
     Experiment,
     GeneratorChoice,
     SegmenterChoice,
-    TeacherChoice,
 )
 from transeg.core.interfaces import Dataset, Generator, Segmenter
 from transeg.core.losses import LossSum, parse_sum
@@ -37,13 +36,7 @@ def completed(experiment: Experiment, registry: Registry) -> Experiment:
     Raises:
         UsageError: an unknown option, or a value of the wrong type.
     """
-
-    def full(kind: str, choice: Any, where: str) -> Any:
-        if choice is None:
-            return None
-        component = registry.load(registry.find(kind, choice.name))
-        fixed = {name: getattr(choice, name) for name in type(choice).model_fields}
-        return type(choice)(**{**checked(component, choice.options, where), **fixed})
+    full = partial(_full, registry)
 
     def full_dataset(choice: DatasetChoice | None, role: str, where: str) -> DatasetChoice | None:
         if choice is None:
@@ -119,7 +112,7 @@ def build_generator(
 
 
 def build_segmenter(
-    choice: SegmenterChoice | TeacherChoice,
+    choice: SegmenterChoice,
     channels: int,
     classes: int,
     seed: int,
@@ -175,16 +168,19 @@ def _complete_loss(choice: Choice | None, registry: Registry) -> Choice | None:
     return Choice(name=choice.name, **{name: values for name, values in full.items() if values})
 
 
+def _full(registry: Registry, kind: str, choice: Any, where: str) -> Any:
+    """A choice with all options of its component; as it is where it names none, as a teacher that is a run does."""
+    if choice is None or not choice.name:
+        return choice
+    component = registry.load(registry.find(kind, choice.name))
+    fixed = {name: getattr(choice, name) for name in type(choice).model_fields}
+    return type(choice)(**{**checked(component, choice.options, where), **fixed})
+
+
 def _complete_distillation(distillation: DistillationOptions | None, registry: Registry) -> DistillationOptions | None:
     if distillation is None:
         return None
-
-    def full(kind: str, choice: Any, where: str) -> Any:
-        if not choice.name:
-            return choice
-        values = checked(registry.load(registry.find(kind, choice.name)), choice.options, where)
-        return type(choice)(**{**values, **{name: getattr(choice, name) for name in type(choice).model_fields}})
-
+    full = partial(_full, registry)
     teachers = {k: full("segmenter", v, f"distillation.teachers.{k}") for k, v in distillation.teachers.items()}
     terms = {k: full("loss", v, f"distillation.terms.{k}") for k, v in distillation.terms.items()}
     return distillation.model_copy(update={"teachers": teachers, "terms": terms})

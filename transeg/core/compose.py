@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -55,7 +56,11 @@ def compose(settings: Settings, registry: Registry) -> Experiment:
     """
     settings = _with_datasets(settings)
     _check_names(settings, registry)
-    expand_tests(settings["data"], registry)
+    data = settings["data"]
+    for table in [data.get("val"), *data["test"].values()]:
+        if isinstance(table, dict):
+            share_options(data["source"], table)
+    expand_tests(data, registry)
     strategy = settings.setdefault("strategy", _strategy(settings))
     if strategy not in PUBLISHED:
         raise UsageError(f"There is no strategy {strategy!r}.{did_you_mean(str(strategy), PUBLISHED)}")
@@ -171,6 +176,21 @@ def find_loss(name: str, role: str, registry: Registry) -> None:
     if isinstance(found, LossEntry) and found.role != role:
         other = "--distill" if found.role == "distillation" else "--loss"
         raise UsageError(f"{name} is a {found.role} loss; say {other} {name}.")
+
+
+def share_options(source: Settings, table: Settings) -> None:
+    """Give a dataset of the source's own folder the options of the source that it does not set itself.
+
+    With another split file, or classes of its own, it would test on what was trained on, or on something else.
+    """
+    if table.get("name") == source.get("name") and _folder(table) == _folder(source):
+        for key, value in source.items():
+            if key not in ("split", "domain"):
+                table.setdefault(key, value)
+
+
+def _folder(table: Settings) -> Path | None:
+    return Path(str(table["root"])).expanduser().resolve() if table.get("root") else None
 
 
 def expand_tests(data: Settings, registry: Registry) -> None:

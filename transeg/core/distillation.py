@@ -105,8 +105,9 @@ class Distillation(nn.Module):
             teacher.network.to(device)
 
     def close(self) -> None:
-        """Leave the student as it was."""
+        """Leave the student as it was, and the teachers where the next training finds them: on the CPU."""
         self._taps.remove()
+        self.to_device(torch.device("cpu"))
 
     def forward(self, logits: Tensor, image: Tensor, batch: Batch) -> dict[str, Tensor]:
         """The weighted terms by label.

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from transeg.core.allocation import keep_freed_memory
 from transeg.core.build import build_dataset
-from transeg.core.compose import expand_tests
+from transeg.core.compose import expand_tests, share_options
 from transeg.core.data.splits import SPLITS
 from transeg.core.errors import DataError, UsageError
 from transeg.core.experiment import DatasetChoice
@@ -60,6 +60,9 @@ def evaluate_run(
     choices = dict(trained.experiment.data.test)
     if tests:
         data: Settings = {"test": labelled([parse_dataset(text, registry) for text in tests])}
+        source = trained.experiment.data.source.model_dump(exclude_none=True)
+        for table in data["test"].values():
+            share_options(source, table)
         expand_tests(data, registry)
         choices = {label: DatasetChoice(**table) for label, table in data["test"].items()}
     if split is not None:

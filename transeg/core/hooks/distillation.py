@@ -9,9 +9,10 @@ from transeg.core.distillation import Distillation
 
 
 class DistillationHook(Hook):
-    """Moves the teachers to the student's device for the training, and takes the student's taps off behind it.
+    """Moves the teachers to the student's device for the training.
 
-    The terms themselves are the task's: a hook alone cannot reach the loss.
+    The terms themselves are the task's: a hook alone cannot reach the loss. Whoever made the distillation closes it,
+    because mmengine calls no hook behind a training that fails.
     """
 
     def __init__(self, distillation: Distillation) -> None:
@@ -20,7 +21,3 @@ class DistillationHook(Hook):
     def before_run(self, runner: Runner) -> None:
         """Move the teachers."""
         self._distillation.to_device(next(runner.model.parameters()).device)
-
-    def after_run(self, runner: Runner) -> None:
-        """Leave the student as it was."""
-        self._distillation.close()

@@ -8,7 +8,7 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from transeg.core.interfaces import Loss
-from transeg.plugins.losses.binary import foreground, known, mean_of_known
+from transeg.plugins.losses.targets import foreground, known, mean_of_known
 
 
 class BoundaryLoss(Loss):

@@ -8,8 +8,8 @@ from monai.losses.cldice import soft_skel
 from torch import Tensor
 
 from transeg.core.interfaces import Loss
-from transeg.plugins.losses.binary import foreground
 from transeg.plugins.losses.overlap import DiceLoss
+from transeg.plugins.losses.targets import foreground
 
 
 class ClDiceLoss(Loss):

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from transeg.core.interfaces import IGNORE, Loss
-from transeg.plugins.losses.binary import TINY, as_softmax
+from transeg.plugins.losses.targets import TINY, as_softmax
 
 
 class CrossEntropyLoss(Loss):

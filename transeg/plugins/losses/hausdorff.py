@@ -6,14 +6,15 @@ from monai.losses.hausdorff_loss import HausdorffDTLoss
 from torch import Tensor
 
 from transeg.core.interfaces import Loss
-from transeg.plugins.losses.binary import foreground, known
+from transeg.plugins.losses.targets import foreground, known
 
 
 class HausdorffLoss(Loss):
     """Squared error, weighed by the distance from both contours: a bound on the Hausdorff distance (arXiv:1904.10030).
 
-    A partner for an overlap loss, as in `dice+1e-4*hausdorff`, where stray regions far from the object are what
-    hurts. Values grow with the square of the distance in pixels, hence the small weight. The contours are those of
+    A partner for an overlap loss, as in `dice+0.01*hausdorff`, where stray regions far from the object are what
+    hurts. Values grow with the square of the distance in pixels, hence the small weight, and a smaller one for large
+    images. The contours are those of
     the truth and of the prediction at a probability of one half; the distances take no part in the gradient.
 
     What is empty or full has no contour and adds no distance: on an empty mask only stray regions are pulled in, and

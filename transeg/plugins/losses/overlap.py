@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from transeg.core.interfaces import Loss
-from transeg.plugins.losses.binary import TINY, all_classes, foreground
+from transeg.plugins.losses.targets import TINY, all_classes, foreground
 
 
 class OverlapLoss(Loss):

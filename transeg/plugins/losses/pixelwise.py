@@ -7,7 +7,7 @@ from torch import Tensor
 from torchvision.ops import sigmoid_focal_loss
 
 from transeg.core.interfaces import Loss
-from transeg.plugins.losses.binary import mean_of_known, one_vs_rest
+from transeg.plugins.losses.targets import mean_of_known, one_vs_rest
 
 
 class BCELoss(Loss):

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from transeg.core.interfaces import Loss
-from transeg.plugins.losses.binary import known, mean_of_known, one_vs_rest
+from transeg.plugins.losses.targets import known, mean_of_known, one_vs_rest
 
 
 class StructureLoss(Loss):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from transeg.core.interfaces import Loss
-from transeg.plugins.losses.binary import TINY, as_softmax, known, mean_of_known, one_vs_rest
+from transeg.plugins.losses.targets import TINY, as_softmax, known, mean_of_known, one_vs_rest
 
 
 class UnifiedFocalLoss(Loss):
