@@ -26,9 +26,10 @@ class Sample:
     Attributes:
         image: ``(H, W, C)``, uint8, uint16 or float32 in [0, 1].
         mask: ``(H, W)`` integer label map, or None where there is no label.
-        target: the paired image of the other domain, ``(H, W, C)``, or None.
+        target: the paired image of the other domain, ``(H, W, C')``, or None.
         name: unique in its dataset; names the files written for this sample.
         group: subject, slide or video sequence; splits never cut a group.
+        instances: ``(H, W)`` integer numbers of single objects (nuclei, glands), 0 where there is none, or None.
         depth: ``(H, W)`` float32 distance from the camera, or None.
     """
 
@@ -37,6 +38,7 @@ class Sample:
     name: str
     group: str
     target: np.ndarray | None = None
+    instances: np.ndarray | None = None
     depth: np.ndarray | None = None
 
     @property
@@ -65,10 +67,12 @@ class Dataset(ABC):
     """Names of the domains, the usual source first; empty where there is one domain only."""
     test_domains: ClassVar[tuple[str, ...]] = ()
     """Domains that are test sets of their own: to test on the dataset means on each of them."""
-    paired: ClassVar[bool] = False
+    paired: bool = False
     """Whether samples carry their counterpart in the other domain."""
     channels: int = 3
     """Channels of every image."""
+    target_channels: int = 3
+    """Channels of every counterpart, where there are counterparts."""
     preset: ClassVar[Mapping[str, Any]] = {}
     """Experiment options that suit this dataset better than the published sizes, as nested tables; those under
     ``generator/NAME`` and ``segmenter/NAME`` are for that component alone."""
