@@ -62,4 +62,4 @@ def deviation(tensor, expected):
 
 
 def relative(value, expected):
-    return abs(float(value) - expected) / max(abs(expected), 1e-12)
+    return abs(float(torch.as_tensor(value).detach()) - expected) / max(abs(expected), 1e-12)

@@ -11,7 +11,7 @@ from transeg.core.tasks.translation import TranslationTask
 
 REGISTRY = Registry()
 COMPONENTS = list(REGISTRY.components("generator"))
-SMALL = {"cut": {"width": 4, "blocks": 5, "patches": 8}}
+SMALL = {"cut": {"width": 4, "blocks": 5, "patches": 8}, "pix2pix": {"width": 4, "depth": 4}}
 """Options that make a generator small, by name; others are tested as they are."""
 
 

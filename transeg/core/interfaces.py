@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -17,6 +17,11 @@ from torch import Tensor, nn
 
 IGNORE = 255
 """The label of pixels that neither losses nor metrics look at."""
+
+
+Condition = Literal["image", "mask", "mask+boundary"]
+"""What a generator is given of the source: images in [-1, 1]; label maps as one channel for each class, background
+included, in {0, 1}; or these and a channel that outlines single objects."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,11 +160,12 @@ class Batch:
     """What a training step sees.
 
     Attributes:
-        source: ``(N, C, H, W)`` float32 in [-1, 1].
+        source: ``(N, C, H, W)`` float32 in [-1, 1], or what else the generator is given of the source.
         source_mask: ``(N, H, W)`` int64, or None.
         target: ``(N, C', H, W)`` float32 in [-1, 1], or None; row i belongs to source row i only where data are paired.
         positions: ``(N,)`` int64, global place of each row in the sample stream: the same on any number of ranks.
         seed: differs in each iteration and is the same on all ranks; draws that the whole batch shares come from it.
+        instances: ``(N, H, W)`` int64 numbers of single objects, 0 for none, or None.
     """
 
     source: Tensor
@@ -167,6 +173,7 @@ class Batch:
     target: Tensor | None
     positions: Tensor
     seed: int
+    instances: Tensor | None = None
 
     def generator(self, stream: int, device: torch.device | str | None = None) -> torch.Generator:
         """A fresh random generator, the same on all ranks, for draws that the whole batch shares.
@@ -206,12 +213,12 @@ class Generator(nn.Module, ABC):
     """A method of image-to-image translation, built by ``Class(source_channels, target_channels, **options)``."""
 
     paired: ClassVar[bool] = False
-    """Whether training needs each source image's counterpart."""
-    condition: ClassVar[str] = "image"
-    """``image``, or ``mask`` for label maps handed over as one-hot channels."""
+    """Whether training needs each source image's counterpart; a label map's is the image that it belongs to."""
+    conditions: ClassVar[tuple[Condition, ...]] = ("image",)
+    """What it can be given of the source, the usual one first; see :data:`Condition`."""
     directions: ClassVar[tuple[str, ...]] = ("source-to-target",)
-    size_multiple: ClassVar[int] = 1
-    """Height and width must be multiples of this; the core pads and crops."""
+    size_multiple: int = 1
+    """Height and width must be multiples of this; the core pads and crops what is translated."""
     smallest: ClassVar[int] = 1
     """Height and width that training needs at least."""
     key_map: ClassVar[tuple[tuple[str, str | None], ...]] = ()
@@ -230,4 +237,14 @@ class Generator(nn.Module, ABC):
 
     @abstractmethod
     def translate(self, image: Tensor, direction: str, noise: Tensor | None = None) -> Tensor:
-        """``(N, C, H, W)`` in [-1, 1] -> ``(N, C', H, W)`` in [-1, 1]."""
+        """Translate.
+
+        Args:
+            image: ``(N, C, H, W)``, images in [-1, 1] or label maps in {0, 1}.
+            direction: one of :attr:`directions`.
+            noise: ``(N,)`` int64, for generators with chance in them: rows of equal numbers get equal draws, whatever
+                else is in the batch. None is as good as zeros.
+
+        Returns:
+            ``(N, C', H, W)`` in [-1, 1].
+        """

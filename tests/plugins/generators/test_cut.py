@@ -6,9 +6,10 @@ import torch
 
 from transeg.core.interfaces import Batch
 from transeg.core.weights import map_keys
-from transeg.plugins.generators.cut.cut import CUT, linear_decay
+from transeg.plugins.generators.cut.cut import CUT
 from transeg.plugins.generators.cut.networks import PatchDiscriminator, PatchProjection, ResnetGenerator
 from transeg.plugins.generators.cut.patchnce import patch_nce
+from transeg.plugins.generators.layers import linear_decay
 
 REFERENCE = parity.read("cut")
 TOLERANCE = REFERENCE["tolerance"]

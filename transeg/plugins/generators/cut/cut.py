@@ -15,6 +15,7 @@ from torch import Tensor
 from transeg.core.interfaces import Batch, Generator, Optimization, Phase
 from transeg.plugins.generators.cut.networks import PatchDiscriminator, PatchProjection, ResnetGenerator
 from transeg.plugins.generators.cut.patchnce import patch_nce
+from transeg.plugins.generators.layers import linear_decay
 
 EPOCHS = {"cut": (200, 200), "fastcut": (150, 50)}
 """Published epochs with constant and with falling learning rate."""
@@ -149,15 +150,3 @@ class CUT(Generator):
             keys = self.F(features, positions)
         pairs = zip(self.F(queries, positions), keys, strict=True)
         return torch.stack([patch_nce(query, key, self._temperature) for query, key in pairs]).mean(0)
-
-
-def linear_decay(progress: float, constant: int, decay: int) -> float:
-    """1 for ``constant`` epochs, then down by equal steps so that it would be 0 one epoch behind the last.
-
-    Args:
-        progress: share of the training, in [0, 1).
-        constant: published epochs without decay.
-        decay: published epochs with it.
-    """
-    epoch = int(progress * (constant + decay) + 1e-9) + 1
-    return 1.0 - max(0, epoch - constant) / (decay + 1)

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from transeg.plugins.generators.layers import instance_norm
+
 
 class BlurDown(nn.Module):
     """Halve the resolution behind a [1, 2, 1] low-pass filter (Zhang, "Making Convolutional Networks
@@ -164,15 +166,6 @@ class PatchProjection(nn.Module):
             vectors = head(patches.transpose(1, 2))
             projected.append(vectors / (vectors.norm(dim=-1, keepdim=True) + 1e-7))
         return projected
-
-
-def instance_norm(channels: int) -> nn.GroupNorm:
-    """Instance norm without parameters, as a group norm of one channel each.
-
-    PyTorch 2.15's own instance norm gives a wrong gradient on a CPU where the batch is one image and the gradient
-    arrives in channels-last order; docs/decisions/instance-norm.md shows it.
-    """
-    return nn.GroupNorm(channels, channels, affine=False)
 
 
 def _normed_relu(channels: int) -> tuple[nn.Module, nn.Module]:

@@ -1,0 +1,26 @@
+"""Layers and schedules that several generators share."""
+
+from __future__ import annotations
+
+from torch import nn
+
+
+def instance_norm(channels: int) -> nn.GroupNorm:
+    """Instance norm without parameters, as a group norm of one channel each.
+
+    PyTorch 2.15's own instance norm gives a wrong gradient on a CPU where the batch is one image and the gradient
+    arrives in channels-last order; docs/decisions/instance-norm.md shows it.
+    """
+    return nn.GroupNorm(channels, channels, affine=False)
+
+
+def linear_decay(progress: float, constant: int, decay: int) -> float:
+    """1 for ``constant`` epochs, then down by equal steps so that it would be 0 one epoch behind the last.
+
+    Args:
+        progress: share of the training, in [0, 1).
+        constant: published epochs without decay.
+        decay: published epochs with it.
+    """
+    epoch = int(progress * (constant + decay) + 1e-9) + 1
+    return 1.0 - max(0, epoch - constant) / (decay + 1)
