@@ -20,6 +20,7 @@ from transeg.core.experiment import (
     Experiment,
     GeneratorChoice,
     SegmenterChoice,
+    SynthesisOptions,
 )
 from transeg.core.interfaces import Dataset, Generator, Segmenter
 from transeg.core.losses import LossSum, parse_sum
@@ -27,7 +28,7 @@ from transeg.core.options import checked
 from transeg.core.registry import Registry
 from transeg.core.weights import load_weights
 
-SPLIT_OF_ROLE = {"source": "train", "target": "train", "val": "val", "test": "test"}
+SPLIT_OF_ROLE = {"source": "train", "target": "train", "synthetic": "train", "val": "val", "test": "test"}
 
 
 def completed(experiment: Experiment, registry: Registry) -> Experiment:
@@ -47,13 +48,15 @@ def completed(experiment: Experiment, registry: Registry) -> Experiment:
         return cast("DatasetChoice", full("dataset", choice.model_copy(update=missing), where))
 
     data = experiment.data
-    datasets = {role: full_dataset(getattr(data, role), role, f"data.{role}") for role in ("source", "target", "val")}
+    roles = ("source", "target", "synthetic", "val")
+    datasets = {role: full_dataset(getattr(data, role), role, f"data.{role}") for role in roles}
     tests = {label: full_dataset(choice, "test", f"data.test.{label}") for label, choice in data.test.items()}
     return experiment.model_copy(
         update={
-            "generator": full("generator", experiment.generator, "generator"),
+            "generator": full("generator", _conditioned(experiment.generator, registry), "generator"),
             "segmenter": full("segmenter", experiment.segmenter, "segmenter"),
             "loss": _complete_loss(experiment.loss, registry),
+            "synthesis": _complete_synthesis(experiment, registry),
             "distillation": _complete_distillation(experiment.distillation, registry),
             "data": data.model_copy(update={**datasets, "test": tests}),
             "augmentation": AugmentationOptions(transforms=_transforms(experiment.augmentation)),
@@ -101,7 +104,15 @@ def _root(choice: DatasetChoice, cls: type[Dataset]) -> Path | None:
 def build_generator(
     choice: GeneratorChoice, source_channels: int, target_channels: int, seed: int, registry: Registry
 ) -> Generator:
-    """A generator with seeded weights, or those of its file."""
+    """A generator with seeded weights, or those of its file.
+
+    Args:
+        choice: name and options.
+        source_channels: of what it is given of the source.
+        target_channels: of the images that it makes.
+        seed: of the weights.
+        registry: where it comes from.
+    """
     cls = registry.load(registry.find("generator", choice.name))
     options = checked(cls, choice.options, "generator")
     torch.manual_seed(seed)
@@ -184,6 +195,28 @@ def _complete_distillation(distillation: DistillationOptions | None, registry: R
     teachers = {k: full("segmenter", v, f"distillation.teachers.{k}") for k, v in distillation.teachers.items()}
     terms = {k: full("loss", v, f"distillation.terms.{k}") for k, v in distillation.terms.items()}
     return distillation.model_copy(update={"teachers": teachers, "terms": terms})
+
+
+def _conditioned(choice: GeneratorChoice | None, registry: Registry) -> GeneratorChoice | None:
+    """The choice with what the generator is given of the source."""
+    if choice is None:
+        return None
+    offered = registry.load(registry.find("generator", choice.name)).conditions
+    if choice.condition is not None and choice.condition not in offered:
+        raise UsageError(
+            f"The generator {choice.name} cannot be given {choice.condition} (generator.condition); "
+            f"it takes {', '.join(offered)}."
+        )
+    return choice.model_copy(update={"condition": choice.condition or offered[0]})
+
+
+def _complete_synthesis(experiment: Experiment, registry: Registry) -> SynthesisOptions | None:
+    """The options of the synthesis, where a generator makes images from label maps for a segmenter to learn from."""
+    generator = _conditioned(experiment.generator, registry)
+    makes = experiment.strategy == "sequential" and generator is not None and generator.condition != "image"
+    if experiment.synthesis is not None and not makes:
+        raise UsageError("[synthesis] is for generators that are given label maps (generator.condition=mask).")
+    return (experiment.synthesis or SynthesisOptions()) if makes else None
 
 
 def _loss_options(choice: Choice) -> dict[str, Mapping[str, Any]]:

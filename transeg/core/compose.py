@@ -12,6 +12,7 @@ import torch
 
 from transeg.core.errors import UsageError, did_you_mean
 from transeg.core.experiment import Experiment, Strategy, validated
+from transeg.core.interfaces import IGNORE
 from transeg.core.losses import parse_sum
 from transeg.core.manifest import LossEntry
 from transeg.core.registry import Registry
@@ -60,6 +61,7 @@ def compose(settings: Settings, registry: Registry) -> Experiment:
     for table in [data.get("val"), *data["test"].values()]:
         if isinstance(table, dict):
             share_options(data["source"], table)
+    _describe_synthetic(data, registry)
     expand_tests(data, registry)
     strategy = settings.setdefault("strategy", _strategy(settings))
     if strategy not in PUBLISHED:
@@ -135,7 +137,7 @@ def _with_datasets(settings: Settings) -> Settings:
 
 def _dataset_tables(data: Settings) -> list[Settings]:
     tests = data.get("test", {})
-    tables = [data.get(role) for role in ("source", "target", "val")]
+    tables = [data.get(role) for role in ("source", "target", "synthetic", "val")]
     tables += list(tests.values()) if isinstance(tests, dict) else []
     return [table for table in tables if isinstance(table, dict)]
 
@@ -187,6 +189,17 @@ def share_options(source: Settings, table: Settings) -> None:
         for key, value in source.items():
             if key not in ("split", "domain"):
                 table.setdefault(key, value)
+
+
+def _describe_synthetic(data: Settings, registry: Registry) -> None:
+    """Say of a folder of synthetic images what is true of all that are made from the source's label maps."""
+    table = data.get("synthetic")
+    if isinstance(table, dict) and table["name"] == "folder":
+        source = data["source"]
+        classes = registry.load(registry.find("dataset", source["name"])).classes
+        table.setdefault("classes", list(source.get("classes", classes)))
+        table.setdefault("ignore", IGNORE)
+        table.setdefault("split", "all")
 
 
 def _folder(table: Settings) -> Path | None:

@@ -21,11 +21,13 @@ from pydantic import (
 )
 
 from transeg.core.errors import UsageError, did_you_mean
+from transeg.core.interfaces import Condition
 from transeg.core.options import Option, options
 from transeg.core.settings import Settings, flat, read_settings, set_options
 
 AbsolutePath = Annotated[Path, AfterValidator(lambda path: path.expanduser().resolve())]
 Strategy = Literal["supervised", "translation", "sequential", "joint"]
+Variation = Literal["none", "deform", "recombine"]
 
 
 class Options(BaseModel):
@@ -59,6 +61,9 @@ class SegmenterChoice(Choice):
 class GeneratorChoice(Choice):
     """``[generator]``."""
 
+    condition: Condition | None = None
+    """what it is given of the source: the image, the label map (mask), or the label map with the outlines of single
+    objects (mask+boundary); by default the first that it takes."""
     weights: AbsolutePath | None = None
     """a file of weights to begin with, trained here or published."""
 
@@ -127,6 +132,10 @@ class DataOptions(Options):
 
     source: DatasetChoice
     target: DatasetChoice | None = None
+    synthetic: DatasetChoice | None = None
+    """Synthetic labelled images, as `toolkit synthesize` makes them, to learn from beside the source."""
+    synthetic_share: float = Field(0.5, ge=0, le=1)
+    """Share of synthetic images in what the segmenter learns from, wherever there are real and synthetic ones."""
     val: DatasetChoice | None = None
     """Labelled images that select the best checkpoint; without it, the source's validation images do, translated."""
     test: dict[str, DatasetChoice] = {}
@@ -193,6 +202,18 @@ class JointOptions(Options):
     a share that grows to half, or with half of it in the second half of the training."""
 
 
+class SynthesisOptions(Options):
+    """``[synthesis]``: labelled images that a generator makes from label maps, before a segmenter learns from them."""
+
+    count: PositiveInt | None = None
+    """How many; by default as many as there are training images."""
+    masks: AbsolutePath | None = None
+    """A folder of label maps that hold class numbers; by default those of the training images are used."""
+    variation: Variation = "recombine"
+    """What is made of each label map first: `none`, `deform` (symmetries, affine and elastic deformation), or
+    `recombine` (half of the single objects are exchanged for those of another map, then it is deformed)."""
+
+
 class DistillationOptions(Options):
     """``[distillation]``: what the segmenter learns from frozen teachers besides."""
 
@@ -227,6 +248,7 @@ class Experiment(Options):
     data: DataOptions
     train: TrainOptions
     joint: JointOptions | None = None
+    synthesis: SynthesisOptions | None = None
     distillation: DistillationOptions | None = None
     augmentation: AugmentationOptions
     baseline: Literal["none", "source-only"] = "none"
@@ -256,6 +278,12 @@ class Experiment(Options):
             raise ValueError("the strategy supervised has no use for a target; name a generator or leave it out")
         if self.strategy == "translation" and (self.data.test or self.data.val):
             raise ValueError("the strategy translation trains no segmenter, so there is nothing to test")
+        if self.strategy != "supervised" and self.data.synthetic is not None:
+            raise ValueError(
+                f"the strategy {self.strategy} makes its own synthetic images, so it has no use for data.synthetic"
+            )
+        if self.strategy != "sequential" and self.synthesis is not None:
+            raise ValueError(f"the strategy {self.strategy} has no use for [synthesis]; sequential has")
         return self
 
     def to_toml(self) -> str:

@@ -30,7 +30,7 @@ def segment(segmenter: Segmenter, image: Tensor) -> list[Tensor]:
 
 
 def translate(generator: Generator, image: Tensor, direction: str, noise: Tensor | None = None) -> Tensor:
-    """``(N, C, H, W)`` in [-1, 1], of any size, -> ``(N, C', H, W)`` in [-1, 1]."""
+    """Translate images or label maps of any size; see :meth:`transeg.core.interfaces.Generator.translate`."""
     height, width = image.shape[2:]
     padded = pad_to_multiple(image, generator.size_multiple)
     return generator.translate(padded, direction, noise)[:, :, :height, :width]

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from transeg.core.data.images import resize, unit_range
+from transeg.core.data.images import resize, resize_mask, unit_range
 from transeg.core.data.stream import to_tensor
 from transeg.core.forward import scaled
 
@@ -41,6 +41,10 @@ class Inference:
         if self.size is None or self.window:
             return to_tensor(pixels)
         return to_tensor(resize(pixels, self.size, self.size))
+
+    def prepare_mask(self, mask: np.ndarray) -> np.ndarray:
+        """``(H, W)`` label map at the size at which images reach the network, by nearest neighbour."""
+        return mask if self.size is None or self.window else resize_mask(mask, self.size, self.size)
 
     @torch.inference_mode()
     def run(self, forward: Forward, image: Tensor, device: torch.device) -> Tensor:

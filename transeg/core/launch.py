@@ -47,7 +47,8 @@ class Prepared:
     def plan(self) -> dict[str, Any]:
         """The whole experiment, how many images and parameters it has, and where it goes."""
         parts = self.parts
-        datasets = {"source": parts.source, "target": parts.target, "val": parts.val, **parts.tests}
+        datasets = {"source": parts.source, "target": parts.target, "synthetic": parts.synthetic}
+        datasets |= {"val": parts.val, **parts.tests}
         networks = {"generator": parts.generator, "segmenter": parts.segmenter}
         return {
             "experiment": self.experiment.model_dump(mode="json"),
@@ -136,7 +137,7 @@ def settings_of(named: Mapping[str, Any], under: Settings, registry: Registry) -
             settings[kind] = {"name": named[kind]}
             _forget(under, (kind,), named[kind])
     data: Settings = {}
-    for role in ("source", "target", "val"):
+    for role in ("source", "target", "synthetic", "val"):
         if named.get(role):
             data[role] = parse_dataset(named[role], registry)
             _forget(under, ("data", role), data[role]["name"])

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from transeg.core.build import build_dataset, build_generator, build_segmenter
+from transeg.core.conditions import Conditioning
 from transeg.core.distillation import Teacher, build_distillation, build_teachers
 from transeg.core.errors import UsageError
 from transeg.core.experiment import DatasetChoice, Experiment
 from transeg.core.interfaces import Dataset, Generator, Segmenter
 from transeg.core.registry import Registry
-from transeg.core.trained import Domains
+from transeg.core.trained import Domains, conditioning
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Parts:
     Attributes:
         source: training images.
         target: training images of the target domain.
+        synthetic: synthetic labelled images that the segmenter learns from beside the source.
         val: labelled images that select the best checkpoint, or None where the source has none to spare.
         tests: labelled test images by name.
         generator: the translator.
@@ -37,11 +39,19 @@ class Parts:
     segmenter: Segmenter | None
     teachers: tuple[Teacher, ...] = ()
     validates_target: bool = False
+    synthetic: Dataset | None = None
 
     @property
     def domains(self) -> Domains:
         """What the networks must know of the data."""
-        return Domains(self.source.classes, self.source.channels, (self.target or self.source).channels)
+        return Domains(self.source.classes, self.source.channels, translated_channels(self.source, self.target))
+
+
+def translated_channels(source: Dataset, target: Dataset | None) -> int:
+    """Channels of what a segmenter sees and a generator makes: the target's, or those of the source's counterparts."""
+    if target is not None:
+        return target.channels
+    return source.target_channels if source.paired else source.channels
 
 
 def build_parts(experiment: Experiment, registry: Registry) -> Parts:
@@ -54,16 +64,17 @@ def build_parts(experiment: Experiment, registry: Registry) -> Parts:
     source = filled(data.source, "source", registry)
     target = filled(data.target, "target", registry) if data.target else None
     tests = {label: filled(choice, "test", registry, label) for label, choice in data.test.items()}
-    channels = (target or source).channels
+    synthetic = filled(data.synthetic, "synthetic", registry) if data.synthetic else None
+    domains = Domains(source.classes, source.channels, translated_channels(source, target))
+    channels = domains.target_channels
     generator = segmenter = val = None
     teachers: tuple[Teacher, ...] = ()
     if experiment.generator is not None:
-        name = experiment.generator.name
-        generator = build_generator(experiment.generator, source.channels, channels, experiment.seed, registry)
-        if target is None and not (generator.paired and source.paired):
-            raise UsageError(f"The generator {name} needs images of the target domain; say --target NAME:ROOT.")
-        if data.size < generator.smallest:
-            raise UsageError(f"The generator {name} needs images of {generator.smallest} pixels; raise data.size.")
+        given = conditioning(experiment.generator, domains)
+        generator = build_generator(experiment.generator, given.channels, channels, experiment.seed, registry)
+        _check_generator(experiment.generator.name, generator, given, source, target, data.size)
+        if experiment.joint is not None and experiment.joint.pseudo_labels != "off" and target is None:
+            raise UsageError("joint.pseudo_labels are for images of the target domain, and there is no --target.")
     if experiment.segmenter is not None:
         segmenter = build_segmenter(experiment.segmenter, channels, len(source.classes), experiment.seed, registry)
         check_heads(segmenter, experiment)
@@ -77,10 +88,44 @@ def build_parts(experiment: Experiment, registry: Registry) -> Parts:
             f"There can be no source-only baseline: source images have {source.channels} channels, "
             f"target images {channels}."
         )
-    check_labelled({"the source": source, **tests} if segmenter is not None else tests)
-    parts = Parts(source, target, val, tests, generator, segmenter, teachers, validates_target=data.val is not None)
-    check_alike(parts.domains, {**tests, "val": val} if data.val and val else tests)
-    return parts
+    others = {**tests, **({"data.synthetic": synthetic} if synthetic is not None else {})}
+    check_labelled({"the source": source, **others} if segmenter is not None else tests)
+    check_alike(domains, {**others, "val": val} if data.val and val else others)
+    on_target = data.val is not None
+    return Parts(source, target, val, tests, generator, segmenter, teachers, on_target, synthetic)
+
+
+def _check_generator(
+    name: str, generator: Generator, given: Conditioning, source: Dataset, target: Dataset | None, size: int
+) -> None:
+    """Whether a generator can learn from the datasets.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    if not generator.paired and target is None:
+        raise UsageError(f"The generator {name} needs images of the target domain; say --target NAME:ROOT.")
+    if generator.paired and target is not None:
+        raise UsageError(
+            f"The generator {name} learns from pairs, and a target domain of its own has no pairs; leave --target out."
+        )
+    if generator.paired and given.by_mask and source[0].mask is None:
+        raise UsageError(
+            f"The generator {name} makes images from label maps, but the source has none; "
+            f"for a paired source say --set generator.condition=image."
+        )
+    if generator.paired and not given.by_mask and not source.paired:
+        raise UsageError(
+            f"The generator {name} learns from pairs of images, but the source has none; "
+            f"see `toolkit info dataset/aligned`, or say --set generator.condition=mask."
+        )
+    if size < generator.smallest:
+        raise UsageError(f"The generator {name} needs images of {generator.smallest} pixels; raise data.size.")
+    if size % generator.size_multiple:
+        raise UsageError(
+            f"The generator {name} needs images whose sides are multiples of {generator.size_multiple}; "
+            f"data.size={size} is none."
+        )
 
 
 def check_heads(segmenter: Segmenter, experiment: Experiment) -> None:

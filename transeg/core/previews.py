@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import binary_erosion
 from torch import Tensor
 
-from transeg.core.data.images import resize_mask, write_image
+from transeg.core.data.images import write_image
 from transeg.core.forward import classes, scaled
 from transeg.core.interfaces import IGNORE, Sample
 from transeg.core.trained import Trained
@@ -37,19 +37,20 @@ def _columns(trained: Trained, domain: str, samples: Sequence[Sample]) -> list[t
     """Titled columns for images of one domain; source images are segmented as they are translated."""
     if not samples:
         return []
-    images = [scaled(trained.inference().prepare(sample.image), trained.device) for sample in samples]
+    inference, count = trained.inference(), len(trained.domains.class_names)
+    images = [scaled(inference.prepare(sample.image), trained.device) for sample in samples]
     columns = [(domain, [as_picture(image) for image in images])]
+    masks = [inference.prepare_mask(sample.mask) for sample in samples if sample.mask is not None]
+    truth = [("truth", [mask_picture(mask, count) for mask in masks])] if len(masks) == len(samples) else []
     if domain == "source" and trained.generator is not None:
-        images = [trained.translate(image[None])[0] for image in images]
+        given = [trained.given.sample(sample, inference).to(trained.device) for sample in samples]
+        images = [trained.translate(scaled(one, trained.device)[None])[0] for one in given]
         columns.append(("translated", [as_picture(image) for image in images]))
+        if trained.given.by_mask:
+            columns, truth = [("label map", truth[0][1]), ("synthetic", columns[1][1]), ("real", columns[0][1])], []
     if trained.segmenter is not None:
-        count = len(trained.domains.class_names)
         predictions = [classes(trained.segment(image[None]))[0].cpu().numpy() for image in images]
-        columns.append(("prediction", [mask_picture(prediction, count) for prediction in predictions]))
-        masks = [sample.mask for sample in samples if sample.mask is not None]
-        if len(masks) == len(samples):
-            truths = [resize_mask(mask, *image.shape[1:]) for mask, image in zip(masks, images, strict=True)]
-            columns.append(("truth", [mask_picture(truth, count) for truth in truths]))
+        columns += [("prediction", [mask_picture(prediction, count) for prediction in predictions]), *truth]
     return columns
 
 

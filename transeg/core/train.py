@@ -14,7 +14,18 @@ from rich.console import Console
 from torch.utils.data import DataLoader
 
 from transeg.core import previews
-from transeg.core.data.stream import SOURCE, TARGET, Collate, Domain, Item, Places, TrainingStream, training_loader
+from transeg.core.data.stream import (
+    SOURCE,
+    SYNTHETIC,
+    TARGET,
+    Collate,
+    Domain,
+    Item,
+    Mixture,
+    Places,
+    TrainingStream,
+    training_loader,
+)
 from transeg.core.distillation import build_distillation
 from transeg.core.distributed import world
 from transeg.core.errors import TransegError
@@ -157,11 +168,12 @@ def _first_samples(dataset: Dataset) -> list[Sample]:
 def _loader(experiment: Experiment, parts: Parts, device: torch.device) -> DataLoader[Item]:
     rank, ranks = world()
     options = experiment.train
+    real = _domain(experiment, parts.source, SOURCE)
+    source: Domain | Mixture = real
+    if parts.synthetic is not None:
+        source = Mixture(real, _domain(experiment, parts.synthetic, SYNTHETIC), experiment.data.synthetic_share)
     return training_loader(
-        TrainingStream(
-            _domain(experiment, parts.source, SOURCE),
-            _domain(experiment, parts.target, TARGET) if parts.target else None,
-        ),
+        TrainingStream(source, _domain(experiment, parts.target, TARGET) if parts.target else None),
         Places(options.iterations, options.batch_size, rank, ranks),
         Collate(experiment.seed, options.batch_size * ranks),
         workers=experiment.data.workers,
@@ -171,15 +183,17 @@ def _loader(experiment: Experiment, parts: Parts, device: torch.device) -> DataL
 
 def _domain(experiment: Experiment, dataset: Dataset, stream: int) -> Domain:
     data = experiment.data
+    given = None if experiment.generator is None else experiment.generator.condition
     return Domain(
         dataset,
         stream,
         seed=experiment.seed,
-        limit=data.source_limit if stream == SOURCE else data.target_limit,
+        limit={SOURCE: data.source_limit, TARGET: data.target_limit, SYNTHETIC: 0}[stream],
         sampling=data.sampling,
         load_size=data.load_size,
         size=data.size,
         transforms=experiment.augmentation.transforms or (),
+        with_instances=given == "mask+boundary",
     )
 
 

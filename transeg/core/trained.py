@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from transeg.core import checkpoint
 from transeg.core.build import build_generator, build_segmenter
 from transeg.core.compose import pick_device
+from transeg.core.conditions import Conditioning
 from transeg.core.deploy import deployed
 from transeg.core.errors import TransegError, UsageError
-from transeg.core.experiment import Experiment, read_experiment
+from transeg.core.experiment import Experiment, GeneratorChoice, read_experiment
 from transeg.core.forward import segment, translate
 from transeg.core.inference import Inference
 from transeg.core.interfaces import Generator, Segmenter
@@ -28,6 +29,11 @@ class Domains:
     class_names: tuple[str, ...]
     source_channels: int
     target_channels: int
+
+
+def conditioning(choice: GeneratorChoice, domains: Domains) -> Conditioning:
+    """What a generator is given of the source."""
+    return Conditioning(choice.condition or "image", len(domains.class_names), domains.source_channels)
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,8 @@ class Trained:
             segmenter = segmenter.to(place) if layers else deployed(segmenter, channels, place)
         if experiment.generator is not None:
             chosen = experiment.generator.model_copy(update={"weights": None})
-            generator = build_generator(chosen, domains.source_channels, domains.target_channels, 0, registry)
+            given = conditioning(chosen, domains)
+            generator = build_generator(chosen, given.channels, domains.target_channels, 0, registry)
             _fill(generator, generator_state or state["model"], "generator")
         return cls(
             experiment,
@@ -95,15 +102,30 @@ class Trained:
             raise UsageError("This run trained a generator alone, so it cannot segment; see `toolkit translate`.")
         return segment(self.segmenter, image)[0]
 
-    def translate(self, image: Tensor) -> Tensor:
-        """``(N, C, H, W)`` -> ``(N, C', H, W)``, both in [-1, 1].
+    def translate(self, image: Tensor, noise: Tensor | None = None) -> Tensor:
+        """What the generator is given, ``(N, C, H, W)``, -> ``(N, C', H, W)`` in [-1, 1].
+
+        Args:
+            image: see :attr:`given`.
+            noise: see :meth:`transeg.core.interfaces.Generator.translate`.
 
         Raises:
             UsageError: the run trained no generator.
         """
         if self.generator is None:
             raise UsageError("This run trained a segmenter alone, so it cannot translate; see `toolkit predict`.")
-        return translate(self.generator, image, self.generator.directions[0])
+        return translate(self.generator, image, self.generator.directions[0], noise)
+
+    @property
+    def given(self) -> Conditioning:
+        """What the generator is given of the source.
+
+        Raises:
+            UsageError: the run trained no generator.
+        """
+        if self.experiment.generator is None:
+            raise UsageError("This run trained a segmenter alone, so it makes no images; see `toolkit predict`.")
+        return conditioning(self.experiment.generator, self.domains)
 
     def inference(self, window: int = 0, flips: bool = False) -> Inference:
         """How images reach these networks."""

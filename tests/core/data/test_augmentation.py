@@ -17,7 +17,7 @@ def corner(augmentation, position):
     """Where a marked corner goes."""
     image = np.zeros((8, 8, 3), dtype=np.uint8)
     image[0, 0] = 255
-    result, _, _ = augmentation(position, image, None, None)
+    result, *_ = augmentation(position, image, None, None)
     return tuple(np.argwhere(result[:, :, 0])[0].tolist())
 
 
@@ -51,10 +51,13 @@ def test_image_mask_and_pair_move_together(preset):
     blocks = MASK[:8, :8].repeat(16, 0).repeat(16, 1)
     both = np.repeat(blocks[:, :, None], 3, 2) * 255
     for position in range(10):
-        image, mask, paired = augmentation(position, both, blocks, both.copy())
+        image, mask, paired, instances = augmentation(
+            position, both, blocks, both.copy(), 300 * blocks.astype(np.uint16)
+        )
         assert image.shape == (24, 24, 3)
         assert mask.shape == (24, 24)
         assert (image == paired).all()
+        assert (instances == 300 * mask.astype(np.uint16)).all()
         assert ((image[:, :, 0] > 127) == mask).mean() > 0.85  # the image is interpolated, the mask is not
         assert set(np.unique(mask)) <= {0, 1}
 
@@ -63,13 +66,13 @@ def test_image_mask_and_pair_move_together(preset):
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_any_number_of_channels(channels, dtype):
     image = RNG.random((20, 20, channels)).astype(dtype)
-    result, _, _ = Augmentation(PRESETS["cut-seg"], 16, 0, 0)(0, image, None, None)
+    result, *_ = Augmentation(PRESETS["cut-seg"], 16, 0, 0)(0, image, None, None)
     assert result.shape == (16, 16, channels)
     assert result.dtype == dtype
 
 
 def test_images_smaller_than_the_crop_are_padded():
-    result, _, _ = Augmentation([], 32, 0, 0)(0, IMAGE[:20], None, None)
+    result, *_ = Augmentation([], 32, 0, 0)(0, IMAGE[:20], None, None)
     assert result.shape == (32, 32, 3)
 
 
@@ -106,11 +109,11 @@ def test_what_stands_before_a_named_crop_sees_the_whole_image():
     image = np.zeros((40, 60, 3), np.uint8)
     image[:, 30:] = 255
     halved = [{"name": "RandomScale", "scale_limit": [-0.5, -0.5], "p": 1.0}, {"name": "RandomCrop"}]
-    crop, mask, _ = Augmentation(halved, 20, 0, 1)(0, image, image[:, :, 0] // 255, None)
+    crop, mask, *_ = Augmentation(halved, 20, 0, 1)(0, image, image[:, :, 0] // 255, None)
     assert crop.shape == (20, 20, 3)
     assert mask.shape == (20, 20)
     assert 0 < mask.mean() < 1  # two thirds of the halved image, so both of its sides are there
-    plain, _, _ = Augmentation([], 64, 0, 1)(0, image, None, None)
+    plain, *_ = Augmentation([], 64, 0, 1)(0, image, None, None)
     assert plain.shape == (64, 64, 3)
 
 

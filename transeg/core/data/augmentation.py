@@ -74,20 +74,36 @@ class Augmentation:
         crop = {"name": CROP, "height": size, "width": size, "pad_if_needed": True}
         steps = list(transforms) if any(t.get("name") == CROP for t in transforms) else [crop, *transforms]
         built = [_build({**crop, **step} if step.get("name") == CROP else step) for step in steps]
-        self._pipeline = A.Compose(built, additional_targets={"paired": "image"})
+        self._pipeline = A.Compose(built, additional_targets={"paired": "image", "instances": "mask"})
         self._key = (seed, stream)
 
     def __call__(
-        self, position: int, image: np.ndarray, mask: np.ndarray | None, paired: np.ndarray | None
-    ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
-        """Augment image ``(H, W, C)``, mask ``(H, W)`` and paired image alike, for one place in the sample stream."""
+        self,
+        position: int,
+        image: np.ndarray,
+        mask: np.ndarray | None = None,
+        paired: np.ndarray | None = None,
+        instances: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None, np.ndarray | None]:
+        """Augment all that belongs together alike, for one place in the sample stream.
+
+        Args:
+            position: the place.
+            image: ``(H, W, C)``.
+            mask: ``(H, W)`` label map, never interpolated.
+            paired: ``(H, W, C')``.
+            instances: ``(H, W)`` uint16, never interpolated.
+
+        Returns:
+            The same four at the size of the crop.
+        """
         numbers = np.random.default_rng((*self._key, position))
         # one generator for all transforms: Compose.set_random_seed would give each its own of the same seed, so that
         # two flips of probability one half would always happen together
         self._pipeline.set_random_state(numbers, random.Random(int(numbers.integers(2**63))))
-        given = {"image": image, "mask": mask, "paired": paired}
+        given = {"image": image, "mask": mask, "paired": paired, "instances": instances}
         result = self._pipeline(**{key: value for key, value in given.items() if value is not None})
-        return result["image"], result.get("mask"), result.get("paired")
+        return result["image"], result.get("mask"), result.get("paired"), result.get("instances")
 
 
 def _build(transform: Transform) -> A.BasicTransform:

@@ -142,6 +142,13 @@ def resize_mask(mask: np.ndarray, height: int, width: int) -> np.ndarray:
     return cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
 
 
+def numbered(instances: np.ndarray) -> np.ndarray:
+    """Object numbers ``(H, W)`` as uint16, which every transform takes: counted anew where they are larger."""
+    if instances.max(initial=0) < 2**16:
+        return instances.astype(np.uint16)
+    return np.unique(instances, return_inverse=True)[1].reshape(instances.shape).astype(np.uint16)
+
+
 def _decode(path: Path) -> np.ndarray:
     """``(H, W, C)``, RGB order, with the decoder that reads the format right and notices a damaged file.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -14,21 +15,31 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from transeg.core.data.augmentation import Augmentation, Transform
-from transeg.core.data.images import resize, resize_mask, unit_range
+from transeg.core.data.images import numbered, resize, resize_mask, unit_range
 from transeg.core.interfaces import Batch, Dataset
 
 Sampling = Literal["shuffle", "replacement"]
-SOURCE, TARGET = 1, 2
+SOURCE, TARGET, SYNTHETIC = 1, 2, 3
 _ORDER, _AUGMENT = 10, 20
 
 
 class Item(NamedTuple):
-    """One training sample: images ``(C, H, W)`` uint8, or float32 in [-1, 1]; mask ``(H, W)``."""
+    """One training sample: images ``(C, H, W)`` uint8, or float32 in [-1, 1]; mask and instances ``(H, W)``."""
 
     position: int
     source: Tensor
     source_mask: Tensor | None
     target: Tensor | None
+    instances: Tensor | None = None
+
+
+class View(NamedTuple):
+    """An image at a place of the stream, and what belongs to it, of one geometry."""
+
+    image: Tensor
+    mask: Tensor | None
+    paired: Tensor | None
+    instances: Tensor | None
 
 
 class Domain:
@@ -36,13 +47,14 @@ class Domain:
 
     Args:
         dataset: where they come from.
-        stream: :data:`SOURCE` or :data:`TARGET`; the two draw independently.
+        stream: :data:`SOURCE`, :data:`TARGET` or :data:`SYNTHETIC`; they draw independently.
         seed: of the experiment.
         limit: use the first so many images; 0 for all.
         sampling: `shuffle` shows every image before any comes again; `replacement` draws each time anew.
         load_size: height and width that images are resized to before the crop; None for their own.
         size: height and width of the crop.
         transforms: behind the crop.
+        with_instances: whether the numbers of single objects are wanted.
     """
 
     def __init__(
@@ -56,8 +68,10 @@ class Domain:
         load_size: int | None,
         size: int,
         transforms: Sequence[Transform],
+        with_instances: bool = False,
     ) -> None:
         self._dataset = dataset
+        self._with_instances = with_instances
         self._count = min(limit, len(dataset)) if limit else len(dataset)
         self._sampling = sampling
         self._load_size = load_size
@@ -71,33 +85,59 @@ class Domain:
         epoch, offset = divmod(position, self._count)
         return int(_permutation(self._key, epoch, self._count)[offset])
 
-    def __getitem__(self, position: int) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Image, mask and paired image at a place of the stream."""
+    def __getitem__(self, position: int) -> View:
+        """What stands at a place of the stream."""
         sample = self._dataset[self.index(position)]
         height, width = (self._load_size, self._load_size) if self._load_size else sample.size
-        image, mask, paired = self._augment(
+        instances = numbered(sample.instances) if self._with_instances and sample.instances is not None else None
+        image, mask, paired, instances = self._augment(
             position,
             resize(unit_range(sample.image), height, width),
             None if sample.mask is None else resize_mask(sample.mask, height, width),
             None if sample.target is None else resize(unit_range(sample.target), height, width),
+            None if instances is None else resize_mask(instances, height, width),
         )
-        return (
+        return View(
             to_tensor(image),
             None if mask is None else torch.from_numpy(np.ascontiguousarray(mask)),
             None if paired is None else to_tensor(paired),
+            None if instances is None else torch.from_numpy(instances.astype(np.int64)),
         )
+
+
+class Mixture:
+    """Two domains in one stream: of the second, as even as possible, a fixed share.
+
+    Args:
+        first: most images, usually real ones.
+        second: the others, usually synthetic ones.
+        share: of the second, in [0, 1].
+    """
+
+    def __init__(self, first: Domain, second: Domain, share: float) -> None:
+        self._first = first
+        self._second = second
+        self._share = share
+
+    def __getitem__(self, position: int) -> View:
+        """What stands at a place of the stream."""
+        before = math.floor(position * self._share)
+        if math.floor((position + 1) * self._share) > before:
+            return self._second[before]
+        return self._first[position - before]
 
 
 class TrainingStream(TorchDataset[Item]):
     """A source image, and a target image that is its pair or drawn independently, at every place."""
 
-    def __init__(self, source: Domain, target: Domain | None) -> None:
+    def __init__(self, source: Domain | Mixture, target: Domain | None) -> None:
         self._source = source
         self._target = target
 
     def __getitem__(self, position: int) -> Item:
-        image, mask, paired = self._source[position]
-        return Item(position, image, mask, paired if self._target is None else self._target[position][0])
+        image, mask, paired, instances = self._source[position]
+        target = paired if self._target is None else self._target[position].image
+        return Item(position, image, mask, target, instances)
 
 
 class Places:
@@ -149,6 +189,7 @@ class Collate:
             target=_stack([item.target for item in items]),
             positions=torch.tensor([item.position for item in items]),
             seed=int(np.random.default_rng((self._seed, iteration)).integers(2**40)),
+            instances=_stack([item.instances for item in items]),
         )
 
 

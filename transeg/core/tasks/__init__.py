@@ -18,6 +18,7 @@ from transeg.core.tasks.joint import JointTask
 from transeg.core.tasks.segmentation import SegmentationTask
 from transeg.core.tasks.task import Task
 from transeg.core.tasks.translation import TranslationTask
+from transeg.core.trained import conditioning
 
 __all__ = ["Task", "task_for"]
 
@@ -34,7 +35,8 @@ def task_for(experiment: Experiment, parts: Parts, registry: Registry, extra_ter
     train = experiment.train
     if parts.segmenter is None:
         assert parts.generator is not None
-        return TranslationTask(parts.generator)
+        assert experiment.generator is not None
+        return TranslationTask(parts.generator, conditioning(experiment.generator, parts.domains))
     assert experiment.loss is not None
     loss = build_loss(experiment.loss, registry, train.head_weights or ())
     modules = (parts.segmenter, loss, *extra_terms)
@@ -46,8 +48,13 @@ def task_for(experiment: Experiment, parts: Parts, registry: Registry, extra_ter
         task = SegmentationTask(parts.segmenter, loss, optimization, extra_terms)
     else:
         assert experiment.joint is not None
+        assert experiment.generator is not None
+        given = conditioning(experiment.generator, parts.domains)
+        share = experiment.data.synthetic_share
         epoch = max(1, experiment.data.samples_per_epoch // (train.batch_size * world()[1]))
         options = experiment.joint
-        task = JointTask(parts.generator, parts.segmenter, loss, optimization, options, epoch, extra_terms)
+        task = JointTask(
+            parts.generator, parts.segmenter, loss, optimization, options, epoch, given, share, extra_terms
+        )
     task.validates_target = parts.validates_target
     return task

@@ -15,6 +15,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from transeg.core.conditions import Conditioning
 from transeg.core.experiment import JointOptions
 from transeg.core.forward import classes, segment, translate
 from transeg.core.interfaces import Batch, Generator, Optimization, Phase, Segmenter
@@ -29,6 +30,9 @@ class JointTask(SegmentationTask):
     Its whole gradient reaches the segmenter; times the weight, it goes on into the generator. (The reference scales
     both, which leaves the segmenter's Adam steps as they are.)
 
+    Where the generator makes images from label maps, the source's own images are real ones of the same labels: the
+    segmenter learns from both in a fixed proportion, and real validation images select the checkpoint.
+
     Args:
         generator: translates the source.
         segmenter: learns on the translated source.
@@ -36,6 +40,8 @@ class JointTask(SegmentationTask):
         optimization: of the segmenter's and the loss's parameters.
         options: the weight and its schedule, pseudo-labels.
         epoch: iterations between two renewals of the network that makes pseudo-labels.
+        given: what the generator is given of the source.
+        share: of the synthetic images in the segmentation loss, where the source's images are real ones.
         extra_terms: as for :class:`SegmentationTask`.
     """
 
@@ -47,12 +53,16 @@ class JointTask(SegmentationTask):
         optimization: Optimization,
         options: JointOptions,
         epoch: int,
+        given: Conditioning,
+        share: float,
         extra_terms: Iterable[nn.Module] = (),
     ) -> None:
         super().__init__(segmenter, loss, optimization, extra_terms)
         self.generator = generator
         self._options = options
         self._epoch = epoch
+        self._given = given
+        self._share = share
         self._optimizers = {**generator.optimizers(), **super().optimizers()}
         self.labeller = deepcopy(segmenter).requires_grad_(False) if options.pseudo_labels != "off" else None
 
@@ -66,7 +76,7 @@ class JointTask(SegmentationTask):
         return self
 
     def phases(self, batch: Batch) -> Iterator[Phase]:
-        for phase in self.generator.phases(batch):
+        for phase in self.generator.phases(self._given.batch(batch)):
             if phase.fake is None:
                 yield phase
             else:
@@ -99,6 +109,9 @@ class JointTask(SegmentationTask):
 
     def _segmentation_losses(self, fake: Tensor, batch: Batch) -> dict[str, Tensor]:
         losses = self.segmentation_losses(_scale_gradient(fake, self.weight()), batch)
+        if self._given.by_mask:
+            on_real = self.segmentation_losses(batch.source, batch)
+            losses = {name: self._share * loss + (1 - self._share) * on_real[name] for name, loss in losses.items()}
         share = self.pseudo_share()
         if share == 0:
             return losses
@@ -119,6 +132,8 @@ class JointTask(SegmentationTask):
             self.labeller.load_state_dict(self.segmenter.state_dict())
 
     def segment_source(self, image: Tensor) -> Tensor:
+        if self._given.by_mask:
+            return super().segment_source(image)
         return super().segment_source(translate(self.generator, image, self.generator.directions[0]))
 
 

@@ -72,4 +72,5 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
         source=scaled(batch.source, device),
         source_mask=None if batch.source_mask is None else batch.source_mask.to(device, torch.long, non_blocking=True),
         target=None if batch.target is None else scaled(batch.target, device),
+        instances=None if batch.instances is None else batch.instances.to(device, non_blocking=True),
     )

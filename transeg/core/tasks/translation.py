@@ -4,20 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from transeg.core.conditions import Conditioning
 from transeg.core.interfaces import Batch, Generator, Optimization, Phase
 from transeg.core.tasks.task import Task
 
 
 class TranslationTask(Task):
-    """Trains a generator; its own phases are the training step."""
+    """Trains a generator; its own phases are the training step.
 
-    def __init__(self, generator: Generator) -> None:
+    Args:
+        generator: the translator.
+        given: what it is given of the source.
+    """
+
+    def __init__(self, generator: Generator, given: Conditioning) -> None:
         super().__init__()
         self.generator = generator
+        self._given = given
         self._optimizers = generator.optimizers()
 
     def optimizers(self) -> dict[str, Optimization]:
         return self._optimizers
 
     def phases(self, batch: Batch) -> Iterator[Phase]:
-        yield from self.generator.phases(batch)
+        yield from self.generator.phases(self._given.batch(batch))
