@@ -179,6 +179,7 @@ def info(component: str, as_json: bool, registry: Registry) -> None:
 )
 @click.option("--source", metavar="DATA", help="Labelled images: NAME, NAME:FOLDER or NAME:DOMAIN:FOLDER.")
 @click.option("--target", metavar="DATA", help="Unlabelled images of the domain where the model must work.")
+@click.option("--synthetic", metavar="DATA", help="Synthetic labelled images to learn from beside the source.")
 @click.option(
     "--val", metavar="DATA", help="Labelled images that select the best checkpoint; without, the source's do."
 )
@@ -245,22 +246,44 @@ def run(
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path), metavar="FOLDER", help="For the CSV files; by default in RUN."
 )
+@click.option("--features", metavar="NAME:FILE|RUN", help="Of which network FID and KID compare features.")
+@click.option("--lpips", type=click.Path(path_type=Path), metavar="FILE", help="AlexNet's weights, for LPIPS.")
+@click.option(
+    "--consistency",
+    type=click.Path(path_type=Path),
+    metavar="RUN",
+    help="A run whose segmenter should find again what images were made from.",
+)
 @as_json
 @with_registry
-def evaluate(registry: Registry, run_dir: Path, as_json: bool, **named: Any) -> None:
-    """Measure the segmenter of RUN on labelled images.
+def evaluate(
+    registry: Registry,
+    run_dir: Path,
+    as_json: bool,
+    features: str | None,
+    lpips: Path | None,
+    consistency: Path | None,
+    **named: Any,
+) -> None:
+    """Measure the segmenter of RUN on labelled images, and its generator.
 
-    Prints a table over the test sets, and writes a CSV file with a line for each image.
+    Prints a table over the test sets, and writes a CSV file with a line for each image. Images that a generator makes
+    are compared with their true counterparts (SSIM, PSNR, LPIPS), and as a set with real images (FID, KID).
     """
     from transeg import tables
+    from transeg.core.experiment import QualityOptions
     from transeg.core.use import evaluate_run
 
-    metrics, out = evaluate_run(run_dir, registry, _talk(), **named)
+    quality = QualityOptions(features=features, lpips=lpips, segmenter=consistency)
+    metrics, judged, out = evaluate_run(run_dir, registry, _talk(), quality=quality, **named)
     if as_json:
-        click.echo(json.dumps({"tests": metrics}, indent=2))
-    else:
+        click.echo(json.dumps({"tests": metrics, "quality": judged}, indent=2))
+        return
+    if metrics:
         tables.show_tests(metrics, None, Console())
         Console().print(f"Per image: {out}", highlight=False)
+    if judged:
+        tables.show_quality(judged, Console())
 
 
 @main.command()
@@ -322,11 +345,53 @@ def predict(registry: Registry, run_dir: Path, images: Path, **named: Any) -> No
 @click.option("--device", metavar="NAME", help="cpu, cuda or cuda:1; by default a GPU where there is one.")
 @with_registry
 def translate(registry: Registry, run_dir: Path, images: Path, **named: Any) -> None:
-    """Translate IMAGES, a file or a folder, with the model of RUN."""
+    """Translate IMAGES, a file or a folder, with the model of RUN.
+
+    They are label maps where the generator was trained on label maps.
+    """
     from transeg.core.use import translate_images
 
     count, out = translate_images(run_dir, images, registry, _talk(), **named)
     Console().print(f"{count} translated images in {out}", highlight=False)
+
+
+@main.command()
+@click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), metavar="FOLDER", help="Where to.")
+@click.option("--count", required=True, type=click.IntRange(min=1), metavar="N", help="How many images.")
+@click.option(
+    "--masks",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Label maps to make them of; by default those of the training.",
+)
+@click.option(
+    "--variation",
+    type=click.Choice(["none", "deform", "recombine"]),
+    help="What is made of each label map first; by default none for --masks, else recombine.",
+)
+@click.option("--seed", default=0, type=click.IntRange(min=0), help="Of label maps and noise; by default 0.")
+@click.option("--device", metavar="NAME", help="cpu, cuda or cuda:1; by default a GPU where there is one.")
+@with_registry
+def synthesize(
+    registry: Registry, run_dir: Path, count: int, masks: Path | None, variation: str | None, **named: Any
+) -> None:
+    """Make labelled images with the generator of RUN, which was trained on label maps.
+
+    Writes images/, masks/ and instances/, to be learned from with `toolkit run --synthetic folder:FOLDER`.
+
+    \b
+    toolkit synthesize runs/pix2pix -o made --count 500
+    toolkit synthesize runs/pix2pix -o made --count 100 --masks drawn
+    """
+    from transeg.core.experiment import SynthesisOptions
+    from transeg.core.use import synthesize_images
+
+    chosen = variation or ("recombine" if masks is None else "none")
+    options = SynthesisOptions.model_validate({"masks": masks, "variation": chosen})
+    out = synthesize_images(run_dir, registry, _talk(), count=count, options=options, **named)
+    Console().print(f"{count} images in {out / 'images'}, their masks in {out / 'masks'}", highlight=False)
+    Console().print(f"Learn from them with: toolkit run ... --synthetic folder:{out}", highlight=False)
 
 
 @main.command()

@@ -208,6 +208,8 @@ def show_results(metrics: dict[str, Any], folder: RunFolder, console: Console) -
     """The table of a finished run, and where everything is."""
     if metrics["tests"]:
         show_tests(metrics["tests"], metrics["baseline"], console)
+    if metrics["quality"]:
+        show_quality(metrics["quality"], console)
     console.print(f"Run folder: {folder.path}", highlight=False, soft_wrap=True)
     console.print(f"Picture:    {folder.previews / 'final.png'}", highlight=False, soft_wrap=True)
 
@@ -228,6 +230,32 @@ def show_tests(tests: dict[str, Any], baseline: dict[str, Any] | None, console: 
             dice = _number(row["dice"]) + _interval(row["dice_ci"], 2)
             numbers = [str(row["images"]), dice, *(_number(row[key]) for key in ("iou", "precision", "recall"))]
             table.add_row(label, *([trained_on] if baseline is not None else []), *map(escape, numbers))
+    console.print(table)
+
+
+QUALITY = {
+    "ssim": ("SSIM", 3),
+    "psnr": ("PSNR", 1),
+    "lpips": ("LPIPS", 3),
+    "fid": ("FID", 1),
+    "kid": ("KID", 4),
+    "consistency_dice": ("consistency", 3),
+    "consistency_dice_real": ("on real", 3),
+}
+"""Titles and digits of what is said of a generator's images."""
+
+
+def show_quality(quality: dict[str, Any], console: Console) -> None:
+    """How good the generator's images are, for each dataset that it was given."""
+    shown = [key for key in QUALITY if any(key in values for values in quality.values())]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("translated", style="cyan")
+    table.add_column("images", justify="right")
+    for key in shown:
+        table.add_column(QUALITY[key][0], justify="right")
+    for label, values in quality.items():
+        cells = [_number(values.get(key), digits=QUALITY[key][1]) for key in shown]
+        table.add_row(escape(label), str(values["images"]), *cells)
     console.print(table)
 
 

@@ -196,10 +196,11 @@ def _describe_synthetic(data: Settings, registry: Registry) -> None:
     table = data.get("synthetic")
     if isinstance(table, dict) and table["name"] == "folder":
         source = data["source"]
-        classes = registry.load(registry.find("dataset", source["name"])).classes
-        table.setdefault("classes", list(source.get("classes", classes)))
-        table.setdefault("ignore", IGNORE)
+        classes = source.get("classes", registry.load(registry.find("dataset", source["name"])).classes)
+        table.setdefault("classes", list(classes))
         table.setdefault("split", "all")
+        if len(classes) > 2 or Path(str(table.get("root")), "manifest.json").exists():  # else 255 may be the foreground
+            table.setdefault("ignore", IGNORE)
 
 
 def _folder(table: Settings) -> Path | None:

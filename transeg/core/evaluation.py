@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -32,6 +32,8 @@ from transeg.core.metrics.counts import count_pixels, ratios
 from transeg.core.metrics.polyp_protocol import Curves, polyp_protocol
 from transeg.core.metrics.surface import surface_metrics
 from transeg.core.resampling import bootstrap_intervals
+
+T = TypeVar("T")
 
 
 class EvaluationItem(NamedTuple):
@@ -212,17 +214,23 @@ def evaluate(
 def evaluation_loader(
     dataset: Dataset, inference: Inference, *, batch_size: int, workers: int
 ) -> DataLoader[EvaluationItem]:
-    """Items in lists, in the dataset's order; it draws nothing from the global random generator.
+    """The labelled images of a dataset; see :func:`in_order`."""
+    return in_order(EvaluationSet(dataset, inference), batch_size=batch_size, workers=workers)
+
+
+def in_order(items: TorchDataset[T], *, batch_size: int, workers: int) -> DataLoader[T]:
+    """Items in lists, in their own order; it draws nothing from the global random generator.
 
     Each rank takes every so-manieth image, and all take equally many: mmengine puts the ranks' results in order and
     cuts off what the last round repeated.
     """
     rank, ranks = world()
-    rounds = -(-len(dataset) // ranks)
+    count = len(items)  # type: ignore[arg-type]  # every dataset here has a length, but PyTorch's class does not say so
+    rounds = -(-count // ranks)
     return DataLoader(
-        EvaluationSet(dataset, inference),
+        items,
         batch_size=batch_size,
-        sampler=[(turn * ranks + rank) % len(dataset) for turn in range(rounds)],
+        sampler=[(turn * ranks + rank) % count for turn in range(rounds)],
         num_workers=workers,
         collate_fn=list,
         worker_init_fn=begin_worker,

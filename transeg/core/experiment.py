@@ -214,6 +214,18 @@ class SynthesisOptions(Options):
     `recombine` (half of the single objects are exchanged for those of another map, then it is deformed)."""
 
 
+class QualityOptions(Options):
+    """``[quality]``: what judges a generator's images, besides SSIM and PSNR of pairs."""
+
+    features: str | None = None
+    """Of which network FID and KID compare features: `inception:FILE` or a network of timm, `resnet50:FILE`, with its
+    weights; or a run folder, for its segmenter."""
+    lpips: AbsolutePath | None = None
+    """AlexNet's weights as torchvision publishes them, for the perceptual distance LPIPS of pairs."""
+    segmenter: AbsolutePath | None = None
+    """A run folder whose segmenter, trained on real images, should find in an image the label map it was made from."""
+
+
 class DistillationOptions(Options):
     """``[distillation]``: what the segmenter learns from frozen teachers besides."""
 
@@ -249,6 +261,7 @@ class Experiment(Options):
     train: TrainOptions
     joint: JointOptions | None = None
     synthesis: SynthesisOptions | None = None
+    quality: QualityOptions = QualityOptions()
     distillation: DistillationOptions | None = None
     augmentation: AugmentationOptions
     baseline: Literal["none", "source-only"] = "none"
@@ -276,8 +289,6 @@ class Experiment(Options):
             raise ValueError(f"a source-only baseline compares with translation; {self.strategy} needs none")
         if self.strategy == "supervised" and self.data.target is not None:
             raise ValueError("the strategy supervised has no use for a target; name a generator or leave it out")
-        if self.strategy == "translation" and (self.data.test or self.data.val):
-            raise ValueError("the strategy translation trains no segmenter, so there is nothing to test")
         if self.strategy != "supervised" and self.data.synthetic is not None:
             raise ValueError(
                 f"the strategy {self.strategy} makes its own synthetic images, so it has no use for data.synthetic"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
 
 from transeg.core.build import build_dataset, build_generator, build_segmenter
 from transeg.core.conditions import Conditioning
@@ -11,6 +13,7 @@ from transeg.core.distillation import Teacher, build_distillation, build_teacher
 from transeg.core.errors import UsageError
 from transeg.core.experiment import DatasetChoice, Experiment
 from transeg.core.interfaces import Dataset, Generator, Segmenter
+from transeg.core.quality import Judge, measurable
 from transeg.core.registry import Registry
 from transeg.core.trained import Domains, conditioning
 
@@ -23,6 +26,7 @@ class Parts:
         source: training images.
         target: training images of the target domain.
         synthetic: synthetic labelled images that the segmenter learns from beside the source.
+        judge: what judges the generator's images; None where nothing can be said of them.
         val: labelled images that select the best checkpoint, or None where the source has none to spare.
         tests: labelled test images by name.
         generator: the translator.
@@ -40,6 +44,7 @@ class Parts:
     teachers: tuple[Teacher, ...] = ()
     validates_target: bool = False
     synthetic: Dataset | None = None
+    judge: Judge | None = None
 
     @property
     def domains(self) -> Domains:
@@ -66,43 +71,80 @@ def build_parts(experiment: Experiment, registry: Registry) -> Parts:
     tests = {label: filled(choice, "test", registry, label) for label, choice in data.test.items()}
     synthetic = filled(data.synthetic, "synthetic", registry) if data.synthetic else None
     domains = Domains(source.classes, source.channels, translated_channels(source, target))
-    channels = domains.target_channels
-    generator = segmenter = val = None
-    teachers: tuple[Teacher, ...] = ()
+    parts = Parts(source, target, None, tests, None, None, validates_target=data.val is not None, synthetic=synthetic)
     if experiment.generator is not None:
         given = conditioning(experiment.generator, domains)
-        generator = build_generator(experiment.generator, given.channels, channels, experiment.seed, registry)
-        _check_generator(experiment.generator.name, generator, given, source, target, data.size)
-        if experiment.joint is not None and experiment.joint.pseudo_labels != "off" and target is None:
-            raise UsageError("joint.pseudo_labels are for images of the target domain, and there is no --target.")
-    if experiment.segmenter is not None:
-        segmenter = build_segmenter(experiment.segmenter, channels, len(source.classes), experiment.seed, registry)
-        check_heads(segmenter, experiment)
-        val = filled(data.val, "val", registry) if data.val else _own_validation(data.source, registry)
-        teachers = build_teachers(experiment, source, channels, registry)
-        trial = build_distillation(experiment, segmenter, teachers, channels, registry)
-        if trial is not None:  # whatever does not fit is to be said before hours of training, not after
-            trial.close()
-    if experiment.baseline != "none" and source.channels != channels:
-        raise UsageError(
-            f"There can be no source-only baseline: source images have {source.channels} channels, "
-            f"target images {channels}."
+        generator = build_generator(
+            experiment.generator, given.channels, domains.target_channels, experiment.seed, registry
         )
-    others = {**tests, **({"data.synthetic": synthetic} if synthetic is not None else {})}
-    check_labelled({"the source": source, **others} if segmenter is not None else tests)
-    check_alike(domains, {**others, "val": val} if data.val and val else others)
-    on_target = data.val is not None
-    return Parts(source, target, val, tests, generator, segmenter, teachers, on_target, synthetic)
+        _check_generator(experiment, generator, given, source, target)
+        judge = None
+        if measurable(generator, experiment.quality):
+            judge = Judge.from_options(
+                experiment.quality, len(source.classes), registry, torch.device(experiment.device)
+            )
+        parts = replace(parts, generator=generator, judge=judge)
+    if experiment.segmenter is not None or parts.judge is not None:
+        parts = replace(
+            parts, val=filled(data.val, "val", registry) if data.val else _own_validation(data.source, registry)
+        )
+    _check_data(experiment, parts)
+    return parts if experiment.segmenter is None else _with_segmenter(experiment, parts, registry)
+
+
+def _with_segmenter(experiment: Experiment, parts: Parts, registry: Registry) -> Parts:
+    assert experiment.segmenter is not None
+    source, channels = parts.source, parts.domains.target_channels
+    segmenter = build_segmenter(experiment.segmenter, channels, len(source.classes), experiment.seed, registry)
+    check_heads(segmenter, experiment)
+    teachers = build_teachers(experiment, source, channels, registry)
+    trial = build_distillation(experiment, segmenter, teachers, channels, registry)
+    if trial is not None:  # whatever does not fit is to be said before hours of training, not after
+        trial.close()
+    return replace(parts, segmenter=segmenter, teachers=teachers)
+
+
+def _check_data(experiment: Experiment, parts: Parts) -> None:
+    """Whether all datasets have the labels, classes and channels that are wanted of them.
+
+    Raises:
+        UsageError: one of them does not.
+    """
+    domains, tests = parts.domains, parts.tests
+    if experiment.baseline != "none" and domains.source_channels != domains.target_channels:
+        raise UsageError(
+            f"There can be no source-only baseline: source images have {domains.source_channels} channels, "
+            f"target images {domains.target_channels}."
+        )
+    others = dict(tests)
+    if parts.synthetic is not None:
+        others["data.synthetic"] = parts.synthetic
+    if experiment.segmenter is None:
+        if others and parts.judge is None:
+            raise UsageError(
+                "Without pairs there is nothing to test a generator's images on, unless quality.features or "
+                "quality.segmenter says what judges them; leave --test out."
+            )
+        if experiment.generator is not None and conditioning(experiment.generator, domains).by_mask:
+            check_labelled(others)
+        check_alike(domains.class_names, domains.source_channels, others)
+        return
+    check_labelled({"the source": parts.source, **others})
+    if parts.validates_target and parts.val is not None:
+        others["val"] = parts.val
+    check_alike(domains.class_names, domains.target_channels, others)
 
 
 def _check_generator(
-    name: str, generator: Generator, given: Conditioning, source: Dataset, target: Dataset | None, size: int
+    experiment: Experiment, generator: Generator, given: Conditioning, source: Dataset, target: Dataset | None
 ) -> None:
     """Whether a generator can learn from the datasets.
 
     Raises:
         UsageError: it cannot.
     """
+    assert experiment.generator is not None
+    name, size = experiment.generator.name, experiment.data.size
     if not generator.paired and target is None:
         raise UsageError(f"The generator {name} needs images of the target domain; say --target NAME:ROOT.")
     if generator.paired and target is not None:
@@ -126,6 +168,8 @@ def _check_generator(
             f"The generator {name} needs images whose sides are multiples of {generator.size_multiple}; "
             f"data.size={size} is none."
         )
+    if experiment.joint is not None and experiment.joint.pseudo_labels != "off" and target is None:
+        raise UsageError("joint.pseudo_labels are for images of the target domain, and there is no --target.")
 
 
 def check_heads(segmenter: Segmenter, experiment: Experiment) -> None:
@@ -186,20 +230,16 @@ def check_labelled(datasets: Mapping[str, Dataset]) -> None:
             )
 
 
-def check_alike(domains: Domains, others: Mapping[str, Dataset]) -> None:
-    """Whether datasets have the classes and channels that a segmenter learns.
+def check_alike(class_names: Sequence[str], channels: int, others: Mapping[str, Dataset]) -> None:
+    """Whether datasets have the classes and channels that a network learns.
 
     Raises:
         UsageError: one of them does not.
     """
     for label, dataset in others.items():
-        if len(dataset.classes) != len(domains.class_names):
+        if len(dataset.classes) != len(class_names):
             raise UsageError(
-                f"{label} has the classes {', '.join(dataset.classes)}, "
-                f"but the segmenter learns {', '.join(domains.class_names)}."
+                f"{label} has the classes {', '.join(dataset.classes)}, but the source has {', '.join(class_names)}."
             )
-        if dataset.channels != domains.target_channels:
-            raise UsageError(
-                f"{label} has images of {dataset.channels} channels, but the segmenter learns on "
-                f"{domains.target_channels}."
-            )
+        if dataset.channels != channels:
+            raise UsageError(f"{label} has images of {dataset.channels} channels, not {channels} as in the training.")

@@ -9,10 +9,19 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from transeg.core.data.images import EXTENSIONS, lossless_suffix, read_image, unit_range, write_image
+from transeg.core.data.images import (
+    EXTENSIONS,
+    lossless_suffix,
+    read_binary_mask,
+    read_image,
+    read_label_map,
+    unit_range,
+    write_image,
+)
 from transeg.core.errors import UsageError
 from transeg.core.forward import classes, probabilities
 from transeg.core.inference import Inference, at_size
+from transeg.core.interfaces import IGNORE
 from transeg.core.previews import overlay
 from transeg.core.trained import Trained
 from transeg.core.translation import as_pixels
@@ -65,13 +74,24 @@ def predict_files(
 
 
 def translate_files(trained: Trained, files: list[Path], out: Path, inference: Inference, advance: Advance) -> None:
-    """Write the translation of each image, at its own size, with 8 bits: PNG, or TIFF where the channels need it."""
+    """Write the translation of each image or label map, at its own size: 8-bit PNG, or TIFF where channels need it."""
     suffix = lossless_suffix(trained.domains.target_channels)
     for file in files:
-        image = read_image(file, trained.domains.source_channels)
-        result: Tensor = inference.run(trained.translate, inference.prepare(image), trained.device)
-        write_image(out / f"{file.stem}{suffix}", as_pixels(at_size(result, *image.shape[:2])))
+        given, size = _given(trained, file, inference)
+        result: Tensor = inference.run(trained.translate, given, trained.device)
+        write_image(out / f"{file.stem}{suffix}", as_pixels(at_size(result, *size)))
         advance()
+
+
+def _given(trained: Trained, file: Path, inference: Inference) -> tuple[Tensor, tuple[int, int]]:
+    """What the generator is given of a file, and the file's height and width."""
+    if not trained.given.by_mask:
+        image = read_image(file, trained.domains.source_channels)
+        return inference.prepare(image), image.shape[:2]
+    count = len(trained.domains.class_names)
+    known = {**{number: number for number in range(count)}, IGNORE: IGNORE}
+    mask = read_binary_mask(file) if count == 2 else read_label_map(file, known)
+    return trained.given.labels(mask, None, inference), mask.shape
 
 
 def _eight_bits(image: np.ndarray) -> np.ndarray:

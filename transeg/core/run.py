@@ -17,13 +17,16 @@ from transeg.core.distributed import world
 from transeg.core.environment import environment
 from transeg.core.errors import TransegError
 from transeg.core.evaluation import evaluate, summarize, write_csv
-from transeg.core.experiment import DatasetChoice, Experiment, Strategy
+from transeg.core.experiment import DatasetChoice, Experiment, Strategy, SynthesisOptions
 from transeg.core.inference import Inference
 from transeg.core.interfaces import IGNORE, Dataset
-from transeg.core.parts import Parts
+from transeg.core.label_maps import LabelMaps
+from transeg.core.parts import Parts, filled
 from transeg.core.progress import bar
+from transeg.core.quality import Judge, TranslationMetric, measure_translation
 from transeg.core.registry import Registry
 from transeg.core.run_folder import RunFolder, write_json, write_text
+from transeg.core.synthesis import synthesize
 from transeg.core.train import InterruptedRunError, shown_samples, train
 from transeg.core.trained import Trained
 from transeg.core.translation import WithOriginals, translate_dataset
@@ -84,6 +87,7 @@ class Run:
             "best_iteration": trained.iteration,
             "selection": selection(experiment, stage_parts),
             "tests": self._test(trained, parts, self.folder, "testing"),
+            "quality": self._quality(trained, parts),
             "baseline": self._baseline(experiment, parts) if experiment.baseline == "source-only" else None,
         }
         if world()[0] == 0:
@@ -104,11 +108,16 @@ class Run:
 
     def _translated(self, experiment: Experiment, parts: Parts) -> tuple[Experiment, Parts]:
         """Train the generator and translate the labelled set: the experiment and parts of the second stage."""
-        first = without(experiment, "segmenter", "loss", "joint", "distillation", strategy="translation", tests={})
+        first = without(
+            experiment, "segmenter", "loss", "joint", "distillation", "synthesis", strategy="translation", tests={}
+        )
         folder = self.folder.part("translation")
-        self._train(first, replace(parts, val=None, tests={}, segmenter=None), folder, "translation")
+        val = parts.val if parts.judge is not None and not parts.validates_target else None
+        self._train(first, replace(parts, val=val, tests={}, segmenter=None), folder, "translation")
         write_text(folder.experiment, first.to_toml())
         trained = Trained.load(folder, self.registry, experiment.device)
+        if experiment.synthesis is not None:
+            return self._synthesized(experiment, parts, trained)
         choice = DatasetChoice(
             name="folder",
             root=self.folder.path / "translated",
@@ -140,21 +149,56 @@ class Run:
         val = val if val is not None and len(val) else None
         return second, replace(parts, source=source, target=None, val=val, generator=None)
 
+    def _synthesized(self, experiment: Experiment, parts: Parts, trained: Trained) -> tuple[Experiment, Parts]:
+        """Make labelled images: the experiment and parts of the second stage, which learns from these and the real."""
+        assert experiment.synthesis is not None
+        choice = DatasetChoice(
+            name="folder",
+            root=self.folder.path / "synthetic",
+            split="all",
+            classes=parts.source.classes,
+            channels=parts.source.channels,
+            ignore=IGNORE,
+        )
+        if world()[0] == 0:
+            options = experiment.synthesis
+            maps = label_maps(experiment, parts.source, options, self.registry)
+            count = options.count or len(maps)
+            with bar(self.console, "synthesizing", count) as advance:
+                assert choice.root is not None
+                inference = Inference(experiment.data.load_size)
+                synthesize(trained, maps, count, choice.root, inference, experiment.seed, advance)
+        second = without(experiment, "generator", "joint", "synthesis", strategy="supervised")
+        data = second.data.model_copy(update={"synthetic": choice})
+        synthetic = build_dataset(choice, "synthetic", self.registry)
+        second = second.model_copy(update={"data": data})
+        return second, replace(parts, generator=None, judge=None, synthetic=synthetic)
+
+    def _quality(self, trained: Trained, parts: Parts) -> dict[str, Any]:
+        """What there is to say of the generator's images, by the name of the dataset."""
+        if world()[0] != 0 or trained.generator is None or parts.judge is None:
+            return {}
+        like_source = trained.given.by_mask or trained.segmenter is None
+        datasets = parts.tests if like_source and parts.tests else {}
+        if not datasets and parts.val is not None and not parts.validates_target:
+            datasets = {"validation": parts.val}
+        return judge_translation(trained, datasets, parts.target, parts.judge, self.console)
+
     def _baseline(self, experiment: Experiment, parts: Parts) -> dict[str, Any]:
         """The same segmenter from the same weights, trained on untranslated source images at the same budget."""
         assert experiment.segmenter is not None
-        plain = without(experiment, "generator", "joint", strategy="supervised")
+        plain = without(experiment, "generator", "joint", "synthesis", strategy="supervised")
         folder = self.folder.part("baseline")
         channels, classes = parts.domains.target_channels, len(parts.domains.class_names)
         segmenter = build_segmenter(experiment.segmenter, channels, classes, experiment.seed, self.registry)
-        plain_parts = replace(parts, target=None, generator=None, segmenter=segmenter)
+        plain_parts = replace(parts, target=None, generator=None, judge=None, segmenter=segmenter)
         self._train(plain, plain_parts, folder, "source-only baseline")
         write_text(folder.experiment, plain.to_toml())
         trained = Trained.load(folder, self.registry, experiment.device)
         return self._test(trained, parts, folder, "testing the baseline")
 
     def _test(self, trained: Trained, parts: Parts, folder: RunFolder, title: str) -> dict[str, Any]:
-        if world()[0] != 0 or not parts.tests:
+        if world()[0] != 0 or not parts.tests or trained.segmenter is None:
             return {}
         total = sum(len(dataset) for dataset in parts.tests.values())
         with bar(self.console, title, total) as advance:
@@ -185,6 +229,44 @@ def measure(
         scores = evaluate(trained.segment, dataset, inference, trained.device, trained.experiment.data.workers, advance)
         write_csv(scores, folder / f"{label}.csv")
         table[label] = summarize(scores, trained.domains.class_names)
+    return table
+
+
+def label_maps(experiment: Experiment, source: Dataset, options: SynthesisOptions, registry: Registry) -> LabelMaps:
+    """What synthetic images are made of: the training images' label maps, or those of a folder.
+
+    Raises:
+        UsageError: the folder holds no label map.
+        DataError: a file in it cannot be used.
+    """
+    if options.masks is None:
+        return LabelMaps(source, experiment.data.source_limit, options.variation, experiment.seed)
+    unknown = {"ignore": IGNORE} if len(source.classes) > 2 else {}  # of two classes, 255 is the foreground
+    choice = DatasetChoice(
+        name="folder", root=options.masks, split="all", images=".", masks=".", classes=source.classes, **unknown
+    )
+    return LabelMaps(filled(choice, "source", registry), 0, options.variation, experiment.seed)
+
+
+def judge_translation(
+    trained: Trained, datasets: Mapping[str, Dataset], reference: Dataset | None, judge: Judge, console: Console
+) -> dict[str, Any]:
+    """Judge a generator's images of each dataset; see :class:`transeg.core.quality.TranslationMetric`."""
+    inference = trained.inference()
+    table = {}
+    with bar(console, "judging translations", sum(len(dataset) for dataset in datasets.values())) as advance:
+        for label, dataset in datasets.items():
+            metric = TranslationMetric(judge, reference, inference)
+            table[label] = measure_translation(
+                trained.translate,
+                trained.given,
+                dataset,
+                metric,
+                inference,
+                trained.device,
+                trained.experiment.data.workers,
+                advance,
+            )
     return table
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from uuid import uuid4
 
 import torch
-from mmengine.evaluator import Evaluator
+from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 from mmengine.optim import OptimWrapper, OptimWrapperDict
@@ -25,7 +25,6 @@ from torch.utils.data import DataLoader
 from transeg.core import checkpoint
 from transeg.core.distributed import broadcast_state, world
 from transeg.core.errors import UsageError
-from transeg.core.evaluation import SegmentationMetric
 from transeg.core.loops import TrainLoop
 from transeg.core.run_folder import RunFolder
 from transeg.core.tasks.task import Task
@@ -47,7 +46,7 @@ class Runner(MMEngineRunner):
         loader: of the training stream.
         iterations: length of the training.
         val_interval: iterations between validations.
-        val_loader: of labelled images, or None.
+        validation: a loader of images and the metric of what becomes of them, or None.
         domains: what the networks must know of the data.
         hooks: all of them, in any order.
         resume: whether to go on from the folder's last checkpoint, where there is one.
@@ -64,7 +63,7 @@ class Runner(MMEngineRunner):
         loader: DataLoader[Any],
         iterations: int,
         val_interval: int,
-        val_loader: DataLoader[Any] | None,
+        validation: tuple[DataLoader[Any], BaseMetric] | None,
         domains: Domains,
         hooks: Sequence[Hook],
         resume: bool,
@@ -76,10 +75,14 @@ class Runner(MMEngineRunner):
         self._go_on = resume
         self._random_state: dict[str, Any] | None = None
         wrappers = {name: OptimWrapper(o.optimizer) for name, o in task.optimizers().items()}
-        validation: dict[str, Any] = {}
-        if val_loader is not None:
-            evaluator = Evaluator(SegmentationMetric(domains.class_names))
-            validation = {"val_dataloader": val_loader, "val_cfg": {"type": ValLoop}, "val_evaluator": evaluator}
+        val: dict[str, Any] = {}
+        if validation is not None:
+            loader_of_val, metric = validation
+            val = {
+                "val_dataloader": loader_of_val,
+                "val_cfg": {"type": ValLoop},
+                "val_evaluator": Evaluator(metric),
+            }
         super().__init__(
             model=task,
             work_dir=str(folder.path),
@@ -90,7 +93,7 @@ class Runner(MMEngineRunner):
             custom_hooks=list(hooks),
             randomness={"seed": seed},
             experiment_name=uuid4().hex,  # mmengine keeps its message hubs and loggers by this name for ever
-            **validation,
+            **val,
         )
 
     def setup_env(self, env_cfg: dict[str, Any]) -> None:

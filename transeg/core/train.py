@@ -6,8 +6,10 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
+from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.visualization import TensorboardVisBackend
 from rich.console import Console
@@ -29,7 +31,7 @@ from transeg.core.data.stream import (
 from transeg.core.distillation import build_distillation
 from transeg.core.distributed import world
 from transeg.core.errors import TransegError
-from transeg.core.evaluation import EvaluationItem, evaluation_loader
+from transeg.core.evaluation import SegmentationMetric, evaluation_loader, in_order
 from transeg.core.experiment import Experiment
 from transeg.core.hooks.checkpoints import CheckpointHook
 from transeg.core.hooks.distillation import DistillationHook
@@ -42,15 +44,24 @@ from transeg.core.hooks.schedule import ScheduleHook
 from transeg.core.inference import Inference
 from transeg.core.interfaces import Dataset, Sample
 from transeg.core.parts import Parts
+from transeg.core.quality import TranslationMetric, TranslationSet
 from transeg.core.registry import Registry
 from transeg.core.run_folder import RunFolder
 from transeg.core.runner import Runner
 from transeg.core.tasks import task_for
-from transeg.core.trained import Trained
+from transeg.core.trained import Trained, conditioning
 
 PREVIEW_ROWS = 4
 
-RUNTIME = ("device", "baseline", "train.checkpoint_interval", "train.log_interval", "data.workers", "data.test")
+RUNTIME = (
+    "device",
+    "baseline",
+    "quality",
+    "train.checkpoint_interval",
+    "train.log_interval",
+    "data.workers",
+    "data.test",
+)
 """Options that leave a training's result as it is; all others must be the same when it is resumed."""
 
 
@@ -107,7 +118,7 @@ def train(
         loader=_loader(experiment, parts, device),
         iterations=options.iterations,
         val_interval=options.val_interval,
-        val_loader=_val_loader(experiment, parts),
+        validation=_validation(experiment, parts),
         domains=parts.domains,
         hooks=hooks,
         resume=resume,
@@ -197,12 +208,17 @@ def _domain(experiment: Experiment, dataset: Dataset, stream: int) -> Domain:
     )
 
 
-def _val_loader(experiment: Experiment, parts: Parts) -> DataLoader[EvaluationItem] | None:
+def _validation(experiment: Experiment, parts: Parts) -> tuple[DataLoader[Any], BaseMetric] | None:
+    """Validation images and what measures them: a segmenter where there is one, else the generator's images."""
     if parts.val is None:
         return None
-    return evaluation_loader(
-        parts.val,
-        Inference(experiment.data.inference_size),
-        batch_size=experiment.train.batch_size if experiment.data.resize else 1,
-        workers=experiment.data.workers,
-    )
+    inference, workers = Inference(experiment.data.inference_size), experiment.data.workers
+    batch_size = experiment.train.batch_size if experiment.data.resize else 1
+    if parts.segmenter is not None:
+        loader = evaluation_loader(parts.val, inference, batch_size=batch_size, workers=workers)
+        return loader, SegmentationMetric(parts.domains.class_names)
+    assert experiment.generator is not None
+    assert parts.judge is not None
+    items = TranslationSet(parts.val, conditioning(experiment.generator, parts.domains), inference)
+    metric = TranslationMetric(parts.judge, parts.target, inference)
+    return in_order(items, batch_size=batch_size, workers=workers), metric

@@ -47,14 +47,14 @@ def translate_dataset(
     suffix = lossless_suffix(channels)
     for index in range(len(dataset)):
         sample = dataset[index]
-        stem = f"{index:06d}-{_safe(sample.name)}"
+        stem = f"{index:06d}-{file_name(sample.name)}"
         manifest[stem] = {"name": sample.name, "group": sample.group}
         image, mask = folder / "images" / f"{stem}{suffix}", folder / "masks" / f"{stem}.png"
         if not image.exists():
             translated = inference.run(translate, inference.prepare(sample.image), device)
             if sample.mask is not None:
-                _write_whole(mask, resize_mask(sample.mask.astype(np.uint8), *translated.shape[1:]))
-            _write_whole(image, as_pixels(translated))
+                write_whole(mask, resize_mask(sample.mask.astype(np.uint8), *translated.shape[1:]))
+            write_whole(image, as_pixels(translated))
         advance()
     write_json(folder / "manifest.json", manifest)
 
@@ -90,12 +90,13 @@ def as_pixels(image: Tensor) -> np.ndarray:
     return ((image + 1) * 127.5).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
 
 
-def _safe(name: str) -> str:
+def file_name(name: str) -> str:
     """A file name without separators or anything else that a file system may refuse."""
     return "".join(c if c.isalnum() or c in "-_.() " else "_" for c in name)[:100]
 
 
-def _write_whole(path: Path, pixels: np.ndarray) -> None:
+def write_whole(path: Path, pixels: np.ndarray) -> None:
+    """Write an image beside its place and rename it."""
     temporary = path.with_name(f".{os.getpid()}-{path.name}")
     write_image(temporary, pixels)
     temporary.replace(path)

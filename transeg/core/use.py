@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,19 @@ from transeg.core.build import build_dataset
 from transeg.core.compose import expand_tests, share_options
 from transeg.core.data.splits import SPLITS
 from transeg.core.errors import DataError, UsageError
-from transeg.core.experiment import DatasetChoice
+from transeg.core.experiment import DatasetChoice, QualityOptions, SynthesisOptions
+from transeg.core.inference import Inference
 from transeg.core.interfaces import IGNORE, Dataset, Fault
 from transeg.core.launch import labelled
 from transeg.core.parts import check_alike, check_labelled, filled
 from transeg.core.prediction import image_files, predict_files, translate_files
 from transeg.core.progress import bar
+from transeg.core.quality import Judge, measurable
 from transeg.core.registry import Registry
-from transeg.core.run import measure
+from transeg.core.run import judge_translation, label_maps, measure
 from transeg.core.run_folder import RunFolder
 from transeg.core.settings import Settings, merge, parse_assignment, parse_dataset
+from transeg.core.synthesis import synthesize
 from transeg.core.trained import Trained
 
 
@@ -38,8 +41,9 @@ def evaluate_run(
     flips: bool,
     device: str | None,
     out: Path | None,
-) -> tuple[dict[str, Any], Path]:
-    """Measure a run's segmenter on labelled datasets.
+    quality: QualityOptions,
+) -> tuple[dict[str, Any], dict[str, Any], Path]:
+    """Measure a run's segmenter on labelled datasets, and its generator's images.
 
     Args:
         run_dir: the run folder.
@@ -51,9 +55,10 @@ def evaluate_run(
         flips: likewise.
         device: where the network goes; None for a GPU where there is one.
         out: gets a CSV file for each dataset; by default a folder in the run.
+        quality: what judges the generator's images; where it names nothing, the run's own options count.
 
     Returns:
-        The table of each dataset by name, and the folder of the CSV files.
+        The table of each dataset by name; what is said of the generator's images, by dataset; the folder of CSV files.
     """
     folder = RunFolder(run_dir)
     trained = _trained(folder, registry, device)
@@ -70,11 +75,67 @@ def evaluate_run(
     if not choices:
         raise UsageError("The run has no test set; say which with --test NAME:FOLDER.")
     datasets = {label: filled(choice, "test", registry, label) for label, choice in choices.items()}
-    check_labelled(datasets)
-    check_alike(trained.domains, datasets)
     place = out or folder.evaluation
-    with bar(console, "testing", sum(len(dataset) for dataset in datasets.values())) as advance:
-        return measure(trained, datasets, place, trained.inference(window, flips), advance), place
+    scores: dict[str, Any] = {}
+    if trained.segmenter is not None:
+        check_labelled(datasets)
+        check_alike(trained.domains.class_names, trained.domains.target_channels, datasets)
+        with bar(console, "testing", sum(len(dataset) for dataset in datasets.values())) as advance:
+            scores = measure(trained, datasets, place, trained.inference(window, flips), advance)
+    return scores, _judged(trained, datasets, quality, registry, console), place
+
+
+def _judged(
+    trained: Trained, datasets: Mapping[str, Dataset], quality: QualityOptions, registry: Registry, console: Console
+) -> dict[str, Any]:
+    """What is said of the generator's images of datasets that are like the source."""
+    options = quality if quality != QualityOptions() else trained.experiment.quality
+    if trained.generator is None or not measurable(trained.generator, options):
+        if trained.segmenter is None:
+            raise UsageError("Nothing judges these images; say --features NAME:FILE or --consistency RUN.")
+        return {}
+    if trained.segmenter is not None and not trained.given.by_mask:
+        return {}
+    if trained.given.by_mask:
+        check_labelled(datasets)
+    check_alike(trained.domains.class_names, trained.domains.source_channels, datasets)
+    target = trained.experiment.data.target
+    reference = None if target is None else filled(target, "target", registry)
+    judge = Judge.from_options(options, len(trained.domains.class_names), registry, trained.device)
+    return judge_translation(trained, datasets, reference, judge, console)
+
+
+def synthesize_images(
+    run_dir: Path,
+    registry: Registry,
+    console: Console,
+    *,
+    out: Path,
+    count: int,
+    options: SynthesisOptions,
+    seed: int,
+    device: str | None,
+) -> Path:
+    """Make labelled images with a run's generator; see :func:`transeg.core.synthesis.synthesize`.
+
+    Args:
+        run_dir: the run folder.
+        registry: where components come from.
+        console: for progress.
+        out: where they go.
+        count: how many.
+        options: what they are made of; without a folder, the label maps that the run was trained on.
+        seed: of label maps and noise.
+        device: where the generator goes; None for a GPU where there is one.
+    """
+    trained = _trained(RunFolder(run_dir), registry, device)
+    if not trained.given.by_mask:
+        raise UsageError(f"The generator of {run_dir} is given images, not label maps; see `toolkit translate`.")
+    experiment = trained.experiment.model_copy(update={"seed": seed})
+    maps = label_maps(experiment, filled(experiment.data.source, "source", registry), options, registry)
+    with bar(console, "synthesizing", count) as advance:
+        synthesize(trained, maps, count, out, Inference(experiment.data.load_size), seed, advance)
+    return out
 
 
 def predict_images(

@@ -62,7 +62,7 @@ class Augmentation:
     Args:
         transforms: tables with the ``name`` of an albumentations class and its arguments; where one is the crop,
             ``RandomCrop``, what stands before it sees the whole image.
-        size: height and width of the crop, which pads what is smaller.
+        size: height and width of the crop, which pads what is smaller; None for no crop.
         seed: of the experiment.
         stream: tells apart augmentations of one run, such as those of source and target.
 
@@ -70,9 +70,10 @@ class Augmentation:
         UsageError: an unknown transform or argument.
     """
 
-    def __init__(self, transforms: Sequence[Transform], size: int, seed: int, stream: int) -> None:
+    def __init__(self, transforms: Sequence[Transform], size: int | None, seed: int, stream: int) -> None:
         crop = {"name": CROP, "height": size, "width": size, "pad_if_needed": True}
-        steps = list(transforms) if any(t.get("name") == CROP for t in transforms) else [crop, *transforms]
+        named = size is None or any(t.get("name") == CROP for t in transforms)
+        steps = list(transforms) if named else [crop, *transforms]
         built = [_build({**crop, **step} if step.get("name") == CROP else step) for step in steps]
         self._pipeline = A.Compose(built, additional_targets={"paired": "image", "instances": "mask"})
         self._key = (seed, stream)

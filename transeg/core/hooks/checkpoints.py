@@ -42,8 +42,10 @@ class CheckpointHook(Hook):
             self._save(runner)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Save the best; a score that is undefined counts as zero."""
-        score = (metrics or {}).get("val/dice") or 0.0
+        """Save the best segmenter; a score that is undefined counts as zero. Generators are as good as their end."""
+        if not metrics or "val/dice" not in metrics:
+            return
+        score = metrics["val/dice"] or 0.0
         if score > self.best_score:
             self.best_score, self.best_iteration = score, runner.iter
             runner.save_best()

@@ -60,7 +60,7 @@ class SegmentationTask(Task):
         return losses
 
     def val_step(self, items: Sequence[EvaluationItem]) -> list[Tensor]:
-        """Logits ``(K, h, w)`` on the CPU for each item; mmengine's validation loop calls it."""
+        """Logits ``(K, h, w)`` on the CPU for each item."""
         device = next(self.parameters()).device
         forward = self.segment_target if self.validates_target else self.segment_source
         images = torch.stack([scaled(item.image, device) for item in items])

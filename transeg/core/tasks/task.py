@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import torch
 from mmengine.optim import OptimWrapperDict
@@ -38,6 +39,10 @@ class Task(nn.Module, ABC):
     @abstractmethod
     def phases(self, batch: Batch) -> Iterator[Phase]:
         """One training step; see :meth:`transeg.core.interfaces.Generator.phases`."""
+
+    @abstractmethod
+    def val_step(self, items: Any) -> list[Tensor]:
+        """What a metric judges, on the CPU, for each item; mmengine's validation loop calls it."""
 
     def before_iteration(self) -> None:
         """Called with ``iteration`` up to date, before a training step; nothing by default."""

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
 
 from transeg.core.conditions import Conditioning
+from transeg.core.forward import scaled, translate
 from transeg.core.interfaces import Batch, Generator, Optimization, Phase
+from transeg.core.quality import TranslationItem
 from transeg.core.tasks.task import Task
 
 
@@ -28,3 +33,9 @@ class TranslationTask(Task):
 
     def phases(self, batch: Batch) -> Iterator[Phase]:
         yield from self.generator.phases(self._given.batch(batch))
+
+    def val_step(self, items: Sequence[TranslationItem]) -> list[Tensor]:
+        """Translated images ``(C', h, w)`` in [-1, 1] on the CPU for each item."""
+        device = next(self.parameters()).device
+        given = torch.stack([scaled(item.given, device) for item in items])
+        return list(translate(self.generator, given, self.generator.directions[0]).float().cpu())

@@ -1,0 +1,72 @@
+"""How good translated images are: beside their true counterparts, and as a set beside real images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
+from torchmetrics.image.fid import FrechetInceptionDistance
+from torchmetrics.image.kid import KernelInceptionDistance
+
+SUBSET = 1000
+"""Images in each of the subsets over which KID is averaged, as published; all at once where there are no more."""
+
+
+def pair_metrics(made: Tensor, real: Tensor) -> dict[str, float]:
+    """SSIM and PSNR of an image.
+
+    Args:
+        made: ``(C, H, W)`` in [-1, 1].
+        real: the same.
+
+    Returns:
+        ``ssim`` (Wang et al., IEEE TIP 2004; a Gaussian window of deviation 1.5) and ``psnr`` in decibels, both of
+        intensities in [0, 1]; at most 100 decibels, which is more than 16 bits can tell.
+    """
+    a, b = ((image[None].float() + 1) / 2 for image in (made, real))
+    ssim = structural_similarity_index_measure(a, b, data_range=1.0)
+    psnr = peak_signal_noise_ratio(a, b, data_range=1.0)
+    assert isinstance(ssim, Tensor)
+    return {"ssim": float(ssim), "psnr": min(100.0, float(psnr))}
+
+
+def set_metrics(made: Tensor, real: Tensor) -> dict[str, float]:
+    """FID and KID of two sets of images, from their features.
+
+    Args:
+        made: ``(N, D)``.
+        real: ``(M, D)``; both sets have two images at least.
+
+    Returns:
+        ``fid`` (Heusel et al., arXiv:1706.08500), which is too large for few images; ``kid`` (Binkowski et al.,
+        arXiv:1801.01401), which is not, and may be below zero.
+    """
+    size = min(len(made), len(real), SUBSET)
+    subsets = 1 if size == max(len(made), len(real)) else 100
+    metrics: dict[str, Callable[[nn.Module], FrechetInceptionDistance | KernelInceptionDistance]] = {
+        "fid": lambda given: FrechetInceptionDistance(feature=given),
+        "kid": lambda given: KernelInceptionDistance(feature=given, subsets=subsets, subset_size=size),
+    }
+    values = {}
+    with torch.random.fork_rng(devices=[]):  # the subsets are drawn at random
+        torch.manual_seed(0)
+        for name, make in metrics.items():
+            metric = make(_Features(made.shape[1]))
+            metric.update(made.double(), real=False)
+            metric.update(real.double(), real=True)
+            value = metric.compute()
+            values[name] = float(value[0] if isinstance(value, tuple) else value)
+    return values
+
+
+class _Features(nn.Module):
+    """Passes features on, where torchmetrics expects the network that makes them."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.num_features = size
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features
