@@ -115,7 +115,7 @@ def main() -> None:
             loader=training_loader(OneItem(), Places(iterations, 1, 0, 1), Collate(0, 1), workers=0, device=CPU),  # type: ignore[arg-type]
             iterations=iterations,
             val_interval=iterations,
-            val_loader=None,
+            validation=None,
             domains=Domains(("background", "x"), 1, 1),
             hooks=[
                 ScheduleHook(task),

@@ -32,6 +32,7 @@ def ours(case: str, size: int, count: int, device: str) -> Step:
     from mmengine.optim import OptimWrapper, OptimWrapperDict
 
     from transeg.core.allocation import keep_freed_memory
+    from transeg.core.conditions import Conditioning
     from transeg.core.experiment import JointOptions
     from transeg.core.interfaces import Batch, Optimization
     from transeg.core.losses import LossSum
@@ -46,13 +47,14 @@ def ours(case: str, size: int, count: int, device: str) -> Step:
         keep_freed_memory()  # as `toolkit run` does
     generator = CUT(3, 3)
     task: Task
+    given = Conditioning("image", 2, 3)
     if case == "cut":
-        task = TranslationTask(generator)
+        task = TranslationTask(generator, given)
     else:
         segmenter = HarDNetMSEG(3, 1)
         loss = LossSum({"log-dice": (1.0, LogDiceLoss())})
         optimization = Optimization(torch.optim.Adam(segmenter.parameters(), lr=2e-4))
-        task = JointTask(generator, segmenter, loss, optimization, JointOptions(), epoch=250)
+        task = JointTask(generator, segmenter, loss, optimization, JointOptions(), 250, given, 0.5)
     task.to(device).train()
     wrappers = OptimWrapperDict(**{name: OptimWrapper(o.optimizer) for name, o in task.optimizers().items()})
     images = [torch.rand(count, 3, size, size) * 2 - 1 for _ in range(2)]

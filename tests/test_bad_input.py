@@ -12,6 +12,8 @@ from PIL import Image
 
 RNG = np.random.default_rng(0)
 
+PIX2PIX = ["--generator", "pix2pix", "--source", "phantom", "--set", "generator.depth=5"]
+
 
 @pytest.fixture
 def folder(tmp_path):
@@ -138,7 +140,7 @@ class TestData:
             "--set",
             "data.source.values=[0,1,255]",
         )
-        assert "phantom has the classes background, polyp, but the segmenter learns a, b, c" in text
+        assert "phantom has the classes background, polyp, but the source has a, b, c" in text
 
     def test_other_channels_in_the_test(self, sentence, folder):
         assert "phantom has images of 3 channels" in sentence(
@@ -171,6 +173,24 @@ class TestOptions:
             (["--segmenter", "unet", "--device", "cuda:99"], "GPU"),
             (["--segmenter", "unet", "--config", "none.toml"], "none.toml cannot be read"),
             (["--generator", "cut", "--set", "generator.blocks=2"], "2 are too few"),
+            (["--generator", "cut", "--test", "phantom"], "nothing to test a generator's images on"),
+            (["--generator", "cut", "--set", "generator.condition=mask"], "cannot be given mask"),
+            (["--generator", "cut", "--set", "generator.condition=masks"], "generator.condition cannot be 'masks'"),
+            (["--generator", "cut", "--set", "data.size=30"], "multiples of 4; data.size=30 is none"),
+            (["--generator", "pix2pix", "--source", "phantom", "--target", "phantom"], "leave --target out"),
+            (
+                ["--generator", "pix2pix", "--source", "phantom", "--set", "generator.condition=image"],
+                "the source has none; see `toolkit info dataset/aligned`",
+            ),
+            (["--generator", "pix2pix", "--source", "phantom", "--set", "data.size=96"], "multiples of 256"),
+            (
+                [*PIX2PIX, "--set", "quality.features=resnet50"],
+                "weights are not downloaded",
+            ),
+            (
+                [*PIX2PIX, "--set", "quality.features=resnet50:none.pth"],
+                "There is no file none.pth",
+            ),
             (["--generator", "cut", "--set", "data.size=16"], "needs images of 24 pixels; raise data.size"),
             (["--generator", "cut", "--set", "generator.lr=nan"], "generator.lr cannot be nan"),
             (["--segmenter", "unet", "--set", "segmenter.num_classes=7"], "does not fit the 2 classes"),

@@ -376,9 +376,9 @@ def translate(registry: Registry, run_dir: Path, images: Path, **named: Any) -> 
 def synthesize(
     registry: Registry, run_dir: Path, count: int, masks: Path | None, variation: str | None, **named: Any
 ) -> None:
-    """Make labelled images with the generator of RUN, which was trained on label maps.
+    """Make labelled images with the generator of RUN.
 
-    Writes images/, masks/ and instances/, to be learned from with `toolkit run --synthetic folder:FOLDER`.
+    It was trained on label maps, and gets new ones now. Writes images/, masks/ and instances/, to be learned from with `toolkit run --synthetic folder:FOLDER`.
 
     \b
     toolkit synthesize runs/pix2pix -o made --count 500

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -172,11 +172,8 @@ def show_plan(prepared: Prepared, console: Console) -> None:
         add("teachers", ", ".join(f"{name} ({count:,} parameters)" for name, count in sizes.items()))
         terms = experiment.distillation.terms.items()
         add("distillation", " + ".join(f"{term.weight:g}*{label}" for label, term in terms))
-    add("source", f"{data.source}, {_images(len(parts.source), data.source_limit)}")
-    if parts.target is not None:
-        add("target", f"{data.target}, {_images(len(parts.target), data.target_limit)}")
-    for label, dataset in parts.tests.items():
-        add("test", f"{label}: {data.test[label]}, {_images(len(dataset))}")
+    for name, value in _images_of(prepared):
+        add(name, value)
     if parts.segmenter is not None:
         add("selection", selection(experiment, parts) + (f" ({_images(len(parts.val))})" if parts.val else ""))
     stages = " in each of two stages" if experiment.strategy == "sequential" else ""
@@ -198,6 +195,25 @@ def show_plan(prepared: Prepared, console: Console) -> None:
     console.print(grid)
 
 
+def _images_of(prepared: Prepared) -> Iterator[tuple[str, str]]:
+    """A plan's lines about images."""
+    experiment, parts = prepared.experiment, prepared.parts
+    data = experiment.data
+    yield "source", f"{data.source}, {_images(len(parts.source), data.source_limit)}"
+    if parts.target is not None:
+        yield "target", f"{data.target}, {_images(len(parts.target), data.target_limit)}"
+    share = f"{data.synthetic_share:.0%} of what the segmenter learns from"
+    if parts.synthetic is not None:
+        yield "synthetic", f"{data.synthetic}, {_images(len(parts.synthetic))}, {share}"
+    if experiment.synthesis is not None:
+        count = experiment.synthesis.count or min(filter(None, (data.source_limit, len(parts.source))))
+        how = {"none": "label maps", "deform": "deformed label maps", "recombine": "recombined label maps"}
+        made_of = experiment.synthesis.masks or f"{how[experiment.synthesis.variation]} of the source"
+        yield "synthesis", f"{_images(count)} from {made_of}, {share}"
+    for label, dataset in parts.tests.items():
+        yield "test", f"{label}: {data.test[label]}, {_images(len(dataset))}"
+
+
 def _images(count: int, limit: int = 0) -> str:
     if limit and limit < count:
         return f"{limit} of {count} images"
@@ -207,15 +223,24 @@ def _images(count: int, limit: int = 0) -> str:
 def show_results(metrics: dict[str, Any], folder: RunFolder, console: Console) -> None:
     """The table of a finished run, and where everything is."""
     if metrics["tests"]:
-        show_tests(metrics["tests"], metrics["baseline"], console)
+        show_tests(metrics["tests"], metrics["baseline"], console, metrics["trained_on"])
     if metrics["quality"]:
         show_quality(metrics["quality"], console)
     console.print(f"Run folder: {folder.path}", highlight=False, soft_wrap=True)
     console.print(f"Picture:    {folder.previews / 'final.png'}", highlight=False, soft_wrap=True)
 
 
-def show_tests(tests: dict[str, Any], baseline: dict[str, Any] | None, console: Console) -> None:
-    """Dice with its interval, and what explains it, for each test set."""
+def show_tests(
+    tests: dict[str, Any], baseline: dict[str, Any] | None, console: Console, trained_on: Sequence[str] = ("", "")
+) -> None:
+    """Dice with its interval, and what explains it, for each test set.
+
+    Args:
+        tests: of the run.
+        baseline: of its baseline, if it has one.
+        console: where to.
+        trained_on: what the run and its baseline learned from.
+    """
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("test set", style="cyan")
     if baseline is not None:
@@ -223,13 +248,11 @@ def show_tests(tests: dict[str, Any], baseline: dict[str, Any] | None, console: 
     for name in ("images", "Dice [95 % CI]", "IoU", "precision", "recall"):
         table.add_column(escape(name), justify="right", no_wrap=True)
     for label, values in tests.items():
-        rows = [("translated", values)]
-        if baseline is not None:
-            rows.append(("source only", baseline[label]))
-        for trained_on, row in rows:
+        rows = zip(trained_on, [values] if baseline is None else [values, baseline[label]], strict=False)
+        for learned_from, row in rows:
             dice = _number(row["dice"]) + _interval(row["dice_ci"], 2)
             numbers = [str(row["images"]), dice, *(_number(row[key]) for key in ("iou", "precision", "recall"))]
-            table.add_row(label, *([trained_on] if baseline is not None else []), *map(escape, numbers))
+            table.add_row(label, *([learned_from] if baseline is not None else []), *map(escape, numbers))
     console.print(table)
 
 

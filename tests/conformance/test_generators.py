@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from transeg.core.conditions import Conditioning
 from transeg.core.forward import translate
 from transeg.core.interfaces import Batch, Generator
 from transeg.core.options import options
@@ -38,7 +39,7 @@ def batch(channels=3, count=2, seed=1):
 def train(generator, steps=3):
     from mmengine.optim import OptimWrapper, OptimWrapperDict
 
-    task = TranslationTask(generator)
+    task = TranslationTask(generator, Conditioning("image", 2, 3))
     wrappers = OptimWrapperDict(**{name: OptimWrapper(o.optimizer) for name, o in task.optimizers().items()})
     return [task.train_step(batch(seed=step), wrappers) for step in range(steps)]
 

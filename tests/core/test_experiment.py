@@ -98,7 +98,7 @@ def test_settings_outweigh_the_preset():
         ({"segmenter": {"name": "unet"}, "strategy": "joint"}, "joint needs a generator"),
         ({"segmenter": {"name": "unet"}, "baseline": "source-only"}, "supervised needs none"),
         ({"segmenter": {"name": "unet"}, "data": REAL}, "no use for a target"),
-        ({"generator": {"name": "cut"}, "data": {**REAL, "test": {"x": {"name": "phantom"}}}}, "nothing to test"),
+        ({"segmenter": {"name": "unet"}, "synthesis": {"count": 3}}, "no use for [synthesis]"),
         ({"segmenter": {"name": "unet"}, "data": {"test": {"kvasir": {"name": "kvasir"}}}}, "no source"),
         ({**JOINT, "train": {"iteration": 5}}, "no option train.iteration. Did you mean 'train.iterations'"),
         ({**JOINT, "tran": {"iterations": 5}}, "no option tran. Did you mean 'train'"),

@@ -51,6 +51,9 @@ class Toy(Task):
             loss = loss * float("nan")
         yield Phase(("weight",), {"loss": loss})
 
+    def val_step(self, items):
+        raise AssertionError("these runs do not validate")
+
 
 class Stream(torch.utils.data.Dataset):
     def __init__(self):
@@ -80,7 +83,7 @@ def train(folder, iterations=10, *, stop=None, resume=False, task=None, hooks=()
         loader=training_loader(stream, Places(iterations, 2, 0, 1), Collate(0, 2), workers=0, device=CPU),
         iterations=iterations,
         val_interval=5,
-        val_loader=None,
+        validation=None,
         domains=Domains(("background", "x"), 3, 3),
         hooks=[ScheduleHook(task), GuardHook(1), CheckpointHook(3), Stop(), *hooks],
         resume=resume,

@@ -86,6 +86,7 @@ class Run:
             "iterations": experiment.train.iterations,
             "best_iteration": trained.iteration,
             "selection": selection(experiment, stage_parts),
+            "trained_on": trained_on(experiment),
             "tests": self._test(trained, parts, self.folder, "testing"),
             "quality": self._quality(trained, parts),
             "baseline": self._baseline(experiment, parts) if experiment.baseline == "source-only" else None,
@@ -243,7 +244,14 @@ def label_maps(experiment: Experiment, source: Dataset, options: SynthesisOption
         return LabelMaps(source, experiment.data.source_limit, options.variation, experiment.seed)
     unknown = {"ignore": IGNORE} if len(source.classes) > 2 else {}  # of two classes, 255 is the foreground
     choice = DatasetChoice(
-        name="folder", root=options.masks, split="all", images=".", masks=".", classes=source.classes, **unknown
+        name="folder",
+        root=options.masks,
+        split="all",
+        images=".",
+        masks=".",
+        channels=1,
+        classes=source.classes,
+        **unknown,
     )
     return LabelMaps(filled(choice, "source", registry), 0, options.variation, experiment.seed)
 
@@ -276,8 +284,16 @@ def selection(experiment: Experiment, parts: Parts) -> str:
         return "the last iteration"
     if experiment.data.val is not None:
         return f"highest Dice on the labelled validation images of {experiment.data.val.name}"
-    translated = "" if experiment.generator is None else ", translated"
+    by_image = experiment.generator is not None and experiment.generator.condition == "image"
+    translated = ", translated" if by_image else ""
     return f"highest Dice on the validation images of the source{translated}"
+
+
+def trained_on(experiment: Experiment) -> tuple[str, str]:
+    """What the segmenter of a run and that of its baseline learn from, in words."""
+    if experiment.generator is None or experiment.generator.condition == "image":
+        return "translated", "source only"
+    return "+ synthetic", "real only"
 
 
 def without(

@@ -124,7 +124,7 @@ class Trained:
             UsageError: the run trained no generator.
         """
         if self.experiment.generator is None:
-            raise UsageError("This run trained a segmenter alone, so it makes no images; see `toolkit predict`.")
+            raise UsageError("This run trained a segmenter alone, so it cannot translate; see `toolkit predict`.")
         return conditioning(self.experiment.generator, self.domains)
 
     def inference(self, window: int = 0, flips: bool = False) -> Inference:

@@ -146,7 +146,7 @@ def test_images_keep_their_own_size_where_they_are_not_resized():
             return Sample(ramp, ramp[:, :, 0] // 20, str(index), str(index))
 
     options = {"seed": 0, "limit": 0, "sampling": "shuffle", "size": 16, "transforms": []}
-    image, mask, _ = Domain(Ramp(1), SOURCE, load_size=None, **options)[0]
+    image, mask, *_ = Domain(Ramp(1), SOURCE, load_size=None, **options)[0]
     assert image.shape == (3, 16, 16)
     assert (image[:, :, 1:].int() - image[:, :, :-1].int() == 1).all()
     assert (mask == (image[0] >= 20)).all()

@@ -3,6 +3,7 @@ import torch
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from torch import nn
 
+from transeg.core.conditions import Conditioning
 from transeg.core.experiment import JointOptions
 from transeg.core.forward import translate
 from transeg.core.interfaces import Batch, Generator, Optimization, Phase, Segmenter
@@ -11,6 +12,8 @@ from transeg.core.tasks.joint import JointTask
 from transeg.core.tasks.segmentation import SegmentationTask
 from transeg.core.tasks.translation import TranslationTask
 from transeg.plugins.losses.pixelwise import BCELoss
+
+IMAGES = Conditioning("image", 2, 1)
 
 
 class Shift(Generator):
@@ -61,7 +64,7 @@ def joint(**options):
     segmenter = Scale()
     optimization = Optimization(torch.optim.SGD(segmenter.parameters(), lr=1.0))
     loss = LossSum({"bce": (1.0, BCELoss())})
-    task = JointTask(Shift(), segmenter, loss, optimization, JointOptions(**options), epoch=3)
+    task = JointTask(Shift(), segmenter, loss, optimization, JointOptions(**options), epoch=3, given=IMAGES, share=0.5)
     task.iterations = 10
     return task
 
@@ -78,7 +81,7 @@ def gradients(task, weight):
 
 
 def test_each_phase_updates_its_own_parameters_before_the_next():
-    task = TranslationTask(Shift())
+    task = TranslationTask(Shift(), IMAGES)
     losses = task.train_step(batch(), wrappers(task))
     assert set(losses) == {"critic", "adversarial"}
     assert task.generator.log == [task.generator.critic.item()]
@@ -89,7 +92,7 @@ def test_each_phase_updates_its_own_parameters_before_the_next():
 
 def test_gradients_reach_nothing_but_the_phase():
     generator = Shift()
-    task = TranslationTask(generator)
+    task = TranslationTask(generator, IMAGES)
     seen = []
     generator.shift.register_hook(lambda gradient: seen.append(gradient))
 
@@ -99,7 +102,7 @@ def test_gradients_reach_nothing_but_the_phase():
             yield Phase(("critic",), {"loss": (fake * self.critic).mean()})
 
     leaky = Leaky()
-    task = TranslationTask(leaky)
+    task = TranslationTask(leaky, IMAGES)
     task.train_step(batch(), wrappers(task))
     assert generator.shift.grad is None
     assert leaky.critic.item() != 0

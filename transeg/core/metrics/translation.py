@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import torch
@@ -50,7 +51,8 @@ def set_metrics(made: Tensor, real: Tensor) -> dict[str, float]:
         "kid": lambda given: KernelInceptionDistance(feature=given, subsets=subsets, subset_size=size),
     }
     values = {}
-    with torch.random.fork_rng(devices=[]):  # the subsets are drawn at random
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():  # the subsets are drawn at random
+        warnings.filterwarnings("ignore", message=".*save all extracted features")
         torch.manual_seed(0)
         for name, make in metrics.items():
             metric = make(_Features(made.shape[1]))

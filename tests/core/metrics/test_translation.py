@@ -1,0 +1,47 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import linalg
+from skimage.metrics import structural_similarity
+
+from transeg.core.metrics.translation import pair_metrics, set_metrics
+
+
+def test_pairs_against_scikit_image():
+    rng = np.random.default_rng(0)
+    a, noise = rng.random((2, 3, 48, 40), dtype=np.float32)
+    b = np.clip(a + 0.3 * noise, 0, 1)
+    values = pair_metrics(torch.from_numpy(2 * a - 1), torch.from_numpy(2 * b - 1))
+    theirs = structural_similarity(
+        a, b, data_range=1.0, channel_axis=0, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+    )
+    assert values["ssim"] == pytest.approx(theirs, abs=3e-3)  # the two average over differently wide middles
+    assert values["psnr"] == pytest.approx(10 * math.log10(1 / np.mean((a - b) ** 2)), abs=1e-4)
+
+
+def test_equal_images():
+    image = torch.rand(1, 16, 16) * 2 - 1
+    values = pair_metrics(image, image)
+    assert values["ssim"] == pytest.approx(1)
+    assert values["psnr"] == 100
+
+
+def test_sets_against_their_formulas():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(40, 6)), rng.normal(0.5, 1.5, size=(40, 6))
+    values = set_metrics(torch.from_numpy(x), torch.from_numpy(y))
+    c, d = np.cov(x.T), np.cov(y.T)
+    fid = ((x.mean(0) - y.mean(0)) ** 2).sum() + np.trace(c + d - 2 * linalg.sqrtm(c @ d).real)
+    assert values["fid"] == pytest.approx(fid, rel=1e-5)
+    k = lambda a, b: (a @ b.T / 6 + 1) ** 3  # noqa: E731
+    off = lambda m: (m.sum() - np.trace(m)) / (40 * 39)  # noqa: E731
+    assert values["kid"] == pytest.approx(off(k(x, x)) + off(k(y, y)) - 2 * k(x, y).mean(), rel=1e-6)
+
+
+def test_sets_of_different_size_repeat_themselves():
+    x, y = torch.randn(30, 4), torch.randn(12, 4)
+    state = torch.get_rng_state()
+    assert set_metrics(x, y) == set_metrics(x, y)
+    assert torch.equal(state, torch.get_rng_state())
