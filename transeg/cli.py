@@ -265,7 +265,7 @@ def evaluate(
     consistency: Path | None,
     **named: Any,
 ) -> None:
-    """Measure the segmenter of RUN on labelled images, and its generator.
+    """Measure what RUN has learned on labelled images.
 
     Prints a table over the test sets, and writes a CSV file with a line for each image. Images that a generator makes
     are compared with their true counterparts (SSIM, PSNR, LPIPS), and as a set with real images (FID, KID).
@@ -378,7 +378,8 @@ def synthesize(
 ) -> None:
     """Make labelled images with the generator of RUN.
 
-    It was trained on label maps, and gets new ones now. Writes images/, masks/ and instances/, to be learned from with `toolkit run --synthetic folder:FOLDER`.
+    It was trained on label maps, and gets new ones now. Writes images/, masks/ and instances/, to be learned from with
+    `toolkit run --synthetic folder:FOLDER`.
 
     \b
     toolkit synthesize runs/pix2pix -o made --count 500
