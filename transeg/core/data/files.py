@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -38,6 +38,9 @@ class Pair:
     def name(self) -> str:
         """The image's stem."""
         return self.image.stem
+
+
+AnyPair = TypeVar("AnyPair", bound=Pair)
 
 
 class FileDataset(Dataset):
@@ -194,8 +197,8 @@ def choose_split(
 
 
 def keep_official_test(
-    train: Sequence[Pair], test: Sequence[Pair], split: str, *, val_share: float, seed: int
-) -> list[Pair]:
+    train: Sequence[AnyPair], test: Sequence[AnyPair], split: str, *, val_share: float, seed: int
+) -> list[AnyPair]:
     """The pairs of a split where a training and a test set are published: validation is taken out of the former.
 
     Args:
