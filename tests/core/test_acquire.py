@@ -289,6 +289,7 @@ class TestDownload:
     def test_a_file_that_is_gone(self, sentence, root, offered):
         text = sentence(*self.call(root, offered(name="gone.zip")))
         assert "gone.zip cannot be downloaded: its server answers 404" in text
+        assert not list(root.iterdir())
 
     def test_a_server_that_is_gone(self, sentence, root, offered, server):
         registry = offered()

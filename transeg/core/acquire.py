@@ -7,7 +7,7 @@ import filecmp
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +87,12 @@ def download_dataset(name: str, registry: Registry, console: Console, *, root: P
     console.print(f"{name}: {entry.url}.{terms}", highlight=False, soft_wrap=True)
     downloads = base / f".{component.name}.downloads"
     with _sentences(downloads):
-        files = [_fetched(archive, downloads, console) for archive in entry.archives]
+        try:
+            files = [_fetched(archive, downloads, console) for archive in entry.archives]
+        except TransegError:
+            with suppress(OSError):
+                downloads.rmdir()  # what came whole stays for the next attempt
+            raise
         try:
             return import_dataset(name, files, registry, console, root=base)
         finally:

@@ -67,8 +67,8 @@ class PanNuke(Dataset):
         if not folds:
             raise ValueError(f"{root} holds none of the folders Fold 1, Fold 2 and Fold 3")
         wanted = FOLDS if split == "all" else (PROTOCOL[protocol][("train", "val", "test").index(split)],)
-        for number in set(wanted) - set(folds):
-            logger.warning("PanNuke's fold %d is not in %s.", number, root)
+        if not set(wanted) & set(folds):
+            logger.warning("PanNuke's fold %d is not in %s, so the split %s is empty.", wanted[0], root, split)
         chosen = _known_tissues((tissue,) if isinstance(tissue, str) else tissue, folds.values())
         self._places = [
             (folds[number], row)
