@@ -121,6 +121,23 @@ class TestData:
     def test_colour_images_said_to_have_five_channels(self, sentence, folder):
         assert "has 3 channels, not 5" in sentence(*on(folder, "data.source.channels=5"), code=1)
 
+    def test_a_label_map_saved_as_jpeg(self, sentence, folder):
+        for path in list((folder / "masks").iterdir()):
+            Image.open(path).save(path.with_suffix(".jpg"))
+            path.unlink()
+        text = sentence(*on(folder, "data.source.values=[0,255]"), code=1)
+        assert "is a label map stored as JPEG, which changes its values; store it as PNG" in text
+
+    def test_values_of_no_class(self, sentence, folder):
+        text = sentence(*on(folder, "data.source.classes=['background','a','b']"), code=1)
+        assert "has the pixel values [255], which stand for no class of [0, 1, 2]" in text
+
+    def test_masks_with_an_alpha_channel_work(self, toolkit, folder):
+        before = toolkit("data", "verify", f"folder:{folder}", "--set", "values=[0,255]").stdout
+        for path in (folder / "masks").iterdir():
+            Image.open(path).convert("RGBA").save(path)
+        assert toolkit("data", "verify", f"folder:{folder}", "--set", "values=[0,255]").stdout == before
+
     def test_another_dataset(self, sentence, folder, tmp_path):
         text = sentence("run", "--segmenter", "unet", "--source", f"polyp-benchmark:{folder}")
         assert "does not hold TrainDataset" in text

@@ -434,7 +434,76 @@ def benchmark(registry: Registry, segmenters: tuple[str, ...], as_json: bool, **
 
 @main.group()
 def data() -> None:
-    """Check datasets."""
+    """List, import, download and check datasets."""
+
+
+with_root = click.option(
+    "--root",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Holds a folder for each dataset; by default TRANSEG_DATA.",
+)
+
+
+@data.command("list")
+@with_root
+@as_json
+@with_registry
+def list_datasets(root: Path | None, as_json: bool, registry: Registry) -> None:
+    """Show every dataset: its terms, its size, and whether it is on this machine."""
+    from transeg import tables
+    from transeg.core.inventory import inventory
+
+    rows = inventory(registry, root)
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+    else:
+        tables.show_inventory(rows, Console())
+
+
+@data.command("import")
+@click.argument("name")
+@click.argument("sources", metavar="ARCHIVE_OR_FOLDER...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@with_root
+@as_json
+@with_registry
+def import_dataset(name: str, sources: tuple[Path, ...], root: Path | None, as_json: bool, registry: Registry) -> None:
+    """Unpack the dataset NAME as it was downloaded, check it and keep it.
+
+    It goes to ROOT/NAME, whole or not at all. Archives are zip or tar; what is there already stays.
+
+    \b
+    toolkit data import kvasir kvasir-seg.zip --root /data
+    toolkit data import pannuke fold_1.zip fold_2.zip fold_3.zip
+    """
+    from transeg import tables
+    from transeg.core import acquire
+
+    report = acquire.import_dataset(name, sources, registry, _talk(), root=root)
+    if as_json:
+        click.echo(json.dumps(report, indent=2))
+    else:
+        tables.show_import(report, Console())
+
+
+@data.command()
+@click.argument("name")
+@with_root
+@as_json
+@with_registry
+def download(name: str, root: Path | None, as_json: bool, registry: Registry) -> None:
+    """Fetch the dataset NAME from its authors and import it.
+
+    Where they let nobody do that but a person, this says where it is and under which terms.
+    """
+    from transeg import tables
+    from transeg.core import acquire
+
+    report = acquire.download_dataset(name, registry, _talk(), root=root)
+    if as_json:
+        click.echo(json.dumps(report, indent=2))
+    else:
+        tables.show_import(report, Console())
 
 
 @data.command()

@@ -316,6 +316,30 @@ def _interval(ends: list[float] | None, digits: int) -> str:
     return "" if ends is None else f" [{', '.join(_number(end, digits=digits) for end in ends)}]"
 
 
+def show_inventory(rows: list[dict[str, Any]], console: Console) -> None:
+    """Every dataset, and whether it is here."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("dataset", style="cyan", no_wrap=True)
+    table.add_column("here")
+    table.add_column("size", justify="right", no_wrap=True)
+    table.add_column("terms", overflow="fold")
+    table.add_column("from", overflow="fold")
+    for row in rows:
+        source = f"toolkit data download {row['name']}" if row["download"] else row["url"]
+        table.add_row(
+            row["name"], "[green]yes[/]" if row["present"] else "", row["size"], row["licence"], escape(source)
+        )
+    console.print(table)
+
+
+def show_import(report: dict[str, Any], console: Console) -> None:
+    """What was imported, and what is wrong with it."""
+    added = f"{report['added']} files added" if report["added"] else "all of it was there already"
+    console.print(f"{_images(report['images'])} in {report['folder']}; {added}.", highlight=False, soft_wrap=True)
+    for fault in report["faults"]:
+        console.print(f"[red]fault[/]  {escape(fault['reason'])}", highlight=False, soft_wrap=True)
+
+
 def show_verification(report: dict[str, Any], console: Console) -> None:
     """Counts and faults of a dataset."""
     table = Table(box=None, pad_edge=False, header_style="bold")

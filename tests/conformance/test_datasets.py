@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from PIL import Image
+from layouts import write
 
 from transeg.core.interfaces import Dataset
 from transeg.core.options import options
@@ -10,17 +10,9 @@ from transeg.core.registry import Registry
 
 REGISTRY = Registry()
 COMPONENTS = list(REGISTRY.components("dataset"))
-LAYOUTS = {
-    "cvc-clinicdb": [("Original", "Ground Truth")],
-    "polyp-benchmark": [
-        ("TrainDataset/image", "TrainDataset/mask"),
-        *(
-            (f"TestDataset/{name}/images", f"TestDataset/{name}/masks")
-            for name in ("Kvasir", "CVC-ClinicDB", "CVC-ColonDB", "ETIS-LaribPolypDB", "CVC-300")
-        ),
-    ],
-}
 OPTIONS = {"phantom": {"count": 10, "side": 16}}
+UNLABELLED = {"aligned", "unitopatho"}
+NUMBERED = {"pannuke", "consep", "glas", "monuseg"}
 
 
 @pytest.fixture(params=COMPONENTS, ids=str)
@@ -30,16 +22,11 @@ def component(request):
 
 @pytest.fixture
 def build(component, tmp_path):
-    for images, masks in LAYOUTS.get(component.name, [("images", "masks")]):
-        for index in range(1, 61):
-            pixels = np.random.default_rng(index).integers(0, 256, (20, 24, 3), dtype=np.uint8)
-            for folder, picture in ((images, pixels), (masks, (pixels[:, :, 0] > 200).astype(np.uint8) * 255)):
-                path = tmp_path / folder / f"{index * 10}.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(picture).save(path)
+    root = tmp_path / component.name
+    write(component.name, root)
 
     def make(split, **changes):
-        return REGISTRY.load(component)(tmp_path, split, **{**OPTIONS.get(component.name, {}), **changes})
+        return REGISTRY.load(component)(root, split, **{**OPTIONS.get(component.name, {}), **changes})
 
     return make
 
@@ -66,7 +53,7 @@ def test_its_splits_are_apart_and_cut_no_group(component, build):
         assert {everything[i].name for i in range(len(everything))} == set(seen)
 
 
-def test_its_samples_keep_the_contract(build):
+def test_its_samples_keep_the_contract(component, build):
     dataset = build("all")
     assert len(dataset.classes) >= 2
     for index in (0, len(dataset) - 1):
@@ -74,12 +61,22 @@ def test_its_samples_keep_the_contract(build):
         assert sample.image.ndim == 3
         assert sample.image.shape[2] == dataset.channels
         assert sample.image.dtype in (np.uint8, np.uint16, np.float32)
-        assert sample.mask.shape == sample.size
-        assert np.issubdtype(sample.mask.dtype, np.integer)
-        assert 0 <= sample.mask.min() <= sample.mask.max() < len(dataset.classes)
+        assert (sample.mask is None) == (component.name in UNLABELLED)
+        assert (sample.instances is None) == (component.name not in NUMBERED)
+        assert (sample.target is None) == (not dataset.paired)
+        if sample.mask is not None:
+            assert sample.mask.shape == sample.size
+            assert np.issubdtype(sample.mask.dtype, np.integer)
+            assert 0 <= sample.mask.min() <= sample.mask.max() < len(dataset.classes)
+        if sample.instances is not None:
+            assert sample.instances.shape == sample.size
+            assert np.issubdtype(sample.instances.dtype, np.integer)
+            assert ((sample.instances > 0) == (sample.mask > 0)).all()
+        if sample.target is not None:
+            assert sample.target.shape == (*sample.size, dataset.target_channels)
         again = dataset[index]
         assert (again.image == sample.image).all()
-        assert (again.mask == sample.mask).all()
+        assert np.array_equal(again.mask, sample.mask)
 
 
 def test_names_are_unique(build):

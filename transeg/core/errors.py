@@ -39,3 +39,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     if near:
         return f" Did you mean {near[0]!r}?"
     return f" There are: {', '.join(names)}." if names else ""
+
+
+def no_such(what: str, name: str, known: Iterable[str]) -> str:
+    """The clause of a constructor: ``there is no tissue 'Colom' (did you mean 'Colon'?)``."""
+    hint = did_you_mean(name, known).strip(" .")
+    return f"there is no {what} {name!r} ({hint[:1].lower()}{hint[1:]})"

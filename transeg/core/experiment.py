@@ -127,6 +127,16 @@ def offered(component: type, kind: str) -> list[Option]:
     return [*own.values(), *common]
 
 
+class StainOptions(Options):
+    """``[data.stain]``: how the stain of H&E images is normalised; needs `transeg[stain]`."""
+
+    method: Literal["macenko", "reinhard"] = "macenko"
+    """`macenko` unmixes the two stains and mixes them as the reference does, `reinhard` matches means and deviations of
+    the colours."""
+    reference: AbsolutePath
+    """An image file with the wanted stain; inference needs it, too."""
+
+
 class DataOptions(Options):
     """``[data]``: which images, and how they come in."""
 
@@ -141,6 +151,8 @@ class DataOptions(Options):
     test: dict[str, DatasetChoice] = {}
     size: PositiveInt
     """Height and width of the training crops, and of whole images at inference."""
+    stain: StainOptions | None = None
+    """Normalise the stain of all images, now and at inference; synthetic and translated ones have it already."""
     resize: bool = True
     """Without, images keep their own size: crops are cut out of them, and inference takes them whole as they are."""
     load_ratio: float = Field(1.0, ge=1)

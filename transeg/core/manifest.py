@@ -46,12 +46,26 @@ class LossEntry(Entry):
     role: Literal["segmentation", "distillation"] = "segmentation"
 
 
+class Archive(BaseModel):
+    """A file of a dataset that anybody may download, as its authors offer it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: str = Field(pattern=r"^https?://\S+/[^/\s]+$")
+    sha256: str = Field("", pattern=r"^([0-9a-f]{64})?$")
+    """Empty where none is published."""
+
+
 class DatasetEntry(Entry):
     """``[dataset.NAME]``."""
 
     licence: str = ""
     url: str = ""
+    size: str = ""
+    """Of the download, for people."""
     domains: tuple[str, ...] = ()
+    archives: tuple[Archive, ...] = ()
+    """What `toolkit data download` fetches; only where licence and server let a program do that."""
 
 
 class CommandEntry(BaseModel):

@@ -9,9 +9,10 @@ import torch
 
 from transeg.core.build import build_dataset, build_generator, build_segmenter
 from transeg.core.conditions import Conditioning
+from transeg.core.data.stain import Stained, stain
 from transeg.core.distillation import Teacher, build_distillation, build_teachers
 from transeg.core.errors import UsageError
-from transeg.core.experiment import DatasetChoice, Experiment
+from transeg.core.experiment import DataOptions, DatasetChoice, Experiment
 from transeg.core.interfaces import Dataset, Generator, Segmenter
 from transeg.core.quality import Judge, measurable
 from transeg.core.registry import Registry
@@ -66,9 +67,9 @@ def build_parts(experiment: Experiment, registry: Registry) -> Parts:
         UsageError: something that it names is not there, or does not fit the rest.
     """
     data = experiment.data
-    source = filled(data.source, "source", registry)
-    target = filled(data.target, "target", registry) if data.target else None
-    tests = {label: filled(choice, "test", registry, label) for label, choice in data.test.items()}
+    source = stained(filled(data.source, "source", registry), data)
+    target = stained(filled(data.target, "target", registry), data) if data.target else None
+    tests = {label: stained(filled(choice, "test", registry, label), data) for label, choice in data.test.items()}
     synthetic = filled(data.synthetic, "synthetic", registry) if data.synthetic else None
     domains = Domains(source.classes, source.channels, translated_channels(source, target))
     parts = Parts(source, target, None, tests, None, None, validates_target=data.val is not None, synthetic=synthetic)
@@ -85,9 +86,8 @@ def build_parts(experiment: Experiment, registry: Registry) -> Parts:
             )
         parts = replace(parts, generator=generator, judge=judge)
     if experiment.segmenter is not None or parts.judge is not None:
-        parts = replace(
-            parts, val=filled(data.val, "val", registry) if data.val else _own_validation(data.source, registry)
-        )
+        val = filled(data.val, "val", registry) if data.val else _own_validation(data.source, registry)
+        parts = replace(parts, val=None if val is None else stained(val, data))
     _check_data(experiment, parts)
     return parts if experiment.segmenter is None else _with_segmenter(experiment, parts, registry)
 
@@ -215,6 +215,19 @@ def filled(choice: DatasetChoice, role: str, registry: Registry, label: str = ""
             f"choose another with --set {option}.split=train, val, test or all."
         )
     return dataset
+
+
+def stained(dataset: Dataset, data: DataOptions) -> Dataset:
+    """A dataset with its stain normalised, where an experiment asks for that.
+
+    Raises:
+        UsageError: its images have no colour, or the reference cannot be used.
+    """
+    if data.stain is None:
+        return dataset
+    if dataset.channels != 3:
+        raise UsageError(f"data.stain is for colour images, but there is a dataset of {dataset.channels} channels.")
+    return Stained(dataset, stain(data.stain.method, data.stain.reference))
 
 
 def check_labelled(datasets: Mapping[str, Dataset]) -> None:

@@ -61,7 +61,8 @@ def predict_files(
     names = trained.domains.class_names
     for file in files:
         image = read_image(file, trained.domains.target_channels)
-        logits = at_size(inference.run(trained.segment, inference.prepare(image), trained.device), *image.shape[:2])
+        prepared = inference.prepare(trained.normalised(image))
+        logits = at_size(inference.run(trained.segment, prepared, trained.device), *image.shape[:2])
         mask = classes(logits[None])[0].numpy().astype(np.uint8)
         write_image(out / "masks" / f"{file.stem}.png", mask * 255 if len(names) == 2 else mask)
         write_image(out / "overlays" / f"{file.stem}.png", overlay(_eight_bits(image), mask))
@@ -87,7 +88,7 @@ def _given(trained: Trained, file: Path, inference: Inference) -> tuple[Tensor, 
     """What the generator is given of a file, and the file's height and width."""
     if not trained.given.by_mask:
         image = read_image(file, trained.domains.source_channels)
-        return inference.prepare(image), image.shape[:2]
+        return inference.prepare(trained.normalised(image)), image.shape[:2]
     count = len(trained.domains.class_names)
     known = {**{number: number for number in range(count)}, IGNORE: IGNORE}
     mask = read_binary_mask(file) if count == 2 else read_label_map(file, known)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -12,6 +13,7 @@ from transeg.core import checkpoint
 from transeg.core.build import build_generator, build_segmenter
 from transeg.core.compose import pick_device
 from transeg.core.conditions import Conditioning
+from transeg.core.data.stain import stain
 from transeg.core.deploy import deployed
 from transeg.core.errors import TransegError, UsageError
 from transeg.core.experiment import Experiment, GeneratorChoice, read_experiment
@@ -126,6 +128,11 @@ class Trained:
         if self.experiment.generator is None:
             raise UsageError("This run trained a segmenter alone, so it cannot translate; see `toolkit predict`.")
         return conditioning(self.experiment.generator, self.domains)
+
+    def normalised(self, image: np.ndarray) -> np.ndarray:
+        """``(H, W, C)`` with its stain normalised, where the networks were trained on such images."""
+        options = self.experiment.data.stain
+        return image if options is None else stain(options.method, options.reference)(image)
 
     def inference(self, window: int = 0, flips: bool = False) -> Inference:
         """How images reach these networks."""

@@ -18,7 +18,7 @@ from transeg.core.experiment import DatasetChoice, QualityOptions, SynthesisOpti
 from transeg.core.inference import Inference
 from transeg.core.interfaces import IGNORE, Dataset, Fault
 from transeg.core.launch import labelled
-from transeg.core.parts import check_alike, check_labelled, filled
+from transeg.core.parts import check_alike, check_labelled, filled, stained
 from transeg.core.prediction import image_files, predict_files, translate_files
 from transeg.core.progress import bar
 from transeg.core.quality import Judge, measurable
@@ -74,7 +74,10 @@ def evaluate_run(
         choices = {label: choice.model_copy(update={"split": split}) for label, choice in choices.items()}
     if not choices:
         raise UsageError("The run has no test set; say which with --test NAME:FOLDER.")
-    datasets = {label: filled(choice, "test", registry, label) for label, choice in choices.items()}
+    datasets = {
+        label: stained(filled(choice, "test", registry, label), trained.experiment.data)
+        for label, choice in choices.items()
+    }
     place = out or folder.evaluation
     scores: dict[str, Any] = {}
     if trained.segmenter is not None:

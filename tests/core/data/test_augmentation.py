@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from transeg.core.data.augmentation import PRESETS, Augmentation
-from transeg.core.errors import UsageError
+from transeg.core.errors import DataError, UsageError
 
 RNG = np.random.default_rng(0)
 IMAGE = RNG.integers(0, 256, (40, 40, 3), dtype=np.uint8)
@@ -123,3 +123,40 @@ def test_the_preset_of_zh320_reflects_at_the_border():
     crops = [Augmentation(preset, 320, 0, 1)(i, image, None, None)[0] for i in range(8)]
     assert all(crop.shape == (320, 320, 3) and crop.min() == 200 for crop in crops)
     assert Augmentation(PRESETS["zh320"], 32, 0, 1)(0, image, None, None)[0].shape == (32, 32, 3)
+
+
+class TestStain:
+    def augmented(self, image, position, mask=None):
+        return Augmentation(PRESETS["stain"], 32, 0, 0)(position, image, mask)[:2]
+
+    def test_half_of_the_images_are_stained_anew_and_masks_stay(self):
+        rng = np.random.default_rng(0)
+        image = rng.integers(40, 220, (32, 32, 3), dtype=np.uint8)
+        mask = (image[:, :, 0] > 128).astype(np.uint8)
+        same = 0
+        for position in range(40):
+            changed, moved = self.augmented(image, position, mask)
+            assert np.array_equal(np.sort(moved, axis=None), np.sort(mask, axis=None))
+            untouched = (changed[:, :, 0] > 128).astype(np.uint8)
+            if np.array_equal(np.sort(changed.reshape(-1, 3), axis=0), np.sort(image.reshape(-1, 3), axis=0)):
+                same += 1
+                assert (untouched == moved).all()
+        assert 10 <= same <= 30
+
+    @pytest.mark.parametrize("value", [0, 128, 255])
+    def test_empty_patches_stay_what_they_are(self, value):
+        image = np.full((32, 32, 3), value, np.uint8)
+        for position in range(20):
+            changed, _ = self.augmented(image, position)
+            assert changed.std(axis=(0, 1)).max() == 0
+            if value == 255:
+                assert (changed == 255).all()
+
+    def test_place_in_the_stream_decides(self):
+        image = np.random.default_rng(1).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+        one, two = self.augmented(image, 7)[0], self.augmented(image, 7)[0]
+        assert (one == two).all()
+
+    def test_grey_images_get_a_sentence(self):
+        with pytest.raises(DataError, match=r"cannot be applied to such images: .*3-channel images\.$"):
+            [self.augmented(np.zeros((32, 32, 1), np.uint8), position) for position in range(20)]

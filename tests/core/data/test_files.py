@@ -9,6 +9,7 @@ from transeg.core.errors import DataError, UsageError
 from transeg.core.interfaces import IGNORE
 from transeg.core.registry import Registry
 from transeg.core.use import verify_dataset
+from transeg.plugins.datasets.aligned import Aligned
 from transeg.plugins.datasets.folder import Folder
 from transeg.plugins.datasets.polyps import ClinicDB, ColonDB, Etis, Kvasir, PolypBenchmark, SynthColon
 
@@ -141,6 +142,71 @@ class TestFolder:
         picture(tmp_path / "masks" / "a.png", size=(10, 12), mode="L")
         with pytest.raises(DataError, match=r"12x10 pixels, but its mask .* has 10x12"):
             Folder(tmp_path, "all")[0]
+
+    def test_numbered_instances(self, tmp_path):
+        pairs(tmp_path, "ab")
+        numbers = np.zeros((10, 12), np.uint16)
+        numbers[2:4], numbers[6:8] = 7, 300
+        (tmp_path / "inst").mkdir()
+        for name in "ab":
+            Image.fromarray(numbers).save(tmp_path / "inst" / f"{name}.png")
+        sample = Folder(tmp_path, "all", instances="inst")[1]
+        assert (sample.instances == numbers).all()
+        assert sample.mask.all()
+        (tmp_path / "inst" / "b.png").unlink()
+        assert "b.png has no instance map b.*" in Folder(tmp_path, "all", instances="inst").faults[0].reason
+        assert Folder(tmp_path, "all")[0].instances is None
+        with pytest.raises(ValueError, match="nuclei does not exist"):
+            Folder(tmp_path, "all", instances="nuclei")
+
+    def test_counterparts_make_it_paired(self, tmp_path):
+        for part in ("train", "test"):
+            pairs(tmp_path / part, "a")
+            picture(tmp_path / part / "stained" / "a.png", mode="L", value=9)
+        dataset = Folder(tmp_path, "train", targets="stained", target_channels=1)
+        assert dataset.paired
+        assert not Folder(tmp_path, "train").paired
+        assert dataset[0].target.shape == (10, 12, 1)
+        assert (dataset[0].target == 9).all()
+        assert Folder(tmp_path, "train", targets="stained").target_channels == 3
+        picture(tmp_path / "train" / "stained" / "a.png", size=(3, 3))
+        with pytest.raises(DataError, match=r"12x10 pixels, but its counterpart .* has 3x3"):
+            dataset[0]
+
+
+class TestAligned:
+    def write(self, path, width=8):
+        pixels = np.zeros((4, width, 3), np.uint8)
+        pixels[:, : width // 2], pixels[:, width // 2 :] = (200, 0, 0), (0, 0, 90)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+
+    def test_halves_and_their_direction(self, tmp_path):
+        for part, stems in {"train": "12", "val": "1", "test": "1"}.items():
+            for stem in stems:
+                self.write(tmp_path / part / f"{stem}.png")
+        dataset = Aligned(tmp_path, "train")
+        assert dataset.paired
+        assert (dataset[0].image == (200, 0, 0)).all()
+        assert (dataset[0].target == (0, 0, 90)).all()
+        assert dataset[0].image.shape == dataset[0].target.shape == (4, 4, 3)
+        assert (Aligned(tmp_path, "train", direction="BtoA")[0].image == (0, 0, 90)).all()
+        assert names(Aligned(tmp_path, "all")) == ["train_1", "train_2", "val_1", "test_1"]
+
+    def test_each_side_may_be_grey(self, tmp_path):
+        self.write(tmp_path / "train" / "1.png")
+        sample = Aligned(tmp_path, "train", channels=1)[0]
+        assert sample.image.shape == (4, 4, 1)
+        assert sample.target.shape == (4, 4, 3)
+        assert (sample.image == 60).all()  # 0.299 of 200
+
+    def test_what_is_wrong_is_said(self, tmp_path):
+        with pytest.raises(ValueError, match="none of the folders train, val and test"):
+            Aligned(tmp_path, "train")
+        self.write(tmp_path / "val" / "1.png", width=7)
+        assert len(Aligned(tmp_path, "train")) == 0
+        with pytest.raises(DataError, match="7 pixels wide, which cannot be two images"):
+            Aligned(tmp_path, "val")[0]
 
 
 class TestPolyps:

@@ -10,6 +10,7 @@ from transeg.core.data import images
 from transeg.core.data.images import (
     read_binary_mask,
     read_image,
+    read_instances,
     read_label_map,
     resize,
     resize_mask,
@@ -198,3 +199,29 @@ def test_what_is_written_is_read(tmp_path, pixels):
     channels = pixels.shape[2] if pixels.ndim == 3 else 1
     found = read_image(tmp_path / "deep" / "a.png", channels)
     assert (found.squeeze() == pixels.squeeze()).all()
+
+
+def test_instance_maps_keep_their_numbers(tmp_path, caplog):
+    numbers = RNG.integers(0, 60000, (7, 9)).astype(np.uint16)
+    Image.fromarray(numbers).save(tmp_path / "a.png")
+    tifffile.imwrite(tmp_path / "a.tif", numbers)
+    for name in ("a.png", "a.tif"):
+        found = read_instances(tmp_path / name)
+        assert found.dtype == np.int32
+        assert (found == numbers).all()
+    Image.fromarray(GREY).convert("RGBA").save(tmp_path / "alpha.png")
+    assert (read_instances(tmp_path / "alpha.png") == GREY).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "sentence"),
+    [
+        ("a.jpg", lambda path: Image.fromarray(GREY).save(path), "an instance map stored as JPEG"),
+        ("a.png", lambda path: Image.fromarray(COLOUR).save(path), "is coloured, but an instance map"),
+        ("a.tif", lambda path: tifffile.imwrite(path, GREY.astype(np.float32)), "an instance map of type float32"),
+    ],
+)
+def test_what_is_no_instance_map_is_said(tmp_path, name, write, sentence):
+    write(tmp_path / name)
+    with pytest.raises(DataError, match=sentence):
+        read_instances(tmp_path / name)

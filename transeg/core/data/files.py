@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from transeg.core.data.images import EXTENSIONS, read_binary_mask, read_image, read_label_map
+from transeg.core.data.images import EXTENSIONS, read_binary_mask, read_image, read_instances, read_label_map
 from transeg.core.data.splits import FOLDERS, split_by_lists, split_by_ratio
 from transeg.core.errors import DataError
-from transeg.core.interfaces import Dataset, Fault, Sample
+from transeg.core.interfaces import IGNORE, Dataset, Fault, Sample
 
 
 @dataclass(frozen=True)
 class Pair:
-    """An image file, its mask file or None, and the group that splits never cut."""
+    """An image file, the files of its name in other folders where there are any, and the group that splits never cut.
+
+    Attributes:
+        image: the image.
+        mask: its mask.
+        group: subject, slide or sequence.
+        instances: its map of numbered objects.
+        target: its counterpart in the other domain.
+    """
 
     image: Path
     mask: Path | None
     group: str
+    instances: Path | None = None
+    target: Path | None = None
 
     @property
     def name(self) -> str:
@@ -30,8 +40,11 @@ class Pair:
         return self.image.stem
 
 
+AnyPair = TypeVar("AnyPair", bound=Pair)
+
+
 class FileDataset(Dataset):
-    """Images and masks in files.
+    """Images in files, with masks, instance maps and counterparts where there are any.
 
     Args:
         pairs: of the chosen split.
@@ -51,16 +64,48 @@ class FileDataset(Dataset):
     def __getitem__(self, index: int) -> Sample:
         pair = self.pairs[index]
         image = read_image(pair.image, self.channels)
-        mask = None if pair.mask is None else self._read_mask(pair.mask)
-        if mask is not None and mask.shape != image.shape[:2]:
-            raise DataError(
-                f"{pair.image} has {_size(image)} pixels, but its mask {pair.mask} has {_size(mask)}; they must agree.",
-                str(pair.image),
-            )
-        return Sample(image, mask, pair.name, pair.group)
+        mask, instances = self.labels(pair, (image.shape[0], image.shape[1]))
+        target = None if pair.target is None else read_image(pair.target, self.target_channels)
+        for what, pixels, path in (
+            ("mask", mask, pair.mask),
+            ("instance map", instances, pair.instances or pair.mask),
+            ("counterpart", target, pair.target),
+        ):
+            if pixels is not None and pixels.shape[:2] != image.shape[:2]:
+                raise DataError(
+                    f"{pair.image} has {_size(image)} pixels, but its {what} {path} has {_size(pixels)}; "
+                    "they must agree.",
+                    str(pair.image),
+                )
+        return Sample(image, mask, pair.name, pair.group, target, instances)
 
-    def _read_mask(self, path: Path) -> np.ndarray:
-        return read_binary_mask(path) if self.values is None else read_label_map(path, self.values)
+    def labels(self, pair: Pair, size: tuple[int, int]) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Mask and instance map of an image of that height and width, or None."""
+        mask = None
+        if pair.mask is not None:
+            mask = read_binary_mask(pair.mask) if self.values is None else read_label_map(pair.mask, self.values)
+        return mask, None if pair.instances is None else read_instances(pair.instances)
+
+
+def mask_values(classes: Sequence[str], values: Sequence[int] | None, ignore: int | None) -> Mapping[int, int] | None:
+    """The class of every mask value, or None for masks of one class that are cut at half of their range.
+
+    Args:
+        classes: names, background first.
+        values: what stands for the classes in the masks, in their order; None for 0, 1, 2, ...
+        ignore: what stands for what is unknown.
+
+    Raises:
+        ValueError: they do not fit each other.
+    """
+    if len(classes) < 2 or (values is not None and len(values) != len(classes)):
+        raise ValueError(f"{len(values or ())} mask values cannot stand for the classes {', '.join(classes)}")
+    if values is None and ignore is None and len(classes) == 2:
+        return None
+    table = {value: index for index, value in enumerate(values or range(len(classes)))}
+    if ignore in table:
+        raise ValueError(f"the mask value {ignore} cannot be ignored and stand for a class")
+    return table if ignore is None else {**table, ignore: IGNORE}
 
 
 def list_pairs(
@@ -69,14 +114,20 @@ def list_pairs(
     *,
     group: Callable[[str], str] = lambda stem: stem,
     mask_stem: Callable[[str], str] = lambda stem: stem,
+    mask_endings: Collection[str] = EXTENSIONS,
+    instances: Path | None = None,
+    targets: Path | None = None,
 ) -> tuple[list[Pair], list[Fault]]:
-    """Match images with masks by stem.
+    """Match images with masks, and with what else belongs to them, by stem.
 
     Args:
         images: folder of images.
         masks: folder of masks, or None for images without labels.
         group: an image's group, from its stem.
         mask_stem: the stem of an image's mask, from its own.
+        mask_endings: of files that are masks.
+        instances: folder of instance maps.
+        targets: folder of counterparts in the other domain.
 
     Returns:
         Pairs in natural order of their names, and what does not fit: an image without a mask, a mask without an
@@ -85,21 +136,38 @@ def list_pairs(
     Raises:
         ValueError: a folder does not exist, or no image has a mask.
     """
-    image_files, faults = _by_stem(images)
-    if masks is None:
-        return [Pair(path, None, group(stem)) for stem, path in image_files.items()], faults
-    mask_files, mask_faults = _by_stem(masks)
-    faults += mask_faults
-    pairs = []
-    for stem, path in image_files.items():
-        mask = mask_files.pop(mask_stem(stem), None)
-        if mask is None:
-            faults.append(Fault(str(path), f"{path} has no mask {mask_stem(stem)}.* in {masks}."))
-        else:
-            pairs.append(Pair(path, mask, group(stem)))
-    faults += [Fault(str(path), f"{path} is the mask of no image in {images}.") for path in mask_files.values()]
-    if not pairs:
-        raise ValueError(f"no image in {images} has a mask of the same name in {masks}")
+    image_files, faults = by_stem(images)
+    stems = list(image_files)
+    matched: dict[str, dict[str, Path]] = {}
+    for what, folder, stem_of, endings in (
+        ("mask", masks, mask_stem, mask_endings),
+        ("instance map", instances, str, EXTENSIONS),
+        ("counterpart", targets, str, EXTENSIONS),
+    ):
+        if folder is None:
+            continue
+        files, more = by_stem(folder, endings)
+        own = {stem: files.pop(stem_of(stem)) for stem in stems if stem_of(stem) in files}
+        missing = [stem for stem in stems if stem not in own]
+        faults += more
+        faults += [
+            Fault(str(image_files[stem]), f"{image_files[stem]} has no {what} {stem_of(stem)}.* in {folder}.")
+            for stem in missing
+        ]
+        faults += [Fault(str(path), f"{path} is the {what} of no image in {images}.") for path in files.values()]
+        if not own:
+            raise ValueError(f"no image in {images} has a {what} of the same name in {folder}")
+        stems, matched[what] = list(own), own
+    pairs = [
+        Pair(
+            image_files[stem],
+            matched.get("mask", {}).get(stem),
+            group(stem),
+            instances=matched.get("instance map", {}).get(stem),
+            target=matched.get("counterpart", {}).get(stem),
+        )
+        for stem in stems
+    ]
     return pairs, faults
 
 
@@ -126,6 +194,24 @@ def choose_split(
     else:
         members = split_by_ratio([pair.group for pair in pairs], ratio, seed)
     return [pairs[index] for index in members[split]]
+
+
+def keep_official_test(
+    train: Sequence[AnyPair], test: Sequence[AnyPair], split: str, *, val_share: float, seed: int
+) -> list[AnyPair]:
+    """The pairs of a split where a training and a test set are published: validation is taken out of the former.
+
+    Args:
+        train: of the published training set.
+        test: of the published test set.
+        split: `train`, `val`, `test` or `all`.
+        val_share: of the groups in the training set that validation gets.
+        seed: of the shuffle before groups are shared out.
+    """
+    if split in ("test", "all"):
+        return [*(train if split == "all" else ()), *test]
+    members = split_by_ratio([pair.group for pair in train], (1 - val_share, val_share, 0.0), seed)
+    return [train[index] for index in members[split]]
 
 
 def find_folder(root: Path, *choices: str) -> Path | None:
@@ -157,12 +243,17 @@ def natural(text: str) -> list[tuple[int, Any]]:
     return parts
 
 
-def _by_stem(folder: Path) -> tuple[dict[str, Path], list[Fault]]:
+def by_stem(folder: Path, endings: Collection[str] = EXTENSIONS) -> tuple[dict[str, Path], list[Fault]]:
+    """Files of a folder by stem, in natural order, and which of them share one.
+
+    Raises:
+        ValueError: the folder does not exist.
+    """
     if not folder.is_dir():
         raise ValueError(f"the folder {folder} does not exist")
     files = defaultdict(list)
     for path in folder.iterdir():
-        if path.suffix.lower() in EXTENSIONS and not path.name.startswith("."):
+        if path.suffix.lower() in endings and not path.name.startswith("."):
             files[path.stem].append(path)
     faults = [
         Fault(str(paths[1]), f"{paths[0]} and {paths[1].name} share the name {stem!r}; only the first is used.")

@@ -87,8 +87,7 @@ def read_label_map(path: Path, values: Mapping[int, int]) -> np.ndarray:
     Raises:
         DataError: a lossy format, or a value that stands for no class.
     """
-    if path.suffix.lower() in (".jpg", ".jpeg"):
-        raise DataError(f"{path} is a label map stored as JPEG, which changes its values; store it as PNG.", str(path))
+    _refuse_jpeg(path, "a label map")
     pixels = _mask_pixels(path)
     unknown = sorted(set(np.unique(pixels).tolist()) - set(values))
     if unknown:
@@ -98,6 +97,27 @@ def read_label_map(path: Path, values: Mapping[int, int]) -> np.ndarray:
     table = np.zeros(int(max(values)) + 1, dtype=np.uint8)
     table[list(values)] = list(values.values())
     return np.asarray(table[pixels])
+
+
+def read_instances(path: Path) -> np.ndarray:
+    """Decode a map of numbered objects; 0 is where there is none.
+
+    Args:
+        path: a lossless file of 8 or 16 bits; an alpha channel is ignored, a palette counts by its indices.
+
+    Returns:
+        ``(H, W)`` int32.
+
+    Raises:
+        DataError: a lossy format, colours, or fractions.
+    """
+    _refuse_jpeg(path, "an instance map")
+    pixels = _label_channels(path)
+    if not np.issubdtype(pixels.dtype, np.integer):
+        raise DataError(f"{path} is an instance map of type {pixels.dtype}; store it with 8 or 16 bits.", str(path))
+    if (pixels != pixels[:, :, :1]).any():
+        raise DataError(f"{path} is coloured, but an instance map holds one number per pixel.", str(path))
+    return np.asarray(pixels[:, :, 0], dtype=np.int32)
 
 
 def write_image(path: Path, pixels: np.ndarray) -> None:
@@ -187,20 +207,30 @@ def _decode_png(path: Path) -> np.ndarray:
     return pixels
 
 
+def _refuse_jpeg(path: Path, what: str) -> None:
+    if path.suffix.lower() in (".jpg", ".jpeg"):
+        raise DataError(f"{path} is {what} stored as JPEG, which changes its values; store it as PNG.", str(path))
+
+
 def _mask_pixels(path: Path) -> np.ndarray:
-    """``(H, W)`` values of a mask; a palette counts by its indices."""
+    """``(H, W)`` values of a mask."""
+    return np.asarray(_label_channels(path).max(axis=2))
+
+
+def _label_channels(path: Path) -> np.ndarray:
+    """``(H, W, C)`` values of a file of labels, without an alpha channel; a palette counts by its indices."""
     if path.suffix.lower() == ".png":
         try:
             with Image.open(path) as image:
                 if image.mode == "P":
-                    return np.asarray(image)
+                    return np.asarray(image)[:, :, None]
         except Exception as error:
             raise DataError(f"{path} cannot be decoded: {error}.", str(path)) from error
     pixels = _decode(path)
     colours = pixels.shape[2] - 1 if pixels.shape[2] in (2, 4) else pixels.shape[2]
     if pixels.dtype == np.bool_:
         pixels = pixels.astype(np.uint8)
-    return np.asarray(pixels[:, :, :colours].max(axis=2))
+    return pixels[:, :, :colours]
 
 
 def _say(path: Path, what: str) -> None:

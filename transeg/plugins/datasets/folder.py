@@ -6,13 +6,13 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from transeg.core.data.files import FileDataset, Pair, choose_split, list_pairs, split_folders
+from transeg.core.data.files import FileDataset, Pair, choose_split, list_pairs, mask_values, split_folders
 from transeg.core.data.splits import RATIO, read_lists
-from transeg.core.interfaces import IGNORE, Dataset, Fault
+from transeg.core.interfaces import Dataset, Fault
 
 
 class Folder(FileDataset):
-    """Images and masks matched by stem, in any common format.
+    """Images and masks matched by stem, in any common format; with counterparts in another domain it is paired.
 
     The layout is one of: `images/` and `masks/`; `train/images/`, `train/masks/`, `val/...` (or `validation/...`),
     `test/...`; or images straight in the folder, without labels. `splits` decides the splits; else subfolders do; else
@@ -25,11 +25,14 @@ class Folder(FileDataset):
         masks: name of the subfolder of masks.
         mask_prefix: what a mask's name has before its image's.
         mask_suffix: what a mask's name has behind its image's, before the extension.
+        instances: name of the subfolder of instance maps, of 8 or 16 bits: each object has a number, 0 is none.
+        targets: name of the subfolder of counterparts, the same scenes in the other domain.
         classes: names of the classes, background first.
         values: pixel values in the masks that stand for the classes, in the same order; by default 0, 1, 2, ... for
             several classes, and half of the range for one.
         ignore: pixel value in the masks of what is unknown: neither losses nor metrics look there.
         channels: of the images: 1 for grey, 3 for colour, or as many as the files have.
+        target_channels: of the counterparts; by default as many as the images have.
         splits: a published split: a JSON file `{"train": [...], "val": [...], "test": [...]}` of file names, or a
             folder with `train.txt` and its like, or with `train/images/` and its like, whose names count.
         ratio: shares of train, val and test where nothing else decides.
@@ -46,25 +49,23 @@ class Folder(FileDataset):
         masks: str = "masks",
         mask_prefix: str = "",
         mask_suffix: str = "",
+        instances: str | None = None,
+        targets: str | None = None,
         classes: tuple[str, ...] = Dataset.classes,
         values: tuple[int, ...] | None = None,
         ignore: int | None = None,
         channels: int = 3,
+        target_channels: int | None = None,
         splits: Path | None = None,
         ratio: tuple[float, float, float] = RATIO,
         seed: int = 0,
         group: str | None = None,
     ) -> None:
-        if len(classes) < 2 or (values is not None and len(values) != len(classes)):
-            raise ValueError(f"{len(values or ())} mask values cannot stand for the classes {', '.join(classes)}")
+        self.values = mask_values(classes, values, ignore)
         self.classes = classes
         self.channels = channels
-        if values is not None or ignore is not None or len(classes) > 2:
-            self.values = {value: index for index, value in enumerate(values or range(len(classes)))}
-            if ignore in self.values:
-                raise ValueError(f"the mask value {ignore} cannot be ignored and stand for a class")
-            if ignore is not None:
-                self.values[ignore] = IGNORE
+        self.target_channels = target_channels or channels
+        self.paired = targets is not None
         pattern = re.compile(group or r".*", re.DOTALL)
 
         def group_of(stem: str) -> str:
@@ -79,6 +80,8 @@ class Folder(FileDataset):
                 mask_folder if mask_folder.is_dir() else None,
                 group=group_of,
                 mask_stem=lambda stem: f"{mask_prefix}{stem}{mask_suffix}",
+                instances=folder / instances if instances else None,
+                targets=folder / targets if targets else None,
             )
 
         by_folder = {part: folder for part, folder in split_folders(root).items() if (folder / images).is_dir()}

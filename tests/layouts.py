@@ -1,0 +1,187 @@
+"""Small trees in the official layout of every dataset, written for tests."""
+
+import csv
+import functools
+
+import numpy as np
+import tifffile
+import yaml
+from PIL import Image
+from scipy.io import savemat
+
+COUNT = 60
+
+
+def pixels(index, height=20, width=24):
+    return np.random.default_rng(index).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def objects(index, height=20, width=24):
+    """Two numbered squares."""
+    numbers = np.zeros((height, width), np.int32)
+    numbers[1:5, 1:5], numbers[8:12, 6 + index % 4 : 14] = 3, 7
+    return numbers
+
+
+def save(path, array):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".tif":
+        tifffile.imwrite(path, array, photometric="rgb")
+    else:
+        Image.fromarray(array).save(path)
+
+
+def folders(root, *, images="images", masks="masks", image_ending=".png", name=lambda index: str(index * 10)):
+    """Images and masks of one name in two folders."""
+    for index in range(1, COUNT + 1):
+        save(root / images / f"{name(index)}{image_ending}", pixels(index))
+        save(root / masks / f"{name(index)}.png", (pixels(index)[:, :, 0] > 200).astype(np.uint8) * 255)
+
+
+def polyp_benchmark(root):
+    folders(root / "TrainDataset", images="image", masks="mask")
+    for name in ("Kvasir", "CVC-ClinicDB", "CVC-ColonDB", "ETIS-LaribPolypDB", "CVC-300"):
+        folders(root / "TestDataset" / name)
+
+
+def aligned(root):
+    for index in range(12):
+        save(root / ("train", "val", "test")[index % 3] / f"{index // 3}.jpg", pixels(index))
+
+
+PATCH = "{slide}.ndpi_ROI__mpp0.44_reg00{index}_crop_sk00002_({index},34877,15855,15855).png"
+
+
+def unitopatho(root, *, scale=800, tables=("yaml", "csv")):
+    """Six slides, some with a name of spaces; every split has patches of two."""
+    slides = {
+        "TA.LG/TA.LG CASO 56 - 2019-03-04 10.00.26": "training",
+        "HP/12-B1-HP": "training",
+        "TVA.HG/TVA.HG CASO 13": "validation",
+        "NORM/3-B1-NORM": "validation",
+        "TA.HG/TA.HG CASO 4 A1": "test",
+        "TVA.LG/77-B2-TVALG": "test",
+    }
+    places = []
+    for slide, part in slides.items():
+        label, _, name = slide.partition("/")
+        for index in range(2):
+            places.append((label, PATCH.format(slide=name, index=index), part))
+            save(root / str(scale) / label / places[-1][1], pixels(len(places)))
+    if "yaml" in tables:
+        description = {
+            "classes": sorted({label for label, _, _ in places}),
+            "description": "a tree of the same layout",
+            "images": [{"label": label, "location": f"{label}/{name}"} for label, name, _ in places],
+            "name": "deephealth-uc2-800",
+            "split": {
+                part: [index for index, place in enumerate(places) if place[2] == part]
+                for part in ("training", "validation", "test")
+            },
+        }
+        (root / f"unitopath-public-{scale}.yml").write_text(yaml.safe_dump(description))
+    if "csv" in tables:
+        for table in ("train", "test"):
+            with (root / str(scale) / f"{table}.csv").open("w", newline="") as file:
+                writer = csv.writer(file)
+                writer.writerow(["image_id", "top_label", "top_label_name", "type", "grade", "wsi"])
+                for label, name, part in places:
+                    if (part == "test") == (table == "test"):
+                        writer.writerow([name, 0, label, "ta", -1, name.partition(".ndpi")[0]])
+    return places
+
+
+def unitopatho_mask(root):
+    """Masks in the root, and the images beside it, where the dataset looks for them."""
+    for index, (label, name, _) in enumerate(unitopatho(root.parent / "unitopatho")):
+        save(root / "800" / label / name, (pixels(index)[:, :, 0] > 128).astype(np.uint8) * 255)
+
+
+def pannuke(root, *, folds=(1, 2, 3), dtype=np.float64, count=5):
+    """Objects of the first class and of the last one, which begin to count anew in each channel."""
+    for fold in folds:
+        images, masks = (root / f"Fold {fold}" / kind / f"fold{fold}" for kind in ("images", "masks"))
+        images.mkdir(parents=True)
+        masks.mkdir(parents=True)
+        numbers = np.zeros((count, 32, 32, 6), dtype)
+        numbers[:, 2:6, 2:6, 0], numbers[:, 2:6, 8:12, 0], numbers[:, 20:24, 2:6, 4] = 5, 9, 5
+        numbers[..., 5] = (numbers[..., :5] == 0).all(-1)
+        np.save(images / "images.npy", np.stack([pixels(10 * fold + i, 32, 32) for i in range(count)]).astype(dtype))
+        np.save(
+            images / "types.npy", np.array(["Colon", "Adrenal_gland", "HeadNeck", "Bile-duct", "Colon"] * count)[:count]
+        )
+        np.save(masks / "masks.npy", numbers)
+
+
+def consep(root):
+    for part, count in (("Train", 10), ("Test", 4)):
+        for index in range(1, count + 1):
+            name = f"{part.lower()}_{index}"
+            numbers = objects(index)
+            types = np.select([numbers == 3, numbers == 7], [4, 1 + index % 7]).astype(float)
+            save(root / "CoNSeP" / part / "Images" / f"{name}.png", pixels(index))
+            save(root / "CoNSeP" / part / "Overlay" / f"{name}.png", pixels(index))
+            labels = root / "CoNSeP" / part / "Labels"
+            labels.mkdir(exist_ok=True)
+            savemat(labels / f"{name}.mat", {"inst_map": numbers.astype(float), "type_map": types})
+
+
+def glas(root):
+    folder = root / "Warwick QU Dataset (Released 2016_07_08)"
+    for part, count in (("train", 10), ("testA", 4), ("testB", 2)):
+        for index in range(1, count + 1):
+            save(folder / f"{part}_{index}.bmp", pixels(index))
+            save(folder / f"{part}_{index}_anno.bmp", objects(index).astype(np.uint8))
+
+
+def annotation(polygons):
+    """An XML file of Aperio ImageScope with one region per polygon of (x, y)."""
+    regions = "".join(
+        f'<Region Id="{index}"><Vertices>'
+        + "".join(f'<Vertex X="{x}" Y="{y}" Z="0" />' for x, y in polygon)
+        + "</Vertices></Region>"
+        for index, polygon in enumerate(polygons, 1)
+    )
+    return f'<Annotations><Annotation Id="1"><Regions>{regions}</Regions></Annotation></Annotations>'
+
+
+def monuseg(root):
+    training, tests = root / "MoNuSeg 2018 Training Data", root / "MoNuSegTestData"
+    (training / "Annotations").mkdir(parents=True)
+    for index in range(14):
+        patient, images, labels = (
+            (90, tests, tests) if index > 9 else (10, training / "Tissue Images", training / "Annotations")
+        )
+        name = f"TCGA-{patient + index % 6}-5592-01Z-00-DX{index}"
+        save(images / f"{name}.tif", pixels(index))
+        (labels / f"{name}.xml").write_text(annotation([[(2.1, 2.2), (9.8, 2.0), (10.1, 8.9), (2.0, 9.0)]]))
+
+
+def tissue(root):
+    folders(
+        root,
+        images="tissue_images",
+        masks="mask binary",
+        image_ending=".tif",
+        name=lambda index: f"Human_Organ{index // 3}_{index % 3 + 1:02d}",
+    )
+
+
+BUILDERS = {
+    "cvc-clinicdb": functools.partial(folders, images="Original", masks="Ground Truth"),
+    "polyp-benchmark": polyp_benchmark,
+    "aligned": aligned,
+    "unitopatho": unitopatho,
+    "unitopatho-mask": unitopatho_mask,
+    "pannuke": pannuke,
+    "consep": consep,
+    "glas": glas,
+    "monuseg": monuseg,
+    "tissue": tissue,
+}
+
+
+def write(name, root):
+    """The tree of a dataset by its name, in a folder that need not exist."""
+    root.mkdir(parents=True, exist_ok=True)
+    BUILDERS.get(name, folders)(root)
