@@ -1,9 +1,10 @@
-"""One training step of CUT and of the joint CUT + HarDNet-MSEG, beside the published implementations.
+"""One training step of CUT, of the joint CUT + HarDNet-MSEG and of Pix2pix, beside the published implementations.
 
     python benchmarks/train_step.py --reference DIR [--reference DIR ...]
 
-DIR is a checkout of taesungp/contrastive-unpaired-translation (measured as `cut`) or of enric1994/cut-seg (measured as
-`joint`); this project holds none of their code. The sides take turns, each in a fresh process with the same number of
+DIR is a checkout of taesungp/contrastive-unpaired-translation (measured as `cut`), of enric1994/cut-seg (measured as
+`joint`), or of junyanz/pytorch-CycleGAN-and-pix2pix, also as the folder cyclegan/ of enric1994/synth-colon (measured as
+`pix2pix`); this project holds none of their code. The sides take turns, each in a fresh process with the same number of
 threads, so that a machine that speeds up or slows down does so for both, and never both need memory at once. A process
 takes a step to warm up and then those that count. Printed are the median and the range over the turns of seconds per
 step, of the ratio turn by turn, and of each side's peak memory.
@@ -24,6 +25,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 Step = Callable[[], None]
+MARKS = {"joint": "harDMSEG.py", "cut": "cut_model.py", "pix2pix": "pix2pix_model.py"}
+"""By which file a checkout is known; the first that is there counts."""
 
 
 def ours(case: str, size: int, count: int, device: str) -> Step:
@@ -40,15 +43,16 @@ def ours(case: str, size: int, count: int, device: str) -> Step:
     from transeg.core.tasks.task import Task
     from transeg.core.tasks.translation import TranslationTask
     from transeg.plugins.generators.cut import CUT
+    from transeg.plugins.generators.pix2pix import Pix2pix
     from transeg.plugins.losses.overlap import LogDiceLoss
     from transeg.plugins.segmenters.hardnet import HarDNetMSEG
 
     if device == "cpu":
         keep_freed_memory()  # as `toolkit run` does
-    generator = CUT(3, 3)
+    generator = Pix2pix(3, 3) if case == "pix2pix" else CUT(3, 3)
     task: Task
     given = Conditioning("image", 2, 3)
-    if case == "cut":
+    if case != "joint":
         task = TranslationTask(generator, given)
     else:
         segmenter = HarDNetMSEG(3, 1)
@@ -70,10 +74,36 @@ class NoGPU(list):
         return "cpu"
 
 
+def pix2pix(checkout: Path, size: int, count: int, device: str) -> Step:
+    """A step of the published Pix2pix, imported from its checkout."""
+    import torch
+
+    sys.path.insert(0, str(checkout))
+    from models.pix2pix_model import Pix2PixModel  # type: ignore[import-not-found]
+
+    options = argparse.Namespace(
+        gpu_ids=[] if device == "cpu" else [0], isTrain=True, checkpoints_dir=".", name="x", preprocess="none",
+        input_nc=3, output_nc=3, ngf=64, ndf=64, netG="unet_256", netD="basic", n_layers_D=3, norm="batch",
+        no_dropout=False, init_type="normal", init_gain=0.02, gan_mode="vanilla", lambda_L1=100.0, lr=2e-4, beta1=0.5,
+        direction="AtoB",
+    )  # fmt: skip
+    model = Pix2PixModel(options)
+    images = [torch.rand(count, 3, size, size) * 2 - 1 for _ in range(2)]
+    batch = {"A": images[0], "B": images[1], "A_paths": [], "B_paths": []}
+
+    def step() -> None:
+        model.set_input(batch)
+        model.optimize_parameters()
+
+    return step
+
+
 def theirs(checkout: Path, size: int, count: int, device: str) -> Step:
     """A step of a published implementation, imported from its checkout."""
     import torch
 
+    if not (checkout / "models" / "cut_model.py").exists():
+        return pix2pix(checkout, size, count, device)
     sys.path.insert(0, str(checkout))
     for name in ("IPython", "dominate", "visdom"):
         sys.modules.setdefault(name, types.ModuleType(name))
@@ -173,7 +203,7 @@ def compare(checkout: Path, case: str, count: int, arguments: argparse.Namespace
     ours_gb, theirs_gb = ([turn[side][1] / 1e9 for turn in turns] for side in range(2))
     ratios = [theirs / ours for ours, theirs in zip(ours_s, theirs_s, strict=True)]
     print(
-        f"{case:6} batch {count}  ours {summary(ours_s)} s  reference {summary(theirs_s)} s  ratio {summary(ratios)}  "
+        f"{case:7} batch {count}  ours {summary(ours_s)} s  reference {summary(theirs_s)} s  ratio {summary(ratios)}  "
         f"peak memory {summary(ours_gb)} GB against {summary(theirs_gb)} GB",
         flush=True,
     )
@@ -195,15 +225,16 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--verbose", action="store_true")
     parser.add_argument("--child", choices=["ours", "theirs"], help=argparse.SUPPRESS)
-    parser.add_argument("--case", choices=["cut", "joint"], help=argparse.SUPPRESS)
+    parser.add_argument("--case", choices=["cut", "joint", "pix2pix"], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
         child(arguments)
         return
     for checkout in arguments.reference:
-        if not (checkout / "models" / "cut_model.py").exists():
-            raise SystemExit(f"{checkout} is no checkout of CUT or CUT-seg: it has no models/cut_model.py.")
-        case = "joint" if (checkout / "models" / "harDMSEG.py").exists() else "cut"
+        found = {case: (checkout / "models" / name).exists() for case, name in MARKS.items()}
+        if not any(found.values()):
+            raise SystemExit(f"{checkout} is no checkout of CUT, CUT-seg or Pix2pix: models/ has none of their files.")
+        case = next(case for case, there in found.items() if there)
         for count in arguments.batch or [1, 4]:
             compare(checkout.resolve(), case, count, arguments)
 
