@@ -1,4 +1,4 @@
-"""Writes a page for each segmenter and each loss, from the registry, the docstrings and results.toml.
+"""Writes a page for each component, from the registry, the docstrings and results.toml.
 
 Run it by `make docs`; tests/test_docs.py fails where the pages are older than what they are made of.
 """
@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from transeg.core.experiment import offered
+from transeg.core.manifest import DatasetEntry
 from transeg.core.options import EMPTY, Option, description
 from transeg.core.registry import Component, Registry
 from transeg.tables import example
 
 HERE = Path(__file__).parent
-KINDS = {"segmenter": "Segmenters", "loss": "Losses"}
-FOLDERS = {"segmenter": "segmenters", "loss": "losses"}
+KINDS = {"generator": "Generators", "segmenter": "Segmenters", "loss": "Losses", "dataset": "Datasets"}
+FOLDERS = {"generator": "generators", "segmenter": "segmenters", "loss": "losses", "dataset": "datasets"}
 NOTE = "<!-- written by docs/generate.py; change the docstring, registry.toml or results.toml instead -->"
 
 
@@ -45,7 +46,7 @@ def index(title: str, components: list[Component]) -> list[str]:
         [f"[{c.name}]({c.name}.md)", c.entry.summary, f"{c.entry.params:,}" if c.entry.params else "", cite(c)]
         for c in components
     ]
-    if title == "Segmenters":
+    if any(c.entry.params for c in components):
         return [f"# {title}", table(["name", "what", "parameters", "paper"], rows)]
     return [f"# {title}", table(["name", "what", "paper"], [[row[0], row[1], row[3]] for row in rows])]
 
@@ -56,6 +57,8 @@ def page(component: Component, cls: type, results: dict[str, list[dict[str, Any]
     facts = [f"`{component}`", cite(component)]
     if component.entry.params:
         facts.append(f"{component.entry.params:,} parameters at defaults")
+    if isinstance(component.entry, DatasetEntry):
+        facts += [text for text in (component.entry.licence, component.entry.url) if text]
     if component.entry.requires:
         facts.append(f"needs `pip install 'transeg[{component.entry.requires}]'`")
     blocks = [f"# {component.name}", summary, " · ".join(filter(None, facts)), *paragraphs]

@@ -137,6 +137,10 @@ def example(component: Component, cls: Any) -> str:
             return f"toolkit run --segmenter unet --loss {beside}{component.name}"
         case _:
             data = f"{component.name}:FOLDER" if cls.needs_root else component.name
+            if "unlabelled" in component.entry.tags:
+                return f"toolkit run --generator cut --segmenter unet --source folder:FOLDER --target {data}"
+            if "paired" in component.entry.tags:
+                return f"toolkit run --generator pix2pix --set generator.condition=image --source {data}"
             return f"toolkit run --segmenter unet --source {data} --test {data}"
 
 

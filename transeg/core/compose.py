@@ -14,7 +14,7 @@ from transeg.core.errors import UsageError, did_you_mean
 from transeg.core.experiment import Experiment, Strategy, validated
 from transeg.core.interfaces import IGNORE
 from transeg.core.losses import parse_sum
-from transeg.core.manifest import LossEntry
+from transeg.core.manifest import GeneratorEntry, LossEntry
 from transeg.core.registry import Registry
 from transeg.core.settings import Settings, flat, merge
 
@@ -55,7 +55,7 @@ def compose(settings: Settings, registry: Registry) -> Experiment:
     Raises:
         UsageError: an unknown component or option, a wrong value, or parts that contradict each other.
     """
-    settings = _with_datasets(settings)
+    settings = _with_datasets(settings, registry)
     _check_names(settings, registry)
     data = settings["data"]
     for table in [data.get("val"), *data["test"].values()]:
@@ -110,8 +110,8 @@ def departures(experiment: Experiment, defaults: Mapping[str, Settings]) -> list
     ]
 
 
-def _with_datasets(settings: Settings) -> Settings:
-    """The phantom where no data are named."""
+def _with_datasets(settings: Settings, registry: Registry) -> Settings:
+    """The phantom where no data are named; a generator that learns from pairs has but one domain of it."""
     settings = deepcopy(settings)
     data = settings.setdefault("data", {})
     tests = data.setdefault("test", {}) if isinstance(data, dict) else None
@@ -128,10 +128,15 @@ def _with_datasets(settings: Settings) -> Settings:
         if name != DEFAULT_DATASET:
             raise UsageError(f"A {role} is named but no source; say --source NAME:FOLDER.")
     data.setdefault("source", {})["name"] = DEFAULT_DATASET
+    test = {"name": DEFAULT_DATASET}
     if "generator" in settings:
-        data.setdefault("target", {})["name"] = DEFAULT_DATASET
+        entry = registry.find("generator", _name(settings["generator"], "generator")).entry
+        if isinstance(entry, GeneratorEntry) and entry.paired:
+            test["domain"] = registry.find("dataset", DEFAULT_DATASET).domains[0]
+        else:
+            data.setdefault("target", {})["name"] = DEFAULT_DATASET
     if "segmenter" in settings:
-        tests.setdefault(DEFAULT_DATASET, {"name": DEFAULT_DATASET})
+        tests.setdefault(DEFAULT_DATASET, test)
     return settings
 
 

@@ -120,7 +120,7 @@ def offered(component: type, kind: str) -> list[Option]:
     own = options(component)
     hints = typing.get_type_hints(CHOICES[kind])
     common = [
-        Option(name, hints[name], field.default, field.description or "")
+        Option(name, hints[name], field.default, " ".join((field.description or "").split()))
         for name, field in CHOICES[kind].model_fields.items()
         if name != "name" and name not in own
     ]

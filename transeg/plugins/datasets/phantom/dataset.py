@@ -49,6 +49,7 @@ class Phantom(Dataset):
         },
         "augmentation": {"preset": "square"},
         "generator/cut": {"width": 16, "blocks": 6, "lr": 5e-4, "patches": 64},
+        "generator/pix2pix": {"width": 16, "depth": 5, "lr": 5e-4},
         "segmenter/unet": {"base": 16},
     }
 
