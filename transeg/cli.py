@@ -221,6 +221,13 @@ def info(component: str, as_json: bool, registry: Registry) -> None:
 )
 @click.option("--baseline", metavar="NAME", help="source-only: also train on untranslated source images; or none.")
 @click.option("--run-dir", type=click.Path(path_type=Path), metavar="FOLDER", help="Where to; by default in runs/.")
+@click.option(
+    "--tracker",
+    "trackers",
+    multiple=True,
+    type=click.Choice(["tensorboard", "wandb", "mlflow"]),
+    help="Notes scalars and pictures in the run folder and sends nothing; by default tensorboard. Repeatable.",
+)
 @click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="An experiment file (TOML).")
 @click.option("--set", "assignments", multiple=True, metavar="OPTION=VALUE", help="Any option, such as train.lr=1e-4.")
 @click.option("--seed", type=click.IntRange(min=0), help="Of everything random; by default 0.")

@@ -259,6 +259,19 @@ class AugmentationOptions(Options):
     transforms: tuple[dict[str, Any], ...] | None = None
 
 
+class TrackingOptions(Options):
+    """``[tracking]``: where scalars and pictures of a training go besides the run folder's own files."""
+
+    trackers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ("tensorboard",)
+    """All write into the run folder unless they are told otherwise."""
+    project: str = Field("transeg", min_length=1)
+    """What wandb calls the project, and MLflow the experiment."""
+    online: bool = False
+    """Let wandb send what it notes; without, it keeps files that `wandb sync` can send later."""
+    uri: str | None = None
+    """Of an MLflow server; by default a database in the run folder."""
+
+
 class Experiment(Options):
     """The composition of one run.
 
@@ -278,6 +291,7 @@ class Experiment(Options):
     augmentation: AugmentationOptions
     baseline: Literal["none", "source-only"] = "none"
     """`source-only` also trains the segmenter on untranslated source images at the same budget."""
+    tracking: TrackingOptions = TrackingOptions()
     seed: int = Field(0, ge=0)
     device: str = "cpu"
 

@@ -103,6 +103,7 @@ class Run:
             parts,
             folder,
             self.registry,
+            run=self.folder,
             console=self.console,
             title=title,
             resume=self.resume,
