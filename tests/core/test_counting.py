@@ -130,7 +130,7 @@ def test_numbered_objects():
 
 
 def test_watershed_without_scikit_image(monkeypatch):
-    monkeypatch.setattr("transeg.core.counting.find_spec", lambda name: None)
+    monkeypatch.setattr("transeg.core.extras.find_spec", lambda name: None)
     Counting("contours")
     with pytest.raises(UsageError, match=r"pip install 'transeg\[watershed\]'"):
         Counting("watershed")

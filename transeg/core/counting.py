@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
 
 import cv2
 import numpy as np
 from scipy.ndimage import distance_transform_edt, find_objects, label
 
 from transeg.core.errors import UsageError
+from transeg.core.extras import require
 from transeg.core.interfaces import IGNORE
 
 NEIGHBOURS = np.ones((3, 3), dtype=bool)
@@ -55,10 +55,8 @@ class Counting:
     min_area: int = 0
 
     def __post_init__(self) -> None:
-        if self.method == "watershed" and find_spec("skimage") is None:
-            raise UsageError(
-                "--count-method watershed needs scikit-image, which is not installed: pip install 'transeg[watershed]'"
-            )
+        if self.method == "watershed":
+            require("skimage", "watershed", "--count-method watershed")
 
     def __call__(self, mask: np.ndarray) -> list[CountedObject]:
         """The objects of each class.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import typing
 from collections.abc import Iterable
 from pathlib import Path
@@ -26,6 +27,25 @@ from transeg.core.options import Option, options
 from transeg.core.settings import Settings, flat, read_settings, set_options
 
 AbsolutePath = Annotated[Path, AfterValidator(lambda path: path.expanduser().resolve())]
+
+ARTIFACT = "wandb:"
+"""What the name of a Weights & Biases artifact begins with."""
+
+
+def _path_or_artifact(value: Path | str) -> Path | str:
+    text = str(value)
+    if not text.startswith(ARTIFACT):
+        return Path(text).expanduser().resolve()
+    if not re.fullmatch(r"(\w[\w.-]*/){2}\w[\w.-]*:v\d+", text.removeprefix(ARTIFACT), re.ASCII):
+        raise ValueError(
+            f"{text} names no artifact; say wandb:ENTITY/PROJECT/NAME:VERSION, with a version such as v3, since "
+            f"another one may be the latest tomorrow"
+        )
+    return text
+
+
+Weights = Annotated[Path | str, AfterValidator(_path_or_artifact)]
+"""An absolute path, or the name of an artifact."""
 Strategy = Literal["supervised", "translation", "sequential", "joint"]
 Variation = Literal["none", "deform", "recombine"]
 
@@ -54,8 +74,8 @@ class SegmenterChoice(Choice):
 
     num_classes: PositiveInt | None = None
     """output channels; by default 1 for two classes, else the number of classes."""
-    weights: AbsolutePath | None = None
-    """a file of weights to begin with, trained here or published."""
+    weights: Weights | None = None
+    """a file of weights to begin with, trained here or published; or wandb:ENTITY/PROJECT/NAME:VERSION."""
 
 
 class GeneratorChoice(Choice):
@@ -64,8 +84,8 @@ class GeneratorChoice(Choice):
     condition: Condition | None = None
     """what it is given of the source: the image, the label map (mask), or the label map with the outlines of single
     objects (mask+boundary); by default the first that it takes."""
-    weights: AbsolutePath | None = None
-    """a file of weights to begin with, trained here or published."""
+    weights: Weights | None = None
+    """a file of weights to begin with, trained here or published; or wandb:ENTITY/PROJECT/NAME:VERSION."""
 
 
 class TeacherChoice(SegmenterChoice):

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 from mmengine.visualization import BaseVisBackend
 
-from transeg.core.errors import TransegError, UsageError
+from transeg.core.errors import TransegError
 from transeg.core.experiment import Experiment, TrackingOptions
+from transeg.core.extras import require
 from transeg.core.run_folder import RunFolder, read_json, write_json
 from transeg.core.trackers.mlflow import MLflowBackend
 from transeg.core.trackers.place import Place
@@ -72,11 +72,7 @@ def check_installed(options: TrackingOptions) -> None:
     """
     for name in options.trackers:
         for package in NEEDS[name]:
-            spec = find_spec(package)
-            if spec is None or spec.origin is None:  # a folder of that name, which trackers leave behind, is none
-                raise UsageError(
-                    f"The tracker {name} needs {package}, which is not installed: pip install 'transeg[{name}]'"
-                )
+            require(package, name, f"The tracker {name}")
 
 
 def begin(experiment: Experiment, run: RunFolder, folder: RunFolder, title: str, *, resume: bool) -> Trackers:

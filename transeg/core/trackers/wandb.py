@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from types import ModuleType
 from typing import Any
 from uuid import uuid4
 
@@ -11,17 +9,10 @@ import numpy as np
 from mmengine.visualization import BaseVisBackend
 
 from transeg.core.experiment import Experiment
+from transeg.core.extras import quiet_wandb
 from transeg.core.trackers.place import Place
 
 STEP = "iteration"
-
-
-def quiet_wandb() -> ModuleType:
-    """The package, without the reports on itself that it would send even when offline."""
-    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-    import wandb
-
-    return wandb
 
 
 class WandbBackend(BaseVisBackend):
