@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
@@ -92,6 +93,35 @@ def with_registry(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
+
+
+def with_counting(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that count objects, and as ``counting`` what they say."""
+
+    @functools.wraps(command)
+    def with_choice(count: bool, count_method: str | None, min_area: int | None, **named: Any) -> Any:
+        from transeg.core.counting import chosen
+
+        return command(counting=chosen(count, count_method, min_area), **named)
+
+    options = (
+        click.option("--count", is_flag=True, help="Count objects, too."),
+        click.option(
+            "--count-method",
+            type=click.Choice(["components", "contours", "watershed"]),
+            help="What an object is: a connected component, an outline (holes count), or a component split where it is "
+            "narrow; by default components.",
+        ),
+        click.option(
+            "--min-area",
+            type=click.IntRange(min=0),
+            metavar="PIXELS",
+            help="Smaller objects do not count; by default 0.",
+        ),
+    )
+    for option in reversed(options):
+        with_choice = option(with_choice)
+    return with_choice
 
 
 @click.group(cls=Toolkit, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
@@ -191,6 +221,13 @@ def info(component: str, as_json: bool, registry: Registry) -> None:
 )
 @click.option("--baseline", metavar="NAME", help="source-only: also train on untranslated source images; or none.")
 @click.option("--run-dir", type=click.Path(path_type=Path), metavar="FOLDER", help="Where to; by default in runs/.")
+@click.option(
+    "--tracker",
+    "trackers",
+    multiple=True,
+    type=click.Choice(["tensorboard", "wandb", "mlflow"]),
+    help="Notes scalars and pictures in the run folder and sends nothing; by default tensorboard. Repeatable.",
+)
 @click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="An experiment file (TOML).")
 @click.option("--set", "assignments", multiple=True, metavar="OPTION=VALUE", help="Any option, such as train.lr=1e-4.")
 @click.option("--seed", type=click.IntRange(min=0), help="Of everything random; by default 0.")
@@ -254,6 +291,7 @@ def run(
     metavar="RUN",
     help="A run whose segmenter should find again what images were made from.",
 )
+@with_counting
 @as_json
 @with_registry
 def evaluate(
@@ -269,6 +307,8 @@ def evaluate(
 
     Prints a table over the test sets, and writes a CSV file with a line for each image. Images that a generator makes
     are compared with their true counterparts (SSIM, PSNR, LPIPS), and as a set with real images (FID, KID).
+    With --count, another table says how predicted and true numbers of objects agree; counts/ beside the CSV files has
+    them and a Bland-Altman plot.
     """
     from transeg import tables
     from transeg.core.experiment import QualityOptions
@@ -281,6 +321,8 @@ def evaluate(
         return
     if metrics:
         tables.show_tests(metrics, None, Console())
+        if named["counting"] is not None:
+            tables.show_counts(metrics, Console())
         Console().print(f"Per image: {out}", highlight=False)
     if judged:
         tables.show_quality(judged, Console())
@@ -325,16 +367,20 @@ def compare(run_a: Path, run_b: Path, tests: tuple[str, ...], metrics: tuple[str
 @click.option("--window", default=0, metavar="PIXELS", help="Slide a window over images at their own size.")
 @click.option("--flips", is_flag=True, help="Average over the four mirrorings of each image.")
 @click.option("--device", metavar="NAME", help="cpu, cuda or cuda:1; by default a GPU where there is one.")
+@with_counting
 @with_registry
 def predict(registry: Registry, run_dir: Path, images: Path, **named: Any) -> None:
     """Segment IMAGES, a file or a folder, with the model of RUN.
 
-    Writes masks at each image's own size, and the images with the masks' outlines.
+    Writes masks at each image's own size, and the images with the masks' outlines. With --count, counts.csv has a line
+    for each image and objects.csv one for each object: its area and centroid in pixels.
     """
     from transeg.core.use import predict_images
 
     count, out = predict_images(run_dir, images, registry, _talk(), **named)
     Console().print(f"{count} masks in {out / 'masks'}, outlines in {out / 'overlays'}", highlight=False)
+    if named["counting"] is not None:
+        Console().print(f"Objects: {out / 'counts.csv'}, {out / 'objects.csv'}", highlight=False)
 
 
 @main.command()

@@ -286,6 +286,23 @@ def show_quality(quality: dict[str, Any], console: Console) -> None:
     console.print(table)
 
 
+def show_counts(tests: dict[str, Any], console: Console) -> None:
+    """How predicted and true numbers of objects agree, for each test set, and for each of several classes."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("test set", style="cyan")
+    table.add_column("objects")
+    for name in ("true", "predicted", "MAE", "relative", "bias [95 % limits]"):
+        table.add_column(escape(name), justify="right", no_wrap=True)
+    for label, values in tests.items():
+        counts = values["counts"]
+        for name, row in {"all": counts, **counts.get("classes", {})}.items():
+            bias = _number(row["bias"], "+", 2) + _interval(row["limits"], 2)
+            relative = "-" if row["relative_error"] is None else f"{row['relative_error']:.1%}"
+            totals = f"{row['true']:,}", f"{row['predicted']:,}"
+            table.add_row(label, name, *totals, _number(row["mae"], digits=2), relative, escape(bias))
+    console.print(table)
+
+
 def show_comparison(comparison: dict[str, Any], console: Console) -> None:
     """Two runs side by side, for each test set."""
     for run in ("a", "b"):

@@ -23,6 +23,7 @@ from transeg.core.interfaces import Optimization, Phase
 from transeg.core.run_folder import RunFolder
 from transeg.core.runner import Runner
 from transeg.core.tasks.task import Task
+from transeg.core.trackers import Trackers
 from transeg.core.trained import Domains
 
 CPU = torch.device("cpu")
@@ -195,7 +196,7 @@ def test_learning_rates_follow_the_progress(tmp_path):
 
 def test_scalars_are_means_over_an_interval(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    train(tmp_path, hooks=[ScalarsHook(path, [], 4)])
+    train(tmp_path, hooks=[ScalarsHook(path, Trackers({}), 4)])
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert [line["iteration"] for line in lines] == [4, 8, 10]
     assert lines[0]["lr/weight"] == pytest.approx(0.1 * 0.7)
@@ -204,15 +205,15 @@ def test_scalars_are_means_over_an_interval(tmp_path):
 
 def test_scalars_of_repeated_iterations_are_not_written_twice(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    train(tmp_path, stop=9, hooks=[ScalarsHook(path, [], 1)])
+    train(tmp_path, stop=9, hooks=[ScalarsHook(path, Trackers({}), 1)])
     with path.open("a") as file:
         file.write('{"iteration": 9, "train/lo')  # a kill in the middle of a line
-    train(tmp_path, resume=True, hooks=[ScalarsHook(path, [], 1)])
+    train(tmp_path, resume=True, hooks=[ScalarsHook(path, Trackers({}), 1)])
     assert [json.loads(line)["iteration"] for line in path.read_text().splitlines()] == list(range(1, 11))
 
 
 def test_the_history_of_scalars_is_bounded(tmp_path):
-    _, runner, _ = train(tmp_path, 3 * HISTORY, hooks=[ScalarsHook(tmp_path / "metrics.jsonl", [], 1)])
+    _, runner, _ = train(tmp_path, 3 * HISTORY, hooks=[ScalarsHook(tmp_path / "metrics.jsonl", Trackers({}), 1)])
     history, _ = runner.message_hub.get_scalar("train/loss").data
     assert len(history) == HISTORY
 

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import torch
 
+from transeg.core.artifacts import weights_file
 from transeg.core.data.augmentation import PRESETS
 from transeg.core.errors import UsageError, did_you_mean
 from transeg.core.experiment import (
@@ -118,7 +119,7 @@ def build_generator(
     torch.manual_seed(seed)
     generator = cast("Generator", made(lambda: cls(source_channels, target_channels, **options), "generator"))
     if choice.weights is not None:
-        load_weights(generator, choice.weights, cls.key_map, "generator")
+        load_weights(generator, weights_file(choice.weights), cls.key_map, "generator")
     return generator
 
 
@@ -153,7 +154,7 @@ def build_segmenter(
     if pretrained:
         made(segmenter.load_pretrained, "segmenter")
     if choice.weights is not None:
-        load_weights(segmenter, choice.weights, cls.key_map, "segmenter", whole=whole)
+        load_weights(segmenter, weights_file(choice.weights), cls.key_map, "segmenter", whole=whole)
     return segmenter
 
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
+from transeg.core.count_tables import CountAgreement
 from transeg.core.data.stream import begin_worker
 from transeg.core.distributed import world
 from transeg.core.errors import DataError
@@ -37,12 +38,13 @@ T = TypeVar("T")
 
 
 class EvaluationItem(NamedTuple):
-    """An image as the network takes it ``(C, h, w)``, and its mask ``(H, W)`` at its own size."""
+    """An image as the network takes it ``(C, h, w)``, and its mask and numbered objects ``(H, W)`` at its own size."""
 
     name: str
     group: str
     image: Tensor
     mask: Tensor
+    instances: np.ndarray | None = None
 
 
 class EvaluationSet(TorchDataset[EvaluationItem]):
@@ -60,7 +62,7 @@ class EvaluationSet(TorchDataset[EvaluationItem]):
         if sample.mask is None:
             raise DataError(f"{sample.name} has no mask, so nothing can be measured on it.")
         mask = torch.from_numpy(sample.mask.astype(np.int64))
-        return EvaluationItem(sample.name, sample.group, self._inference.prepare(sample.image), mask)
+        return EvaluationItem(sample.name, sample.group, self._inference.prepare(sample.image), mask, sample.instances)
 
 
 @dataclass(frozen=True)
@@ -192,6 +194,7 @@ def evaluate(
     device: torch.device,
     workers: int,
     advance: Callable[[], None] = lambda: None,
+    counts: CountAgreement | None = None,
 ) -> list[DetailedScore]:
     """Score every image of a labelled dataset, at its own size.
 
@@ -202,11 +205,16 @@ def evaluate(
         device: where the network is.
         workers: processes that load.
         advance: called behind each image.
+        counts: is given each image to count its objects.
     """
     loader = evaluation_loader(dataset, inference, batch_size=1, workers=workers)
     scores = []
     for (item,) in loader:
-        scores.append(score_in_detail(item, inference.run(forward, item.image, device)))
+        logits = inference.run(forward, item.image, device)
+        scores.append(score_in_detail(item, logits))
+        if counts is not None:
+            prediction = classes(at_size(logits, *item.mask.shape)[None])[0].numpy()
+            counts.add(item.name, item.group, prediction, item.mask.numpy(), item.instances)
         advance()
     return scores
 

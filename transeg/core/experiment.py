@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import typing
 from collections.abc import Iterable
 from pathlib import Path
@@ -26,6 +27,25 @@ from transeg.core.options import Option, options
 from transeg.core.settings import Settings, flat, read_settings, set_options
 
 AbsolutePath = Annotated[Path, AfterValidator(lambda path: path.expanduser().resolve())]
+
+ARTIFACT = "wandb:"
+"""What the name of a Weights & Biases artifact begins with."""
+
+
+def _path_or_artifact(value: Path | str) -> Path | str:
+    text = str(value)
+    if not text.startswith(ARTIFACT):
+        return Path(text).expanduser().resolve()
+    if not re.fullmatch(r"(\w[\w.-]*/){2}\w[\w.-]*:v\d+", text.removeprefix(ARTIFACT), re.ASCII):
+        raise ValueError(
+            f"{text} names no artifact; say wandb:ENTITY/PROJECT/NAME:VERSION, with a version such as v3, since "
+            f"another one may be the latest tomorrow"
+        )
+    return text
+
+
+Weights = Annotated[Path | str, AfterValidator(_path_or_artifact)]
+"""An absolute path, or the name of an artifact."""
 Strategy = Literal["supervised", "translation", "sequential", "joint"]
 Variation = Literal["none", "deform", "recombine"]
 
@@ -54,8 +74,8 @@ class SegmenterChoice(Choice):
 
     num_classes: PositiveInt | None = None
     """output channels; by default 1 for two classes, else the number of classes."""
-    weights: AbsolutePath | None = None
-    """a file of weights to begin with, trained here or published."""
+    weights: Weights | None = None
+    """a file of weights to begin with, trained here or published; or wandb:ENTITY/PROJECT/NAME:VERSION."""
 
 
 class GeneratorChoice(Choice):
@@ -64,8 +84,8 @@ class GeneratorChoice(Choice):
     condition: Condition | None = None
     """what it is given of the source: the image, the label map (mask), or the label map with the outlines of single
     objects (mask+boundary); by default the first that it takes."""
-    weights: AbsolutePath | None = None
-    """a file of weights to begin with, trained here or published."""
+    weights: Weights | None = None
+    """a file of weights to begin with, trained here or published; or wandb:ENTITY/PROJECT/NAME:VERSION."""
 
 
 class TeacherChoice(SegmenterChoice):
@@ -259,6 +279,19 @@ class AugmentationOptions(Options):
     transforms: tuple[dict[str, Any], ...] | None = None
 
 
+class TrackingOptions(Options):
+    """``[tracking]``: where scalars and pictures of a training go besides the run folder's own files."""
+
+    trackers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ("tensorboard",)
+    """All write into the run folder unless they are told otherwise."""
+    project: str = Field("transeg", min_length=1)
+    """What wandb calls the project, and MLflow the experiment."""
+    online: bool = False
+    """Let wandb send what it notes; without, it keeps files that `wandb sync` can send later."""
+    uri: str | None = None
+    """Of an MLflow server; by default a database in the run folder."""
+
+
 class Experiment(Options):
     """The composition of one run.
 
@@ -278,6 +311,7 @@ class Experiment(Options):
     augmentation: AugmentationOptions
     baseline: Literal["none", "source-only"] = "none"
     """`source-only` also trains the segmenter on untranslated source images at the same budget."""
+    tracking: TrackingOptions = TrackingOptions()
     seed: int = Field(0, ge=0)
     device: str = "cpu"
 

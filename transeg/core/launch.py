@@ -32,6 +32,7 @@ from transeg.core.settings import (
     parse_teacher,
     read_settings,
 )
+from transeg.core.trackers import check_installed
 from transeg.core.train import RUNTIME
 
 
@@ -99,6 +100,7 @@ def prepare(
         raise UsageError(f"There is nothing to resume in {folder.path}: it has no experiment.toml.")
     else:
         experiment = completed(compose(settings, registry), registry)
+    check_installed(experiment.tracking)
     parts = build_parts(experiment, registry)
     if not dry_run and rank == 0:
         folder.create()
@@ -147,6 +149,8 @@ def settings_of(named: Mapping[str, Any], under: Settings, registry: Registry) -
         under.get("data", {}).pop("test", None)
     if data:
         settings["data"] = data
+    if named.get("trackers"):
+        settings["tracking"] = {"trackers": list(named["trackers"])}
     distillation = _distillation(named, registry)
     for part, tables in distillation.items():
         settings.setdefault("distillation", {})[part] = tables

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from transeg.core.count_tables import ObjectTables
 from transeg.core.data.images import (
     EXTENSIONS,
     lossless_suffix,
@@ -51,12 +52,18 @@ def image_files(path: Path) -> list[Path]:
 
 
 def predict_files(
-    trained: Trained, files: list[Path], out: Path, inference: Inference, with_probabilities: bool, advance: Advance
+    trained: Trained,
+    files: list[Path],
+    out: Path,
+    inference: Inference,
+    with_probabilities: bool,
+    advance: Advance,
+    tables: ObjectTables | None = None,
 ) -> None:
     """Write masks, overlays and, where asked for, probabilities, all at each image's own size.
 
     Masks of one class are 0 and 255, of several classes their numbers. Probabilities are 16-bit PNG files, one for
-    each class but background.
+    each class but background. ``tables`` get each mask to count its objects.
     """
     names = trained.domains.class_names
     for file in files:
@@ -66,6 +73,8 @@ def predict_files(
         mask = classes(logits[None])[0].numpy().astype(np.uint8)
         write_image(out / "masks" / f"{file.stem}.png", mask * 255 if len(names) == 2 else mask)
         write_image(out / "overlays" / f"{file.stem}.png", overlay(_eight_bits(image), mask))
+        if tables is not None:
+            tables.add(file.stem, mask)
         if with_probabilities:
             for name, values in zip(names[1:], probabilities(logits[None])[0], strict=True):
                 suffix = "" if len(names) == 2 else f"-{name}"

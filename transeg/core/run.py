@@ -13,6 +13,8 @@ from rich.console import Console
 
 from transeg.core import previews
 from transeg.core.build import build_dataset, build_segmenter
+from transeg.core.count_tables import CountAgreement
+from transeg.core.counting import Counting
 from transeg.core.distributed import world
 from transeg.core.environment import environment
 from transeg.core.errors import TransegError
@@ -101,6 +103,7 @@ class Run:
             parts,
             folder,
             self.registry,
+            run=self.folder,
             console=self.console,
             title=title,
             resume=self.resume,
@@ -212,24 +215,33 @@ def measure(
     folder: Path,
     inference: Inference,
     advance: Callable[[], None],
+    counting: Counting | None = None,
 ) -> dict[str, Any]:
     """Measure a trained segmenter on labelled datasets.
 
     Args:
         trained: the networks.
         datasets: by the name that they have in the table.
-        folder: gets a CSV file with a line for each image of each dataset.
+        folder: gets a CSV file with a line for each image of each dataset, and where objects are counted one more,
+            with a picture, in ``counts/``.
         inference: how images reach the network.
         advance: called behind each image.
+        counting: how objects are counted; None for not at all.
 
     Returns:
-        See :func:`transeg.core.evaluation.summarize`, for each dataset.
+        See :func:`transeg.core.evaluation.summarize`, for each dataset; and as ``counts`` what
+        :meth:`transeg.core.count_tables.CountAgreement.summary` says.
     """
     table = {}
+    names, workers = trained.domains.class_names, trained.experiment.data.workers
     for label, dataset in datasets.items():
-        scores = evaluate(trained.segment, dataset, inference, trained.device, trained.experiment.data.workers, advance)
+        counts = CountAgreement(counting, names) if counting is not None else None
+        scores = evaluate(trained.segment, dataset, inference, trained.device, workers, advance, counts)
         write_csv(scores, folder / f"{label}.csv")
-        table[label] = summarize(scores, trained.domains.class_names)
+        table[label] = summarize(scores, names)
+        if counts is not None:
+            counts.write(folder / "counts", label)
+            table[label]["counts"] = counts.summary()
     return table
 
 

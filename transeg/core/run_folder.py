@@ -28,6 +28,7 @@ class RunFolder:
         self.metrics = path / "metrics.json"
         self.previews = path / "previews"
         self.tensorboard = path / "tensorboard"
+        self.trackers = path / "trackers.json"
         self.evaluation = path / "evaluation"
 
     def part(self, name: str) -> RunFolder:

@@ -106,7 +106,7 @@ class Runner(MMEngineRunner):
         return MMLogger.get_instance(self._experiment_name, log_level=logging.ERROR)
 
     def build_visualizer(self, visualizer: Any = None) -> None:
-        """None: mmengine's needs matplotlib; its backends are fed by ``ScalarsHook``."""
+        """None: its backends are fed by ``core.trackers``."""
 
     def wrap_model(self, model_wrapper_cfg: dict[str, Any] | None, model: nn.Module) -> nn.Module:
         """Only moved: the task averages its own gradients, and a wrapper would not see a generator's networks."""

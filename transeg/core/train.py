@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
-from mmengine.visualization import TensorboardVisBackend
 from rich.console import Console
 from torch.utils.data import DataLoader
 
@@ -49,6 +48,7 @@ from transeg.core.registry import Registry
 from transeg.core.run_folder import RunFolder
 from transeg.core.runner import Runner
 from transeg.core.tasks import task_for
+from transeg.core.trackers import Trackers, begin
 from transeg.core.trained import Trained, conditioning
 
 PREVIEW_ROWS = 4
@@ -61,6 +61,7 @@ RUNTIME = (
     "train.log_interval",
     "data.workers",
     "data.test",
+    "tracking",
 )
 """Options that leave a training's result as it is; all others must be the same when it is resumed."""
 
@@ -75,12 +76,13 @@ def train(
     folder: RunFolder,
     registry: Registry,
     *,
+    run: RunFolder,
     console: Console,
     title: str,
     resume: bool,
     extra_hooks: Sequence[Hook] = (),
 ) -> None:
-    """Train the networks of ``parts`` to the end, or from the folder's last checkpoint on.
+    """Train the networks of ``parts`` to the end, or from the folder's last checkpoint on; ``run`` is the whole run's.
 
     Raises:
         TransegError: the training failed; the folder keeps its last checkpoint.
@@ -93,7 +95,7 @@ def train(
         channels = parts.domains.target_channels
         distillation = build_distillation(experiment, parts.segmenter, parts.teachers, channels, registry)
     task = task_for(experiment, parts, registry, [distillation] if distillation is not None else [])
-    interrupt, progress = InterruptHook(), ProgressHook(console, title)
+    interrupt, progress, trackers = InterruptHook(), ProgressHook(console, title), Trackers({})
     hooks: list[Hook] = [
         ScheduleHook(task),
         GuardHook(options.log_interval),
@@ -103,10 +105,10 @@ def train(
         *extra_hooks,
     ]
     if world()[0] == 0:
-        backend = TensorboardVisBackend(str(folder.tensorboard))
+        trackers = begin(experiment, run, folder, title, resume=resume)
         hooks += [
-            ScalarsHook(folder.scalars, [backend], options.log_interval),
-            PreviewHook(_Preview(experiment, parts), folder.previews, options.val_interval),
+            ScalarsHook(folder.scalars, trackers, options.log_interval),
+            PreviewHook(_Preview(experiment, parts), folder.previews, trackers, options.val_interval),
             progress,
         ]
     runner = Runner(
@@ -133,6 +135,7 @@ def train(
         ) from error
     finally:
         progress.close()
+        trackers.close()
         if distillation is not None:
             distillation.close()
         interrupt.after_run(runner)

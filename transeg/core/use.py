@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from rich.console import Console
 from transeg.core.allocation import keep_freed_memory
 from transeg.core.build import build_dataset
 from transeg.core.compose import expand_tests, share_options
+from transeg.core.count_tables import ObjectTables
+from transeg.core.counting import Counting
 from transeg.core.data.splits import SPLITS
 from transeg.core.errors import DataError, UsageError
 from transeg.core.experiment import DatasetChoice, QualityOptions, SynthesisOptions
@@ -42,6 +45,7 @@ def evaluate_run(
     device: str | None,
     out: Path | None,
     quality: QualityOptions,
+    counting: Counting | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any], Path]:
     """Measure a run's segmenter on labelled datasets, and its generator's images.
 
@@ -56,6 +60,7 @@ def evaluate_run(
         device: where the network goes; None for a GPU where there is one.
         out: gets a CSV file for each dataset; by default a folder in the run.
         quality: what judges the generator's images; where it names nothing, the run's own options count.
+        counting: how objects are counted, too; None for not at all.
 
     Returns:
         The table of each dataset by name; what is said of the generator's images, by dataset; the folder of CSV files.
@@ -74,6 +79,8 @@ def evaluate_run(
         choices = {label: choice.model_copy(update={"split": split}) for label, choice in choices.items()}
     if not choices:
         raise UsageError("The run has no test set; say which with --test NAME:FOLDER.")
+    if counting is not None and trained.segmenter is None:
+        raise UsageError("--count: this run trained a generator alone, so there is nothing to count.")
     datasets = {
         label: stained(filled(choice, "test", registry, label), trained.experiment.data)
         for label, choice in choices.items()
@@ -84,7 +91,7 @@ def evaluate_run(
         check_labelled(datasets)
         check_alike(trained.domains.class_names, trained.domains.target_channels, datasets)
         with bar(console, "testing", sum(len(dataset) for dataset in datasets.values())) as advance:
-            scores = measure(trained, datasets, place, trained.inference(window, flips), advance)
+            scores = measure(trained, datasets, place, trained.inference(window, flips), advance, counting)
     return scores, _judged(trained, datasets, quality, registry, console), place
 
 
@@ -152,12 +159,20 @@ def predict_images(
     window: int,
     flips: bool,
     device: str | None,
+    counting: Counting | None = None,
 ) -> tuple[int, Path]:
-    """Segment image files; see :func:`transeg.core.prediction.predict_files`. Gives their number and the folder."""
+    """Segment image files; see :func:`transeg.core.prediction.predict_files`. Gives their number and the folder.
+
+    Where objects are counted, :class:`transeg.core.count_tables.ObjectTables` lie in the folder, too.
+    """
     files = image_files(images)
     trained = _trained(RunFolder(run_dir), registry, device)
-    with bar(console, "segmenting", len(files)) as advance:
-        predict_files(trained, files, out, trained.inference(window, flips), probabilities, advance)
+    with ExitStack() as stack:
+        tables = None
+        if counting is not None:
+            tables = stack.enter_context(ObjectTables(counting, out, trained.domains.class_names))
+        advance = stack.enter_context(bar(console, "segmenting", len(files)))
+        predict_files(trained, files, out, trained.inference(window, flips), probabilities, advance, tables)
     return len(files), out
 
 

@@ -1,18 +1,18 @@
-"""Losses, rates and validation metrics over time: JSON lines, mmengine's visualisation backends, message hub."""
+"""Losses, rates and validation metrics over time: JSON lines, trackers, message hub."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mmengine.hooks import Hook
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import Runner
-from mmengine.visualization import BaseVisBackend
 from torch import Tensor
+
+from transeg.core.trackers import Trackers
 
 HISTORY = 100
 """Values that the message hub keeps of each scalar; mmengine would copy a million for every new one."""
@@ -23,13 +23,13 @@ class ScalarsHook(Hook):
 
     Args:
         path: the JSON-lines file; each line has ``iteration`` (iterations done) and scalars by name.
-        backends: mmengine visualisation backends that get the same scalars.
+        trackers: get the same scalars.
         interval: iterations between two lines.
     """
 
-    def __init__(self, path: Path, backends: Sequence[BaseVisBackend], interval: int) -> None:
+    def __init__(self, path: Path, trackers: Trackers, interval: int) -> None:
         self._path = path
-        self._backends = backends
+        self._trackers = trackers
         self._interval = interval
         self._sums: dict[str, Tensor] = {}
         self._count = 0
@@ -64,16 +64,10 @@ class ScalarsHook(Hook):
         self._write(runner, runner.iter, {key: value for key, value in (metrics or {}).items() if value is not None})
         self._since = time.perf_counter()
 
-    def after_run(self, runner: Runner) -> None:
-        """Close what the backends hold open."""
-        for backend in self._backends:
-            backend.close()
-
     def _write(self, runner: Runner, iteration: int, scalars: dict[str, float]) -> None:
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"iteration": iteration, **scalars}) + "\n")
-        for backend in self._backends:
-            backend.add_scalars(dict(scalars), step=iteration)
+        self._trackers.scalars(scalars, iteration)
         for name, value in scalars.items():
             runner.message_hub.log_scalars.setdefault(name, HistoryBuffer(max_length=HISTORY))
             runner.message_hub.update_scalar(name, value)

@@ -1,0 +1,138 @@
+"""What is written of counted objects: tables of what was found, and of how that agrees with the truth."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from transeg.core import bland_altman
+from transeg.core.counting import Counting
+from transeg.core.interfaces import IGNORE
+from transeg.core.metrics.agreement import agreement
+
+
+class ObjectTables:
+    """Writes ``counts.csv``, a line for each image, and ``objects.csv``, a line for each object, as images come.
+
+    Args:
+        counting: how objects are counted.
+        folder: gets both files.
+        names: of the classes, background first.
+    """
+
+    def __init__(self, counting: Counting, folder: Path, names: Sequence[str]) -> None:
+        self._counting = counting
+        self._names = names
+        self._stack = ExitStack()
+        folder.mkdir(parents=True, exist_ok=True)
+        of_classes = [f"count_{name}" for name in names[1:]] if len(names) > 2 else []
+        self._counts = self._begin(folder / "counts.csv", ["image", "count", *of_classes, "total_area", "mean_area"])
+        self._objects = self._begin(
+            folder / "objects.csv", ["image", "number", "class", "area", "centroid_x", "centroid_y"]
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def _begin(self, path: Path, header: Sequence[str]) -> Any:
+        file = self._stack.enter_context(path.open("w", newline="", encoding="utf-8"))
+        writer = csv.writer(file)
+        writer.writerow(header)
+        return writer
+
+    def add(self, image: str, mask: np.ndarray) -> None:
+        """Count the objects of an image's ``(H, W)`` label map."""
+        found = self._counting(mask)
+        counts = Counter(each.label for each in found)
+        of_classes = [counts[index] for index in range(1, len(self._names))] if len(self._names) > 2 else []
+        total = sum(each.area for each in found)
+        self._counts.writerow([image, len(found), *of_classes, total, f"{total / len(found):.2f}" if found else ""])
+        for number, each in enumerate(found, start=1):
+            place = f"{each.column:.2f}", f"{each.row:.2f}"
+            self._objects.writerow([image, number, self._names[each.label], each.area, *place])
+
+
+class CountAgreement:
+    """Counts predicted objects and true ones, image by image.
+
+    Args:
+        counting: how they are counted; true ones that are numbered are counted by their numbers.
+        names: of the classes, background first.
+    """
+
+    def __init__(self, counting: Counting, names: Sequence[str]) -> None:
+        self._counting = counting
+        self._names = names
+        self._images: list[tuple[str, str]] = []
+        self._true: list[list[int]] = []
+        self._predicted: list[list[int]] = []
+        self._numbered = 0
+
+    def add(
+        self, name: str, group: str, prediction: np.ndarray, truth: np.ndarray, instances: np.ndarray | None
+    ) -> None:
+        """Count one image.
+
+        Args:
+            name: of the sample.
+            group: of the sample.
+            prediction: ``(H, W)`` label map.
+            truth: likewise; where it is IGNORE, nothing counts.
+            instances: ``(H, W)`` numbers of the true objects, or None.
+        """
+        true = self._counting(truth) if instances is None else self._counting.numbered(instances, truth)
+        predicted = self._counting(np.where(truth == IGNORE, IGNORE, prediction))
+        self._images.append((name, group))
+        for objects, rows in ((true, self._true), (predicted, self._predicted)):
+            counts = Counter(each.label for each in objects)
+            rows.append([counts[index] for index in range(1, len(self._names))])
+        self._numbered += instances is not None
+
+    def summary(self) -> dict[str, Any]:
+        """How the counts agree.
+
+        Returns:
+            ``method`` and ``min_area``; ``numbered``, how many images have numbered true objects; what
+            :func:`~transeg.core.metrics.agreement.agreement` says, and for several classes the same of each in
+            ``classes``.
+        """
+        (everything, *of_classes) = [agreement(*counts) for counts in self._series().values()]
+        result = {"method": self._counting.method, "min_area": self._counting.min_area, "numbered": self._numbered}
+        result |= everything
+        if of_classes:
+            result["classes"] = dict(zip(self._names[1:], of_classes, strict=True))
+        return result
+
+    def write(self, folder: Path, label: str) -> None:
+        """A CSV file with a line for each image, and a Bland-Altman picture, named by the test set's label."""
+        folder.mkdir(parents=True, exist_ok=True)
+        series = self._series()
+        names = list(series)
+        suffixes = ["", *(f"_{name}" for name in names[1:])]
+        with (folder / f"{label}.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            columns = [f"{kind}{suffix}" for suffix in suffixes for kind in ("true", "predicted", "error")]
+            writer.writerow(["name", "group", *columns])
+            for index, image in enumerate(self._images):
+                pairs = [(int(true[index]), int(predicted[index])) for true, predicted in series.values()]
+                writer.writerow(
+                    [*image, *(n for true, predicted in pairs for n in (true, predicted, predicted - true))]
+                )
+        bland_altman.draw(series, folder / f"{label}.png")
+
+    def _series(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """True and predicted counts ``(images,)``: of all objects, and for several classes of each."""
+        true, predicted = np.array(self._true), np.array(self._predicted)
+        series = {"objects": (true.sum(1), predicted.sum(1))}
+        if len(self._names) > 2:
+            series |= {name: (true[:, i], predicted[:, i]) for i, name in enumerate(self._names[1:])}
+        return series
