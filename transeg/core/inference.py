@@ -115,13 +115,11 @@ def blended(
     height, width = size
     rows, columns = (Axis.along(length, window, overlap, multiple) for length in size)
     batch = 1 if device.type == "cpu" else max(1, BATCH_PIXELS // (rows.window * columns.window))
-    across = torch.arange(columns.length).clamp(max=width - 1)
     down_sums, across_sums = rows.sums(), columns.sums()[:width] * GRID
     image = read(Region(0, 0, min(rows.window, height), width))
     total: Tensor | None = None
     for number, top in enumerate(rows.starts):
-        down = torch.arange(rows.window).clamp(max=image.shape[1] - 1)
-        padded = image[:, down][:, :, across]
+        padded = _extended(image, rows.window, columns.length)
         for first in range(0, len(columns.starts), batch):
             lefts = columns.starts[first : first + batch]
             stack = torch.stack([padded[:, :, left : left + columns.window] for left in lefts])
@@ -137,7 +135,8 @@ def blended(
         area = down_sums[top : top + done, None] * across_sums
         yield (total[:, :done, :width] / area).float()
         if not last:
-            total = torch.cat([total[:, done:], total.new_zeros(len(total), done, columns.length)], 1)
+            total[:, : rows.window - done] = total[:, done:].clone()
+            total[:, rows.window - done :] = 0
             seen = top + image.shape[1]
             more = min(top + done + rows.window, height) - seen
             image = torch.cat([image[:, done:], read(Region(seen, 0, more, width))], 1)
@@ -197,6 +196,14 @@ def _blend(length: int, margin: int, first: bool, last: bool) -> Tensor:
     weights[: 0 if first else margin] = 0
     weights[length - (0 if last else margin) :] = 0
     return weights
+
+
+def _extended(image: Tensor, height: int, width: int) -> Tensor:
+    """``(C, h, w)`` of any type with its last rows and columns repeated."""
+    for axis, length in ((1, height), (2, width)):
+        if image.shape[axis] < length:
+            image = image.index_select(axis, torch.arange(length).clamp(max=image.shape[axis] - 1))
+    return image
 
 
 def _part(image: Tensor, region: Region) -> Tensor:

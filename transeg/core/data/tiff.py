@@ -145,6 +145,7 @@ def write_tiff(path: Path, rows: Iterable[np.ndarray], height: int, width: int, 
             compression="zlib",
             photometric="rgb" if channels in (3, 4) else "minisblack",
             planarconfig="contig" if channels > 1 else None,
+            maxworkers=1,  # several would first gather tiles of 256 MB
             bigtiff=height * width * channels > 2**31,
         )
     except BaseException:
