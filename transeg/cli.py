@@ -92,6 +92,12 @@ def with_registry(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+window = click.option(
+    "--window",
+    type=click.IntRange(min=0),
+    metavar="PIXELS",
+    help="Slide a window over images at their own size; by default the run's data.tile. 0 for whole images.",
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
 
 
@@ -229,7 +235,10 @@ def info(component: str, as_json: bool, registry: Registry) -> None:
     help="Notes scalars and pictures in the run folder and sends nothing; by default tensorboard. Repeatable.",
 )
 @click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="An experiment file (TOML).")
-@click.option("--set", "assignments", multiple=True, metavar="OPTION=VALUE", help="Any option, such as train.lr=1e-4.")
+@click.option(
+    "--set", "assignments", multiple=True, metavar="OPTION=VALUE", help="Options, such as train.lr=1e-4 data.tile=128."
+)
+@click.argument("more", metavar="", nargs=-1)  # --set a=1 b=2
 @click.option("--seed", type=click.IntRange(min=0), help="Of everything random; by default 0.")
 @click.option("--device", metavar="NAME", help="cpu, cuda or cuda:1; by default a GPU where there is one.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in --run-dir.")
@@ -243,6 +252,7 @@ def run(
     resume: bool,
     dry_run: bool,
     as_json: bool,
+    more: tuple[str, ...],
     **named: Any,
 ) -> None:
     """Train, test and compare; the plan is printed first.
@@ -257,6 +267,7 @@ def run(
     from transeg.core.launch import launch, prepare
 
     console = _talk()
+    named["assignments"] += more
     prepared = prepare(named, registry, config=config, run_dir=run_dir, resume=resume, dry_run=dry_run)
     if not console.quiet and not (as_json and dry_run):
         tables.show_plan(prepared, console if as_json else Console())
@@ -277,7 +288,7 @@ def run(
 @click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
 @click.option("--test", "tests", multiple=True, metavar="DATA", help="Labelled images; by default those of the run.")
 @click.option("--split", type=click.Choice(["train", "val", "test", "all"]), help="Of the test sets; by default test.")
-@click.option("--window", default=0, metavar="PIXELS", help="Slide a window over images at their own size.")
+@window
 @click.option("--flips", is_flag=True, help="Average over the four mirrorings of each image.")
 @click.option("--device", metavar="NAME", help="cpu, cuda or cuda:1; by default a GPU where there is one.")
 @click.option(
@@ -364,7 +375,7 @@ def compare(run_a: Path, run_b: Path, tests: tuple[str, ...], metrics: tuple[str
 @click.argument("images", metavar="IMAGES", type=click.Path(path_type=Path))
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), metavar="FOLDER", help="Where to.")
 @click.option("--probabilities", is_flag=True, help="Write probabilities, too, as 16-bit PNG.")
-@click.option("--window", default=0, metavar="PIXELS", help="Slide a window over images at their own size.")
+@window
 @click.option("--flips", is_flag=True, help="Average over the four mirrorings of each image.")
 @click.option("--device", metavar="NAME", help="cpu, cuda or cuda:1; by default a GPU where there is one.")
 @with_counting
@@ -387,7 +398,7 @@ def predict(registry: Registry, run_dir: Path, images: Path, **named: Any) -> No
 @click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
 @click.argument("images", metavar="IMAGES", type=click.Path(path_type=Path))
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), metavar="FOLDER", help="Where to.")
-@click.option("--window", default=0, metavar="PIXELS", help="Slide a window over images at their own size.")
+@window
 @click.option("--device", metavar="NAME", help="cpu, cuda or cuda:1; by default a GPU where there is one.")
 @with_registry
 def translate(registry: Registry, run_dir: Path, images: Path, **named: Any) -> None:

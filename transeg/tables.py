@@ -14,7 +14,9 @@ from transeg.core.options import EMPTY, description, options
 from transeg.core.registry import BUILTIN
 
 if TYPE_CHECKING:
+    from transeg.core.experiment import DataOptions
     from transeg.core.launch import Prepared
+    from transeg.core.parts import Parts
     from transeg.core.registry import Component, Registry
     from transeg.core.run_folder import RunFolder
 
@@ -144,6 +146,15 @@ def example(component: Component, cls: Any) -> str:
             return f"toolkit run --segmenter unet --source {data} --test {data}"
 
 
+def _pixels(data: DataOptions, parts: Parts) -> str:
+    """What training sees of an image."""
+    from transeg.core.train import training_windows
+
+    windows = training_windows(data, parts.source, data.source_limit)
+    drawn = f" ({len(windows):,} windows on the source, by {data.tile_sampling})" if windows else ""
+    return f"{data.size}x{data.size} pixels{drawn}"
+
+
 def show_plan(prepared: Prepared, console: Console) -> None:
     """What a run is going to do."""
     from transeg.core.compose import departures
@@ -183,7 +194,7 @@ def show_plan(prepared: Prepared, console: Console) -> None:
     stages = " in each of two stages" if experiment.strategy == "sequential" else ""
     add(
         "training",
-        f"{train.iterations:,} iterations{stages}, batch {train.batch_size}, {data.size}x{data.size} pixels, "
+        f"{train.iterations:,} iterations{stages}, batch {train.batch_size}, {_pixels(data, parts)}, "
         f"{experiment.device}, {data.workers} workers, seed {experiment.seed}",
     )
     networks = {"generator": parts.generator, "segmenter": parts.segmenter}

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from layouts import write
 
-from transeg.core.interfaces import Dataset
+from transeg.core.data.windows import Regions
+from transeg.core.interfaces import Dataset, Region
 from transeg.core.options import options
 from transeg.core.registry import Registry
 
@@ -77,6 +78,17 @@ def test_its_samples_keep_the_contract(component, build):
         again = dataset[index]
         assert (again.image == sample.image).all()
         assert np.array_equal(again.mask, sample.mask)
+
+
+def test_its_parts_are_parts_of_its_samples(build):
+    dataset = build("all")
+    sample = dataset[0]
+    assert dataset.size_of(0) == sample.size
+    part = Regions(dataset)(0, Region(3, 2, 7, 9))
+    for name in ("image", "mask", "target", "instances", "depth"):
+        whole, found = getattr(sample, name), getattr(part, name)
+        assert (whole is None) == (found is None)
+        assert whole is None or np.array_equal(found, whole[3:10, 2:11])
 
 
 def test_names_are_unique(build):

@@ -1,4 +1,4 @@
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transeg.core.forward import classes, pad_to_multiple, probabilities, segment
-from transeg.core.inference import Inference, at_size, sliding_window, window_starts
+from transeg.core.inference import GRID, OVERLAP, Axis, Inference, at_size, blended, window_starts
 from transeg.core.interfaces import Segmenter
+from transeg.core.translation import as_pixels
 
 CPU = torch.device("cpu")
 
@@ -24,21 +25,144 @@ class Double(Segmenter):
         return 2 * image
 
 
-@given(length=st.integers(1, 300), window=st.integers(1, 120), overlap=st.sampled_from([0.0, 0.25, 0.5, 0.75]))
-def test_windows_cover_every_pixel(length, window, overlap):
-    window = min(window, length)
-    starts = window_starts(length, window, overlap)
-    assert starts[0] == 0
-    assert starts[-1] + window == length
-    assert all(a < b <= a + window for a, b in pairwise(starts))
+def in_windows(forward, image, window, multiple=1):
+    return Inference(None, window, multiple=multiple).run(forward, image, CPU)
 
 
-@settings(deadline=None, max_examples=25)
-@given(height=st.integers(1, 70), width=st.integers(1, 70), window=st.sampled_from([8, 16, 31]))
-def test_pointwise_functions_do_not_see_the_windows(height, width, window):
-    image = torch.rand(3, height, width) * 2 - 1
-    result = sliding_window(lambda x: torch.sin(3 * x), image, window, 0.5, CPU)
-    assert torch.allclose(result, torch.sin(3 * image), atol=1e-5)
+@given(
+    length=st.integers(1, 300),
+    window=st.integers(1, 120),
+    overlap=st.sampled_from([0.0, 0.25, 0.5, 0.75]),
+    multiple=st.sampled_from([1, 2, 16, 32]),
+)
+def test_windows_cover_every_pixel(length, window, overlap, multiple):
+    axis = Axis.along(length, window, overlap, multiple)
+    assert axis.starts[0] == 0
+    assert all(a < b <= a + axis.window for a, b in pairwise(axis.starts))
+    assert all(start % multiple == 0 for start in axis.starts)
+    assert axis.window % multiple == 0
+    assert length <= axis.length < length + multiple
+    assert (axis.sums() >= 1).all()  # margins included
+
+
+@given(length=st.integers(1, 10**6), window=st.integers(1, 2000), step=st.integers(1, 2000))
+def test_windows_stand_evenly(length, window, step):
+    window, step = min(window, length), min(step, window)
+    if (length - window) // step < 10**4:
+        distances = np.diff(window_starts(length, window, step))
+        assert not len(distances) or distances.max() <= step
+        assert not len(distances) or distances.max() - distances.min() <= 1
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    height=st.integers(1, 90),
+    width=st.integers(1, 90),
+    window=st.sampled_from([8, 16, 31]),
+    multiple=st.sampled_from([1, 4]),
+)
+def test_a_network_that_changes_nothing_gives_the_image_back(height, width, window, multiple):
+    """To the bit: sizes from smaller than a window to many windows."""
+    pixels = np.random.default_rng(height * 100 + width).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    image = Inference(None, window).prepare(pixels)
+    assert np.array_equal(as_pixels(in_windows(lambda x: x, image, window, multiple)), pixels)
+    logits = (image.float() - 100) / 8
+    assert torch.equal(in_windows(lambda x: x, logits, window, multiple), logits)
+
+
+def conv(kernel):
+    """Of whole numbers, so that float32 computes without rounding."""
+    layer = torch.nn.Conv2d(1, 1, kernel, padding=kernel // 2)
+    torch.nn.init.constant_(layer.bias, 1)
+    layer.weight.data = torch.from_numpy(np.random.default_rng(kernel).integers(-2, 3, layer.weight.shape)).float()
+    return layer
+
+
+class Flat(Segmenter):
+    """Sees so many pixels around each."""
+
+    def __init__(self, sees):
+        super().__init__()
+        self.net = torch.nn.Sequential(conv(2 * sees - 1), torch.nn.ReLU(), conv(3))
+
+    def forward(self, image):
+        return self.net(image)
+
+
+class Pooled(Segmenter):
+    """Sees four pixels around each at the most: one, the rest of its cell of two, and the next cell."""
+
+    size_multiple = 2
+
+    def __init__(self):
+        super().__init__()
+        self.net = torch.nn.Sequential(
+            conv(3), torch.nn.MaxPool2d(2), conv(3), torch.nn.ReLU(), torch.nn.Upsample(scale_factor=2)
+        )
+
+    def forward(self, image):
+        return self.net(image)
+
+
+@torch.no_grad()
+def tiled_and_whole(network, height, width, seed=0):
+    rng = np.random.default_rng(seed)
+    image = torch.from_numpy(rng.integers(-3, 4, (1, height, width))).float()
+    tiled = in_windows(lambda x: segment(network, x)[0], image, 32, network.size_multiple)
+    return tiled, segment(network, image[None])[0][0]
+
+
+@settings(deadline=None, max_examples=30)
+@given(height=st.integers(1, 110), width=st.integers(1, 110))
+@pytest.mark.parametrize("network", [Flat(4), Pooled()], ids=["flat", "pooled"])
+def test_windows_give_what_the_whole_image_gives(network, height, width):
+    """To the bit, where the network sees no further than an eighth of the window: 4 of 32 pixels."""
+    tiled, whole = tiled_and_whole(network, height, width)
+    assert torch.equal(tiled, whole)
+
+
+def test_what_sees_further_than_the_margin_differs():
+    tiled, whole = tiled_and_whole(Flat(5), 100, 100)
+    assert not torch.equal(tiled, whole)
+    assert torch.equal(tiled[:, :10, :10], whole[:, :10, :10])
+
+
+def placed(x):
+    """A function that knows where it stands in its window."""
+    height, width = x.shape[2:]
+    across = torch.linspace(-2, 3, width).pow(3) * torch.linspace(1, 7, height)[:, None]
+    return torch.cat([x * across, across.expand_as(x)], 1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_order_of_the_windows_does_not_matter(seed):
+    """Added up in any other order, to the bit."""
+    image = torch.rand(1, 70, 90, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+    rows, columns = Axis.along(70, 24, OVERLAP, 1), Axis.along(90, 24, OVERLAP, 1)
+    windows = list(product(enumerate(rows.starts), enumerate(columns.starts)))
+    total, area = torch.zeros(2, 70, 90, dtype=torch.float64), torch.zeros(70, 90, dtype=torch.float64)
+    for turn in np.random.default_rng(seed).permutation(len(windows)):
+        (row, top), (column, left) = windows[turn]
+        place = (slice(top, top + 24), slice(left, left + 24))
+        weight = rows.weights(row)[:, None] * columns.weights(column)
+        total[:, *place] += (placed(image[None, :, *place])[0].double() * GRID).round() * weight
+        area[place] += weight
+    assert torch.equal(in_windows(placed, image, 24), (total / (area * GRID)).float())
+
+
+def test_rows_come_from_top_to_bottom_and_are_read_once():
+    image = torch.rand(1, 100, 40)
+    read = []
+
+    def rows(region):
+        read.append(region)
+        return image[:, region.top : region.top + region.height]
+
+    bands = list(blended(lambda x: x, rows, (100, 40), 32, CPU))
+    assert max(len(band[0]) for band in bands) <= 32
+    assert torch.cat(bands, 1).shape == image.shape
+    assert [region.top for region in read] == [0, *np.cumsum([region.height for region in read])[:-1]]
+    assert sum(region.height for region in read) == 100
 
 
 def test_windows_blend_without_seams():
@@ -47,19 +171,26 @@ def test_windows_blend_without_seams():
     def ramp(x):
         return torch.linspace(0, 1, x.shape[3]).expand(1, 1, x.shape[2], -1)
 
-    result = sliding_window(ramp, torch.zeros(1, 32, 200), 32, 0.5, CPU)[0, 16]
-    assert result.diff().abs().max() < 0.1
+    result = in_windows(ramp, torch.zeros(1, 64, 400), 64)[0, 16]
+    assert result.diff().abs().max() < 0.1  # without blending it would step by a half
 
 
-def test_only_one_window_is_on_the_device():
+def test_a_cpu_gets_one_window_at_a_time():
     sizes = []
 
     def forward(x):
         sizes.append(tuple(x.shape))
         return x
 
-    sliding_window(forward, torch.zeros(3, 100, 130), 64, 0.5, CPU)
+    in_windows(forward, torch.zeros(3, 100, 130), 64)
     assert set(sizes) == {(1, 3, 64, 64)}
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="batches of windows are for GPUs")
+def test_batches_of_windows_change_nothing():
+    image = torch.rand(1, 300, 333)
+    found = Inference(None, 64).run(lambda x: 2 * x, image, torch.device("cuda"))
+    assert torch.equal(found, in_windows(lambda x: 2 * x, image, 64))
 
 
 def test_whole_images_are_resized_there_and_back():

@@ -71,13 +71,22 @@ def compose(settings: Settings, registry: Registry) -> Experiment:
         layers.pop("loss", None)
     if {"preset", "transforms"} & set(settings.get("augmentation", {})):
         layers.pop("augmentation", None)
-    merged = merge(layers, settings)
+    merged = _with_tiles(merge(layers, settings), settings["data"])
     if strategy == "joint":
         merged.setdefault("joint", {})
     merged["device"] = pick_device(str(merged.get("device", "auto")))
     workers = 0 if merged["device"] == "cpu" else min(8, os.cpu_count() or 1)
     merged["data"].setdefault("workers", workers)
     return validated(merged)
+
+
+def _with_tiles(merged: Settings, chosen: Settings) -> Settings:
+    """What follows from ``data.tile``, where the user has not said otherwise."""
+    tile = merged["data"].get("tile")
+    if not isinstance(tile, int) or tile < 1:
+        return merged
+    follows = {"size": tile, "resize": False, "load_ratio": 1.0, "stride": max(1, tile // 2)}
+    return merge(merged, {"data": {key: value for key, value in follows.items() if key not in chosen}})
 
 
 def resumed(stored: Experiment, settings: Settings) -> Experiment:

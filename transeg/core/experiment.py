@@ -177,8 +177,17 @@ class DataOptions(Options):
     """Without, images keep their own size: crops are cut out of them, and inference takes them whole as they are."""
     load_ratio: float = Field(1.0, ge=1)
     """Images are resized to this times the size before they are cropped."""
+    tile: PositiveInt | None = None
+    """Cut windows of this height and width out of images at their own size: training sees the windows in place of the
+    images, inference slides such a window over them. `size` and `resize` then follow from it."""
+    stride: PositiveInt | None = None
+    """Pixels from one training window to the next, about; by default half a tile. Windows of a row stand evenly, and
+    the last ends with the image."""
+    tile_sampling: Literal["position", "foreground", "classes"] = "position"
+    """Which windows of the source are drawn: all; those that show anything but background; or, a class having been
+    drawn first, each as likely, those that show it."""
     sampling: Literal["shuffle", "replacement"]
-    """`shuffle` shows every image before any comes again, `replacement` draws each time anew."""
+    """`shuffle` shows every image (or window) before any comes again, `replacement` draws each time anew."""
     source_limit: int = Field(0, ge=0)
     """Train on the first so many source images; 0 for all."""
     target_limit: int = Field(0, ge=0)
@@ -187,6 +196,25 @@ class DataOptions(Options):
     """Samples between two renewals of the pseudo-labels."""
     workers: int = Field(ge=0)
     """Processes that load and augment; 0 for none."""
+
+    @model_validator(mode="after")
+    def _tiles_fit(self) -> Self:
+        if self.tile is None:
+            if self.stride is not None or self.tile_sampling != "position":
+                option = "stride" if self.stride is not None else "tile_sampling"
+                raise ValueError(f"there are no windows that data.{option} could be of; say data.tile=PIXELS, too")
+            return self
+        if self.stride is None or self.stride > self.tile:
+            raise ValueError(
+                f"windows of {self.tile} pixels that are {self.stride} apart leave out what lies between them; "
+                f"say data.stride={self.tile} or less"
+            )
+        if self.size != self.tile or self.resize or self.load_ratio != 1:
+            raise ValueError(
+                f"windows of {self.tile} pixels are cut out of images at their own size; leave out data.size, "
+                "data.resize and data.load_ratio, or leave out data.tile"
+            )
+        return self
 
     @property
     def load_size(self) -> int | None:

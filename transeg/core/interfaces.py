@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -50,6 +50,15 @@ class Sample:
     def size(self) -> tuple[int, int]:
         """Height and width in pixels."""
         return self.image.shape[0], self.image.shape[1]
+
+
+class Region(NamedTuple):
+    """A part of an image, in pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +106,26 @@ class Dataset(ABC):
         Raises:
             DataError: a file cannot be used; `toolkit data verify` reports what every index raises.
         """
+
+    def size_of(self, index: int) -> tuple[int, int]:
+        """Height and width of a sample, for windows; a dataset that need not decode it to tell says so here.
+
+        Raises:
+            DataError: as for decoding it.
+        """
+        return self[index].size
+
+    def read_region(self, index: int, region: Region) -> Sample | None:
+        """A part of a sample, for images larger than memory; None where the whole must be decoded for it.
+
+        Args:
+            index: of the sample.
+            region: within it.
+
+        Raises:
+            DataError: as for decoding it.
+        """
+        return None
 
 
 class Segmenter(nn.Module):

@@ -10,10 +10,11 @@ import torch
 from transeg.core.build import build_dataset, build_generator, build_segmenter
 from transeg.core.conditions import Conditioning
 from transeg.core.data.stain import Stained, stain
+from transeg.core.data.windows import Regions
 from transeg.core.distillation import Teacher, build_distillation, build_teachers
 from transeg.core.errors import UsageError
 from transeg.core.experiment import DataOptions, DatasetChoice, Experiment
-from transeg.core.interfaces import Dataset, Generator, Segmenter
+from transeg.core.interfaces import Dataset, Generator, Region, Segmenter
 from transeg.core.quality import Judge, measurable
 from transeg.core.registry import Registry
 from transeg.core.trained import Domains, conditioning
@@ -145,13 +146,14 @@ def _check_generator(
     """
     assert experiment.generator is not None
     name, size = experiment.generator.name, experiment.data.size
+    option = "data.size" if experiment.data.tile is None else "data.tile"
     if not generator.paired and target is None:
         raise UsageError(f"The generator {name} needs images of the target domain; say --target NAME:ROOT.")
     if generator.paired and target is not None:
         raise UsageError(
             f"The generator {name} learns from pairs, and a target domain of its own has no pairs; leave --target out."
         )
-    if generator.paired and given.by_mask and source[0].mask is None:
+    if generator.paired and given.by_mask and not _labelled(source):
         raise UsageError(
             f"The generator {name} makes images from label maps, but the source has none; "
             f"for a paired source say --set generator.condition=image."
@@ -162,11 +164,11 @@ def _check_generator(
             f"see `toolkit info dataset/aligned`, or say --set generator.condition=mask."
         )
     if size < generator.smallest:
-        raise UsageError(f"The generator {name} needs images of {generator.smallest} pixels; raise data.size.")
+        raise UsageError(f"The generator {name} needs images of {generator.smallest} pixels; raise {option}.")
     if size % generator.size_multiple:
         raise UsageError(
             f"The generator {name} needs images whose sides are multiples of {generator.size_multiple}; "
-            f"data.size={size} is none."
+            f"{option}={size} is none."
         )
     if experiment.joint is not None and experiment.joint.pseudo_labels != "off" and target is None:
         raise UsageError("joint.pseudo_labels are for images of the target domain, and there is no --target.")
@@ -237,10 +239,15 @@ def check_labelled(datasets: Mapping[str, Dataset]) -> None:
         UsageError: one of them has none.
     """
     for label, dataset in datasets.items():
-        if dataset[0].mask is None:
+        if not _labelled(dataset):
             raise UsageError(
                 f"The images of {label} have no masks, so nothing can be learned from or measured on them."
             )
+
+
+def _labelled(dataset: Dataset) -> bool:
+    """Whether there are masks, without decoding a slide."""
+    return Regions(dataset, limit=0)(0, Region(0, 0, 1, 1)).mask is not None
 
 
 def check_alike(class_names: Sequence[str], channels: int, others: Mapping[str, Dataset]) -> None:

@@ -16,7 +16,6 @@ from transeg.core.data.images import (
     read_binary_mask,
     read_image,
     read_label_map,
-    unit_range,
     write_image,
 )
 from transeg.core.errors import UsageError
@@ -24,6 +23,7 @@ from transeg.core.forward import classes, probabilities
 from transeg.core.inference import Inference, at_size
 from transeg.core.interfaces import IGNORE
 from transeg.core.previews import overlay
+from transeg.core.slides import eight_bits, is_large, predict_slide, translate_slide
 from transeg.core.trained import Trained
 from transeg.core.translation import as_pixels
 
@@ -63,16 +63,21 @@ def predict_files(
     """Write masks, overlays and, where asked for, probabilities, all at each image's own size.
 
     Masks of one class are 0 and 255, of several classes their numbers. Probabilities are 16-bit PNG files, one for
-    each class but background. ``tables`` get each mask to count its objects.
+    each class but background. Images too large for memory, in windows, give TIFF files; see
+    :func:`transeg.core.slides.predict_slide`. ``tables`` get each mask to count its objects.
     """
     names = trained.domains.class_names
     for file in files:
+        if is_large(trained, file, inference):
+            predict_slide(trained, file, out, inference, with_probabilities)
+            advance()
+            continue
         image = read_image(file, trained.domains.target_channels)
         prepared = inference.prepare(trained.normalised(image))
         logits = at_size(inference.run(trained.segment, prepared, trained.device), *image.shape[:2])
         mask = classes(logits[None])[0].numpy().astype(np.uint8)
         write_image(out / "masks" / f"{file.stem}.png", mask * 255 if len(names) == 2 else mask)
-        write_image(out / "overlays" / f"{file.stem}.png", overlay(_eight_bits(image), mask))
+        write_image(out / "overlays" / f"{file.stem}.png", overlay(eight_bits(image), mask))
         if tables is not None:
             tables.add(file.stem, mask)
         if with_probabilities:
@@ -87,6 +92,10 @@ def translate_files(trained: Trained, files: list[Path], out: Path, inference: I
     """Write the translation of each image or label map, at its own size: 8-bit PNG, or TIFF where channels need it."""
     suffix = lossless_suffix(trained.domains.target_channels)
     for file in files:
+        if is_large(trained, file, inference) and not trained.given.by_mask:
+            translate_slide(trained, file, out, inference)
+            advance()
+            continue
         given, size = _given(trained, file, inference)
         result: Tensor = inference.run(trained.translate, given, trained.device)
         write_image(out / f"{file.stem}{suffix}", as_pixels(at_size(result, *size)))
@@ -102,11 +111,3 @@ def _given(trained: Trained, file: Path, inference: Inference) -> tuple[Tensor, 
     known = {**{number: number for number in range(count)}, IGNORE: IGNORE}
     mask = read_binary_mask(file) if count == 2 else read_label_map(file, known)
     return trained.given.labels(mask, None, inference), mask.shape
-
-
-def _eight_bits(image: np.ndarray) -> np.ndarray:
-    """``(H, W, 3)`` uint8 to look at."""
-    pixels = unit_range(image)
-    if pixels.dtype != np.uint8:
-        pixels = (pixels * 255).round().astype(np.uint8)
-    return pixels[:, :, :3] if pixels.shape[2] >= 3 else np.repeat(pixels[:, :, :1], 3, axis=2)

@@ -94,7 +94,7 @@ class Run:
             "baseline": self._baseline(experiment, parts) if experiment.baseline == "source-only" else None,
         }
         if world()[0] == 0:
-            previews.draw(trained, *shown_samples(parts), self.folder.previews / "final.png")
+            previews.draw(trained, *shown_samples(parts, experiment.data.tile), self.folder.previews / "final.png")
         return metrics
 
     def _train(self, experiment: Experiment, parts: Parts, folder: RunFolder, title: str) -> None:
@@ -129,7 +129,7 @@ class Run:
             channels=parts.domains.target_channels,
             ignore=IGNORE,
         )
-        inference = Inference(experiment.data.load_size)
+        inference = trained.inference_for_training()
         for split, dataset in {"train": parts.source, "val": None if experiment.data.val else parts.val}.items():
             if dataset is not None and world()[0] == 0:
                 with bar(self.console, f"translating {split}", len(dataset)) as advance:
@@ -170,7 +170,7 @@ class Run:
             count = options.count or len(maps)
             with bar(self.console, "synthesizing", count) as advance:
                 assert choice.root is not None
-                inference = Inference(experiment.data.load_size)
+                inference = trained.inference_for_training()
                 synthesize(trained, maps, count, choice.root, inference, experiment.seed, advance)
         second = without(experiment, "generator", "joint", "synthesis", strategy="supervised")
         data = second.data.model_copy(update={"synthetic": choice})

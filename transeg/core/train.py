@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,12 @@ from transeg.core.data.stream import (
     TrainingStream,
     training_loader,
 )
+from transeg.core.data.windows import Regions, Windows, pools
 from transeg.core.distillation import build_distillation
 from transeg.core.distributed import world
 from transeg.core.errors import TransegError
 from transeg.core.evaluation import SegmentationMetric, evaluation_loader, in_order
-from transeg.core.experiment import Experiment
+from transeg.core.experiment import DataOptions, Experiment
 from transeg.core.hooks.checkpoints import CheckpointHook
 from transeg.core.hooks.distillation import DistillationHook
 from transeg.core.hooks.guard import GuardHook
@@ -40,14 +42,14 @@ from transeg.core.hooks.previews import PreviewHook
 from transeg.core.hooks.progress import ProgressHook
 from transeg.core.hooks.scalars import ScalarsHook
 from transeg.core.hooks.schedule import ScheduleHook
-from transeg.core.inference import Inference
-from transeg.core.interfaces import Dataset, Sample
+from transeg.core.interfaces import Dataset, Region, Sample
 from transeg.core.parts import Parts
+from transeg.core.progress import bar
 from transeg.core.quality import TranslationMetric, TranslationSet
 from transeg.core.registry import Registry
 from transeg.core.run_folder import RunFolder
 from transeg.core.runner import Runner
-from transeg.core.tasks import task_for
+from transeg.core.tasks import task_for, validation
 from transeg.core.trackers import Trackers, begin
 from transeg.core.trained import Trained, conditioning
 
@@ -117,7 +119,7 @@ def train(
         identity=identity(experiment),
         device=device,
         seed=experiment.seed,
-        loader=_loader(experiment, parts, device),
+        loader=_loader(experiment, parts, device, console),
         iterations=options.iterations,
         val_interval=options.val_interval,
         validation=_validation(experiment, parts),
@@ -162,32 +164,40 @@ class _Preview:
         self._live = Trained(
             experiment, parts.domains, parts.segmenter, parts.generator, torch.device(experiment.device), 0
         )
-        self._sources, self._targets = shown_samples(parts)
+        self._sources, self._targets = shown_samples(parts, experiment.data.tile)
 
     def __call__(self, path: Path) -> None:
         previews.draw(self._live, self._sources, self._targets, path)
 
 
-def shown_samples(parts: Parts) -> tuple[list[Sample], list[Sample]]:
-    """The source and target images that pictures show: held-out ones where there are any."""
+def shown_samples(parts: Parts, tile: int | None) -> tuple[list[Sample], list[Sample]]:
+    """The source and target images that pictures show: held-out ones where there are any; with tiles, their middle."""
     target = next(iter(parts.tests.values()), parts.target)
     source = parts.source if parts.validates_target else parts.val or parts.source
-    return _first_samples(source), _first_samples(target) if target is not None else []
+    return _first_samples(source, tile), _first_samples(target, tile) if target is not None else []
 
 
-def _first_samples(dataset: Dataset) -> list[Sample]:
-    return [dataset[index] for index in range(min(PREVIEW_ROWS, len(dataset)))]
+def _first_samples(dataset: Dataset, tile: int | None) -> list[Sample]:
+    indices = range(min(PREVIEW_ROWS, len(dataset)))
+    return [dataset[index] if tile is None else _middle(dataset, index, tile) for index in indices]
 
 
-def _loader(experiment: Experiment, parts: Parts, device: torch.device) -> DataLoader[Item]:
+def _middle(dataset: Dataset, index: int, tile: int) -> Sample:
+    sides = dataset.size_of(index)
+    top, left = ((side - min(side, tile)) // 2 for side in sides)
+    return Regions(dataset, limit=0)(index, Region(top, left, min(sides[0], tile), min(sides[1], tile)))
+
+
+def _loader(experiment: Experiment, parts: Parts, device: torch.device, console: Console) -> DataLoader[Item]:
     rank, ranks = world()
     options = experiment.train
-    real = _domain(experiment, parts.source, SOURCE)
+    real = _domain(experiment, parts.source, SOURCE, console)
     source: Domain | Mixture = real
     if parts.synthetic is not None:
-        source = Mixture(real, _domain(experiment, parts.synthetic, SYNTHETIC), experiment.data.synthetic_share)
+        synthetic = _domain(experiment, parts.synthetic, SYNTHETIC, console)
+        source = Mixture(real, synthetic, experiment.data.synthetic_share)
     return training_loader(
-        TrainingStream(source, _domain(experiment, parts.target, TARGET) if parts.target else None),
+        TrainingStream(source, _domain(experiment, parts.target, TARGET, console) if parts.target else None),
         Places(options.iterations, options.batch_size, rank, ranks),
         Collate(experiment.seed, options.batch_size * ranks),
         workers=experiment.data.workers,
@@ -195,19 +205,36 @@ def _loader(experiment: Experiment, parts: Parts, device: torch.device) -> DataL
     )
 
 
-def _domain(experiment: Experiment, dataset: Dataset, stream: int) -> Domain:
+def training_windows(data: DataOptions, dataset: Dataset, limit: int) -> Windows | None:
+    """Those that are cut out of the first so many images of a dataset (0 for all); None where images are not cut."""
+    if data.tile is None or data.stride is None:
+        return None
+    count = min(limit, len(dataset)) if limit else len(dataset)
+    return Windows([dataset.size_of(index) for index in range(count)], data.tile, data.stride)
+
+
+def _domain(experiment: Experiment, dataset: Dataset, stream: int, console: Console) -> Domain:
     data = experiment.data
     given = None if experiment.generator is None else experiment.generator.condition
+    limit = {SOURCE: data.source_limit, TARGET: data.target_limit, SYNTHETIC: 0}[stream]
+    windows, drawn = training_windows(data, dataset, limit), []
+    if windows is not None:
+        sampling = data.tile_sampling if stream != TARGET else "position"
+        looks = sampling != "position"
+        with bar(console, "looking at masks", windows.images) if looks else nullcontext(lambda: None) as advance:
+            drawn = pools(dataset, windows, sampling, advance)
     return Domain(
         dataset,
         stream,
         seed=experiment.seed,
-        limit={SOURCE: data.source_limit, TARGET: data.target_limit, SYNTHETIC: 0}[stream],
+        limit=limit,
         sampling=data.sampling,
         load_size=data.load_size,
         size=data.size,
         transforms=experiment.augmentation.transforms or (),
         with_instances=given == "mask+boundary",
+        windows=windows,
+        pools=drawn,
     )
 
 
@@ -215,7 +242,7 @@ def _validation(experiment: Experiment, parts: Parts) -> tuple[DataLoader[Any], 
     """Validation images and what measures them: a segmenter where there is one, else the generator's images."""
     if parts.val is None:
         return None
-    inference, workers = Inference(experiment.data.inference_size), experiment.data.workers
+    inference, workers = validation(experiment, parts), experiment.data.workers
     batch_size = experiment.train.batch_size if experiment.data.resize else 1
     if parts.segmenter is not None:
         loader = evaluation_loader(parts.val, inference, batch_size=batch_size, workers=workers)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -134,9 +135,25 @@ class Trained:
         options = self.experiment.data.stain
         return image if options is None else stain(options.method, options.reference)(image)
 
-    def inference(self, window: int = 0, flips: bool = False) -> Inference:
-        """How images reach these networks."""
-        return Inference(self.experiment.data.inference_size, window=window, flips=flips)
+    def inference(self, window: int | None = None, flips: bool = False) -> Inference:
+        """How images reach these networks: in windows of the given size, or of the size that they were trained on.
+
+        Args:
+            window: 0 for whole images.
+            flips: see :class:`Inference`.
+        """
+        data = self.experiment.data
+        wanted = (data.tile or 0) if window is None else window
+        return Inference(data.inference_size, wanted, flips, joint_multiple(self.segmenter, self.generator))
+
+    def inference_for_training(self) -> Inference:
+        """How images reach the generator whose results are to be trained on: of the size that is cropped later."""
+        return replace(self.inference(), size=self.experiment.data.load_size)
+
+
+def joint_multiple(*networks: Segmenter | Generator | None) -> int:
+    """What height and width must be multiples of for all of them."""
+    return math.lcm(*(network.size_multiple for network in networks if network is not None))
 
 
 def _best(folder: RunFolder) -> dict[str, Any]:

@@ -18,7 +18,6 @@ from transeg.core.counting import Counting
 from transeg.core.data.splits import SPLITS
 from transeg.core.errors import DataError, UsageError
 from transeg.core.experiment import DatasetChoice, QualityOptions, SynthesisOptions
-from transeg.core.inference import Inference
 from transeg.core.interfaces import IGNORE, Dataset, Fault
 from transeg.core.launch import labelled
 from transeg.core.parts import check_alike, check_labelled, filled, stained
@@ -40,7 +39,7 @@ def evaluate_run(
     *,
     tests: Sequence[str],
     split: str | None,
-    window: int,
+    window: int | None,
     flips: bool,
     device: str | None,
     out: Path | None,
@@ -55,7 +54,7 @@ def evaluate_run(
         console: for progress.
         tests: datasets as on the command line; those of the run where there are none.
         split: of the datasets; None for their tests.
-        window: see :class:`transeg.core.inference.Inference`.
+        window: see :meth:`transeg.core.trained.Trained.inference`.
         flips: likewise.
         device: where the network goes; None for a GPU where there is one.
         out: gets a CSV file for each dataset; by default a folder in the run.
@@ -144,7 +143,7 @@ def synthesize_images(
     experiment = trained.experiment.model_copy(update={"seed": seed})
     maps = label_maps(experiment, filled(experiment.data.source, "source", registry), options, registry)
     with bar(console, "synthesizing", count) as advance:
-        synthesize(trained, maps, count, out, Inference(experiment.data.load_size), seed, advance)
+        synthesize(trained, maps, count, out, trained.inference_for_training(), seed, advance)
     return out
 
 
@@ -156,7 +155,7 @@ def predict_images(
     *,
     out: Path,
     probabilities: bool,
-    window: int,
+    window: int | None,
     flips: bool,
     device: str | None,
     counting: Counting | None = None,
@@ -183,7 +182,7 @@ def translate_images(
     console: Console,
     *,
     out: Path,
-    window: int,
+    window: int | None,
     device: str | None,
 ) -> tuple[int, Path]:
     """Translate image files; see :func:`transeg.core.prediction.translate_files`. Gives their number and the folder."""

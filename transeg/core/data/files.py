@@ -10,10 +10,18 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from transeg.core.data.images import EXTENSIONS, read_binary_mask, read_image, read_instances, read_label_map
+from transeg.core.data.images import (
+    EXTENSIONS,
+    read_binary_mask,
+    read_image,
+    read_instances,
+    read_label_map,
+    read_size,
+)
 from transeg.core.data.splits import FOLDERS, split_by_lists, split_by_ratio
+from transeg.core.data.tiff import open_tiff
 from transeg.core.errors import DataError
-from transeg.core.interfaces import IGNORE, Dataset, Fault, Sample
+from transeg.core.interfaces import IGNORE, Dataset, Fault, Region, Sample
 
 
 @dataclass(frozen=True)
@@ -85,6 +93,22 @@ class FileDataset(Dataset):
         if pair.mask is not None:
             mask = read_binary_mask(pair.mask) if self.values is None else read_label_map(pair.mask, self.values)
         return mask, None if pair.instances is None else read_instances(pair.instances)
+
+    def size_of(self, index: int) -> tuple[int, int]:
+        return read_size(self.pairs[index].image)
+
+    def read_region(self, index: int, region: Region) -> Sample | None:
+        pair = self.pairs[index]
+        by_itself = type(self).labels is not FileDataset.labels  # who knows what its label files are
+        files = [open_tiff(path) for path in (pair.image, pair.mask) if path is not None]
+        alike = None not in files and len({file.size for file in files if file is not None}) == 1
+        if by_itself or pair.instances or pair.target or not alike:
+            return None  # decoding the whole also says where sizes do not agree
+        image, mask = read_image(pair.image, self.channels, region), None
+        if pair.mask is not None:
+            values = self.values
+            mask = read_binary_mask(pair.mask, region) if values is None else read_label_map(pair.mask, values, region)
+        return Sample(image, mask, pair.name, pair.group)
 
 
 def mask_values(classes: Sequence[str], values: Sequence[int] | None, ignore: int | None) -> Mapping[int, int] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 
 import cv2
@@ -11,7 +12,12 @@ import numpy as np
 import tifffile
 from PIL import Image
 
+from transeg.core.data.tiff import SUFFIXES as TIFF_SUFFIXES
+from transeg.core.data.tiff import Tiff, open_tiff
 from transeg.core.errors import DataError
+from transeg.core.interfaces import Region
+
+Image.MAX_IMAGE_PIXELS = 2**30  # OpenCV's limit; Pillow's own refuses scans of 15,855 pixels a side
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".webp"})
 
@@ -19,13 +25,33 @@ logger = logging.getLogger("transeg.data")
 _said: set[tuple[Path, str]] = set()
 
 
-def read_image(path: Path, channels: int) -> np.ndarray:
+def read_size(path: Path) -> tuple[int, int]:
+    """Height and width of an image, from its header where the format allows.
+
+    Raises:
+        DataError: the file cannot be decoded.
+    """
+    tiff = open_tiff(path)
+    if tiff is not None:
+        return tiff.size
+    if path.suffix.lower() in TIFF_SUFFIXES:
+        height, width = _decode(path).shape[:2]
+        return height, width
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except Exception as error:
+        raise DataError(f"{path} cannot be decoded: {str(error) or type(error).__name__}.", str(path)) from error
+
+
+def read_image(path: Path, channels: int, region: Region | None = None) -> np.ndarray:
     """Decode an image.
 
     Args:
         path: PNG, JPEG, TIFF, BMP, PNM or WebP, of 8, 16 or 32 bits.
         channels: wanted; grey is repeated to three, colour is mixed to one, an alpha channel is dropped. Each such
             change is logged once for a folder.
+        region: the part that is wanted; files that cannot be read in parts are decoded for it. None for all.
 
     Returns:
         ``(H, W, channels)``, uint8, uint16 or float32 as stored.
@@ -33,7 +59,7 @@ def read_image(path: Path, channels: int) -> np.ndarray:
     Raises:
         DataError: the file cannot be decoded, or its channels cannot be brought to the wanted number.
     """
-    pixels = _decode(path)
+    pixels = _decode(path, region)
     if pixels.dtype == np.bool_:
         pixels = pixels.astype(np.uint8) * 255
     if pixels.dtype not in (np.uint8, np.uint16, np.float32):
@@ -58,28 +84,37 @@ def read_image(path: Path, channels: int) -> np.ndarray:
     )
 
 
-def read_binary_mask(path: Path) -> np.ndarray:
+def read_binary_mask(path: Path, region: Region | None = None) -> np.ndarray:
     """Decode a mask of one class: above half of its range is foreground.
 
     Lossy files smear the two values, so no exact value is compared; a mask whose values are just 0 and 1 is taken as
     it is, an alpha channel is ignored, and the largest of the colours counts.
 
+    Args:
+        path: the file.
+        region: the part that is wanted, cut by the range of the whole; None for all.
+
     Returns:
         ``(H, W)`` uint8 of 0 and 1.
     """
-    pixels = _mask_pixels(path)
-    if pixels.max(initial=0) <= 1:
+    tiff = None if region is None else open_tiff(path)
+    if region is not None and tiff is None:
+        return cut(read_binary_mask(path), region)
+    pixels = _mask_pixels(path, region)
+    largest = int(pixels.max(initial=0)) if tiff is None else _largest(path, tiff)
+    if largest <= 1:
         return (pixels > 0).astype(np.uint8)
-    full = 65535 if pixels.dtype == np.uint16 and pixels.max() > 255 else 255
+    full = 65535 if pixels.dtype == np.uint16 and largest > 255 else 255
     return (pixels > full // 2).astype(np.uint8)
 
 
-def read_label_map(path: Path, values: Mapping[int, int]) -> np.ndarray:
+def read_label_map(path: Path, values: Mapping[int, int], region: Region | None = None) -> np.ndarray:
     """Decode a mask of several classes.
 
     Args:
         path: a lossless file.
         values: class of every pixel value.
+        region: the part that is wanted; None for all.
 
     Returns:
         ``(H, W)`` uint8 of classes.
@@ -88,7 +123,7 @@ def read_label_map(path: Path, values: Mapping[int, int]) -> np.ndarray:
         DataError: a lossy format, or a value that stands for no class.
     """
     _refuse_jpeg(path, "a label map")
-    pixels = _mask_pixels(path)
+    pixels = _mask_pixels(path, region)
     unknown = sorted(set(np.unique(pixels).tolist()) - set(values))
     if unknown:
         raise DataError(
@@ -169,15 +204,18 @@ def numbered(instances: np.ndarray) -> np.ndarray:
     return np.unique(instances, return_inverse=True)[1].reshape(instances.shape).astype(np.uint16)
 
 
-def _decode(path: Path) -> np.ndarray:
-    """``(H, W, C)``, RGB order, with the decoder that reads the format right and notices a damaged file.
+def _decode(path: Path, region: Region | None = None) -> np.ndarray:
+    """``(H, W, C)`` of all or a region, RGB order, with the decoder that reads the format right and notices damage.
 
     OpenCV returns half a picture for a truncated JPEG and one channel for a TIFF with a wrong photometric tag; Pillow
     cuts 16-bit colour PNGs to 8 bits.
     """
+    tiff = None if region is None else open_tiff(path)
+    if tiff is not None and region is not None:
+        return tiff.read(region)
     suffix = path.suffix.lower()
     try:
-        if suffix in (".tif", ".tiff"):
+        if suffix in TIFF_SUFFIXES:
             pixels = tifffile.imread(path)
         elif suffix == ".png":
             pixels = _decode_png(path)
@@ -194,7 +232,12 @@ def _decode(path: Path) -> np.ndarray:
         pixels = np.moveaxis(pixels, 0, 2)  # planar TIFF
     if pixels.ndim != 3 or 0 in pixels.shape:
         raise DataError(f"{path} is not a two-dimensional image; its shape is {pixels.shape}.", str(path))
-    return pixels
+    return pixels if region is None else cut(pixels, region)
+
+
+def cut(pixels: np.ndarray, region: Region) -> np.ndarray:
+    """A copy of a part of ``(H, W)`` or ``(H, W, C)``, so that the whole may be forgotten."""
+    return pixels[region.top : region.top + region.height, region.left : region.left + region.width].copy()
 
 
 def _decode_png(path: Path) -> np.ndarray:
@@ -212,25 +255,34 @@ def _refuse_jpeg(path: Path, what: str) -> None:
         raise DataError(f"{path} is {what} stored as JPEG, which changes its values; store it as PNG.", str(path))
 
 
-def _mask_pixels(path: Path) -> np.ndarray:
-    """``(H, W)`` values of a mask."""
-    return np.asarray(_label_channels(path).max(axis=2))
+def _mask_pixels(path: Path, region: Region | None = None) -> np.ndarray:
+    """``(H, W)`` values of a mask, or of a region of it."""
+    return np.asarray(_label_channels(path, region).max(axis=2))
 
 
-def _label_channels(path: Path) -> np.ndarray:
+def _label_channels(path: Path, region: Region | None = None) -> np.ndarray:
     """``(H, W, C)`` values of a file of labels, without an alpha channel; a palette counts by its indices."""
     if path.suffix.lower() == ".png":
         try:
             with Image.open(path) as image:
                 if image.mode == "P":
-                    return np.asarray(image)[:, :, None]
+                    indices = np.asarray(image)[:, :, None]
+                    return indices if region is None else cut(indices, region)
         except Exception as error:
             raise DataError(f"{path} cannot be decoded: {error}.", str(path)) from error
-    pixels = _decode(path)
+    pixels = _decode(path, region)
     colours = pixels.shape[2] - 1 if pixels.shape[2] in (2, 4) else pixels.shape[2]
     if pixels.dtype == np.bool_:
         pixels = pixels.astype(np.uint8)
     return pixels[:, :, :colours]
+
+
+@lru_cache(maxsize=4096)
+def _largest(path: Path, tiff: Tiff) -> int:
+    """The largest value of a mask, found a few rows at a time: a region alone does not tell 1 from the noise of 0."""
+    height, width = tiff.size
+    tops = range(0, height, 256)
+    return max(int(_mask_pixels(path, Region(top, 0, min(256, height - top), width)).max()) for top in tops)
 
 
 def _say(path: Path, what: str) -> None:

@@ -95,6 +95,9 @@ class Stained(Dataset):
         sample = self._dataset[index]
         return replace(sample, image=self._normalise(sample.image))
 
+    def size_of(self, index: int) -> tuple[int, int]:
+        return self._dataset.size_of(index)
+
 
 def _shows_tissue(pixels: np.ndarray) -> bool:
     tissue = pixels[(pixels < TISSUE).all(axis=2)]

@@ -16,7 +16,8 @@ from torch.utils.data import Dataset as TorchDataset
 
 from transeg.core.data.augmentation import Augmentation, Transform
 from transeg.core.data.images import numbered, resize, resize_mask, unit_range
-from transeg.core.interfaces import Batch, Dataset
+from transeg.core.data.windows import Regions, Windows, padded
+from transeg.core.interfaces import Batch, Dataset, Sample
 
 Sampling = Literal["shuffle", "replacement"]
 SOURCE, TARGET, SYNTHETIC = 1, 2, 3
@@ -43,7 +44,7 @@ class View(NamedTuple):
 
 
 class Domain:
-    """One domain's images in random order, resized and augmented.
+    """One domain's images, or windows on them, in random order, resized and augmented.
 
     Args:
         dataset: where they come from.
@@ -55,6 +56,8 @@ class Domain:
         size: height and width of the crop.
         transforms: behind the crop.
         with_instances: whether the numbers of single objects are wanted.
+        windows: on the images, each of which then counts as an image.
+        pools: numbers of the windows to draw from; of several, each is equally likely, and each draw is anew.
     """
 
     def __init__(
@@ -69,25 +72,32 @@ class Domain:
         size: int,
         transforms: Sequence[Transform],
         with_instances: bool = False,
+        windows: Windows | None = None,
+        pools: Sequence[np.ndarray] = (),
     ) -> None:
         self._dataset = dataset
         self._with_instances = with_instances
-        self._count = min(limit, len(dataset)) if limit else len(dataset)
+        self._regions = Regions(dataset)
+        self._windows = windows
+        self._pools = pools or (range(min(limit, len(dataset)) if limit else len(dataset)),)
         self._sampling = sampling
         self._load_size = load_size
         self._augment = Augmentation(transforms, size, seed, _AUGMENT + stream)
         self._key = (seed, _ORDER + stream)
 
     def index(self, position: int) -> int:
-        """Which image stands at a place of the stream."""
-        if self._sampling == "replacement":
-            return int(np.random.default_rng((*self._key, position)).integers(self._count))
-        epoch, offset = divmod(position, self._count)
-        return int(_permutation(self._key, epoch, self._count)[offset])
+        """Which image or window stands at a place of the stream."""
+        if self._sampling == "replacement" or len(self._pools) > 1:
+            rng = np.random.default_rng((*self._key, position))
+            pool = self._pools[int(rng.integers(len(self._pools)))] if len(self._pools) > 1 else self._pools[0]
+            return int(pool[int(rng.integers(len(pool)))])
+        (pool,) = self._pools
+        epoch, offset = divmod(position, len(pool))
+        return int(pool[int(_permutation(self._key, epoch, len(pool))[offset])])
 
     def __getitem__(self, position: int) -> View:
         """What stands at a place of the stream."""
-        sample = self._dataset[self.index(position)]
+        sample = self._sample(self.index(position))
         height, width = (self._load_size, self._load_size) if self._load_size else sample.size
         instances = numbered(sample.instances) if self._with_instances and sample.instances is not None else None
         image, mask, paired, instances = self._augment(
@@ -103,6 +113,11 @@ class Domain:
             None if paired is None else to_tensor(paired),
             None if instances is None else torch.from_numpy(instances.astype(np.int64)),
         )
+
+    def _sample(self, number: int) -> Sample:
+        if self._windows is None:
+            return self._dataset[number]
+        return padded(self._regions(*self._windows[number]), self._windows.tile, self._windows.tile)
 
 
 class Mixture:

@@ -10,6 +10,7 @@ from torch import nn
 from transeg.core.build import build_loss
 from transeg.core.distributed import world
 from transeg.core.experiment import Experiment
+from transeg.core.inference import Inference
 from transeg.core.interfaces import Optimization
 from transeg.core.parts import Parts
 from transeg.core.registry import Registry
@@ -18,9 +19,9 @@ from transeg.core.tasks.joint import JointTask
 from transeg.core.tasks.segmentation import SegmentationTask
 from transeg.core.tasks.task import Task
 from transeg.core.tasks.translation import TranslationTask
-from transeg.core.trained import conditioning
+from transeg.core.trained import conditioning, joint_multiple
 
-__all__ = ["Task", "task_for"]
+__all__ = ["Task", "task_for", "validation"]
 
 
 def task_for(experiment: Experiment, parts: Parts, registry: Registry, extra_terms: Sequence[nn.Module] = ()) -> Task:
@@ -36,7 +37,9 @@ def task_for(experiment: Experiment, parts: Parts, registry: Registry, extra_ter
     if parts.segmenter is None:
         assert parts.generator is not None
         assert experiment.generator is not None
-        return TranslationTask(parts.generator, conditioning(experiment.generator, parts.domains))
+        translation = TranslationTask(parts.generator, conditioning(experiment.generator, parts.domains))
+        translation.inference = validation(experiment, parts)
+        return translation
     assert experiment.loss is not None
     loss = build_loss(experiment.loss, registry, train.head_weights or ())
     modules = (parts.segmenter, loss, *extra_terms)
@@ -57,4 +60,12 @@ def task_for(experiment: Experiment, parts: Parts, registry: Registry, extra_ter
             parts.generator, parts.segmenter, loss, optimization, options, epoch, given, share, extra_terms
         )
     task.validates_target = parts.validates_target
+    task.inference = validation(experiment, parts)
     return task
+
+
+def validation(experiment: Experiment, parts: Parts) -> Inference:
+    """How validation images reach the networks."""
+    data = experiment.data
+    multiple = joint_multiple(parts.segmenter, parts.generator)
+    return Inference(data.inference_size, window=data.tile or 0, multiple=multiple)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-import torch
 from torch import Tensor, nn
 
 from transeg.core.evaluation import EvaluationItem
-from transeg.core.forward import scaled, segment
+from transeg.core.forward import segment
 from transeg.core.interfaces import Batch, Optimization, Phase, Segmenter
 from transeg.core.losses import LossSum
 from transeg.core.tasks.task import Task
@@ -61,10 +60,8 @@ class SegmentationTask(Task):
 
     def val_step(self, items: Sequence[EvaluationItem]) -> list[Tensor]:
         """Logits ``(K, h, w)`` on the CPU for each item."""
-        device = next(self.parameters()).device
         forward = self.segment_target if self.validates_target else self.segment_source
-        images = torch.stack([scaled(item.image, device) for item in items])
-        return list(forward(images).float().cpu())
+        return self.validate(forward, [item.image for item in items])
 
     def segment_source(self, image: Tensor) -> Tensor:
         """Logits ``(N, K, H, W)`` of source images as the segmenter is trained to see them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from transeg.core.distributed import average_gradients
 from transeg.core.forward import scaled
+from transeg.core.inference import Forward, Inference
 from transeg.core.interfaces import Batch, Optimization, Phase
 
 
@@ -22,10 +23,12 @@ class Task(nn.Module, ABC):
     Attributes:
         iteration: iterations done; the runner counts.
         iterations: length of the training.
+        inference: how validation images reach the networks: in windows, or whole and those of a batch alike in size.
     """
 
     iteration: int = 0
     iterations: int = 1
+    inference: Inference = Inference(None)
 
     @property
     def progress(self) -> float:
@@ -43,6 +46,13 @@ class Task(nn.Module, ABC):
     @abstractmethod
     def val_step(self, items: Any) -> list[Tensor]:
         """What a metric judges, on the CPU, for each item; mmengine's validation loop calls it."""
+
+    def validate(self, forward: Forward, images: Sequence[Tensor]) -> list[Tensor]:
+        """``forward`` of validation images ``(C, h, w)``, each ``(K, h, w)`` on the CPU."""
+        device = next(self.parameters()).device
+        if self.inference.window:
+            return [self.inference.run(forward, image, device) for image in images]
+        return list(forward(torch.stack([scaled(image, device) for image in images])).float().cpu())
 
     def before_iteration(self) -> None:
         """Called with ``iteration`` up to date, before a training step; nothing by default."""

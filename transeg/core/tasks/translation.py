@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
-import torch
 from torch import Tensor
 
 from transeg.core.conditions import Conditioning
-from transeg.core.forward import scaled, translate
+from transeg.core.forward import translate
 from transeg.core.interfaces import Batch, Generator, Optimization, Phase
 from transeg.core.quality import TranslationItem
 from transeg.core.tasks.task import Task
@@ -36,6 +36,5 @@ class TranslationTask(Task):
 
     def val_step(self, items: Sequence[TranslationItem]) -> list[Tensor]:
         """Translated images ``(C', h, w)`` in [-1, 1] on the CPU for each item."""
-        device = next(self.parameters()).device
-        given = torch.stack([scaled(item.given, device) for item in items])
-        return list(translate(self.generator, given, self.generator.directions[0]).float().cpu())
+        forward = partial(translate, self.generator, direction=self.generator.directions[0])
+        return self.validate(forward, [item.given for item in items])
