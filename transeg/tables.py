@@ -239,6 +239,8 @@ def show_results(metrics: dict[str, Any], folder: RunFolder, console: Console) -
     """The table of a finished run, and where everything is."""
     if metrics["tests"]:
         show_tests(metrics["tests"], metrics["baseline"], console, metrics["trained_on"])
+    if any("counts" in table for table in metrics["tests"].values()):
+        show_counts(metrics["tests"], console)
     if metrics["quality"]:
         show_quality(metrics["quality"], console)
     console.print(f"Run folder: {folder.path}", highlight=False, soft_wrap=True)

@@ -307,6 +307,15 @@ class AugmentationOptions(Options):
     transforms: tuple[dict[str, Any], ...] | None = None
 
 
+class CountingOptions(Options):
+    """``[counting]``: how objects are counted in the tests, too."""
+
+    method: Literal["components", "contours", "watershed"] = "components"
+    """What an object is: a connected component, an outline (holes count), or a component split where it is narrow."""
+    min_area: int = Field(0, ge=0)
+    """Smaller objects, in pixels, do not count."""
+
+
 class TrackingOptions(Options):
     """``[tracking]``: where scalars and pictures of a training go besides the run folder's own files."""
 
@@ -334,6 +343,7 @@ class Experiment(Options):
     train: TrainOptions
     joint: JointOptions | None = None
     synthesis: SynthesisOptions | None = None
+    counting: CountingOptions | None = None
     quality: QualityOptions = QualityOptions()
     distillation: DistillationOptions | None = None
     augmentation: AugmentationOptions

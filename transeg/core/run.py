@@ -206,7 +206,8 @@ class Run:
             return {}
         total = sum(len(dataset) for dataset in parts.tests.values())
         with bar(self.console, title, total) as advance:
-            return measure(trained, parts.tests, folder.evaluation, trained.inference(), advance)
+            counting = trained.counting()
+            return measure(trained, parts.tests, folder.evaluation, trained.inference(), advance, counting)
 
 
 def measure(

@@ -64,6 +64,7 @@ RUNTIME = (
     "data.workers",
     "data.test",
     "tracking",
+    "counting",
 )
 """Options that leave a training's result as it is; all others must be the same when it is resumed."""
 

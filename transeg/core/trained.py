@@ -14,6 +14,7 @@ from transeg.core import checkpoint
 from transeg.core.build import build_generator, build_segmenter
 from transeg.core.compose import pick_device
 from transeg.core.conditions import Conditioning
+from transeg.core.counting import Counting
 from transeg.core.data.stain import stain
 from transeg.core.deploy import deployed
 from transeg.core.errors import TransegError, UsageError
@@ -134,6 +135,11 @@ class Trained:
         """``(H, W, C)`` with its stain normalised, where the networks were trained on such images."""
         options = self.experiment.data.stain
         return image if options is None else stain(options.method, options.reference)(image)
+
+    def counting(self) -> Counting | None:
+        """How the run's tests count objects; None for not at all."""
+        options = self.experiment.counting
+        return None if options is None else Counting(options.method, options.min_area)
 
     def inference(self, window: int | None = None, flips: bool = False) -> Inference:
         """How images reach these networks: in windows of the given size, or of the size that they were trained on.

@@ -90,7 +90,9 @@ def evaluate_run(
         check_labelled(datasets)
         check_alike(trained.domains.class_names, trained.domains.target_channels, datasets)
         with bar(console, "testing", sum(len(dataset) for dataset in datasets.values())) as advance:
-            scores = measure(trained, datasets, place, trained.inference(window, flips), advance, counting)
+            scores = measure(
+                trained, datasets, place, trained.inference(window, flips), advance, counting or trained.counting()
+            )
     return scores, _judged(trained, datasets, quality, registry, console), place
 
 
