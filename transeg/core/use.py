@@ -28,6 +28,7 @@ from transeg.core.registry import Registry
 from transeg.core.run import judge_translation, label_maps, measure
 from transeg.core.run_folder import RunFolder
 from transeg.core.settings import Settings, merge, parse_assignment, parse_dataset
+from transeg.core.slides import is_large
 from transeg.core.synthesis import synthesize
 from transeg.core.trained import Trained
 
@@ -168,12 +169,16 @@ def predict_images(
     """
     files = image_files(images)
     trained = _trained(RunFolder(run_dir), registry, device)
+    inference = trained.inference(window, flips)
+    large = [file for file in files if is_large(trained, file, inference)] if counting is not None else []
+    if large:
+        raise UsageError(f"--count: {large[0]} is too large for its objects to be counted; cut it into smaller images.")
     with ExitStack() as stack:
         tables = None
         if counting is not None:
             tables = stack.enter_context(ObjectTables(counting, out, trained.domains.class_names))
         advance = stack.enter_context(bar(console, "segmenting", len(files)))
-        predict_files(trained, files, out, trained.inference(window, flips), probabilities, advance, tables)
+        predict_files(trained, files, out, inference, probabilities, advance, tables)
     return len(files), out
 
 
