@@ -26,9 +26,12 @@ SMALLEST, LARGEST = 192, 384
 def draw(trained: Trained, sources: Sequence[Sample], targets: Sequence[Sample], path: Path) -> None:
     """Write source images with their translation, the prediction on it and the truth; beside them target images.
 
-    What a run does not have (a generator, a segmenter, masks) has no column.
+    What a run does not have (a generator, a segmenter, masks) has no column. Where images are made from label maps
+    there is no target domain: beside them are test images, if anything segments these.
     """
-    columns = [*_columns(trained, "source", sources), *_columns(trained, "target", targets)]
+    by_mask = trained.generator is not None and trained.given.by_mask
+    others = [] if by_mask and trained.segmenter is None else targets
+    columns = [*_columns(trained, "source", sources), *_columns(trained, "test" if by_mask else "target", others)]
     if columns:
         write_grid(columns, path)
 
