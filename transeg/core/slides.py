@@ -113,7 +113,7 @@ class Overview:
     def add(self, top: int, image: np.ndarray, mask: np.ndarray) -> None:
         """Take from the next rows, ``(h, W, C)`` and ``(h, W)``."""
         chosen = np.s_[-top % self._step :: self._step, :: self._step]
-        self._pictures.append(eight_bits(image[chosen]))
+        self._pictures.append(eight_bits(image[chosen]).copy())  # a view would keep all rows
         self._masks.append(mask[chosen].copy())
 
     @property
