@@ -29,6 +29,18 @@ def pair(dtype=torch.float32):
     return Batch(condition.to(dtype), None, image.to(dtype), torch.arange(1), seed=0)
 
 
+def as_published(losses):
+    """Our weighted losses as the fixtures name theirs."""
+    return {
+        "D_total": losses["D_fake"] + losses["D_real"],
+        "D_fake": 2 * losses["D_fake"],
+        "D_real": 2 * losses["D_real"],
+        "G_total": losses["G_GAN"] + losses["L1"],
+        "G_GAN": losses["G_GAN"],
+        "G_L1_times_100": losses["L1"],
+    }
+
+
 def small(**options):
     torch.manual_seed(0)
     return Pix2pix(3, 3, **{"width": 4, "depth": 5, **options})
@@ -97,15 +109,7 @@ class TestPublished:
         expected = REFERENCE["losses"]["pix2pix_full_train_mode"]
         pix2pix = filled()
         discriminator, generator = pix2pix.phases(pair())
-        d, g = discriminator.losses, generator.losses
-        ours = {
-            "D_total": d["D_fake"] + d["D_real"],
-            "D_fake": 2 * d["D_fake"],
-            "D_real": 2 * d["D_real"],
-            "G_total": g["G_GAN"] + g["L1"],
-            "G_GAN": g["G_GAN"],
-            "G_L1_times_100": g["L1"],
-        }
+        ours = as_published({**discriminator.losses, **generator.losses})
         tolerance = accepted("losses/pix2pix_full_train_mode")
         assert {key: parity.relative(value, expected[key]) < tolerance for key, value in ours.items()} == dict.fromkeys(
             ours, True
@@ -132,14 +136,7 @@ class TestPublished:
                 optimizers[name].step()
                 optimizers[name].zero_grad()
                 losses |= {key: value.item() for key, value in phase.losses.items()}
-            ours = {
-                "D_total": losses["D_fake"] + losses["D_real"],
-                "D_fake": 2 * losses["D_fake"],
-                "D_real": 2 * losses["D_real"],
-                "G_total": losses["G_GAN"] + losses["L1"],
-                "G_GAN": losses["G_GAN"],
-                "G_L1_times_100": losses["L1"],
-            }
+            ours = as_published(losses)
             for key, value in ours.items():
                 close = tolerance or max(1e-4, 5 * TOLERANCE[f"trajectories/pix2pix/step{step['step']}"][key])
                 assert parity.relative(value, step[key]) < close, (step["step"], key)
