@@ -356,14 +356,17 @@ def show_inventory(rows: list[dict[str, Any]], console: Console) -> None:
     table.add_column("dataset", style="cyan", no_wrap=True)
     table.add_column("here")
     table.add_column("size", justify="right", no_wrap=True)
+    table.add_column("download", no_wrap=True)
     table.add_column("terms", overflow="fold")
-    table.add_column("from", overflow="fold")
     for row in rows:
-        source = f"toolkit data download {row['name']}" if row["download"] else row["url"]
-        table.add_row(
-            row["name"], "[green]yes[/]" if row["present"] else "", row["size"], row["licence"], escape(source)
-        )
+        how = "by command" if row["download"] else "by hand" if row["url"] else ""
+        table.add_row(row["name"], "[green]yes[/]" if row["present"] else "", row["size"], how, row["licence"])
     console.print(table)
+    console.print(
+        "[dim]`toolkit data download NAME` fetches a dataset, or says where it is and on which terms; "
+        "`toolkit data import` keeps what was downloaded by hand.[/]",
+        highlight=False,
+    )
 
 
 def show_import(report: dict[str, Any], console: Console) -> None:
