@@ -4,9 +4,11 @@ import torch
 
 from transeg.core.data.stream import (
     SOURCE,
+    SYNTHETIC,
     TARGET,
     Collate,
     Domain,
+    Mixture,
     Places,
     TrainingStream,
     to_tensor,
@@ -150,3 +152,23 @@ def test_images_keep_their_own_size_where_they_are_not_resized():
     assert image.shape == (3, 16, 16)
     assert (image[:, :, 1:].int() - image[:, :, :-1].int() == 1).all()
     assert (mask == (image[0] >= 20)).all()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1 / 3, 0.9, 1.0])
+def test_a_mixture_keeps_its_share_and_shows_each_side_in_its_own_order(share):
+    options = {"seed": 0, "limit": 0, "sampling": "shuffle", "load_size": 4, "size": 4, "transforms": []}
+    real, synthetic = Domain(Numbers(7), SOURCE, **options), Domain(Numbers(5), SYNTHETIC, **options)
+
+    class Marked:
+        def __init__(self, domain, name):
+            self.domain, self.name = domain, name
+
+        def __getitem__(self, position):
+            return self.name, position, self.domain[position].image.flatten()[0].item()
+
+    mixture = Mixture(Marked(real, "real"), Marked(synthetic, "synthetic"), share)
+    seen = [mixture[position] for position in range(60)]
+    assert abs(sum(name == "synthetic" for name, *_ in seen) - 60 * share) < 1
+    for name, domain in (("real", real), ("synthetic", synthetic)):
+        own = [(position, value) for side, position, value in seen if side == name]
+        assert own == [(i, domain[i].image.flatten()[0].item()) for i in range(len(own))]
