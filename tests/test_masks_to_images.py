@@ -167,11 +167,12 @@ class TestBadInput:
         result = toolkit("synthesize", run, "-o", tmp_path / "o", "--count", 1, "--masks", tmp_path, code=1)
         assert "[7], which stand for no class of [0, 1, 2, 255]" in result.stderr
 
-    def test_a_mask_with_an_alpha_channel_is_read_without_it(self, toolkit, run, nuclei, tmp_path):
+    def test_a_mask_with_an_alpha_channel_is_read_without_it(self, toolkit, run, nuclei, tmp_path, caplog):
         mask = np.asarray(Image.open(nuclei / "masks" / "0.png"))
         Image.fromarray(np.dstack([mask, mask, mask, np.full_like(mask, 255)])).save(tmp_path / "0.png")
         for name, folder in (("plain", nuclei / "masks"), ("alpha", tmp_path)):
             toolkit("translate", run, folder / "0.png", "-o", tmp_path / name)
+        assert "0.png has an alpha channel, which is ignored" in caplog.text
         assert (tmp_path / "plain" / "0.png").read_bytes() == (tmp_path / "alpha" / "0.png").read_bytes()
 
     def test_no_masks(self, toolkit, run, tmp_path):

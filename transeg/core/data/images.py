@@ -271,7 +271,10 @@ def _label_channels(path: Path, region: Region | None = None) -> np.ndarray:
         except Exception as error:
             raise DataError(f"{path} cannot be decoded: {error}.", str(path)) from error
     pixels = _decode(path, region)
-    colours = pixels.shape[2] - 1 if pixels.shape[2] in (2, 4) else pixels.shape[2]
+    colours = pixels.shape[2]
+    if colours in (2, 4):
+        _say(path, "has an alpha channel, which is ignored")
+        colours -= 1
     if pixels.dtype == np.bool_:
         pixels = pixels.astype(np.uint8)
     return pixels[:, :, :colours]
