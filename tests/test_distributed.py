@@ -30,8 +30,10 @@ OPTIONS = ["train.iterations=4", "train.val_interval=2", "train.checkpoint_inter
 
 def line(tmp_path, parts, folder, batch_size):
     settings = [*TINY_DATA, *OPTIONS, f"train.batch_size={batch_size}", "data.workers=0"]
-    if "--generator" in parts:
+    if "cut" in parts:
         settings += [*TINY_CUT, *TINY_TARGET]
+    if "pix2pix" in parts:  # deep enough for dropout; batch norm would know but half of the batch
+        settings += ["data.size=64", "generator.width=4", "generator.depth=6", "generator.norm=instance"]
     if {"--generator", "--segmenter"} <= set(parts):
         settings.append("joint.weight=0.5")
     loss = ["--loss", "bce"] if "--segmenter" in parts else []
@@ -46,15 +48,16 @@ def line(tmp_path, parts, folder, batch_size):
         ["--generator", "cut"],
         ["--generator", "cut", "--segmenter", "plain"],
         ["--generator", "cut", "--segmenter", "plain", "--set", "generator.variant=fastcut"],
+        ["--generator", "pix2pix", "--segmenter", "plain"],
     ],
-    ids=["supervised", "translation", "joint", "joint-fastcut"],
+    ids=["supervised", "translation", "joint", "joint-fastcut", "joint-pix2pix"],
 )
 def test_two_ranks_are_one_with_the_joint_batch(tmp_path, process, parts):
     (tmp_path / "plain.py").write_text(NETWORK)
     (tmp_path / "plain.toml").write_text(MANIFEST)
     one = process(*line(tmp_path, parts, tmp_path / "one", 4))
     assert one.returncode == 0, one.stderr
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29713"]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
     two = subprocess.run(
         [*launcher, "-m", "transeg", *line(tmp_path, parts, tmp_path / "two", 2)], capture_output=True, text=True
     )

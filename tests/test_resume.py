@@ -75,6 +75,23 @@ def test_students_are_killed_and_resumed(tmp_path, process):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("iteration", [2, 7])
+def test_syntheses_are_killed_and_resumed(tmp_path, process, iteration):
+    """Dropout is drawn from the place in the stream, label maps and noise from an image's number."""
+    options = ["--generator", "pix2pix", "--segmenter", "unet", "--strategy", "sequential", "--source", "phantom"]
+    settings = [*SUPERVISED[1], "data.test.phantom.domain=clean", "data.size=64", "synthesis.count=4"]
+    parts = options, [*settings, "generator.width=4", "generator.depth=6", "generator.norm=instance"]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert process(*arguments(parts, whole, 0)).returncode == 0
+    stop_at(arguments(parts, cut, 0), cut / "translation", iteration, signal.SIGKILL)
+    result = process("run", "--run-dir", cut, "--resume")
+    assert result.returncode == 0, result.stderr
+    assert_same(whole, cut)
+    for image in (whole / "synthetic" / "images").iterdir():
+        assert image.read_bytes() == (cut / "synthetic" / "images" / image.name).read_bytes()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("parts", [SUPERVISED, BOTH], ids=["supervised", "joint"])
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("iteration", [2, 7, 12])
