@@ -102,6 +102,8 @@ class TestTraining:
         assert quality.keys() >= {"fid", "kid", "consistency_dice", "consistency_iou", "consistency_dice_real"}
         table = toolkit("evaluate", tmp_path / "run", "--test", "phantom:clean", "--consistency", segmenter).stdout
         assert "consistency" in table
+        first = (tmp_path / "run" / "evaluation" / "phantom-translation.csv").read_text().splitlines()[0]
+        assert first == "name,ssim,psnr,consistency_dice,consistency_iou,consistency_dice_real"
         assert "SSIM" in table
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -152,7 +154,7 @@ class TranslationMetric(BaseMetric):
     @torch.inference_mode()
     def _judged(self, item: TranslationItem, made: Tensor) -> dict[str, Any]:
         judge = self._judge
-        values: dict[str, Any] = {}
+        values: dict[str, Any] = {"name": item.name}
         image = made[None].to(judge.device)
         if judge.features is not None:
             values["features"] = judge.features(image)[0].cpu()
@@ -220,6 +222,7 @@ def measure_translation(
     device: torch.device,
     workers: int,
     advance: Callable[[], None],
+    path: Path,
 ) -> dict[str, Any]:
     """Translate every image of a dataset and judge the results.
 
@@ -232,6 +235,7 @@ def measure_translation(
         device: where the generator is.
         workers: processes that load.
         advance: called behind each image.
+        path: of a CSV file, which gets a line for each image.
 
     Returns:
         See :class:`TranslationMetric`.
@@ -240,6 +244,12 @@ def measure_translation(
         metric.process([item], [inference.run(translate, item.given, device)])
         advance()
     table = metric.compute_metrics(metric.results)
+    columns = ["name", *(key for key in MEANS if any(key in result for result in metric.results))]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(metric.results)
     metric.results.clear()
     return table
 

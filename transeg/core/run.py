@@ -186,7 +186,9 @@ class Run:
         datasets = parts.tests if like_source and parts.tests else {}
         if not datasets and parts.val is not None and not parts.validates_target:
             datasets = {"validation": parts.val}
-        return judge_translation(trained, datasets, parts.target, parts.judge, self.console)
+        return judge_translation(
+            trained, datasets, parts.target, parts.judge, trained.inference(), self.folder.evaluation, self.console
+        )
 
     def _baseline(self, experiment: Experiment, parts: Parts) -> dict[str, Any]:
         """The same segmenter from the same weights, trained on untranslated source images at the same budget."""
@@ -270,10 +272,28 @@ def label_maps(experiment: Experiment, source: Dataset, options: SynthesisOption
 
 
 def judge_translation(
-    trained: Trained, datasets: Mapping[str, Dataset], reference: Dataset | None, judge: Judge, console: Console
+    trained: Trained,
+    datasets: Mapping[str, Dataset],
+    reference: Dataset | None,
+    judge: Judge,
+    inference: Inference,
+    folder: Path,
+    console: Console,
 ) -> dict[str, Any]:
-    """Judge a generator's images of each dataset; see :class:`transeg.core.quality.TranslationMetric`."""
-    inference = trained.inference()
+    """Judge a generator's images of datasets.
+
+    Args:
+        trained: has the generator.
+        datasets: by the name that they have in the table.
+        reference: images of the target domain, where the generator learned without pairs.
+        judge: what judges.
+        inference: how images reach the generator.
+        folder: gets a CSV file with a line for each image of each dataset.
+        console: for progress.
+
+    Returns:
+        See :class:`transeg.core.quality.TranslationMetric`, for each dataset.
+    """
     table = {}
     with bar(console, "judging translations", sum(len(dataset) for dataset in datasets.values())) as advance:
         for label, dataset in datasets.items():
@@ -287,6 +307,7 @@ def judge_translation(
                 trained.device,
                 trained.experiment.data.workers,
                 advance,
+                folder / f"{label}-translation.csv",
             )
     return table
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -94,27 +94,32 @@ def evaluate_run(
             scores = measure(
                 trained, datasets, place, trained.inference(window, flips), advance, counting or trained.counting()
             )
-    return scores, _judged(trained, datasets, quality, registry, console), place
+    judge = _judge(trained, quality, registry)
+    if judge is None:
+        return scores, {}, place
+    if trained.given.by_mask:
+        check_labelled(datasets)
+    check_alike(trained.domains.class_names, trained.domains.source_channels, datasets)
+    of_run = trained.experiment.data
+    reference = None if of_run.target is None else stained(filled(of_run.target, "target", registry), of_run)
+    judged = judge_translation(trained, datasets, reference, judge, trained.inference(window), place, console)
+    return scores, judged, place
 
 
-def _judged(
-    trained: Trained, datasets: Mapping[str, Dataset], quality: QualityOptions, registry: Registry, console: Console
-) -> dict[str, Any]:
-    """What is said of the generator's images of datasets that are like the source."""
+def _judge(trained: Trained, quality: QualityOptions, registry: Registry) -> Judge | None:
+    """What judges a generator's images of labelled data; None where these are not what it is given.
+
+    Raises:
+        UsageError: a generator alone is to be measured, but nothing judges its images.
+    """
     options = quality if quality != QualityOptions() else trained.experiment.quality
     if trained.generator is None or not measurable(trained.generator, options):
         if trained.segmenter is None:
             raise UsageError("Nothing judges these images; say --features NAME:FILE or --consistency RUN.")
-        return {}
+        return None
     if trained.segmenter is not None and not trained.given.by_mask:
-        return {}
-    if trained.given.by_mask:
-        check_labelled(datasets)
-    check_alike(trained.domains.class_names, trained.domains.source_channels, datasets)
-    target = trained.experiment.data.target
-    reference = None if target is None else filled(target, "target", registry)
-    judge = Judge.from_options(options, len(trained.domains.class_names), registry, trained.device)
-    return judge_translation(trained, datasets, reference, judge, console)
+        return None
+    return Judge.from_options(options, len(trained.domains.class_names), registry, trained.device)
 
 
 def synthesize_images(
