@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from mmengine.evaluator import BaseMetric
+from rich.console import Console
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
@@ -22,10 +23,11 @@ from transeg.core.evaluation import in_order
 from transeg.core.experiment import QualityOptions
 from transeg.core.features import Features, feature_network, perceptual_distance
 from transeg.core.forward import classes, scaled
-from transeg.core.inference import Forward, Inference
+from transeg.core.inference import Inference
 from transeg.core.interfaces import Dataset, Generator
 from transeg.core.metrics.counts import count_pixels, ratios
 from transeg.core.metrics.translation import pair_metrics, set_metrics
+from transeg.core.progress import bar
 from transeg.core.registry import Registry
 from transeg.core.run_folder import RunFolder
 from transeg.core.trained import Trained
@@ -213,45 +215,49 @@ def measurable(generator: Generator, options: QualityOptions) -> bool:
     return generator.paired or options.features is not None or options.segmenter is not None
 
 
-def measure_translation(
-    translate: Forward,
-    given: Conditioning,
-    dataset: Dataset,
-    metric: TranslationMetric,
+def judge_translation(
+    trained: Trained,
+    datasets: Mapping[str, Dataset],
+    reference: Dataset | None,
+    judge: Judge,
     inference: Inference,
-    device: torch.device,
-    workers: int,
-    advance: Callable[[], None],
-    path: Path,
+    folder: Path,
+    console: Console,
 ) -> dict[str, Any]:
-    """Translate every image of a dataset and judge the results.
+    """Translate every image of datasets and judge the results.
 
     Args:
-        translate: what the generator is given -> images in [-1, 1].
-        given: what that is.
-        dataset: the images.
-        metric: judges; it is empty again afterwards.
+        trained: has the generator.
+        datasets: by the name that they have in the table.
+        reference: images of the target domain, where the generator learned without pairs.
+        judge: what judges.
         inference: how images reach the generator.
-        device: where the generator is.
-        workers: processes that load.
-        advance: called behind each image.
-        path: of a CSV file, which gets a line for each image.
+        folder: gets a CSV file with a line for each image of each dataset.
+        console: for progress.
 
     Returns:
-        See :class:`TranslationMetric`.
+        See :class:`TranslationMetric`, for each dataset.
     """
-    for (item,) in in_order(TranslationSet(dataset, given, inference), batch_size=1, workers=workers):
-        metric.process([item], [inference.run(translate, item.given, device)])
-        advance()
-    table = metric.compute_metrics(metric.results)
-    columns = ["name", *(key for key in MEANS if any(key in result for result in metric.results))]
+    table = {}
+    with bar(console, "judging translations", sum(len(dataset) for dataset in datasets.values())) as advance:
+        for label, dataset in datasets.items():
+            metric = TranslationMetric(judge, reference, inference)
+            items = TranslationSet(dataset, trained.given, inference)
+            for (item,) in in_order(items, batch_size=1, workers=trained.experiment.data.workers):
+                metric.process([item], [inference.run(trained.translate, item.given, trained.device)])
+                advance()
+            _write_csv(metric.results, folder / f"{label}-translation.csv")
+            table[label] = metric.compute_metrics(metric.results)
+    return table
+
+
+def _write_csv(results: Sequence[dict[str, Any]], path: Path) -> None:
+    columns = ["name", *(key for key in MEANS if any(key in result for result in results))]
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, extrasaction="ignore")
         writer.writeheader()
-        writer.writerows(metric.results)
-    metric.results.clear()
-    return table
+        writer.writerows(results)
 
 
 def _agreement(segmenter: Trained, image: Tensor, mask: Tensor) -> tuple[float, float]:

@@ -25,7 +25,7 @@ from transeg.core.interfaces import IGNORE, Dataset
 from transeg.core.label_maps import LabelMaps
 from transeg.core.parts import Parts, filled
 from transeg.core.progress import bar
-from transeg.core.quality import Judge, TranslationMetric, measure_translation
+from transeg.core.quality import judge_translation
 from transeg.core.registry import Registry
 from transeg.core.run_folder import RunFolder, write_json, write_text
 from transeg.core.synthesis import synthesize
@@ -269,47 +269,6 @@ def label_maps(experiment: Experiment, source: Dataset, options: SynthesisOption
         **unknown,
     )
     return LabelMaps(filled(choice, "source", registry), 0, options.variation, experiment.seed)
-
-
-def judge_translation(
-    trained: Trained,
-    datasets: Mapping[str, Dataset],
-    reference: Dataset | None,
-    judge: Judge,
-    inference: Inference,
-    folder: Path,
-    console: Console,
-) -> dict[str, Any]:
-    """Judge a generator's images of datasets.
-
-    Args:
-        trained: has the generator.
-        datasets: by the name that they have in the table.
-        reference: images of the target domain, where the generator learned without pairs.
-        judge: what judges.
-        inference: how images reach the generator.
-        folder: gets a CSV file with a line for each image of each dataset.
-        console: for progress.
-
-    Returns:
-        See :class:`transeg.core.quality.TranslationMetric`, for each dataset.
-    """
-    table = {}
-    with bar(console, "judging translations", sum(len(dataset) for dataset in datasets.values())) as advance:
-        for label, dataset in datasets.items():
-            metric = TranslationMetric(judge, reference, inference)
-            table[label] = measure_translation(
-                trained.translate,
-                trained.given,
-                dataset,
-                metric,
-                inference,
-                trained.device,
-                trained.experiment.data.workers,
-                advance,
-                folder / f"{label}-translation.csv",
-            )
-    return table
 
 
 def selection(experiment: Experiment, parts: Parts) -> str:

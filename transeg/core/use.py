@@ -23,9 +23,9 @@ from transeg.core.launch import labelled
 from transeg.core.parts import check_alike, check_labelled, filled, stained
 from transeg.core.prediction import image_files, predict_files, translate_files
 from transeg.core.progress import bar
-from transeg.core.quality import Judge, measurable
+from transeg.core.quality import Judge, judge_translation, measurable
 from transeg.core.registry import Registry
-from transeg.core.run import judge_translation, label_maps, measure
+from transeg.core.run import label_maps, measure
 from transeg.core.run_folder import RunFolder
 from transeg.core.settings import Settings, merge, parse_assignment, parse_dataset
 from transeg.core.slides import is_large
