@@ -507,7 +507,7 @@ with_root = click.option(
 @as_json
 @with_registry
 def list_datasets(root: Path | None, as_json: bool, registry: Registry) -> None:
-    """Show every dataset: its terms, its size, and whether it is on this machine."""
+    """Show terms and size of every dataset, and what is here."""
     from transeg import tables
     from transeg.core.inventory import inventory
 
@@ -525,7 +525,7 @@ def list_datasets(root: Path | None, as_json: bool, registry: Registry) -> None:
 @as_json
 @with_registry
 def import_dataset(name: str, sources: tuple[Path, ...], root: Path | None, as_json: bool, registry: Registry) -> None:
-    """Unpack the dataset NAME as it was downloaded, check it and keep it.
+    """Unpack, check and keep a dataset as downloaded.
 
     It goes to ROOT/NAME, whole or not at all. Archives are zip or tar; what is there already stays.
 
