@@ -199,7 +199,7 @@ class TestOptions:
                 ["--generator", "pix2pix", "--source", "phantom", "--set", "generator.condition=image"],
                 "the source has none; see `toolkit info dataset/aligned`",
             ),
-            (["--generator", "pix2pix", "--source", "phantom", "--set", "data.size=96"], "multiples of 256"),
+            ([*PIX2PIX, "--set", "data.size=100"], "multiples of 32; data.size=100 is none"),
             (
                 [*PIX2PIX, "--set", "quality.features=resnet50"],
                 "weights are not downloaded",
