@@ -192,3 +192,60 @@ class TestBadInput:
         settings = ["data.source.values=[0, 1]", "data.source.ignore=2", *TINY_TRAINING]
         result = toolkit(*command((options, settings), "--run-dir", tmp_path / "r"), code=1)
         assert "stand for no class" in result.stderr
+
+
+class TestPairedImages:
+    """Grey images on the left, their colours on the right."""
+
+    @pytest.fixture
+    def aligned(self, tmp_path):
+        rng = np.random.default_rng(0)
+        for split in ("train", "val", "test"):
+            (tmp_path / "data" / split).mkdir(parents=True)
+            for index in range(4):
+                grey = np.kron(rng.integers(0, 256, (8, 8, 1), np.uint8), np.ones((6, 6, 1), np.uint8)).repeat(3, 2)
+                both = np.concatenate([grey, 255 - grey * np.array([1, 0, 0], np.uint8)], 1)
+                Image.fromarray(both).save(tmp_path / "data" / split / f"{index}.png")
+        return tmp_path / "data"
+
+    def test_grey_becomes_colour(self, toolkit, aligned, tmp_path):
+        options = ["--generator", "pix2pix", "--source", f"aligned:{aligned}", "--test", f"aligned:{aligned}"]
+        settings = [*SMALL, "generator.condition=image", "data.size=32", "data.source.channels=1"]
+        settings += ["data.test.aligned.channels=1", "data.source.target_channels=3"]
+        settings += ["data.test.aligned.target_channels=3"]
+        toolkit(*command((options, settings), "--run-dir", tmp_path / "run"))
+        assert json.loads((tmp_path / "run" / "metrics.json").read_text())["quality"]["aligned"]["images"] == 4
+        Image.fromarray(np.zeros((40, 50), np.uint8)).save(tmp_path / "grey.png")
+        toolkit("translate", tmp_path / "run", tmp_path / "grey.png", "-o", tmp_path / "o")
+        assert read_image(tmp_path / "o" / "grey.png", 3).shape == (40, 50, 3)
+
+    def test_translated_images_have_the_counterparts_channels(self, toolkit, nuclei, tmp_path):
+        """A sequential run: grey images with masks, whose counterparts are coloured."""
+        root = tmp_path / "data"
+        for folder in ("images", "masks", "colours"):
+            (root / folder).mkdir(parents=True)
+            for path in (nuclei / ("masks" if folder == "masks" else "images")).iterdir():
+                picture = Image.open(path)
+                (picture.convert("L") if folder == "images" else picture).save(root / folder / path.name)
+        options = ["--strategy", "sequential", "--generator", "pix2pix", "--segmenter", "unet", "--loss", "ce"]
+        options += ["--source", f"folder:{root}", "--test", f"folder:{nuclei}"]
+        settings = [*SMALL, "generator.condition=image", "data.size=32", "segmenter.base=4", "data.source.channels=1"]
+        settings += ["data.source.targets=colours", "data.source.target_channels=3"]
+        settings += [f"data.{role}.classes=['background', 'a', 'b']" for role in ("source", "test.folder")]
+        toolkit(*command((options, settings), "--run-dir", tmp_path / "run"))
+        toolkit("translate", tmp_path / "run", root / "images", "-o", tmp_path / "o")
+        assert read_image(tmp_path / "o" / "3.png", 3).shape == (40, 48, 3)
+        toolkit("predict", tmp_path / "run", tmp_path / "o", "-o", tmp_path / "p")
+
+    def test_a_segmenter_alone_sees_the_images_themselves(self, toolkit, nuclei, tmp_path):
+        root = tmp_path / "data"
+        for folder, mode in (("images", "L"), ("masks", "L"), ("colours", "RGB")):
+            (root / folder).mkdir(parents=True)
+            for path in (nuclei / ("masks" if folder == "masks" else "images")).iterdir():
+                Image.open(path).convert(mode).save(root / folder / path.name)
+        options = ["--segmenter", "unet", "--loss", "ce", "--source", f"folder:{root}"]
+        settings = [*TINY_TRAINING, "data.size=32", "segmenter.base=4", "data.source.channels=1"]
+        settings += ["data.source.targets=colours", "data.source.target_channels=3"]
+        settings += ["data.source.classes=['background', 'a', 'b']"]
+        toolkit(*command((options, settings), "--run-dir", tmp_path / "run"))
+        toolkit("predict", tmp_path / "run", root / "images", "-o", tmp_path / "p")

@@ -25,6 +25,7 @@ class Parts:
     """Datasets and networks of an experiment.
 
     Attributes:
+        domains: what the networks must know of the data.
         source: training images.
         target: training images of the target domain.
         synthetic: synthetic labelled images that the segmenter learns from beside the source.
@@ -37,6 +38,7 @@ class Parts:
         validates_target: whether ``val`` has images of the target domain, to be segmented as they are.
     """
 
+    domains: Domains
     source: Dataset
     target: Dataset | None
     val: Dataset | None
@@ -48,17 +50,13 @@ class Parts:
     synthetic: Dataset | None = None
     judge: Judge | None = None
 
-    @property
-    def domains(self) -> Domains:
-        """What the networks must know of the data."""
-        return Domains(self.source.classes, self.source.channels, translated_channels(self.source, self.target))
 
-
-def translated_channels(source: Dataset, target: Dataset | None) -> int:
-    """Channels of what a segmenter sees and a generator makes: the target's, or those of the source's counterparts."""
+def _translated_channels(experiment: Experiment, source: Dataset, target: Dataset | None) -> int:
+    """Channels of what a segmenter sees and a generator makes."""
     if target is not None:
         return target.channels
-    return source.target_channels if source.paired else source.channels
+    by_image = experiment.generator is not None and experiment.generator.condition == "image"
+    return source.target_channels if by_image and source.paired else source.channels
 
 
 def build_parts(experiment: Experiment, registry: Registry) -> Parts:
@@ -72,8 +70,9 @@ def build_parts(experiment: Experiment, registry: Registry) -> Parts:
     target = stained(filled(data.target, "target", registry), data) if data.target else None
     tests = {label: stained(filled(choice, "test", registry, label), data) for label, choice in data.test.items()}
     synthetic = filled(data.synthetic, "synthetic", registry) if data.synthetic else None
-    domains = Domains(source.classes, source.channels, translated_channels(source, target))
-    parts = Parts(source, target, None, tests, None, None, validates_target=data.val is not None, synthetic=synthetic)
+    domains = Domains(source.classes, source.channels, _translated_channels(experiment, source, target))
+    on_target = data.val is not None
+    parts = Parts(domains, source, target, None, tests, None, None, validates_target=on_target, synthetic=synthetic)
     if experiment.generator is not None:
         given = conditioning(experiment.generator, domains)
         generator = build_generator(
