@@ -90,7 +90,9 @@ class Speed:
 def answer(request: Request, sender: Connection) -> None:
     """Send the outcome to another process."""
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a third-party network prints is no result
-    sender.send(outcome(request))
+    found = outcome(request)
+    sys.stdout.flush()  # who receives the outcome waits for nothing more
+    sender.send(found)
 
 
 def outcome(request: Request) -> Speed | str:

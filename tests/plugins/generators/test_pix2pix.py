@@ -251,7 +251,7 @@ def test_it_learns_a_pair():
             sum(phase.losses.values()).backward(inputs=parameters)
             optimizers[name].step()
             optimizers[name].zero_grad()
-        history.append(float(phase.losses["L1"]))
+        history.append(phase.losses["L1"].item())
     assert history[-1] < history[0] / 3
 
 
