@@ -8,6 +8,7 @@ from transeg.core.data.stream import (
     TARGET,
     Collate,
     Domain,
+    Item,
     Mixture,
     Places,
     TrainingStream,
@@ -172,3 +173,10 @@ def test_a_mixture_keeps_its_share_and_shows_each_side_in_its_own_order(share):
     for name, domain in (("real", real), ("synthetic", synthetic)):
         own = [(position, value) for side, position, value in seen if side == name]
         assert own == [(i, domain[i].image.flatten()[0].item()) for i in range(len(own))]
+
+
+def test_a_batch_with_half_of_its_masks_is_refused():
+    image, mask = torch.zeros(3, 4, 4), torch.zeros(4, 4)
+    items = [Item(0, image, mask, None), Item(1, image, None, None)]
+    with pytest.raises(DataError, match="others have none"):
+        Collate(0, 2)(items)

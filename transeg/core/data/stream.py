@@ -17,6 +17,7 @@ from torch.utils.data import Dataset as TorchDataset
 from transeg.core.data.augmentation import Augmentation, Transform
 from transeg.core.data.images import numbered, resize, resize_mask, unit_range
 from transeg.core.data.windows import Regions, Windows, padded
+from transeg.core.errors import DataError
 from transeg.core.interfaces import Batch, Dataset, Sample
 
 Sampling = Literal["shuffle", "replacement"]
@@ -236,6 +237,8 @@ def to_tensor(image: np.ndarray) -> Tensor:
 
 def _stack(tensors: Sequence[Tensor | None]) -> Tensor | None:
     present = [tensor for tensor in tensors if tensor is not None]
+    if present and len(present) < len(tensors):
+        raise DataError("Some images of a dataset have a mask or counterpart and others have none; all or none must.")
     return torch.stack(present) if present else None
 
 
