@@ -65,9 +65,9 @@ def test_a_network_that_changes_nothing_gives_the_image_back(height, width, wind
     """To the bit: sizes from smaller than a window to many windows."""
     pixels = np.random.default_rng(height * 100 + width).integers(0, 256, (height, width, 3), dtype=np.uint8)
     image = Inference(None, window).prepare(pixels)
-    assert np.array_equal(as_pixels(in_windows(lambda x: x, image, window, multiple)), pixels)
+    assert np.array_equal(as_pixels(in_windows(lambda x, _: x, image, window, multiple)), pixels)
     logits = (image.float() - 100) / 8
-    assert torch.equal(in_windows(lambda x: x, logits, window, multiple), logits)
+    assert torch.equal(in_windows(lambda x, _: x, logits, window, multiple), logits)
 
 
 def conv(kernel):
@@ -108,7 +108,7 @@ class Pooled(Segmenter):
 def tiled_and_whole(network, height, width, seed=0):
     rng = np.random.default_rng(seed)
     image = torch.from_numpy(rng.integers(-3, 4, (1, height, width))).float()
-    tiled = in_windows(lambda x: segment(network, x)[0], image, 32, network.size_multiple)
+    tiled = in_windows(lambda x, _: segment(network, x)[0], image, 32, network.size_multiple)
     return tiled, segment(network, image[None])[0][0]
 
 
@@ -127,7 +127,7 @@ def test_what_sees_further_than_the_margin_differs():
     assert torch.equal(tiled[:, :10, :10], whole[:, :10, :10])
 
 
-def placed(x):
+def placed(x, _):
     """A function that knows where it stands in its window."""
     height, width = x.shape[2:]
     across = torch.linspace(-2, 3, width).pow(3) * torch.linspace(1, 7, height)[:, None]
@@ -158,7 +158,7 @@ def test_rows_come_from_top_to_bottom_and_are_read_once():
         read.append(region)
         return image[:, region.top : region.top + region.height]
 
-    bands = list(blended(lambda x: x, rows, (100, 40), 32, CPU))
+    bands = list(blended(lambda x, _: x, rows, (100, 40), 32, CPU))
     assert max(len(band[0]) for band in bands) <= 32
     assert torch.cat(bands, 1).shape == image.shape
     assert [region.top for region in read] == [0, *np.cumsum([region.height for region in read])[:-1]]
@@ -168,7 +168,7 @@ def test_rows_come_from_top_to_bottom_and_are_read_once():
 def test_windows_blend_without_seams():
     """A function that knows where it stands in its window leaves no step between neighbours."""
 
-    def ramp(x):
+    def ramp(x, _):
         return torch.linspace(0, 1, x.shape[3]).expand(1, 1, x.shape[2], -1)
 
     result = in_windows(ramp, torch.zeros(1, 64, 400), 64)[0, 16]
@@ -178,7 +178,7 @@ def test_windows_blend_without_seams():
 def test_a_cpu_gets_one_window_at_a_time():
     sizes = []
 
-    def forward(x):
+    def forward(x, _):
         sizes.append(tuple(x.shape))
         return x
 
@@ -189,8 +189,8 @@ def test_a_cpu_gets_one_window_at_a_time():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="batches of windows are for GPUs")
 def test_batches_of_windows_change_nothing():
     image = torch.rand(1, 300, 333)
-    found = Inference(None, 64).run(lambda x: 2 * x, image, torch.device("cuda"))
-    assert torch.equal(found, in_windows(lambda x: 2 * x, image, 64))
+    found = Inference(None, 64).run(lambda x, _: 2 * x, image, torch.device("cuda"))
+    assert torch.equal(found, in_windows(lambda x, _: 2 * x, image, 64))
 
 
 def test_whole_images_are_resized_there_and_back():
@@ -198,7 +198,7 @@ def test_whole_images_are_resized_there_and_back():
     image = np.full((30, 50, 3), 255, np.uint8)
     prepared = inference.prepare(image)
     assert prepared.shape == (3, 16, 16)
-    result = inference.run(lambda x: x, prepared, CPU)
+    result = inference.run(lambda x, _: x, prepared, CPU)
     assert result.max() == result.min() == 1
     assert at_size(result, 30, 50).shape == (3, 30, 50)
 
@@ -206,7 +206,7 @@ def test_whole_images_are_resized_there_and_back():
 def test_flips_average_the_four_mirrorings():
     image = torch.rand(1, 6, 6)
     weights = torch.rand(1, 1, 6, 6)
-    found = Inference(6, flips=True).run(lambda x: x * weights, image, CPU)
+    found = Inference(6, flips=True).run(lambda x, _: x * weights, image, CPU)
     mirrored = torch.stack([weights.flip(axes) for axes in ((), (2,), (3,), (2, 3))]).mean(0)
     assert torch.allclose(found, image * mirrored[0], atol=1e-6)
 

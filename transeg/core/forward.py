@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from transeg.core.interfaces import Generator, Segmenter
+from transeg.core.interfaces import Generator, Noise, Segmenter
 
 
 def segment(segmenter: Segmenter, image: Tensor) -> list[Tensor]:
@@ -29,11 +29,23 @@ def segment(segmenter: Segmenter, image: Tensor) -> list[Tensor]:
     return [_resized(logits, padded.shape[2:])[:, :, :height, :width] for logits in heads]
 
 
-def translate(generator: Generator, image: Tensor, direction: str, noise: Tensor | None = None) -> Tensor:
+def translate(generator: Generator, image: Tensor, direction: str, noise: Noise | None = None) -> Tensor:
     """Translate images or label maps of any size; see :meth:`transeg.core.interfaces.Generator.translate`."""
     height, width = image.shape[2:]
     padded = pad_to_multiple(image, generator.size_multiple)
     return generator.translate(padded, direction, noise)[:, :, :height, :width]
+
+
+def translated(generator: Generator, image: Tensor, places: Tensor | None) -> Tensor:
+    """Source images as a validation sees them: translated with the same chance each time.
+
+    Args:
+        generator: the translator.
+        image: what it is given, ``(N, C, H, W)``.
+        places: of windows in their image; see :class:`transeg.core.interfaces.Noise`.
+    """
+    noise = Noise(torch.zeros(len(image), dtype=torch.long), places)
+    return translate(generator, image, generator.directions[0], noise)
 
 
 def classes(logits: Tensor) -> Tensor:

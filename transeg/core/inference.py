@@ -17,8 +17,8 @@ from transeg.core.data.stream import to_tensor
 from transeg.core.forward import scaled
 from transeg.core.interfaces import Region
 
-Forward = Callable[[Tensor], Tensor]
-"""``(N, C, H, W)`` in [-1, 1] -> ``(N, K, H, W)``."""
+Forward = Callable[[Tensor, Tensor | None], Tensor]
+"""``(N, C, H, W)`` in [-1, 1], and of windows where each begins in the image, ``(N, 2)`` -> ``(N, K, H, W)``."""
 Read = Callable[[Region], Tensor]
 """A region of an image -> ``(C, h, w)`` as the network takes it, on the CPU and not yet scaled."""
 
@@ -65,7 +65,7 @@ class Inference:
         if self.window:
             height, width = image.shape[1:]
             return torch.cat(list(self.bands(forward, lambda region: _part(image, region), (height, width), device)), 1)
-        return self._whole(forward)(scaled(image, device)[None])[0].float().cpu()
+        return self._whole(forward)(scaled(image, device)[None], None)[0].float().cpu()
 
     @torch.inference_mode()
     def bands(self, forward: Forward, read: Read, size: tuple[int, int], device: torch.device) -> Iterator[Tensor]:
@@ -123,7 +123,8 @@ def blended(
         for first in range(0, len(columns.starts), batch):
             lefts = columns.starts[first : first + batch]
             stack = torch.stack([padded[:, :, left : left + columns.window] for left in lefts])
-            results = forward(scaled(stack, device)).float().cpu().double().mul_(GRID).round_()
+            places = torch.tensor([(top, left) for left in lefts])
+            results = forward(scaled(stack, device), places).float().cpu().double().mul_(GRID).round_()
             if total is None:
                 total = torch.zeros(results.shape[1], rows.window, columns.length, dtype=torch.float64)
             for column, (left, result) in enumerate(zip(lefts, results, strict=True), start=first):
@@ -211,8 +212,8 @@ def _part(image: Tensor, region: Region) -> Tensor:
 
 
 def _over_flips(forward: Forward) -> Forward:
-    def mean(x: Tensor) -> Tensor:
-        results = [forward(x.flip(axes)).flip(axes) for axes in ((), (3,), (2,), (2, 3))]
+    def mean(x: Tensor, places: Tensor | None) -> Tensor:
+        results = [forward(x.flip(axes), places).flip(axes) for axes in ((), (3,), (2,), (2, 3))]
         return torch.stack(results).mean(0)
 
     return mean

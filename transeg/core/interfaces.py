@@ -36,6 +36,7 @@ class Sample:
         group: subject, slide or video sequence; splits never cut a group.
         instances: ``(H, W)`` integer numbers of single objects (nuclei, glands), 0 where there is none, or None.
         depth: ``(H, W)`` float32 distance from the camera, or None.
+        pixel_size: height and width of a pixel in micrometres, or None where nobody said.
     """
 
     image: np.ndarray
@@ -45,6 +46,7 @@ class Sample:
     target: np.ndarray | None = None
     instances: np.ndarray | None = None
     depth: np.ndarray | None = None
+    pixel_size: tuple[float, float] | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -67,6 +69,50 @@ class Fault:
 
     file: str
     reason: str
+
+
+class Writer(ABC):
+    """Writes samples in a dataset's layout, so that the dataset reads them again; built by ``Class(root, about)``.
+
+    Several processes may write different samples of one tree side by side; one of them finishes it.
+    """
+
+    @abstractmethod
+    def has(self, name: str, split: str) -> bool:
+        """Whether a sample of that name is there already, whole."""
+
+    @abstractmethod
+    def add(self, sample: Sample, split: str) -> None:
+        """Write a sample: whole or not at all.
+
+        Args:
+            sample: its labels are class numbers, and it has the classes and channels that were announced.
+            split: `train`, `val` or `test`.
+
+        Raises:
+            DataError: the layout cannot hold it; a sentence that says why.
+        """
+
+    @abstractmethod
+    def finish(self) -> None:
+        """Write what describes the whole tree, once all samples are in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a :class:`Writer` must know before it sees a sample.
+
+    Attributes:
+        classes: names, background first.
+        channels: of every image.
+        name: of the dataset, for layouts that state one.
+        domain: of the images, for layouts that name it; '' where there is one domain only.
+    """
+
+    classes: tuple[str, ...]
+    channels: int
+    name: str
+    domain: str = ""
 
 
 class Dataset(ABC):
@@ -92,6 +138,8 @@ class Dataset(ABC):
     ``generator/NAME`` and ``segmenter/NAME`` are for that component alone."""
     needs_root: ClassVar[bool] = True
     """Whether it reads a folder."""
+    writer: ClassVar[type[Writer] | None] = None
+    """What writes its layout, for `toolkit data convert` and `toolkit translate`; None where nothing does."""
 
     faults: Sequence[Fault] = ()
     """What was found wrong when the files were listed; a run does not begin with any."""
@@ -184,6 +232,59 @@ class DistillationLoss(nn.Module):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """The chance in a translation: rows of equal seeds get equal draws, whatever else is in the batch.
+
+    Draws are made on the CPU, so that they are the same on every device, and in every window of an image.
+
+    Attributes:
+        seeds: ``(N,)`` int64, of each row.
+        places: ``(N, 2)`` int64, where each row begins in its image, top and left, where rows are windows; None for
+            whole images.
+    """
+
+    seeds: Tensor
+    places: Tensor | None = None
+
+    def vector(self, stream: int, length: int) -> Tensor:
+        """``(N, length)`` standard normal draws, alike in all windows of an image.
+
+        Args:
+            stream: tells apart the draws of one translation.
+            length: of each row.
+        """
+        rows = [_normal((seed, stream), (length,)) for seed in self.seeds.tolist()]
+        return torch.from_numpy(np.stack(rows))
+
+    def field(self, stream: int, channels: int, height: int, width: int) -> Tensor:
+        """``(N, channels, height, width)`` standard normal draws: windows on an endless field for each seed.
+
+        Where windows of an image overlap, they have the same draws.
+        """
+        places = [(0, 0)] * len(self.seeds) if self.places is None else self.places.tolist()
+        rows = []
+        for seed, (top, left) in zip(self.seeds.tolist(), places, strict=True):
+            above, before = top // _BLOCK, left // _BLOCK
+            blocks = [
+                [
+                    _normal((seed, stream, row, column), (channels, _BLOCK, _BLOCK))
+                    for column in range(before, -(-(left + width) // _BLOCK))
+                ]
+                for row in range(above, -(-(top + height) // _BLOCK))
+            ]
+            y, x = top - above * _BLOCK, left - before * _BLOCK
+            rows.append(np.block(blocks)[:, y : y + height, x : x + width])
+        return torch.from_numpy(np.stack(rows))
+
+
+_BLOCK = 64
+
+
+def _normal(key: tuple[int, ...], shape: tuple[int, ...]) -> np.ndarray:
+    return np.random.default_rng(key).standard_normal(shape, dtype=np.float32)
+
+
 @dataclass(slots=True)
 class Batch:
     """What a training step sees.
@@ -203,6 +304,10 @@ class Batch:
     positions: Tensor
     seed: int
     instances: Tensor | None = None
+
+    def noise(self) -> Noise:
+        """Draws for each row, the same on any number of ranks and new in each iteration."""
+        return Noise(self.seed * 2**20 + self.positions.cpu() % 2**20)
 
     def generator(self, stream: int, device: torch.device | str | None = None) -> torch.Generator:
         """A fresh random generator, the same on all ranks, for draws that the whole batch shares.
@@ -252,6 +357,9 @@ class Generator(nn.Module, ABC):
     """Height and width that training needs at least."""
     key_map: ClassVar[tuple[tuple[str, str | None], ...]] = ()
     """As for :class:`Segmenter`."""
+    averages: Mapping[str, float] = {}
+    """Names of submodules of which an exponential moving average is kept, each with its decay for an iteration;
+    inference uses the average."""
 
     @abstractmethod
     def optimizers(self) -> dict[str, Optimization]:
@@ -265,14 +373,14 @@ class Generator(nn.Module, ABC):
         """
 
     @abstractmethod
-    def translate(self, image: Tensor, direction: str, noise: Tensor | None = None) -> Tensor:
+    def translate(self, image: Tensor, direction: str, noise: Noise | None = None) -> Tensor:
         """Translate.
 
         Args:
-            image: ``(N, C, H, W)``, images in [-1, 1] or label maps in {0, 1}.
+            image: ``(N, C, H, W)``, images in [-1, 1] or label maps in {0, 1}; ``C`` is the number of target channels
+                where the direction is `target-to-source`.
             direction: one of :attr:`directions`.
-            noise: ``(N,)`` int64, for generators with chance in them: rows of equal numbers get equal draws, whatever
-                else is in the batch. None is as good as zeros.
+            noise: for generators with chance in them. None is as good as seeds of zero.
 
         Returns:
             ``(N, C', H, W)`` in [-1, 1].

@@ -7,8 +7,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from transeg.core.data.images import lossless_suffix
 from transeg.core.errors import UsageError
@@ -57,14 +55,9 @@ def synthesize(
         image = folder / "images" / f"{stem}{suffix}"
         if not image.exists():
             given = trained.given.labels(labels.mask, labels.instances, inference)
-            made = inference.run(partial(_with_noise, trained, noise), given, trained.device)
+            made = inference.run(partial(trained.translate, seed=noise), given, trained.device)
             for kind, numbers in (("masks", labels.mask), ("instances", labels.instances.astype(np.uint16))):
                 write_whole(folder / kind / f"{stem}.png", inference.prepare_mask(numbers))
             write_whole(image, as_pixels(made))
         advance()
     write_json(folder / "manifest.json", manifest)
-
-
-def _with_noise(trained: Trained, noise: int, given: Tensor) -> Tensor:
-    """Windows of one image share its noise."""
-    return trained.translate(given, torch.full((len(given),), noise))

@@ -21,7 +21,7 @@ from transeg.core.errors import TransegError, UsageError
 from transeg.core.experiment import Experiment, GeneratorChoice, read_experiment
 from transeg.core.forward import segment, translate
 from transeg.core.inference import Inference
-from transeg.core.interfaces import Generator, Segmenter
+from transeg.core.interfaces import Generator, Noise, Segmenter
 from transeg.core.registry import Registry
 from transeg.core.run_folder import RunFolder
 
@@ -96,8 +96,8 @@ class Trained:
             state["iteration"],
         )
 
-    def segment(self, image: Tensor) -> Tensor:
-        """``(N, C, H, W)`` in [-1, 1] -> logits ``(N, K, H, W)``.
+    def segment(self, image: Tensor, places: Tensor | None = None) -> Tensor:
+        """``(N, C, H, W)`` in [-1, 1], wherever it stands -> logits ``(N, K, H, W)``.
 
         Raises:
             UsageError: the run trained no segmenter.
@@ -106,19 +106,28 @@ class Trained:
             raise UsageError("This run trained a generator alone, so it cannot segment; see `toolkit translate`.")
         return segment(self.segmenter, image)[0]
 
-    def translate(self, image: Tensor, noise: Tensor | None = None) -> Tensor:
+    def translate(
+        self, image: Tensor, places: Tensor | None = None, *, direction: str | None = None, seed: int = 0
+    ) -> Tensor:
         """What the generator is given, ``(N, C, H, W)``, -> ``(N, C', H, W)`` in [-1, 1].
 
         Args:
             image: see :attr:`given`.
-            noise: see :meth:`transeg.core.interfaces.Generator.translate`.
+            places: where windows begin in their image, ``(N, 2)``; None for whole images.
+            direction: one of the generator's; by default from source to target.
+            seed: of its chance; windows of one image share it.
 
         Raises:
-            UsageError: the run trained no generator.
+            UsageError: the run trained no generator, or one without that direction.
         """
         if self.generator is None:
             raise UsageError("This run trained a segmenter alone, so it cannot translate; see `toolkit predict`.")
-        return translate(self.generator, image, self.generator.directions[0], noise)
+        directions = self.generator.directions
+        if direction is not None and direction not in directions:
+            raise UsageError(f"The generator of this run translates {' and '.join(directions)}, not {direction}.")
+        return translate(
+            self.generator, image, direction or directions[0], Noise(torch.full((len(image),), seed), places)
+        )
 
     @property
     def given(self) -> Conditioning:

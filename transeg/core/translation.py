@@ -12,15 +12,13 @@ import torch
 from torch import Tensor
 
 from transeg.core.data.images import lossless_suffix, resize_mask, write_image
-from transeg.core.inference import Inference
+from transeg.core.inference import Forward, Inference
 from transeg.core.interfaces import Dataset, Sample
 from transeg.core.run_folder import write_json
 
-Translate = Callable[[Tensor], Tensor]
-
 
 def translate_dataset(
-    translate: Translate,
+    translate: Forward,
     dataset: Dataset,
     folder: Path,
     inference: Inference,
@@ -35,7 +33,7 @@ def translate_dataset(
     What is there already stays, so that an interrupted translation goes on.
 
     Args:
-        translate: ``(N, C, H, W)`` -> ``(N, C', H, W)``, both in [-1, 1].
+        translate: the generator.
         dataset: what is translated.
         folder: gets `images/`, `masks/` and `manifest.json`, which says what came from where.
         inference: how images reach the generator.

@@ -177,8 +177,8 @@ def test_validation_of_the_source_is_translated_and_of_the_target_is_not():
     with torch.no_grad():
         task.generator.shift.fill_(2.0)
     image = torch.zeros(1, 1, 4, 4)
-    assert task.segment_source(image).mean().item() == 2.0
-    assert task.segment_target(image).mean().item() == 0.0
+    assert task.segment_source(image, None).mean().item() == 2.0
+    assert task.segment_target(image, None).mean().item() == 0.0
     assert translate(task.generator, image, "source-to-target").mean().item() == 2.0
 
 

@@ -2,7 +2,7 @@ import parity
 import pytest
 import torch
 
-from transeg.core.interfaces import Batch
+from transeg.core.interfaces import Batch, Noise
 from transeg.core.weights import load_weights
 from transeg.plugins.generators.pix2pix import Pix2pix
 from transeg.plugins.generators.pix2pix.networks import PatchDiscriminator
@@ -197,10 +197,10 @@ class TestNoise:
     def test_equal_seeds_give_equal_images_in_any_batch(self):
         pix2pix = small(depth=6).eval()
         image = torch.rand(1, 3, 64, 64)
-        seeds = torch.tensor([3, 4, 3])
+        seeds = Noise(torch.tensor([3, 4, 3]))
         with torch.no_grad():
             a, b, c = pix2pix.translate(image.expand(3, -1, -1, -1), "source-to-target", seeds)
-            alone = pix2pix.translate(image, "source-to-target", torch.tensor([4]))[0]
+            alone = pix2pix.translate(image, "source-to-target", Noise(torch.tensor([4])))[0]
         assert torch.equal(a, c)
         assert torch.allclose(b, alone, atol=1e-6)
         assert (a - b).abs().mean() > 1e-6
@@ -209,7 +209,7 @@ class TestNoise:
         pix2pix = small(depth=6, noise=False).eval()
         image = torch.rand(1, 3, 64, 64)
         with torch.no_grad():
-            results = [pix2pix.translate(image, "source-to-target", torch.tensor([seed])) for seed in (1, 2)]
+            results = [pix2pix.translate(image, "source-to-target", Noise(torch.tensor([seed]))) for seed in (1, 2)]
         assert torch.equal(*results)
 
     def test_training_draws_anew_for_each_position_and_iteration(self):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from transeg.core.conditions import Conditioning
 from transeg.core.experiment import JointOptions
-from transeg.core.forward import classes, segment, translate
+from transeg.core.forward import classes, segment, translated
 from transeg.core.interfaces import Batch, Generator, Optimization, Phase, Segmenter
 from transeg.core.losses import LossSum
 from transeg.core.tasks.segmentation import SegmentationTask
@@ -131,10 +131,10 @@ class JointTask(SegmentationTask):
         if self.labeller is not None and self.iteration % self._epoch == 0:
             self.labeller.load_state_dict(self.segmenter.state_dict())
 
-    def segment_source(self, image: Tensor) -> Tensor:
+    def segment_source(self, image: Tensor, places: Tensor | None) -> Tensor:
         if self._given.by_mask:
-            return super().segment_source(image)
-        return super().segment_source(translate(self.generator, image, self.generator.directions[0]))
+            return super().segment_source(image, places)
+        return super().segment_source(translated(self.generator, image, places), places)
 
 
 def _scale_gradient(x: Tensor, factor: float) -> Tensor:

@@ -63,10 +63,15 @@ class SegmentationTask(Task):
         forward = self.segment_target if self.validates_target else self.segment_source
         return self.validate(forward, [item.image for item in items])
 
-    def segment_source(self, image: Tensor) -> Tensor:
-        """Logits ``(N, K, H, W)`` of source images as the segmenter is trained to see them."""
+    def segment_source(self, image: Tensor, places: Tensor | None) -> Tensor:
+        """Logits ``(N, K, H, W)`` of source images as the segmenter is trained to see them.
+
+        Args:
+            image: ``(N, C, H, W)`` in [-1, 1].
+            places: of windows in their image; see :data:`transeg.core.inference.Forward`.
+        """
         return segment(self.segmenter, image)[0]
 
-    def segment_target(self, image: Tensor) -> Tensor:
+    def segment_target(self, image: Tensor, places: Tensor | None) -> Tensor:
         """Logits ``(N, K, H, W)`` of target images."""
         return segment(self.segmenter, image)[0]

@@ -52,7 +52,7 @@ class Task(nn.Module, ABC):
         device = next(self.parameters()).device
         if self.inference.window:
             return [self.inference.run(forward, image, device) for image in images]
-        return list(forward(torch.stack([scaled(image, device) for image in images])).float().cpu())
+        return list(forward(torch.stack([scaled(image, device) for image in images]), None).float().cpu())
 
     def before_iteration(self) -> None:
         """Called with ``iteration`` up to date, before a training step; nothing by default."""

@@ -8,7 +8,7 @@ from functools import partial
 from torch import Tensor
 
 from transeg.core.conditions import Conditioning
-from transeg.core.forward import translate
+from transeg.core.forward import translated
 from transeg.core.interfaces import Batch, Generator, Optimization, Phase
 from transeg.core.quality import TranslationItem
 from transeg.core.tasks.task import Task
@@ -36,5 +36,4 @@ class TranslationTask(Task):
 
     def val_step(self, items: Sequence[TranslationItem]) -> list[Tensor]:
         """Translated images ``(C', h, w)`` in [-1, 1] on the CPU for each item."""
-        forward = partial(translate, self.generator, direction=self.generator.directions[0])
-        return self.validate(forward, [item.given for item in items])
+        return self.validate(partial(translated, self.generator), [item.given for item in items])

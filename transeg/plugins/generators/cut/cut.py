@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from transeg.core.interfaces import Batch, Generator, Optimization, Phase
+from transeg.core.interfaces import Batch, Generator, Noise, Optimization, Phase
 from transeg.plugins.generators.cut.networks import PatchDiscriminator, PatchProjection, ResnetGenerator
 from transeg.plugins.generators.cut.patchnce import patch_nce
 from transeg.plugins.generators.layers import linear_decay
@@ -118,7 +118,7 @@ class CUT(Generator):
             losses[name] = self._nce_weight / len(names) * contrast.mean()
         yield Phase(("G", "F"), losses, fake=fake)
 
-    def translate(self, image: Tensor, direction: str, noise: Tensor | None = None) -> Tensor:
+    def translate(self, image: Tensor, direction: str, noise: Noise | None = None) -> Tensor:
         out: Tensor = self.G(image)
         return out
 

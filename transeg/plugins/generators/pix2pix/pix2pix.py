@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from transeg.core.interfaces import Batch, Generator, Optimization, Phase
+from transeg.core.interfaces import Batch, Generator, Noise, Optimization, Phase
 from transeg.plugins.generators.layers import linear_decay
 from transeg.plugins.generators.pix2pix.networks import Norm, PatchDiscriminator, Style, UNetGenerator
 
@@ -104,7 +104,7 @@ class Pix2pix(Generator):
         """
         assert batch.target is not None
         condition, real = batch.source, batch.target
-        fake = self.G(condition, _draws(batch.seed * 2**20 + batch.positions % 2**20, condition.device))
+        fake = self.G(condition, _draws(batch.noise().seeds, condition.device))
         on_fake = self.D(
             torch.cat((condition, fake.detach()), 1)
         )  # apart from the real ones: batch norm would mix them
@@ -115,10 +115,10 @@ class Pix2pix(Generator):
         losses = {"G_GAN": self._gan(on_fake, 1.0), "L1": self._l1_weight * F.l1_loss(fake, real)}
         yield Phase(("G",), losses, fake=fake)
 
-    def translate(self, image: Tensor, direction: str, noise: Tensor | None = None) -> Tensor:
+    def translate(self, image: Tensor, direction: str, noise: Noise | None = None) -> Tensor:
         if not self._noise:
             return self.G(image, None)
-        seeds = torch.zeros(len(image), dtype=torch.long) if noise is None else noise
+        seeds = torch.zeros(len(image), dtype=torch.long) if noise is None else noise.seeds
         return self.G(image, _draws(seeds, image.device))
 
     def _gan(self, logits: Tensor, truth: float) -> Tensor:
