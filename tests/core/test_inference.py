@@ -145,7 +145,7 @@ def test_the_order_of_the_windows_does_not_matter(seed):
         (row, top), (column, left) = windows[turn]
         place = (slice(top, top + 24), slice(left, left + 24))
         weight = rows.weights(row)[:, None] * columns.weights(column)
-        total[:, *place] += (placed(image[None, :, *place])[0].double() * GRID).round() * weight
+        total[:, *place] += (placed(image[None, :, *place], None)[0].double() * GRID).round() * weight
         area[place] += weight
     assert torch.equal(in_windows(placed, image, 24), (total / (area * GRID)).float())
 
