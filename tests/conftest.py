@@ -26,7 +26,7 @@ def command(parts, *more):
     return ["run", *options, *(text for setting in settings for text in ("--set", setting)), *map(str, more)]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def toolkit():
     """The command line, in this process."""
 

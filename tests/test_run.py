@@ -75,8 +75,9 @@ def test_sequential(toolkit, tmp_path):
     assert len(images) == 10
     assert Image.open(images[0]).size == Image.open(masks[0]).size == (32, 32)
     assert set(np.unique(np.asarray(Image.open(masks[0])))) <= {0, 1}
-    manifest = json.loads((run / "translated" / "train" / "manifest.json").read_text())
-    assert manifest[images[0].stem]["name"] == "clean-train-0000"
+    manifest = json.loads((run / "translated" / "manifest.json").read_text())
+    assert manifest[images[0].stem]["name"] == "000000-clean-train-0000"
+    assert manifest[images[0].stem]["group"] == "clean-train-0000"
     assert {key.partition(".")[0] for key in weights(run)} == {"segmenter"}
     assert {key.partition(".")[0] for key in weights(run / "translation")} == {"generator"}
 

@@ -98,6 +98,17 @@ window = click.option(
     metavar="PIXELS",
     help="Slide a window over images at their own size; by default the run's data.tile. 0 for whole images.",
 )
+direction = click.option(
+    "--direction",
+    type=click.Choice(["source-to-target", "target-to-source"]),
+    help="Of the translation, for generators that have both; by default source-to-target.",
+)
+translate_with = click.option(
+    "--translate-with",
+    type=click.Path(path_type=Path),
+    metavar="RUN",
+    help="First translate the images with this run's generator into what the segmenter knows.",
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
 
 
@@ -288,6 +299,8 @@ def run(
 @click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
 @click.option("--test", "tests", multiple=True, metavar="DATA", help="Labelled images; by default those of the run.")
 @click.option("--split", type=click.Choice(["train", "val", "test", "all"]), help="Of the test sets; by default test.")
+@translate_with
+@direction
 @window
 @click.option("--flips", is_flag=True, help="Average over the four mirrorings of each image.")
 @click.option("--device", metavar="NAME", help="cpu, cuda or cuda:1; by default a GPU where there is one.")
@@ -375,6 +388,15 @@ def compare(run_a: Path, run_b: Path, tests: tuple[str, ...], metrics: tuple[str
 @click.argument("images", metavar="IMAGES", type=click.Path(path_type=Path))
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), metavar="FOLDER", help="Where to.")
 @click.option("--probabilities", is_flag=True, help="Write probabilities, too, as 16-bit PNG.")
+@translate_with
+@direction
+@click.option(
+    "--scale",
+    default=1.0,
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="FACTOR",
+    help="Resample images by this factor first; masks come back at each image's own size.",
+)
 @window
 @click.option("--flips", is_flag=True, help="Average over the four mirrorings of each image.")
 @click.option("--device", metavar="NAME", help="cpu, cuda or cuda:1; by default a GPU where there is one.")
@@ -383,8 +405,9 @@ def compare(run_a: Path, run_b: Path, tests: tuple[str, ...], metrics: tuple[str
 def predict(registry: Registry, run_dir: Path, images: Path, **named: Any) -> None:
     """Segment IMAGES, a file or a folder, with the model of RUN.
 
-    Writes masks at each image's own size, and the images with the masks' outlines. With --count, counts.csv has a line
-    for each image and objects.csv one for each object: its area and centroid in pixels.
+    Images of a domain that it does not know are translated first with --translate-with. Writes masks at each image's
+    own size, and the images with the masks' outlines. With --count, counts.csv has a line for each image and
+    objects.csv one for each object: its area and centroid in pixels.
     """
     from transeg.core.use import predict_images
 
@@ -396,19 +419,56 @@ def predict(registry: Registry, run_dir: Path, images: Path, **named: Any) -> No
 
 @main.command()
 @click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
-@click.argument("images", metavar="IMAGES", type=click.Path(path_type=Path))
+@click.argument("images", metavar="IMAGES|DATASET")
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), metavar="FOLDER", help="Where to.")
+@direction
+@click.option(
+    "--format",
+    "layout",
+    metavar="NAME",
+    help="Translate a dataset with its labels, and write it as this one, such as folder or nnunet.",
+)
+@click.option("--split", type=click.Choice(["train", "val", "test"]), help="Of the dataset; by default all.")
+@click.option(
+    "--set", "assignments", multiple=True, metavar="OPTION=VALUE", help="An option of the dataset, such as scale=0.5."
+)
 @window
 @click.option("--device", metavar="NAME", help="cpu, cuda or cuda:1; by default a GPU where there is one.")
 @with_registry
-def translate(registry: Registry, run_dir: Path, images: Path, **named: Any) -> None:
+def translate(
+    registry: Registry,
+    run_dir: Path,
+    images: str,
+    out: Path,
+    layout: str | None,
+    split: str | None,
+    assignments: tuple[str, ...],
+    **named: Any,
+) -> None:
     """Translate IMAGES, a file or a folder, with the model of RUN.
 
-    They are label maps where the generator was trained on label maps.
+    They are label maps where the generator was trained on label maps. With --format, it is a DATASET, such as
+    axon:SEM:/data/axons, whose labels come along; go on after an interruption with the same command, and share the work
+    among processes with torchrun -m transeg translate ...
+
+    \b
+    toolkit translate runs/mine /data/video -o translated
+    toolkit translate runs/mine axon:SEM:/data/axons -o Dataset501_Axons --format nnunet
     """
+    from transeg.core.translated_data import translate_data
     from transeg.core.use import translate_images
 
-    count, out = translate_images(run_dir, images, registry, _talk(), **named)
+    if layout is None:
+        if split or assignments:
+            raise UsageError("--split and --set are for datasets; say --format, too.")
+        count = translate_images(run_dir, Path(images), registry, _talk(), out=out, **named)
+    else:
+        data = f"folder:{images}" if Path(images).is_dir() else images
+        console = _talk()
+        named |= {"out": out, "layout": layout, "split": split, "assignments": assignments}
+        count = translate_data(run_dir, data, registry, console, **named)
+        if console.quiet:
+            return
     Console().print(f"{count} translated images in {out}", highlight=False)
 
 

@@ -23,7 +23,7 @@ from transeg.core.experiment import (
     SegmenterChoice,
     SynthesisOptions,
 )
-from transeg.core.interfaces import Dataset, Generator, Segmenter
+from transeg.core.interfaces import About, Dataset, Generator, Segmenter, Writer
 from transeg.core.losses import LossSum, parse_sum
 from transeg.core.options import checked
 from transeg.core.registry import Registry
@@ -80,6 +80,19 @@ def build_dataset(choice: DatasetChoice, role: str, registry: Registry) -> Datas
     split = choice.split or SPLIT_OF_ROLE[role]
     dataset: Dataset = made(lambda: cls(_root(choice, cls), split, **options), f"data.{role}")
     return dataset
+
+
+def dataset_writer(name: str, root: Path, about: About, registry: Registry) -> Writer:
+    """What writes the layout of a dataset into a folder.
+
+    Raises:
+        UsageError: there is no such dataset, or nothing writes its layout.
+    """
+    cls = registry.load(registry.find("dataset", name))
+    if cls.writer is None:
+        writable = [c.name for c in registry.components("dataset") if registry.load(c).writer is not None]
+        raise UsageError(f"The layout of {name} can be read but not written; these can be: {', '.join(writable)}.")
+    return cast("Writer", made(lambda: cls.writer(root, about), str(root)))
 
 
 def _root(choice: DatasetChoice, cls: type[Dataset]) -> Path | None:

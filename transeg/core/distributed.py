@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+Row = TypeVar("Row")
 
 BUCKET_BYTES = 25 * 2**20
 """Gradients travel in buckets of about this size, as in PyTorch's own data-parallel wrapper."""
@@ -33,6 +36,15 @@ def join_ranks(device: torch.device) -> torch.device:
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     return device
+
+
+def gathered(rows: Sequence[Row]) -> list[Row]:
+    """The rows of all ranks, by rank; no rank goes on before all are here."""
+    if world()[1] == 1:
+        return list(rows)
+    parts: list[list[Row]] = [[]] * world()[1]
+    dist.all_gather_object(parts, list(rows))
+    return [row for part in parts for row in part]
 
 
 @torch.no_grad()

@@ -94,8 +94,18 @@ class Writer(ABC):
         """
 
     @abstractmethod
-    def finish(self) -> None:
+    def finish(self, samples: Sequence[Written]) -> None:
         """Write what describes the whole tree, once all samples are in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What is known of a sample that a :class:`Writer` has written."""
+
+    name: str
+    split: str
+    group: str
+    pixel_size: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor
 
 from transeg.core.count_tables import ObjectTables
 from transeg.core.data.images import (
     EXTENSIONS,
-    lossless_suffix,
     read_binary_mask,
     read_image,
     read_label_map,
+    resize,
     write_image,
 )
+from transeg.core.data.writing import image_suffix, write_whole
 from transeg.core.errors import UsageError
 from transeg.core.forward import classes, probabilities
 from transeg.core.inference import Inference, at_size
@@ -25,7 +26,7 @@ from transeg.core.interfaces import IGNORE
 from transeg.core.previews import overlay
 from transeg.core.slides import eight_bits, is_large, predict_slide, translate_slide
 from transeg.core.trained import Trained
-from transeg.core.translation import as_pixels
+from transeg.core.translation import Translator, as_pixels, seed_of
 
 Advance = Callable[[], None]
 
@@ -59,21 +60,29 @@ def predict_files(
     with_probabilities: bool,
     advance: Advance,
     tables: ObjectTables | None = None,
+    *,
+    translator: Translator | None = None,
+    scale: float = 1.0,
 ) -> None:
     """Write masks, overlays and, where asked for, probabilities, all at each image's own size.
 
     Masks of one class are 0 and 255, of several classes their numbers. Probabilities are 16-bit PNG files, one for
     each class but background. Images too large for memory, in windows, give TIFF files; see
-    :func:`transeg.core.slides.predict_slide`. ``tables`` get each mask to count its objects.
+    :func:`transeg.core.slides.predict_slide`. ``tables`` get each mask to count its objects. Images are
+    resampled by ``scale`` and brought by ``translator`` into the domain that the segmenter knows; masks come back at
+    the size of the file.
     """
     names = trained.domains.class_names
     for file in files:
-        if is_large(trained, file, inference):
+        if translator is None and scale == 1 and is_large(trained, file, inference):
             predict_slide(trained, file, out, inference, with_probabilities)
             advance()
             continue
-        image = read_image(file, trained.domains.target_channels)
-        prepared = inference.prepare(trained.normalised(image))
+        image = read_image(file, trained.domains.target_channels if translator is None else translator.takes)
+        known = resize(image, *(max(1, round(side * scale)) for side in image.shape[:2]))
+        if translator is not None:
+            known = translator(known, file.stem)
+        prepared = inference.prepare(trained.normalised(known))
         logits = at_size(inference.run(trained.segment, prepared, trained.device), *image.shape[:2])
         mask = classes(logits[None])[0].numpy().astype(np.uint8)
         write_image(out / "masks" / f"{file.stem}.png", mask * 255 if len(names) == 2 else mask)
@@ -88,26 +97,30 @@ def predict_files(
         advance()
 
 
-def translate_files(trained: Trained, files: list[Path], out: Path, inference: Inference, advance: Advance) -> None:
-    """Write the translation of each image or label map, at its own size: 8-bit PNG, or TIFF where channels need it."""
-    suffix = lossless_suffix(trained.domains.target_channels)
+def translate_files(translator: Translator, files: list[Path], out: Path, advance: Advance) -> None:
+    """Write the translation of each image or label map, at its own size.
+
+    Images keep their type: 8 bits, 16 bits or float32, as PNG where it holds that, else as TIFF.
+    """
+    trained = translator.trained
     for file in files:
-        if is_large(trained, file, inference) and not trained.given.by_mask:
-            translate_slide(trained, file, out, inference)
+        if trained.given.by_mask:
+            made = _made_of_labels(trained, file, translator.inference)
+        elif is_large(trained, file, translator.inference):
+            translate_slide(translator, file, out)
             advance()
             continue
-        given, size = _given(trained, file, inference)
-        result: Tensor = inference.run(trained.translate, given, trained.device)
-        write_image(out / f"{file.stem}{suffix}", as_pixels(at_size(result, *size)))
+        else:
+            made = translator(read_image(file, translator.takes), file.stem)
+        write_whole(out / f"{file.stem}{image_suffix(made)}", made)
         advance()
 
 
-def _given(trained: Trained, file: Path, inference: Inference) -> tuple[Tensor, tuple[int, int]]:
-    """What the generator is given of a file, and the file's height and width."""
-    if not trained.given.by_mask:
-        image = read_image(file, trained.domains.source_channels)
-        return inference.prepare(trained.normalised(image)), image.shape[:2]
+def _made_of_labels(trained: Trained, file: Path, inference: Inference) -> np.ndarray:
+    """``(H, W, C)`` uint8: the image that a label map becomes."""
     count = len(trained.domains.class_names)
     known = {**{number: number for number in range(count)}, IGNORE: IGNORE}
     mask = read_binary_mask(file) if count == 2 else read_label_map(file, known)
-    return trained.given.labels(mask, None, inference), mask.shape
+    forward = partial(trained.translate, seed=seed_of(file.stem))
+    made = inference.run(forward, trained.given.labels(mask, None, inference), trained.device)
+    return as_pixels(at_size(made, *mask.shape))

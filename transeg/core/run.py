@@ -12,26 +12,34 @@ from mmengine.hooks import Hook
 from rich.console import Console
 
 from transeg.core import previews
-from transeg.core.build import build_dataset, build_segmenter
+from transeg.core.build import build_dataset, build_segmenter, dataset_writer
 from transeg.core.count_tables import CountAgreement
 from transeg.core.counting import Counting
+from transeg.core.data.writing import write_json, write_text
 from transeg.core.distributed import world
 from transeg.core.environment import environment
 from transeg.core.errors import TransegError
 from transeg.core.evaluation import evaluate, summarize, write_csv
 from transeg.core.experiment import DatasetChoice, Experiment, Strategy, SynthesisOptions
 from transeg.core.inference import Inference
-from transeg.core.interfaces import IGNORE, Dataset
+from transeg.core.interfaces import IGNORE, About, Dataset, Sample
 from transeg.core.label_maps import LabelMaps
 from transeg.core.parts import Parts, filled
 from transeg.core.progress import bar
 from transeg.core.quality import judge_translation
 from transeg.core.registry import Registry
-from transeg.core.run_folder import RunFolder, write_json, write_text
+from transeg.core.run_folder import RunFolder
 from transeg.core.synthesis import synthesize
 from transeg.core.train import InterruptedRunError, shown_samples, train
 from transeg.core.trained import Trained
-from transeg.core.translation import WithOriginals, translate_dataset
+from transeg.core.translation import (
+    Numbered,
+    Translator,
+    WithOriginals,
+    as_pixels,
+    resampled_labels,
+    translate_dataset,
+)
 
 
 @dataclass(frozen=True)
@@ -122,27 +130,25 @@ class Run:
         trained = Trained.load(folder, self.registry, experiment.device)
         if experiment.synthesis is not None:
             return self._synthesized(experiment, parts, trained)
+        root = self.folder.path / "translated"
         choice = DatasetChoice(
             name="folder",
-            root=self.folder.path / "translated",
+            root=root,
             classes=parts.source.classes,
             channels=parts.domains.target_channels,
             ignore=IGNORE,
         )
-        inference = trained.inference_for_training()
-        for split, dataset in {"train": parts.source, "val": None if experiment.data.val else parts.val}.items():
-            if dataset is not None and world()[0] == 0:
-                with bar(self.console, f"translating {split}", len(dataset)) as advance:
-                    place = self.folder.path / "translated" / split
-                    translate_dataset(
-                        trained.translate,
-                        dataset,
-                        place,
-                        inference,
-                        trained.device,
-                        channels=parts.domains.target_channels,
-                        advance=advance,
-                    )
+        translator = Translator(trained, trained.inference_for_training())
+
+        def translated(sample: Sample) -> Sample:
+            made = translator.at_inference_size(sample.image, sample.name)
+            return resampled_labels(sample, as_pixels(made, sample.image.dtype))
+
+        by_split = {"train": parts.source, "val": None if experiment.data.val else parts.val}
+        labelled = {split: Numbered(dataset) for split, dataset in by_split.items() if dataset is not None}
+        about = About(parts.source.classes, parts.domains.target_channels, "translated")
+        with bar(self.console, "translating", sum(map(len, labelled.values()))) as advance:
+            translate_dataset(translated, labelled, dataset_writer("folder", root, about, self.registry), advance)
         second = without(experiment, "generator", "joint", strategy="supervised", source=choice)
         source = build_dataset(choice, "source", self.registry)
         if second.distillation is not None and second.distillation.sees == "source":

@@ -18,7 +18,7 @@ from transeg.core.inference import Forward, Inference
 from transeg.core.interfaces import Region
 from transeg.core.previews import overlay
 from transeg.core.trained import Trained
-from transeg.core.translation import as_pixels
+from transeg.core.translation import Translator, as_pixels
 
 LARGE = 2**26
 """Pixels beyond which an image in windows is not held in memory."""
@@ -91,11 +91,13 @@ def predict_slide(trained: Trained, path: Path, out: Path, inference: Inference,
     write_image(out / "overlays" / f"{path.stem}.png", overlay(overview.picture, overview.mask))
 
 
-def translate_slide(trained: Trained, path: Path, out: Path, inference: Inference) -> None:
-    """Write the translation of a large image as a tiled TIFF."""
-    slide = Slide(path, trained.domains.source_channels)
-    rows = (as_pixels(band) for _, band in slide.bands(trained.translate, inference, trained.device))
-    write_tiff(out / f"{path.stem}.tif", rows, *slide.size, trained.domains.target_channels)
+def translate_slide(translator: Translator, path: Path, out: Path) -> None:
+    """Write the translation of a large image as a tiled TIFF of the same type."""
+    slide = Slide(path, translator.takes)
+    dtype = slide.read(Region(0, 0, 1, 1)).dtype
+    forward = translator.forward(path.stem)
+    bands = slide.bands(forward, translator.inference, translator.trained.device)
+    write_tiff(out / f"{path.stem}.tif", (as_pixels(band, dtype) for _, band in bands), *slide.size, translator.makes)
 
 
 class Overview:

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from transeg.core.data.images import lossless_suffix
+from transeg.core.data.writing import file_name, write_json, write_whole
 from transeg.core.errors import UsageError
 from transeg.core.inference import Inference
 from transeg.core.label_maps import LabelMaps
-from transeg.core.run_folder import write_json
 from transeg.core.trained import Trained
-from transeg.core.translation import as_pixels, file_name, write_whole
+from transeg.core.translation import as_pixels
 
 
 def synthesize(

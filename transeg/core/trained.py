@@ -118,16 +118,12 @@ class Trained:
             seed: of its chance; windows of one image share it.
 
         Raises:
-            UsageError: the run trained no generator, or one without that direction.
+            UsageError: the run trained no generator.
         """
         if self.generator is None:
             raise UsageError("This run trained a segmenter alone, so it cannot translate; see `toolkit predict`.")
-        directions = self.generator.directions
-        if direction is not None and direction not in directions:
-            raise UsageError(f"The generator of this run translates {' and '.join(directions)}, not {direction}.")
-        return translate(
-            self.generator, image, direction or directions[0], Noise(torch.full((len(image),), seed), places)
-        )
+        noise = Noise(torch.full((len(image),), seed), places)
+        return translate(self.generator, image, direction or self.generator.directions[0], noise)
 
     @property
     def given(self) -> Conditioning:

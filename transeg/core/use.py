@@ -31,6 +31,7 @@ from transeg.core.settings import Settings, merge, parse_assignment, parse_datas
 from transeg.core.slides import is_large
 from transeg.core.synthesis import synthesize
 from transeg.core.trained import Trained
+from transeg.core.translation import Translated, Translator
 
 
 def evaluate_run(
@@ -46,6 +47,8 @@ def evaluate_run(
     out: Path | None,
     quality: QualityOptions,
     counting: Counting | None = None,
+    translate_with: Path | None = None,
+    direction: str | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any], Path]:
     """Measure a run's segmenter on labelled datasets, and its generator's images.
 
@@ -61,6 +64,8 @@ def evaluate_run(
         out: gets a CSV file for each dataset; by default a folder in the run.
         quality: what judges the generator's images; where it names nothing, the run's own options count.
         counting: how objects are counted, too; None for not at all.
+        translate_with: a run that translates the images first, into the domain that the segmenter knows.
+        direction: of that translation; None for source to target.
 
     Returns:
         The table of each dataset by name; what is said of the generator's images, by dataset; the folder of CSV files.
@@ -89,6 +94,10 @@ def evaluate_run(
     scores: dict[str, Any] = {}
     if trained.segmenter is not None:
         check_labelled(datasets)
+        if translate_with is not None:
+            translator = adaptation(trained, translate_with, registry, device, direction)
+            check_alike(trained.domains.class_names, translator.takes, datasets)
+            datasets = {label: Translated(dataset, translator) for label, dataset in datasets.items()}
         check_alike(trained.domains.class_names, trained.domains.target_channels, datasets)
         with bar(console, "testing", sum(len(dataset) for dataset in datasets.values())) as advance:
             scores = measure(
@@ -167,13 +176,18 @@ def predict_images(
     flips: bool,
     device: str | None,
     counting: Counting | None = None,
+    translate_with: Path | None = None,
+    direction: str | None = None,
+    scale: float = 1.0,
 ) -> tuple[int, Path]:
     """Segment image files; see :func:`transeg.core.prediction.predict_files`. Gives their number and the folder.
 
-    Where objects are counted, :class:`transeg.core.count_tables.ObjectTables` lie in the folder, too.
+    Where objects are counted, :class:`transeg.core.count_tables.ObjectTables` lie in the folder, too. Images of a
+    foreign domain are first translated with the run ``translate_with``.
     """
     files = image_files(images)
     trained = _trained(RunFolder(run_dir), registry, device)
+    translator = None if translate_with is None else adaptation(trained, translate_with, registry, device, direction)
     inference = trained.inference(window, flips)
     large = [file for file in files if is_large(trained, file, inference)] if counting is not None else []
     if large:
@@ -183,7 +197,9 @@ def predict_images(
         if counting is not None:
             tables = stack.enter_context(ObjectTables(counting, out, trained.domains.class_names))
         advance = stack.enter_context(bar(console, "segmenting", len(files)))
-        predict_files(trained, files, out, inference, probabilities, advance, tables)
+        predict_files(
+            trained, files, out, inference, probabilities, advance, tables, translator=translator, scale=scale
+        )
     return len(files), out
 
 
@@ -195,14 +211,35 @@ def translate_images(
     *,
     out: Path,
     window: int | None,
+    direction: str | None,
     device: str | None,
-) -> tuple[int, Path]:
-    """Translate image files; see :func:`transeg.core.prediction.translate_files`. Gives their number and the folder."""
+) -> int:
+    """Translate image files; see :func:`transeg.core.prediction.translate_files`. Gives their number."""
     files = image_files(images)
-    trained = _trained(RunFolder(run_dir), registry, device)
+    translator = Translator.load(run_dir, registry, device, direction=direction, window=window)
     with bar(console, "translating", len(files)) as advance:
-        translate_files(trained, files, out, trained.inference(window), advance)
-    return len(files), out
+        translate_files(translator, files, out, advance)
+    return len(files)
+
+
+def adaptation(
+    segmenting: Trained, run: Path, registry: Registry, device: str | None, direction: str | None
+) -> Translator:
+    """What brings foreign images into the domain that a run's segmenter knows.
+
+    Raises:
+        UsageError: the run ``run`` cannot translate, or makes images of other channels.
+    """
+    translator = Translator.load(run, registry, device, direction=direction, window=None)
+    if translator.trained.given.by_mask:
+        raise UsageError(f"--translate-with: the generator of {run} is given label maps, not images.")
+    wanted = segmenting.domains.target_channels
+    if translator.makes != wanted:
+        raise UsageError(
+            f"--translate-with: the generator of {run} makes images of {translator.makes} channels, but the segmenter "
+            f"takes {wanted}."
+        )
+    return translator
 
 
 def _trained(folder: RunFolder, registry: Registry, device: str | None) -> Trained:

@@ -3,12 +3,49 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from glob import escape
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from transeg.core.data.files import FileDataset, Pair, choose_split, list_pairs, mask_values, split_folders
 from transeg.core.data.splits import RATIO, read_lists
-from transeg.core.interfaces import Dataset, Fault
+from transeg.core.data.writing import file_name, image_suffix, read_json, write_json, write_whole
+from transeg.core.interfaces import About, Dataset, Fault, Sample, Writer, Written
+
+MANIFEST = "manifest.json"
+
+
+class FolderWriter(Writer):
+    """Writes `train/images/`, `train/masks/` and so on, with what else belongs to the images, and `manifest.json`.
+
+    Masks hold class numbers; the manifest says of each image which group it belongs to and the size of its pixels.
+    """
+
+    def __init__(self, root: Path, about: About) -> None:
+        self._root = root
+
+    def has(self, name: str, split: str) -> bool:
+        return any((self._root / split / "images").glob(f"{escape(file_name(name))}.*"))
+
+    def add(self, sample: Sample, split: str) -> None:
+        name, folder = file_name(sample.name), self._root / split
+        for kind, labels in (("masks", sample.mask), ("instances", sample.instances)):
+            if labels is not None:
+                dtype = np.uint8 if kind == "masks" else np.uint16
+                write_whole(folder / kind / f"{name}.png", labels.astype(dtype))
+        if sample.target is not None:
+            write_whole(folder / "targets" / f"{name}{image_suffix(sample.target)}", sample.target)
+        write_whole(folder / "images" / f"{name}{image_suffix(sample.image)}", sample.image)  # says that all is there
+
+    def finish(self, samples: Sequence[Written]) -> None:
+        table = {
+            file_name(s.name): {"name": s.name, "split": s.split, "group": s.group, "pixel_size": s.pixel_size}
+            for s in samples
+        }
+        write_json(self._root / MANIFEST, table)
 
 
 class Folder(FileDataset):
@@ -37,8 +74,11 @@ class Folder(FileDataset):
             folder with `train.txt` and its like, or with `train/images/` and its like, whose names count.
         ratio: shares of train, val and test where nothing else decides.
         seed: of the shuffle before images are shared out.
-        group: a regular expression whose match in a file's name is its group; groups are never split.
+        group: a regular expression whose match in a file's name is its group; groups are never split. By default
+            `manifest.json` says, where transeg wrote one.
     """
+
+    writer = FolderWriter
 
     def __init__(
         self,
@@ -67,10 +107,11 @@ class Folder(FileDataset):
         self.target_channels = target_channels or channels
         self.paired = targets is not None
         pattern = re.compile(group or r".*", re.DOTALL)
+        known = _groups(root) if group is None else {}
 
         def group_of(stem: str) -> str:
             match = pattern.search(stem)
-            return match[0] if match else stem
+            return known.get(stem) or (match[0] if match else stem)
 
         def pairs_in(folder: Path) -> tuple[list[Pair], list[Fault]]:
             inner = folder / images
@@ -94,3 +135,12 @@ class Folder(FileDataset):
         lists = None if splits is None else read_lists(splits)
         chosen = choose_split(everything, split, lists=lists, where=str(splits), ratio=ratio, seed=seed)
         super().__init__(chosen, faults)
+
+
+def _groups(root: Path) -> dict[str, str]:
+    """The groups that a manifest tells."""
+    if not (root / MANIFEST).exists():
+        return {}
+    table = read_json(root / MANIFEST)
+    entries = table.items() if isinstance(table, dict) else ()
+    return {stem: str(entry["group"]) for stem, entry in entries if isinstance(entry, dict) and "group" in entry}
