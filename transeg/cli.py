@@ -353,10 +353,10 @@ def evaluate(
 @as_json
 @with_registry
 def measure(registry: Registry, masks: Path, as_json: bool, **named: Any) -> None:
-    """Measure MASKS, a folder of mask files made by anything, on labelled images.
+    """Measure MASKS, a folder of mask files.
 
-    Each has the name of its image and, if any, --suffix. Prints and writes what `toolkit evaluate` does, but for what
-    takes probabilities; `toolkit compare` reads it.
+    They were made by anything, of labelled images; each has the name of its image and, if any, --suffix. Prints and
+    writes what `toolkit evaluate` does, but for what takes probabilities; `toolkit compare` reads it.
 
     \b
     toolkit measure predicted --test axon:SEM:/data/axon --values 0,255,127 -o measured
