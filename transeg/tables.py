@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -239,12 +240,40 @@ def show_results(metrics: dict[str, Any], folder: RunFolder, console: Console) -
     """The table of a finished run, and where everything is."""
     if metrics["tests"]:
         show_tests(metrics["tests"], metrics["baseline"], console, metrics["trained_on"])
-    if any("counts" in table for table in metrics["tests"].values()):
-        show_counts(metrics["tests"], console)
+    _show_details(metrics["tests"], console)
     if metrics["quality"]:
         show_quality(metrics["quality"], console)
     console.print(f"Run folder: {folder.path}", highlight=False, soft_wrap=True)
     console.print(f"Picture:    {folder.previews / 'final.png'}", highlight=False, soft_wrap=True)
+
+
+def show_measured(tests: dict[str, Any], folder: Path, console: Console) -> None:
+    """Everything that was measured on test sets, and where the values of each image are."""
+    show_tests(tests, None, console)
+    _show_details(tests, console)
+    console.print(f"Per image: {folder}", highlight=False)
+
+
+def _show_details(tests: dict[str, Any], console: Console) -> None:
+    """Each of several classes, and counted objects."""
+    if any(len(values["classes"]) > 1 for values in tests.values()):
+        show_classes(tests, console)
+    if any("counts" in values for values in tests.values()):
+        show_counts(tests, console)
+
+
+def show_classes(tests: dict[str, Any], console: Console) -> None:
+    """Dice, IoU and HD95 of each class, for each test set."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("test set", style="cyan")
+    table.add_column("class")
+    for name in ("Dice", "IoU", "HD95"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for label, values in tests.items():
+        for name in values["classes"]:
+            numbers = [_number(values.get(f"{key}_{name}", values[key])) for key in ("dice", "iou", "hd95")]
+            table.add_row(escape(label), escape(name), *numbers)
+    console.print(table)
 
 
 def show_tests(

@@ -10,7 +10,15 @@ from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_sco
 from torchmetrics.functional.classification import multiclass_calibration_error
 from torchmetrics.functional.segmentation import dice_score, hausdorff_distance, mean_iou
 
-from transeg.core.evaluation import SegmentationMetric, score, score_in_detail, summarize, totals, write_csv
+from transeg.core.evaluation import (
+    SegmentationMetric,
+    score,
+    score_in_detail,
+    score_labels,
+    summarize,
+    totals,
+    write_csv,
+)
 from transeg.core.interfaces import IGNORE
 from transeg.core.metrics.counts import count_pixels, ratios
 
@@ -187,6 +195,22 @@ def test_classes_are_named():
     logits = torch.eye(3).reshape(3, 3, 1) * 9
     table = summarize([score_in_detail(item(torch.tensor([[0], [1], [2]])), logits)], ("background", "axon", "myelin"))
     assert table["dice_axon"] == table["dice_myelin"] == 1
+    assert table["classes"] == ["axon", "myelin"]
+
+
+def test_every_class_has_its_own_columns(tmp_path):
+    """A hit, and a class that is one pixel off and so of another distance."""
+    truth, found = torch.zeros(9, 9), torch.zeros(9, 9).long()
+    truth[0, :3], found[0, :3] = 1, 1
+    truth[4, 4], found[4, 6] = 2, 2
+    names = ("background", "axon", "myelin")
+    scores = [score_labels("x", "g", found, truth.long(), 3), score_labels("y", "g", found, found, 3)]
+    table = summarize(scores, names)
+    assert (table["iou_axon"], table["hd95_axon"], table["dice_myelin"], table["hd95_myelin"]) == (1, 0, 0.5, 1)
+    assert "ece_pooled" not in table
+    write_csv(scores, names, tmp_path / "set.csv")
+    first = next(csv.DictReader((tmp_path / "set.csv").open()))
+    assert (first["hd95_axon"], first["hd95_myelin"], first["iou_myelin"]) == ("0.000000", "2.000000", "0.000000")
 
 
 def test_ratios_of_counts():
@@ -238,7 +262,7 @@ def test_validation_counts_and_no_more():
 def test_csv_has_a_line_for_each_image(tmp_path):
     path = tmp_path / "deep" / "set.csv"
     scores = reference_scores()
-    write_csv(scores, path)
+    write_csv(scores, NAMES, path)
     rows = list(csv.DictReader(path.open()))
     assert [row["name"] for row in rows] == ["0", "1"]
     assert [row["group"] for row in rows] == ["g0", "g1"]

@@ -16,7 +16,8 @@ from transeg.core.run_folder import RunFolder
 
 METRICS = ("dice", "iou", "surface_dice", "hd95")
 """What is compared unless the user says otherwise."""
-LOWER_IS_BETTER = frozenset({"mae", "hd95", "ece", "pranet_mae"})
+LOWER_IS_BETTER = ("mae", "hd95", "ece", "pranet_mae")
+"""What the names of errors and distances begin with; that of a class ends in its name."""
 
 Rows = dict[str, dict[str, str]]
 """The lines of a CSV file by image."""
@@ -103,7 +104,7 @@ def _compare_set(first: Path, second: Path, metrics: Sequence[str]) -> dict[str,
     compared = {}
     for metric in metrics:
         a, b = (np.array([float(table[name][metric] or "nan") for name in names]) for table in rows)
-        compared[metric] = compare_metric(a, b, groups, metric in LOWER_IS_BETTER)
+        compared[metric] = compare_metric(a, b, groups, metric.startswith(LOWER_IS_BETTER))
     unpaired = len(rows[0]) + len(rows[1]) - 2 * len(names)
     return {"images": len(names), "groups": len(set(groups)), "unpaired": unpaired, "metrics": compared}
 

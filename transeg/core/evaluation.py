@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -74,12 +74,14 @@ class ImageScore:
         group: of the sample.
         counts: ``(classes, 4)`` true positives, false positives, false negatives, true negatives; background first.
         values: each metric, averaged over the classes but background where it is defined; NaN where it is in none.
+        of_classes: the metrics that are told for each class, too: ``(classes - 1,)``, without background.
     """
 
     name: str
     group: str
     counts: np.ndarray
     values: dict[str, float]
+    of_classes: dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -87,12 +89,14 @@ class DetailedScore(ImageScore):
     """Everything there is to say about an image.
 
     Attributes:
-        calibration: see :func:`~transeg.core.metrics.calibration.calibration_bins`.
-        curves: those of the polyp protocol; None for several classes, or where no pixel counts.
+        calibration: see :func:`~transeg.core.metrics.calibration.calibration_bins`; None for labels without
+            probabilities.
+        curves: those of the polyp protocol; None for several classes, for labels without probabilities, or where no
+            pixel counts.
     """
 
-    calibration: np.ndarray
-    curves: Curves | None
+    calibration: np.ndarray | None = None
+    curves: Curves | None = None
 
 
 def score(item: EvaluationItem, logits: Tensor) -> ImageScore:
@@ -104,34 +108,59 @@ def score(item: EvaluationItem, logits: Tensor) -> ImageScore:
     """
     logits = at_size(logits, *item.mask.shape)
     counts = count_pixels(classes(logits[None])[0], item.mask, max(2, len(logits)))
-    truth = item.mask.numpy()
-    valid = truth != IGNORE
-    values = {key: _mean(value) for key, value in ratios(counts[1:]).items()}
-    foreground = probabilities(logits[None]).sum(1)[0].numpy()
-    gap = np.abs(foreground - (truth > 0)) * valid
-    values["mae"] = float(gap.sum() / valid.sum()) if valid.any() else math.nan
-    return ImageScore(item.name, item.group, counts, values)
+    values, of_classes = _ratios(counts)
+    return ImageScore(item.name, item.group, counts, {**values, "mae": _error(logits, item.mask)}, of_classes)
+
+
+def score_labels(name: str, group: str, labels: Tensor, truth: Tensor, count: int) -> DetailedScore:
+    """Every metric of a label map: pixel counts and outlines.
+
+    Args:
+        name: of the sample.
+        group: of the sample.
+        labels: ``(H, W)`` int64.
+        truth: ``(H, W)`` int64; pixels of IGNORE do not count.
+        count: number of classes.
+    """
+    counts = count_pixels(labels, truth, count)
+    values, of_classes = _ratios(counts)
+    predicted, true = labels.numpy(), truth.numpy()
+    outlines = [surface_metrics(predicted == label, true == label, true != IGNORE) for label in range(1, count)]
+    distances, near = np.array(outlines).T
+    values |= {"hd95": _mean(distances), "surface_dice": _mean(near)}
+    return DetailedScore(name, group, counts, values, {**of_classes, "hd95": distances})
 
 
 def score_in_detail(item: EvaluationItem, logits: Tensor) -> DetailedScore:
     """Every metric of an image, distances and calibration included; see :func:`score`."""
     logits = at_size(logits, *item.mask.shape)
-    quick = score(item, logits)
-    truth, prediction = item.mask.numpy(), classes(logits[None])[0].numpy()
+    labels = classes(logits[None])[0]
+    scored = score_labels(item.name, item.group, labels, item.mask, max(2, len(logits)))
+    truth = item.mask.numpy()
     valid = truth != IGNORE
-    binary = len(quick.counts) == 2
-    values = dict(quick.values)
-    outlines = [surface_metrics(prediction == label, truth == label, valid) for label in range(1, len(quick.counts))]
-    values["hd95"], values["surface_dice"] = (_mean(np.array(metric)) for metric in zip(*outlines, strict=True))
+    binary = len(scored.counts) == 2
     if binary:
         confidence, right = probabilities(logits[None])[0, 0].numpy(), truth == 1
     else:
-        confidence, right = logits.softmax(0).amax(0).numpy(), prediction == truth
+        confidence, right = logits.softmax(0).amax(0).numpy(), labels.numpy() == truth
     bins = calibration_bins(confidence[valid], right[valid])
-    values["ece"] = calibration_error(bins)
+    values = {**scored.values, "mae": _error(logits, item.mask), "ece": calibration_error(bins)}
     protocol, curves = polyp_protocol(confidence, right, valid) if binary else ({}, None)
-    values |= protocol
-    return DetailedScore(quick.name, quick.group, quick.counts, values, bins, curves)
+    return replace(scored, values=values | protocol, calibration=bins, curves=curves)
+
+
+def _ratios(counts: np.ndarray) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """What follows from pixel counts: means over the classes but background, and Dice and IoU of each."""
+    found = ratios(counts[1:])
+    return {key: _mean(value) for key, value in found.items()}, {key: found[key] for key in ("dice", "iou")}
+
+
+def _error(logits: Tensor, mask: Tensor) -> float:
+    """Mean absolute difference between the probability of the foreground and the truth; NaN where no pixel counts."""
+    truth = mask.numpy()
+    valid = truth != IGNORE
+    gap = np.abs(probabilities(logits[None]).sum(1)[0].numpy() - (truth > 0)) * valid
+    return float(gap.sum() / valid.sum()) if valid.any() else math.nan
 
 
 def summarize(scores: Sequence[DetailedScore], names: Sequence[str]) -> dict[str, Any]:
@@ -142,17 +171,20 @@ def summarize(scores: Sequence[DetailedScore], names: Sequence[str]) -> dict[str
         names: of the classes, background first.
 
     Returns:
-        What :func:`totals` gives; ``<metric>_ci``, the 95 % interval of each mean over images; ``ece_pooled``; for two
-        classes the polyp protocol's ``pranet_max_dice`` and ``pranet_max_em``, the maxima of the mean curves.
+        What :func:`totals` gives; ``classes``, the names of all but background; ``<metric>_ci``, the 95 % interval of
+        each mean over images; ``ece_pooled``, where there are probabilities; with them and for two classes the polyp
+        protocol's ``pranet_max_dice`` and ``pranet_max_em``, the maxima of the mean curves.
     """
-    result = totals(scores, names)
+    result = totals(scores, names) | {"classes": list(names[1:])}
     metrics = list(scores[0].values)
     values = np.array([[image.values[key] for key in metrics] for image in scores])
     intervals = bootstrap_intervals(values, [image.group for image in scores])
     for key, ends in zip(metrics, intervals, strict=True):
         result[f"{key}_ci"] = None if np.isnan(ends).any() else ends.tolist()
-    pooled = calibration_error(np.sum([image.calibration for image in scores], 0))
-    result["ece_pooled"] = None if math.isnan(pooled) else pooled
+    bins = [image.calibration for image in scores if image.calibration is not None]
+    if bins:
+        pooled = calibration_error(np.sum(bins, 0))
+        result["ece_pooled"] = None if math.isnan(pooled) else pooled
     curves = [image.curves for image in scores if image.curves is not None]
     if curves:
         result["pranet_max_dice"] = float(np.mean([curve.dice for curve in curves], 0).max())
@@ -170,8 +202,9 @@ def totals(scores: Sequence[ImageScore], names: Sequence[str]) -> dict[str, Any]
     Returns:
         Each metric of the images as a mean over them (without those where it is undefined). Over all pixels:
         ``dice_pooled``, ``iou_pooled``, and ``dice_with_background_pooled``, ``iou_with_background_pooled``, which
-        average the background in. For several classes ``dice_<class>``. ``images``, and ``empty``, the number of
-        images without foreground. None where nothing is defined.
+        average the background in. For several classes ``<metric>_<class>``, a mean over images of each metric in
+        :attr:`ImageScore.of_classes`. ``images``, and ``empty``, the number of images without foreground. None where
+        nothing is defined.
     """
     result: dict[str, Any] = {key: _number([image.values[key] for image in scores]) for key in scores[0].values}
     counts = np.stack([image.counts for image in scores])
@@ -179,9 +212,8 @@ def totals(scores: Sequence[ImageScore], names: Sequence[str]) -> dict[str, Any]
     for key in ("dice", "iou"):
         result[f"{key}_pooled"] = _number(pooled[key][1:])
         result[f"{key}_with_background_pooled"] = _number(pooled[key])
-    if len(names) > 2:
-        for index, name in enumerate(names[1:], start=1):
-            result[f"dice_{name}"] = _number(ratios(counts[:, index])["dice"])
+    of_classes = [_of_classes(image, names) for image in scores]
+    result |= {key: _number([values[key] for values in of_classes]) for key in of_classes[0]}
     result["images"] = len(scores)
     result["empty"] = int((counts[:, 1:, [0, 2]].sum((1, 2)) == 0).sum())
     return result
@@ -246,15 +278,25 @@ def in_order(items: TorchDataset[T], *, batch_size: int, workers: int) -> DataLo
     )
 
 
-def write_csv(scores: Sequence[ImageScore], path: Path) -> None:
-    """One line for each image."""
+def write_csv(scores: Sequence[ImageScore], names: Sequence[str], path: Path) -> None:
+    """One line for each image; for several classes with columns of each, such as ``hd95_<class>``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["name", "group", *scores[0].values])
+        writer.writerow(["name", "group", *scores[0].values, *_of_classes(scores[0], names)])
         for image in scores:
-            rounded = ("" if math.isnan(value) else f"{value:.6f}" for value in image.values.values())
-            writer.writerow([image.name, image.group, *rounded])
+            values = [*image.values.values(), *_of_classes(image, names).values()]
+            writer.writerow(
+                [image.name, image.group, *("" if math.isnan(value) else f"{value:.6f}" for value in values)]
+            )
+
+
+def _of_classes(image: ImageScore, names: Sequence[str]) -> dict[str, float]:
+    """``<metric>_<class>`` of an image; nothing for two classes, where the class is what everything is about."""
+    if len(names) == 2:
+        return {}
+    metrics = image.of_classes.items()
+    return {f"{key}_{name}": float(values[i]) for key, values in metrics for i, name in enumerate(names[1:])}
 
 
 class SegmentationMetric(BaseMetric):

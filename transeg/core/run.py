@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from mmengine.hooks import Hook
@@ -13,17 +12,14 @@ from rich.console import Console
 
 from transeg.core import previews
 from transeg.core.build import build_dataset, build_segmenter, dataset_writer
-from transeg.core.count_tables import CountAgreement
-from transeg.core.counting import Counting
 from transeg.core.data.writing import write_json, write_text
 from transeg.core.distributed import world
 from transeg.core.environment import environment
 from transeg.core.errors import TransegError
-from transeg.core.evaluation import evaluate, summarize, write_csv
 from transeg.core.experiment import DatasetChoice, Experiment, Strategy, SynthesisOptions
-from transeg.core.inference import Inference
 from transeg.core.interfaces import IGNORE, About, Dataset, Sample
 from transeg.core.label_maps import LabelMaps
+from transeg.core.measuring import measure
 from transeg.core.parts import Parts, filled
 from transeg.core.progress import bar
 from transeg.core.quality import judge_translation
@@ -216,42 +212,6 @@ class Run:
         with bar(self.console, title, total) as advance:
             counting = trained.counting()
             return measure(trained, parts.tests, folder.evaluation, trained.inference(), advance, counting)
-
-
-def measure(
-    trained: Trained,
-    datasets: Mapping[str, Dataset],
-    folder: Path,
-    inference: Inference,
-    advance: Callable[[], None],
-    counting: Counting | None = None,
-) -> dict[str, Any]:
-    """Measure a trained segmenter on labelled datasets.
-
-    Args:
-        trained: the networks.
-        datasets: by the name that they have in the table.
-        folder: gets a CSV file with a line for each image of each dataset, and where objects are counted one more,
-            with a picture, in ``counts/``.
-        inference: how images reach the network.
-        advance: called behind each image.
-        counting: how objects are counted; None for not at all.
-
-    Returns:
-        See :func:`transeg.core.evaluation.summarize`, for each dataset; and as ``counts`` what
-        :meth:`transeg.core.count_tables.CountAgreement.summary` says.
-    """
-    table = {}
-    names, workers = trained.domains.class_names, trained.experiment.data.workers
-    for label, dataset in datasets.items():
-        counts = CountAgreement(counting, names) if counting is not None else None
-        scores = evaluate(trained.segment, dataset, inference, trained.device, workers, advance, counts)
-        write_csv(scores, folder / f"{label}.csv")
-        table[label] = summarize(scores, names)
-        if counts is not None:
-            counts.write(folder / "counts", label)
-            table[label]["counts"] = counts.summary()
-    return table
 
 
 def label_maps(experiment: Experiment, source: Dataset, options: SynthesisOptions, registry: Registry) -> LabelMaps:

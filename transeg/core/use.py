@@ -20,12 +20,13 @@ from transeg.core.errors import DataError, UsageError
 from transeg.core.experiment import DatasetChoice, QualityOptions, SynthesisOptions
 from transeg.core.interfaces import IGNORE, Dataset, Fault
 from transeg.core.launch import labelled
+from transeg.core.measuring import measure, measure_masks
 from transeg.core.parts import check_alike, check_labelled, filled, stained
 from transeg.core.prediction import image_files, predict_files, translate_files
 from transeg.core.progress import bar
 from transeg.core.quality import Judge, judge_translation, measurable
 from transeg.core.registry import Registry
-from transeg.core.run import label_maps, measure
+from transeg.core.run import label_maps
 from transeg.core.run_folder import RunFolder
 from transeg.core.settings import Settings, merge, parse_assignment, parse_dataset
 from transeg.core.slides import is_large
@@ -113,6 +114,55 @@ def evaluate_run(
     reference = None if of_run.target is None else stained(filled(of_run.target, "target", registry), of_run)
     judged = judge_translation(trained, datasets, reference, judge, trained.inference(window), place, console)
     return scores, judged, place
+
+
+def evaluate_masks(
+    masks: Path,
+    registry: Registry,
+    console: Console,
+    *,
+    tests: Sequence[str],
+    assignments: Sequence[str],
+    split: str | None,
+    values: str | None,
+    suffix: str,
+    out: Path,
+    counting: Counting | None = None,
+) -> dict[str, Any]:
+    """Measure mask files on labelled datasets; see :func:`transeg.core.measuring.measure_masks`.
+
+    Args:
+        masks: folder of masks.
+        registry: where datasets come from.
+        console: for progress.
+        tests: datasets as on the command line.
+        assignments: options of these datasets.
+        split: of the datasets; None for their tests.
+        values: whole numbers with commas between them; None for the usual ones.
+        suffix: of the masks' names.
+        out: gets the CSV files.
+        counting: how objects are counted, too; None for not at all.
+    """
+    options: Settings = {}
+    for assignment in assignments:
+        options = merge(options, parse_assignment(assignment))
+    data: Settings = {"test": labelled([merge(parse_dataset(text, registry), options) for text in tests])}
+    expand_tests(data, registry)
+    choices = {label: DatasetChoice(**{**table, "split": split or "test"}) for label, table in data["test"].items()}
+    datasets = {label: filled(choice, "test", registry, label) for label, choice in choices.items()}
+    check_labelled(datasets)
+    numbers = None if values is None else _whole_numbers("--values", values)
+    with bar(console, "measuring", sum(len(dataset) for dataset in datasets.values())) as advance:
+        return measure_masks(masks, datasets, out, advance, values=numbers, suffix=suffix, counting=counting)
+
+
+def _whole_numbers(option: str, text: str) -> list[int]:
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError as error:
+        raise UsageError(
+            f"{option} {text} must be whole numbers with commas between them, such as 0,127,255."
+        ) from error
 
 
 def _judge(trained: Trained, quality: QualityOptions, registry: Registry) -> Judge | None:
