@@ -18,11 +18,12 @@ COMPONENTS = [component for component in REGISTRY.components("segmenter") if com
 def test_onnx_runtime_agrees(component, tmp_path):
     torch.manual_seed(0)
     network = REGISTRY.load(component)(3, 1).eval()
-    image = torch.rand(1, 3, 64, 64)
+    side = max(64, network.size_multiple)
+    image = torch.rand(1, 3, side, side)
     torch.onnx.export(network, (image,), tmp_path / "model.onnx", dynamo=True, verbose=False)
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     for seed in (1, 2):
-        image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(seed))
+        image = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(seed))
         with torch.inference_mode():
             expected = network(image).numpy()
         (found,) = session.run(None, {session.get_inputs()[0].name: image.numpy()})

@@ -108,10 +108,11 @@ def test_channels_last_changes_nothing(build):
 
 def test_its_forward_has_no_python_that_depends_on_the_data(build):
     network = build().eval()
-    example = (torch.rand(2, 3, 64, 64),)
+    side = max(64, network.size_multiple)
+    example = (torch.rand(2, 3, side, side),)
     batch = torch.export.Dim("batch", min=1, max=8)
     program = torch.export.export(network, example, dynamic_shapes=({0: batch},))
-    image = torch.rand(3, 3, 64, 64)
+    image = torch.rand(3, 3, side, side)
     with torch.inference_mode():
         assert torch.allclose(program.module()(image), network(image), atol=1e-4, rtol=1e-3)
 
@@ -137,7 +138,8 @@ def test_it_is_the_same_when_it_is_deployed(build, channels):
 
 def test_every_batch_norm_behind_a_convolution_of_its_own_is_folded(build):
     network = build().eval()
-    nodes = torch.export.export(network, (torch.rand(1, 3, 64, 64),)).graph.nodes
+    side = max(64, network.size_multiple)
+    nodes = torch.export.export(network, (torch.rand(1, 3, side, side),)).graph.nodes
     norms = [node for node in nodes if "batch_norm" in str(node.target)]
     assert len(norms) == _batch_norms(network)
     foldable = [norm for norm in norms if "conv" in str(norm.args[0].target) and len(norm.args[0].users) == 1]

@@ -71,7 +71,9 @@ def read_state_dict(path: Path, part: str) -> dict[str, Tensor]:
             raise TransegError(f"{path} cannot be read: {error}.") from error
     content: Any = load_safely(path)
     while isinstance(content, dict) and not any(isinstance(value, Tensor) for value in content.values()):
-        inner = next((content[key] for key in ("model", "state_dict", "net", part) if key in content), None)
+        inner = next(
+            (content[key] for key in ("model", "state_dict", "net", "network_weights", part) if key in content), None
+        )
         if not isinstance(inner, dict):
             break
         content = inner
