@@ -14,12 +14,12 @@ from transeg.core.count_tables import CountAgreement
 from transeg.core.counting import Counting
 from transeg.core.data.files import by_stem, mask_values
 from transeg.core.data.images import read_binary_mask, read_label_map
+from transeg.core.data.writing import file_name
 from transeg.core.errors import DataError, UsageError
 from transeg.core.evaluation import DetailedScore, evaluate, score_labels, summarize, write_csv
 from transeg.core.inference import Inference
 from transeg.core.interfaces import Dataset
 from transeg.core.trained import Trained
-from transeg.core.translation import file_name
 
 logger = logging.getLogger(__name__)
 
