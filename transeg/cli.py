@@ -157,9 +157,15 @@ def main(debug: bool) -> None:
 @as_json
 @with_registry
 def list_components(kind: str | None, as_json: bool, registry: Registry) -> None:
-    """Show generators, segmenters, losses and datasets, or one KIND."""
+    """Show generators, segmenters, losses and datasets, or one KIND.
+
+    `toolkit list combinations` shows which of them go together, and what data each pair needs.
+    """
     from transeg import tables
 
+    if kind == "combinations":
+        _list_combinations(registry, as_json)
+        return
     singular = _kind(kind)
     if as_json:
         broken = [p for p in registry.plugins if p.status in ("broken", "disabled") and not p.components]
@@ -677,13 +683,26 @@ def verify(dataset: str, assignments: tuple[str, ...], as_json: bool, registry: 
         sys.exit(1)
 
 
+def _list_combinations(registry: Registry, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from transeg import tables
+    from transeg.core.combinations import combinations
+
+    found = list(combinations(registry))
+    if as_json:
+        click.echo(json.dumps([{**asdict(c), "command": c.command} for c in found], indent=2))
+    else:
+        tables.show_combinations(found, Console())
+
+
 def _kind(name: str | None) -> str | None:
     """A kind in the singular, from either number."""
     if name is None:
         return None
     singular = {"losses": "loss"}.get(name, name.removesuffix("s") if name != "loss" else name)
     if singular not in KINDS:
-        raise UsageError(f"There is no kind {name!r}; there are {', '.join(KINDS)}.")
+        raise UsageError(f"There is no kind {name!r}; there are {', '.join(KINDS)}, and combinations.")
     return singular
 
 

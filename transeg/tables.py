@@ -15,6 +15,7 @@ from transeg.core.options import EMPTY, description, options
 from transeg.core.registry import BUILTIN
 
 if TYPE_CHECKING:
+    from transeg.core.combinations import Combination
     from transeg.core.experiment import DataOptions
     from transeg.core.launch import Prepared
     from transeg.core.parts import Parts
@@ -50,6 +51,25 @@ def show_components(registry: Registry, kind: str | None, console: Console) -> N
                 f"[{COLOURS[component.status]}]{component} of {component.package} is {component.status}[/]: "
                 f"{escape(component.reason)}"
             )
+
+
+def show_combinations(found: Sequence[Combination], console: Console) -> None:
+    """A line for each strategy and generator: what data they need, whichever the segmenter."""
+    table = Table(title="Combinations", title_justify="left", box=None, pad_edge=False, header_style="bold")
+    table.add_column("strategy", no_wrap=True)
+    table.add_column("generator", style="cyan", no_wrap=True)
+    table.add_column("segmenter", no_wrap=True)
+    table.add_column("--source", overflow="fold")
+    table.add_column("--target", overflow="fold")
+    rows = {(c.strategy, c.generator): c for c in found}
+    for (strategy, generator), row in rows.items():
+        any_of = "any" if row.segmenter else "-"
+        table.add_row(strategy, generator or "-", any_of, row.source, row.target or "-")
+    console.print(table)
+    segmenters = dict.fromkeys(c.segmenter for c in found if c.segmenter)
+    console.print(f"\nSegmenters: {', '.join(segmenters)}", highlight=False)
+    for reason in dict.fromkeys(c.missing for c in found if c.missing):
+        console.print(f"[yellow]needs more[/]: {escape(reason)}")
 
 
 def _cells(components: Sequence[Component]) -> dict[str, list[str]]:

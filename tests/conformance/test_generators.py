@@ -50,6 +50,7 @@ def test_it_is_described(component, build):
     assert component.entry.summary
     assert component.entry.paper
     assert component.entry.paired == type(build()).paired
+    assert component.entry.conditions == type(build()).conditions
     assert all(option.help for option in options(REGISTRY.load(component)).values())
 
 

@@ -34,6 +34,8 @@ class GeneratorEntry(Entry):
     """``[generator.NAME]``."""
 
     paired: bool = False
+    conditions: tuple[str, ...] = ("image",)
+    """What it can be given of the source; see `Generator.conditions`."""
 
 
 class SegmenterEntry(Entry):

@@ -1,0 +1,70 @@
+"""Which generators and segmenters go together, by which strategy, and what data they need; imports no component."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from transeg.core.manifest import GeneratorEntry
+from transeg.core.registry import Component, Registry
+
+STRATEGIES = ("supervised", "translation", "sequential", "joint")
+
+
+@dataclass(frozen=True)
+class Combination:
+    """A strategy with the components that it trains.
+
+    Attributes:
+        strategy: its name.
+        generator: name, or None where the strategy has none.
+        segmenter: likewise.
+        source: what source images must come with, in words.
+        target: what is needed of the target domain, in words; '' for nothing.
+        missing: what must be installed first; '' for nothing.
+    """
+
+    strategy: str
+    generator: str | None
+    segmenter: str | None
+    source: str
+    target: str
+    missing: str
+
+    @property
+    def command(self) -> str:
+        """How to run it."""
+        parts = [("generator", self.generator), ("segmenter", self.segmenter), ("strategy", self.strategy)]
+        options = [f"--{option} {value}" for option, value in parts if value]
+        options += ["--source DATA", *(["--target DATA"] if self.target else [])]
+        return " ".join(["toolkit run", *options])
+
+
+def combinations(registry: Registry) -> Iterator[Combination]:
+    """Every combination of what the registry offers, strategy by strategy."""
+    segmenters, generators = (list(registry.components(kind)) for kind in ("segmenter", "generator"))
+    for strategy in STRATEGIES:
+        for generator in [None] if strategy == "supervised" else generators:
+            for segmenter in [None] if strategy == "translation" else segmenters:
+                yield _combination(strategy, generator, segmenter)
+
+
+def _combination(strategy: str, generator: Component | None, segmenter: Component | None) -> Combination:
+    source, target = _needs(generator, segmenter is not None)
+    parts = [part for part in (generator, segmenter) if part is not None]
+    names = [None if part is None else part.name for part in (generator, segmenter)]
+    missing = "; ".join(part.reason for part in parts if part.status != "ok")
+    return Combination(strategy, names[0], names[1], source, target, missing)
+
+
+def _needs(generator: Component | None, segments: bool) -> tuple[str, str]:
+    """What the source and the target must have."""
+    masks = "images with masks" if segments else "images"
+    if generator is None:
+        return masks, ""
+    assert isinstance(generator.entry, GeneratorEntry)
+    if not generator.entry.paired:
+        return masks, "images"
+    pairs = f"{masks} and counterparts" if segments else "images with counterparts"
+    ways = [pairs if condition == "image" else "images with masks" for condition in generator.entry.conditions]
+    return " or ".join(dict.fromkeys(ways)), ""
