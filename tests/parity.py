@@ -6,6 +6,7 @@ import zlib
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 
 REFERENCE = Path(__file__).parent / "reference"
 
@@ -14,10 +15,10 @@ def read(name):
     return json.loads((REFERENCE / f"{name}.json").read_text())
 
 
-def fill_state(state):
+def fill_state(state, prefix="", gain=1.0):
     """Overwrite every tensor of a state dict with numbers derived from its key."""
     for key, tensor in state.items():
-        generator = torch.Generator().manual_seed(zlib.crc32(key.encode()))
+        generator = torch.Generator().manual_seed(zlib.crc32((prefix + key).encode()))
         shape = tensor.shape
         if key.endswith("num_batches_tracked"):
             tensor.zero_()
@@ -26,7 +27,7 @@ def fill_state(state):
         elif key.endswith("running_mean"):
             tensor.copy_(0.1 * torch.randn(shape, generator=generator))
         elif tensor.ndim >= 2:
-            tensor.copy_(torch.randn(shape, generator=generator) * math.sqrt(1 / math.prod(shape[1:])))
+            tensor.copy_(torch.randn(shape, generator=generator) * (gain * math.sqrt(1 / math.prod(shape[1:]))))
         elif key.endswith("weight"):
             tensor.copy_(0.75 + 0.5 * torch.rand(shape, generator=generator))
         else:
@@ -34,9 +35,20 @@ def fill_state(state):
     return state
 
 
-def fill(network):
-    network.load_state_dict(fill_state(network.state_dict()))
+def fill(network, prefix="", gain=1.0):
+    network.load_state_dict(fill_state(network.state_dict(), prefix, gain))
     return network
+
+
+def named(name, *shape):
+    """Normal draws that belong to a name."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(zlib.crc32(f"{name}/seed0".encode())))
+
+
+def smooth(name, count, size):
+    """Images without detail that belong to a name, ``(count, 1, size, size)`` in [-1, 1]."""
+    coarse = named(name, count, 1, 8, 8)
+    return F.interpolate(coarse, (size, size), mode="bilinear", align_corners=False).clamp(-1, 1)
 
 
 class Draws:

@@ -15,7 +15,18 @@ from transeg.core.tasks.translation import TranslationTask
 
 REGISTRY = Registry()
 COMPONENTS = list(REGISTRY.components("generator"))
-SMALL = {"cut": {"width": 4, "blocks": 5, "patches": 8}, "pix2pix": {"width": 4, "depth": 4}}
+SMALL = {
+    "cut": {"width": 4, "blocks": 5, "patches": 8},
+    "pix2pix": {"width": 4, "depth": 4},
+    "syndiff": {
+        "preset": "small",
+        "width": 4,
+        "multipliers": (1, 1, 2),
+        "discriminator_width": 4,
+        "translator_width": 4,
+        "translator_blocks": 1,
+    },
+}
 """Options that make a generator small, by name; others are tested as they are."""
 
 
@@ -69,7 +80,7 @@ def test_its_optimizers_hold_every_parameter_once(build):
 def test_schedules_start_at_one_and_end_lower(build):
     for optimization in build().optimizers().values():
         assert optimization.schedule(0.0) == 1
-        assert 0 <= optimization.schedule(0.9999) < 0.1
+        assert 0 <= optimization.schedule(0.9999) < 0.11  # SynDiff's discriminators end at a tenth, as published
 
 
 def test_phases_update_everything_and_one_carries_the_translation(build):
@@ -86,10 +97,11 @@ def test_phases_update_everything_and_one_carries_the_translation(build):
     assert fake.abs().max() <= 1
 
 
-def test_a_step_moves_every_weight(build):
+def test_two_steps_move_every_weight(build):
+    """In the first, layers that begin as good as zero may hold back what lies before them."""
     generator = build()
     before = {name: p.detach().clone() for name, p in generator.named_parameters()}
-    train(generator, steps=1)
+    train(generator, steps=2)
     still = [name for name, p in generator.named_parameters() if p.ndim > 1 and torch.equal(p, before[name])]
     assert not still
 

@@ -267,6 +267,11 @@ class Noise:
         rows = [_normal((seed, stream), (length,)) for seed in self.seeds.tolist()]
         return torch.from_numpy(np.stack(rows))
 
+    def integers(self, stream: int, limit: int) -> Tensor:
+        """``(N,)`` int64 draws in [0, limit), each as likely as the others, alike in all windows of an image."""
+        rows = [int(np.random.default_rng((seed, stream)).integers(limit)) for seed in self.seeds.tolist()]
+        return torch.tensor(rows)
+
     def field(self, stream: int, channels: int, height: int, width: int) -> Tensor:
         """``(N, channels, height, width)`` standard normal draws: windows on an endless field for each seed.
 
@@ -306,6 +311,7 @@ class Batch:
         positions: ``(N,)`` int64, global place of each row in the sample stream: the same on any number of ranks.
         seed: differs in each iteration and is the same on all ranks; draws that the whole batch shares come from it.
         instances: ``(N, H, W)`` int64 numbers of single objects, 0 for none, or None.
+        iteration: how many came before this one, on any number of ranks and after any number of resumes.
     """
 
     source: Tensor
@@ -314,6 +320,7 @@ class Batch:
     positions: Tensor
     seed: int
     instances: Tensor | None = None
+    iteration: int = 0
 
     def noise(self) -> Noise:
         """Draws for each row, the same on any number of ranks and new in each iteration."""
@@ -363,13 +370,17 @@ class Generator(nn.Module, ABC):
     directions: ClassVar[tuple[str, ...]] = ("source-to-target",)
     size_multiple: int = 1
     """Height and width must be multiples of this; the core pads and crops what is translated."""
-    smallest: ClassVar[int] = 1
+    smallest: int = 1
     """Height and width that training needs at least."""
     key_map: ClassVar[tuple[tuple[str, str | None], ...]] = ()
     """As for :class:`Segmenter`."""
     averages: Mapping[str, float] = {}
     """Names of submodules of which an exponential moving average is kept, each with its decay for an iteration;
     inference uses the average."""
+
+    def adapted(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Published weights by our names, in the shapes that they have here; as they are, by default."""
+        return weights
 
     @abstractmethod
     def optimizers(self) -> dict[str, Optimization]:

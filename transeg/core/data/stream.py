@@ -206,6 +206,7 @@ class Collate:
             positions=torch.tensor([item.position for item in items]),
             seed=int(np.random.default_rng((self._seed, iteration)).integers(2**40)),
             instances=_stack([item.instances for item in items]),
+            iteration=iteration,
         )
 
 

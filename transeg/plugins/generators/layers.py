@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
 
 
 def instance_norm(channels: int) -> nn.GroupNorm:
@@ -12,6 +12,31 @@ def instance_norm(channels: int) -> nn.GroupNorm:
     arrives in channels-last order; docs/decisions/instance-norm.md shows it.
     """
     return nn.GroupNorm(channels, channels, affine=False)
+
+
+def normed_relu(channels: int) -> tuple[nn.Module, nn.Module]:
+    """Instance norm and ReLU."""
+    return instance_norm(channels), nn.ReLU(inplace=True)
+
+
+class ResidualBlock(nn.Module):
+    """``x + norm(conv(relu(norm(conv(x)))))`` with 3x3 kernels and reflection padding."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv_block = nn.Sequential(
+            nn.ReflectionPad2d(1),
+            nn.Conv2d(channels, channels, 3),
+            instance_norm(channels),
+            nn.ReLU(inplace=True),
+            nn.ReflectionPad2d(1),
+            nn.Conv2d(channels, channels, 3),
+            instance_norm(channels),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = x + self.conv_block(x)
+        return out
 
 
 def linear_decay(progress: float, constant: int, decay: int) -> float:

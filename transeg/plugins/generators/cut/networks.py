@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from transeg.plugins.generators.layers import instance_norm
+from transeg.plugins.generators.layers import ResidualBlock, instance_norm, normed_relu
 
 
 class BlurDown(nn.Module):
@@ -38,26 +38,6 @@ class BlurUp(nn.Module):
         return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
 
 
-class ResidualBlock(nn.Module):
-    """``x + norm(conv(relu(norm(conv(x)))))`` with 3x3 kernels and reflection padding."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv_block = nn.Sequential(
-            nn.ReflectionPad2d(1),
-            nn.Conv2d(channels, channels, 3),
-            instance_norm(channels),
-            nn.ReLU(inplace=True),
-            nn.ReflectionPad2d(1),
-            nn.Conv2d(channels, channels, 3),
-            instance_norm(channels),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = x + self.conv_block(x)
-        return out
-
-
 class ResnetGenerator(nn.Module):
     """The anti-aliased ResNet generator, ``(N, C, H, W) -> (N, C', H, W)`` in [-1, 1]; H and W multiples of 4.
 
@@ -73,20 +53,20 @@ class ResnetGenerator(nn.Module):
         self.model = nn.Sequential(
             nn.ReflectionPad2d(3),
             nn.Conv2d(in_channels, width, 7),
-            *_normed_relu(width),
+            *normed_relu(width),
             nn.Conv2d(width, 2 * width, 3, padding=1),
-            *_normed_relu(2 * width),
+            *normed_relu(2 * width),
             BlurDown(2 * width),
             nn.Conv2d(2 * width, 4 * width, 3, padding=1),
-            *_normed_relu(4 * width),
+            *normed_relu(4 * width),
             BlurDown(4 * width),
             *(ResidualBlock(4 * width) for _ in range(blocks)),
             BlurUp(),
             nn.Conv2d(4 * width, 2 * width, 3, padding=1),
-            *_normed_relu(2 * width),
+            *normed_relu(2 * width),
             BlurUp(),
             nn.Conv2d(2 * width, width, 3, padding=1),
-            *_normed_relu(width),
+            *normed_relu(width),
             nn.ReflectionPad2d(3),
             nn.Conv2d(width, out_channels, 7),
             nn.Tanh(),
@@ -166,10 +146,6 @@ class PatchProjection(nn.Module):
             vectors = head(patches.transpose(1, 2))
             projected.append(vectors / (vectors.norm(dim=-1, keepdim=True) + 1e-7))
         return projected
-
-
-def _normed_relu(channels: int) -> tuple[nn.Module, nn.Module]:
-    return instance_norm(channels), nn.ReLU(inplace=True)
 
 
 def initialise(module: nn.Module) -> None:
