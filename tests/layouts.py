@@ -2,6 +2,7 @@
 
 import csv
 import functools
+import json
 
 import numpy as np
 import tifffile
@@ -167,6 +168,45 @@ def tissue(root):
     )
 
 
+def fibres(index, height=20, width=24):
+    """Greys of a mask in which an axon lies in its myelin."""
+    greys = np.zeros((height, width), np.uint8)
+    greys[2:12, 3 : 15 + index % 4], greys[5:9, 6:10] = 127, 255
+    return greys
+
+
+def axon(root, *, place="micr", count=9):
+    """Subjects of two images for each domain; the first subject's say their pixel size together."""
+    for index in range(2 * count):
+        subject = f"sub-rat{index // 2 + 1}"
+        for kind in ("SEM", "TEM"):
+            stem = f"{subject}_sample-data{index}_{kind}"
+            save(root / subject / place / f"{stem}.png", pixels(index)[:, :, 0])
+            save(
+                root / "derivatives" / "labels" / subject / place / f"{stem}_seg-axonmyelin-manual.png",
+                fibres(index),
+            )
+            sidecar = root / subject / place / f"{stem if index > 1 else f'{subject}_{kind}'}.json"
+            sidecar.write_text(json.dumps({"PixelSize": [0.1, 0.2], "PixelSizeUnits": "um"}))
+
+
+def nnunet(root):
+    """Colour cases, eight for training and four for tests, with what is unknown in one corner."""
+    for part, count in (("Tr", 8), ("Ts", 4)):
+        for index in range(count):
+            labels = (pixels(index)[:, :, 0] > 128).astype(np.uint8) * (1 + index % 2)
+            labels[:2, :2] = 3
+            save(root / f"images{part}" / f"{part.lower()}_{index:03d}_0000.png", pixels(index))
+            save(root / f"labels{part}" / f"{part.lower()}_{index:03d}.png", labels)
+    description = {
+        "channel_names": {"0": "R", "1": "G", "2": "B"},
+        "labels": {"background": 0, "myelin": 1, "axon": 2, "ignore": 3},
+        "numTraining": 8,
+        "file_ending": ".png",
+    }
+    (root / "dataset.json").write_text(json.dumps(description))
+
+
 BUILDERS = {
     "cvc-clinicdb": functools.partial(folders, images="Original", masks="Ground Truth"),
     "polyp-benchmark": polyp_benchmark,
@@ -178,6 +218,8 @@ BUILDERS = {
     "glas": glas,
     "monuseg": monuseg,
     "tissue": tissue,
+    "axon": axon,
+    "nnunet": nnunet,
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,10 +18,10 @@ from transeg.core.data.images import (
     read_label_map,
     read_size,
 )
-from transeg.core.data.splits import FOLDERS, split_by_lists, split_by_ratio
+from transeg.core.data.splits import FOLDERS, SPLITS, split_by_lists, split_by_ratio
 from transeg.core.data.tiff import open_tiff
 from transeg.core.errors import DataError
-from transeg.core.interfaces import IGNORE, Dataset, Fault, Region, Sample
+from transeg.core.interfaces import IGNORE, Dataset, Fault, Region, Sample, Written
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,8 @@ class Pair:
         group: subject, slide or sequence.
         instances: its map of numbered objects.
         target: its counterpart in the other domain.
+        called: its name, where that is not the image's stem.
+        pixel_size: in micrometres, height first.
     """
 
     image: Path
@@ -41,11 +43,13 @@ class Pair:
     group: str
     instances: Path | None = None
     target: Path | None = None
+    called: str = ""
+    pixel_size: tuple[float, float] | None = None
 
     @property
     def name(self) -> str:
-        """The image's stem."""
-        return self.image.stem
+        """The image's stem, or what it is called instead."""
+        return self.called or self.image.stem
 
 
 AnyPair = TypeVar("AnyPair", bound=Pair)
@@ -71,7 +75,7 @@ class FileDataset(Dataset):
 
     def __getitem__(self, index: int) -> Sample:
         pair = self.pairs[index]
-        image = read_image(pair.image, self.channels)
+        image = self.pixels(pair)
         mask, instances = self.labels(pair, (image.shape[0], image.shape[1]))
         target = None if pair.target is None else read_image(pair.target, self.target_channels)
         for what, pixels, path in (
@@ -85,7 +89,11 @@ class FileDataset(Dataset):
                     "they must agree.",
                     str(pair.image),
                 )
-        return Sample(image, mask, pair.name, pair.group, target, instances)
+        return Sample(image, mask, pair.name, pair.group, target, instances, pixel_size=pair.pixel_size)
+
+    def pixels(self, pair: Pair) -> np.ndarray:
+        """The image, ``(H, W, C)``."""
+        return read_image(pair.image, self.channels)
 
     def labels(self, pair: Pair, size: tuple[int, int]) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Mask and instance map of an image of that height and width, or None."""
@@ -99,7 +107,8 @@ class FileDataset(Dataset):
 
     def read_region(self, index: int, region: Region) -> Sample | None:
         pair = self.pairs[index]
-        by_itself = type(self).labels is not FileDataset.labels  # who knows what its label files are
+        cls = type(self)  # who knows what the files of a dataset are that reads them by itself
+        by_itself = cls.labels is not FileDataset.labels or cls.pixels is not FileDataset.pixels
         files = [open_tiff(path) for path in (pair.image, pair.mask) if path is not None]
         alike = None not in files and len({file.size for file in files if file is not None}) == 1
         if by_itself or pair.instances or pair.target or not alike:
@@ -108,7 +117,7 @@ class FileDataset(Dataset):
         if pair.mask is not None:
             values = self.values
             mask = read_binary_mask(pair.mask, region) if values is None else read_label_map(pair.mask, values, region)
-        return Sample(image, mask, pair.name, pair.group)
+        return Sample(image, mask, pair.name, pair.group, pixel_size=pair.pixel_size)
 
 
 def mask_values(classes: Sequence[str], values: Sequence[int] | None, ignore: int | None) -> Mapping[int, int] | None:
@@ -195,6 +204,36 @@ def list_pairs(
     return pairs, faults
 
 
+def with_records(pairs: Sequence[AnyPair], stems: Sequence[str], records: Mapping[str, Written]) -> list[AnyPair]:
+    """Pairs with what the manifest of a written tree says of them, which their files cannot.
+
+    Args:
+        pairs: as their files are.
+        stems: of their files, one for each.
+        records: by stem; see :func:`transeg.core.data.writing.read_records`.
+    """
+    return [
+        pair
+        if (record := records.get(stem)) is None
+        else replace(
+            pair,
+            called=record.name if record.split else pair.called,
+            group=record.group or pair.group,
+            pixel_size=record.pixel_size or pair.pixel_size,
+        )
+        for pair, stem in zip(pairs, stems, strict=True)
+    ]
+
+
+def recorded_lists(records: Mapping[str, Written]) -> dict[str, list[str]] | None:
+    """Names by split, as a tree was written; None where it does not say."""
+    lists: dict[str, list[str]] = {split: [] for split in SPLITS}
+    for record in records.values():
+        if record.split:
+            lists[record.split].append(record.name)
+    return lists if any(lists.values()) else None
+
+
 def split_folders(root: Path) -> dict[str, Path]:
     """Subfolders of a root that are splits, by split."""
     found = [(split, find_folder(root, name)) for name, split in FOLDERS.items()]
@@ -202,14 +241,14 @@ def split_folders(root: Path) -> dict[str, Path]:
 
 
 def choose_split(
-    pairs: Sequence[Pair],
+    pairs: Sequence[AnyPair],
     split: str,
     *,
     lists: Mapping[str, Sequence[str]] | None,
     where: str,
     ratio: Sequence[float],
     seed: int,
-) -> list[Pair]:
+) -> list[AnyPair]:
     """The pairs of a split, by lists of names where there are any, else by ratio."""
     if split == "all":
         return list(pairs)

@@ -134,6 +134,16 @@ def read_label_map(path: Path, values: Mapping[int, int], region: Region | None 
     return np.asarray(table[pixels])
 
 
+def read_grey(path: Path) -> np.ndarray:
+    """``(H, W)`` values of a mask as they are stored: an alpha channel is ignored, the largest of the colours counts.
+
+    Raises:
+        DataError: a lossy format, or the file cannot be decoded.
+    """
+    _refuse_jpeg(path, "a label map")
+    return _mask_pixels(path)
+
+
 def read_instances(path: Path) -> np.ndarray:
     """Decode a map of numbered objects; 0 is where there is none.
 

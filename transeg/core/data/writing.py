@@ -1,17 +1,25 @@
-"""Files that are there whole or not at all, and names for them."""
+"""Files that are there whole or not at all, names for them, and what the layout of a dataset cannot say."""
 
 from __future__ import annotations
 
 import json
 import os
 import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from transeg.core.data.images import write_image
-from transeg.core.errors import TransegError
+from transeg.core.errors import DataError, TransegError
+from transeg.core.interfaces import IGNORE, About, Sample, Written
+
+MANIFEST = "manifest.json"
+"""What a written tree says of its samples, by the stem of their files."""
+ABOUT = "about.json"
+"""What it says of all of them."""
 
 
 def file_name(name: str) -> str:
@@ -19,7 +27,7 @@ def file_name(name: str) -> str:
 
     Names that differ stay different: where something had to be replaced, a checksum of the name follows.
     """
-    safe = "".join(c if c.isalnum() or c in "-_.() " else "_" for c in name)[:100]
+    safe = "".join(c if c.isalnum() or c in "-_.() " else "_" for c in name)[:100].strip(". ")
     return safe if safe == name else f"{safe}-{zlib.crc32(name.encode()):08x}"
 
 
@@ -65,3 +73,78 @@ def write_text(path: Path, text: str) -> None:
         raise TransegError(f"{path} cannot be written: {error.strerror}.") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def read_records(root: Path) -> dict[str, Written]:
+    """What a tree's ``manifest.json`` says of its samples, by stem; nothing where there is none.
+
+    Manifests of images that were made from others say of each what it was made of, but no split: there, names are not
+    the samples' own.
+
+    Raises:
+        DataError: it cannot be used.
+    """
+    path = root / MANIFEST
+    if not path.is_file():
+        return {}
+    try:
+        return {str(stem): _record(entry) for stem, entry in json.loads(path.read_text(encoding="utf-8")).items()}
+    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+        raise DataError(f"{path} cannot be read: {error}.", str(path)) from error
+
+
+def _record(entry: dict[str, Any]) -> Written:
+    size = entry.get("pixel_size")
+    sides = None if size is None else (float(size[0]), float(size[1]))
+    return Written(str(entry["name"]), str(entry.get("split", "")), str(entry.get("group", "")), sides)
+
+
+def write_records(root: Path, records: Mapping[str, Written]) -> None:
+    """Say of samples in ``manifest.json`` what files cannot; what it says of others stays.
+
+    Args:
+        root: of the tree.
+        records: by the stem of their files.
+    """
+    together = {**read_records(root), **records}
+    write_json(root / MANIFEST, {stem: asdict(together[stem]) for stem in sorted(together)})
+
+
+def read_about(root: Path) -> About | None:
+    """What a tree's ``about.json`` says; None where there is none.
+
+    Raises:
+        DataError: it cannot be used.
+    """
+    path = root / ABOUT
+    if not path.is_file():
+        return None
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+        return About(tuple(map(str, said["classes"])), int(said["channels"]), str(said["name"]))
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise DataError(f"{path} cannot be read: {error}.", str(path)) from error
+
+
+def write_about(root: Path, about: About) -> None:
+    """Say in ``about.json`` what holds for a whole tree: its classes, by which masks are numbered, and its channels."""
+    write_json(root / ABOUT, {"name": about.name, "classes": about.classes, "channels": about.channels})
+
+
+def write_table(path: Path, head: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
+    """Write a table whose cells are apart by tabs, whole or not at all."""
+    write_text(path, "".join("\t".join(line) + "\n" for line in [head, *rows]))
+
+
+def check_announced(sample: Sample, about: About) -> None:
+    """Whether a sample has the channels and classes that were announced.
+
+    Raises:
+        DataError: it has not.
+    """
+    if sample.image.shape[2] != about.channels:
+        raise DataError(f"{sample.name} has {sample.image.shape[2]} channels, not {about.channels}.")
+    if sample.mask is not None:
+        largest = int(np.where(sample.mask == IGNORE, 0, sample.mask).max(initial=0))
+        if largest >= len(about.classes):
+            raise DataError(f"{sample.name} has the class {largest}, but there are {len(about.classes)}.")

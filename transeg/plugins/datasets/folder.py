@@ -10,27 +10,45 @@ from typing import Literal
 
 import numpy as np
 
-from transeg.core.data.files import FileDataset, Pair, choose_split, list_pairs, mask_values, split_folders
+from transeg.core.data.files import (
+    FileDataset,
+    Pair,
+    choose_split,
+    list_pairs,
+    mask_values,
+    split_folders,
+    with_records,
+)
 from transeg.core.data.splits import RATIO, read_lists
-from transeg.core.data.writing import file_name, image_suffix, read_json, write_json, write_whole
-from transeg.core.interfaces import About, Dataset, Fault, Sample, Writer, Written
-
-MANIFEST = "manifest.json"
+from transeg.core.data.writing import (
+    check_announced,
+    file_name,
+    image_suffix,
+    read_about,
+    read_records,
+    write_about,
+    write_records,
+    write_whole,
+)
+from transeg.core.interfaces import IGNORE, About, Dataset, Fault, Sample, Writer, Written
 
 
 class FolderWriter(Writer):
-    """Writes `train/images/`, `train/masks/` and so on, with what else belongs to the images, and `manifest.json`.
+    """Writes `train/images/`, `train/masks/` and so on, with what else belongs to the images, and two files about them.
 
-    Masks hold class numbers; the manifest says of each image which group it belongs to and the size of its pixels.
+    Masks hold class numbers. `manifest.json` says of each image its name, group and size of pixels, `about.json` which
+    classes and how many channels there are.
     """
 
     def __init__(self, root: Path, about: About) -> None:
         self._root = root
+        self._about = about
 
     def has(self, name: str, split: str) -> bool:
         return any((self._root / split / "images").glob(f"{escape(file_name(name))}.*"))
 
     def add(self, sample: Sample, split: str) -> None:
+        check_announced(sample, self._about)
         name, folder = file_name(sample.name), self._root / split
         for kind, labels in (("masks", sample.mask), ("instances", sample.instances)):
             if labels is not None:
@@ -41,11 +59,8 @@ class FolderWriter(Writer):
         write_whole(folder / "images" / f"{name}{image_suffix(sample.image)}", sample.image)  # says that all is there
 
     def finish(self, samples: Sequence[Written]) -> None:
-        table = {
-            file_name(s.name): {"name": s.name, "split": s.split, "group": s.group, "pixel_size": s.pixel_size}
-            for s in samples
-        }
-        write_json(self._root / MANIFEST, table)
+        write_records(self._root, {file_name(sample.name): sample for sample in samples})
+        write_about(self._root, self._about)
 
 
 class Folder(FileDataset):
@@ -53,7 +68,8 @@ class Folder(FileDataset):
 
     The layout is one of: `images/` and `masks/`; `train/images/`, `train/masks/`, `val/...` (or `validation/...`),
     `test/...`; or images straight in the folder, without labels. `splits` decides the splits; else subfolders do; else
-    `ratio` does.
+    `ratio` does. Where transeg wrote the folder, it says itself which classes, channels, groups and sizes of pixels
+    there are.
 
     Args:
         root: the folder.
@@ -64,11 +80,11 @@ class Folder(FileDataset):
         mask_suffix: what a mask's name has behind its image's, before the extension.
         instances: name of the subfolder of instance maps, of 8 or 16 bits: each object has a number, 0 is none.
         targets: name of the subfolder of counterparts, the same scenes in the other domain.
-        classes: names of the classes, background first.
+        classes: names of the classes, background first; by default background and foreground.
         values: pixel values in the masks that stand for the classes, in the same order; by default 0, 1, 2, ... for
             several classes, and half of the range for one.
         ignore: pixel value in the masks of what is unknown: neither losses nor metrics look there.
-        channels: of the images: 1 for grey, 3 for colour, or as many as the files have.
+        channels: of the images: 1 for grey, 3 for colour, or as many as the files have; by default 3.
         target_channels: of the counterparts; by default as many as the images have.
         splits: a published split: a JSON file `{"train": [...], "val": [...], "test": [...]}` of file names, or a
             folder with `train.txt` and its like, or with `train/images/` and its like, whose names count.
@@ -91,32 +107,35 @@ class Folder(FileDataset):
         mask_suffix: str = "",
         instances: str | None = None,
         targets: str | None = None,
-        classes: tuple[str, ...] = Dataset.classes,
+        classes: tuple[str, ...] | None = None,
         values: tuple[int, ...] | None = None,
         ignore: int | None = None,
-        channels: int = 3,
+        channels: int | None = None,
         target_channels: int | None = None,
         splits: Path | None = None,
         ratio: tuple[float, float, float] = RATIO,
         seed: int = 0,
         group: str | None = None,
     ) -> None:
-        self.values = mask_values(classes, values, ignore)
-        self.classes = classes
-        self.channels = channels
-        self.target_channels = target_channels or channels
+        about = read_about(root)
+        if about is not None and values is None and ignore is None:
+            ignore = IGNORE
+        self.classes = classes or (Dataset.classes if about is None else about.classes)
+        self.channels = channels or (Dataset.channels if about is None else about.channels)
+        self.values = mask_values(self.classes, values, ignore)
+        self.target_channels = target_channels or self.channels
         self.paired = targets is not None
         pattern = re.compile(group or r".*", re.DOTALL)
-        known = _groups(root) if group is None else {}
+        records = {} if group else read_records(root)
 
         def group_of(stem: str) -> str:
             match = pattern.search(stem)
-            return known.get(stem) or (match[0] if match else stem)
+            return match[0] if match else stem
 
         def pairs_in(folder: Path) -> tuple[list[Pair], list[Fault]]:
             inner = folder / images
             mask_folder = folder / masks
-            return list_pairs(
+            pairs, faults = list_pairs(
                 inner if inner.is_dir() else folder,
                 mask_folder if mask_folder.is_dir() else None,
                 group=group_of,
@@ -124,6 +143,7 @@ class Folder(FileDataset):
                 instances=folder / instances if instances else None,
                 targets=folder / targets if targets else None,
             )
+            return with_records(pairs, [pair.name for pair in pairs], records), faults
 
         by_folder = {part: folder for part, folder in split_folders(root).items() if (folder / images).is_dir()}
         if by_folder and splits is None:
@@ -135,12 +155,3 @@ class Folder(FileDataset):
         lists = None if splits is None else read_lists(splits)
         chosen = choose_split(everything, split, lists=lists, where=str(splits), ratio=ratio, seed=seed)
         super().__init__(chosen, faults)
-
-
-def _groups(root: Path) -> dict[str, str]:
-    """The groups that a manifest tells."""
-    if not (root / MANIFEST).exists():
-        return {}
-    table = read_json(root / MANIFEST)
-    entries = table.items() if isinstance(table, dict) else ()
-    return {stem: str(entry["group"]) for stem, entry in entries if isinstance(entry, dict) and "group" in entry}
