@@ -141,6 +141,28 @@ def with_counting(command: Callable[..., Any]) -> Callable[..., Any]:
     return with_choice
 
 
+def with_morphometry(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that measure fibres, and as ``morphometry`` what they say."""
+
+    @functools.wraps(command)
+    def with_choice(
+        morphometry: bool, pixel_size: str | None, axon_class: str | None, myelin_class: str | None, **named: Any
+    ) -> Any:
+        from transeg.core.morphometry import chosen
+
+        return command(morphometry=chosen(morphometry, pixel_size, axon_class, myelin_class), **named)
+
+    options = (
+        click.option("--morphometry", is_flag=True, help="Measure axons and their myelin, too."),
+        click.option("--pixel-size", metavar="UM", help="Of the images, in micrometres; or height,width."),
+        click.option("--axon-class", metavar="NAME", help="By default axon."),
+        click.option("--myelin-class", metavar="NAME", help="By default myelin."),
+    )
+    for option in reversed(options):
+        with_choice = option(with_choice)
+    return with_choice
+
+
 @click.group(cls=Toolkit, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="transeg")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
@@ -439,13 +461,18 @@ def compare(run_a: Path, run_b: Path, tests: tuple[str, ...], metrics: tuple[str
 @click.option("--flips", is_flag=True, help="Average over the four mirrorings of each image.")
 @click.option("--device", metavar="NAME", help="cpu, cuda or cuda:1; by default a GPU where there is one.")
 @with_counting
+@with_morphometry
 @with_registry
 def predict(registry: Registry, run_dir: Path, images: Path, **named: Any) -> None:
     """Segment IMAGES, a file or a folder, with the model of RUN.
 
     Images of a domain that it does not know are translated first with --translate-with. Writes masks at each image's
     own size, and the images with the masks' outlines. With --count, counts.csv has a line for each image and
-    objects.csv one for each object: its area and centroid in pixels.
+    objects.csv one for each object: its area and centroid in pixels. With --morphometry, morphometry.csv has a line for
+    each image and fibres.csv one for each axon: diameters, g-ratio, shape.
+
+    \b
+    toolkit predict RUN images -o out --morphometry --pixel-size 0.13
     """
     from transeg.core.use import predict_images
 
@@ -453,6 +480,8 @@ def predict(registry: Registry, run_dir: Path, images: Path, **named: Any) -> No
     Console().print(f"{count} masks in {out / 'masks'}, outlines in {out / 'overlays'}", highlight=False)
     if named["counting"] is not None:
         Console().print(f"Objects: {out / 'counts.csv'}, {out / 'objects.csv'}", highlight=False)
+    if named["morphometry"] is not None:
+        Console().print(f"Fibres: {out / 'morphometry.csv'}, {out / 'fibres.csv'}", highlight=False)
 
 
 @main.command()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from transeg.core.data.images import (
 )
 from transeg.core.data.writing import image_suffix, write_whole
 from transeg.core.errors import UsageError
+from transeg.core.fibre_tables import FibreTables
 from transeg.core.forward import classes, probabilities
 from transeg.core.inference import Inference, at_size
 from transeg.core.interfaces import IGNORE
@@ -59,7 +60,7 @@ def predict_files(
     inference: Inference,
     with_probabilities: bool,
     advance: Advance,
-    tables: ObjectTables | None = None,
+    tables: Sequence[ObjectTables | FibreTables] = (),
     *,
     translator: Translator | None = None,
     scale: float = 1.0,
@@ -68,7 +69,7 @@ def predict_files(
 
     Masks of one class are 0 and 255, of several classes their numbers. Probabilities are 16-bit PNG files, one for
     each class but background. Images too large for memory, in windows, give TIFF files; see
-    :func:`transeg.core.slides.predict_slide`. ``tables`` get each mask to count its objects. Images are
+    :func:`transeg.core.slides.predict_slide`. ``tables`` get each mask to count or measure what is in it. Images are
     resampled by ``scale`` and brought by ``translator`` into the domain that the segmenter knows; masks come back at
     the size of the file.
     """
@@ -87,8 +88,8 @@ def predict_files(
         mask = classes(logits[None])[0].numpy().astype(np.uint8)
         write_image(out / "masks" / f"{file.stem}.png", mask * 255 if len(names) == 2 else mask)
         write_image(out / "overlays" / f"{file.stem}.png", overlay(eight_bits(image), mask))
-        if tables is not None:
-            tables.add(file.stem, mask)
+        for table in tables:
+            table.add(file.stem, mask)
         if with_probabilities:
             for name, values in zip(names[1:], probabilities(logits[None])[0], strict=True):
                 suffix = "" if len(names) == 2 else f"-{name}"

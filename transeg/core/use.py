@@ -18,9 +18,11 @@ from transeg.core.counting import Counting
 from transeg.core.data.splits import SPLITS
 from transeg.core.errors import DataError, UsageError
 from transeg.core.experiment import DatasetChoice, QualityOptions, SynthesisOptions
+from transeg.core.fibre_tables import FibreTables
 from transeg.core.interfaces import IGNORE, Dataset, Fault
 from transeg.core.launch import labelled
 from transeg.core.measuring import measure, measure_masks
+from transeg.core.morphometry import MorphometryOptions
 from transeg.core.parts import check_alike, check_labelled, filled, stained
 from transeg.core.prediction import image_files, predict_files, translate_files
 from transeg.core.progress import bar
@@ -226,26 +228,33 @@ def predict_images(
     flips: bool,
     device: str | None,
     counting: Counting | None = None,
+    morphometry: MorphometryOptions | None = None,
     translate_with: Path | None = None,
     direction: str | None = None,
     scale: float = 1.0,
 ) -> tuple[int, Path]:
     """Segment image files; see :func:`transeg.core.prediction.predict_files`. Gives their number and the folder.
 
-    Where objects are counted, :class:`transeg.core.count_tables.ObjectTables` lie in the folder, too. Images of a
-    foreign domain are first translated with the run ``translate_with``.
+    Where objects are counted, :class:`transeg.core.count_tables.ObjectTables` lie in the folder, too, and where fibres
+    are measured :class:`transeg.core.fibre_tables.FibreTables`. Images of a foreign domain are first translated with
+    the run ``translate_with``.
     """
     files = image_files(images)
     trained = _trained(RunFolder(run_dir), registry, device)
     translator = None if translate_with is None else adaptation(trained, translate_with, registry, device, direction)
     inference = trained.inference(window, flips)
-    large = [file for file in files if is_large(trained, file, inference)] if counting is not None else []
-    if large:
-        raise UsageError(f"--count: {large[0]} is too large for its objects to be counted; cut it into smaller images.")
+    names = trained.domains.class_names
+    measuring = morphometry.of(names) if morphometry is not None else None
+    for option, wanted in (("--count", counting), ("--morphometry", measuring)):
+        large = [file for file in files if is_large(trained, file, inference)] if wanted is not None else []
+        if large:
+            raise UsageError(f"{option}: {large[0]} is too large to be taken whole; cut it into smaller images.")
     with ExitStack() as stack:
-        tables = None
+        tables: list[ObjectTables | FibreTables] = []
         if counting is not None:
-            tables = stack.enter_context(ObjectTables(counting, out, trained.domains.class_names))
+            tables.append(stack.enter_context(ObjectTables(counting, out, names)))
+        if measuring is not None:
+            tables.append(stack.enter_context(FibreTables(measuring, out)))
         advance = stack.enter_context(bar(console, "segmenting", len(files)))
         predict_files(
             trained, files, out, inference, probabilities, advance, tables, translator=translator, scale=scale
