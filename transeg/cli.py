@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -172,6 +173,8 @@ def main(debug: bool) -> None:
     Pick a generator (image-to-image translation), a segmenter, losses and datasets; transeg composes them into one
     training run, measures it and hands back a model to use.
     """
+    if not debug:  # timm and others still use what PyTorch deprecates, which is nothing that a user can mend
+        warnings.filterwarnings("ignore", category=FutureWarning)
 
 
 @main.command("list")

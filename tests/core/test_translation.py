@@ -1,0 +1,99 @@
+"""What windows do to translated images: nothing that can be seen."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+from transeg.core.inference import OVERLAP, Axis, Inference
+from transeg.core.interfaces import Noise
+from transeg.core.registry import Registry
+from transeg.core.translation import as_pixels, seed_of
+
+CPU = torch.device("cpu")
+WINDOW = 48
+
+
+@pytest.fixture(scope="module")
+def syndiff():
+    """A tiny one whose weights are large enough for its noise to count."""
+    registry = Registry()
+    cls = registry.load(registry.find("generator", "syndiff"))
+    torch.manual_seed(0)
+    tiny = {"width": 8, "multipliers": (1, 2), "blocks": 1, "discriminator_width": 4, "translator_width": 4}
+    network = cls(1, 1, preset="small", **tiny).eval()
+    for parameter in network.gen_diffusive_2.parameters():
+        if parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, std=(1.5 / parameter[0].numel()) ** 0.5)
+    return network
+
+
+def windowed(network, image, seed=0, shared=True):
+    def forward(x, places):
+        seeds = torch.full((len(x),), seed) if shared else seed + places[:, 0] * 1000 + places[:, 1]
+        return network.translate(x, "source-to-target", Noise(seeds, places))
+
+    return Inference(None, WINDOW, multiple=network.size_multiple).run(forward, image, CPU)
+
+
+def picture(height=130, width=150):
+    generator = torch.Generator().manual_seed(3)
+    coarse = torch.rand(1, 1, height // 8, width // 8, generator=generator) * 2 - 1
+    return torch.nn.functional.interpolate(coarse, size=(height, width), mode="bilinear")[0]
+
+
+def steps(image):
+    """Mean absolute difference between neighbouring columns, for each column but the first."""
+    return image[0].diff(dim=1).abs().mean(0)
+
+
+def borders(width, multiple):
+    """Columns behind which a window begins or ceases to count."""
+    axis = Axis.along(width, WINDOW, OVERLAP, multiple)
+    inner = [start + axis.margin for start in axis.starts[1:]]
+    return [*inner, *(start + axis.window - axis.margin for start in axis.starts[:-1])]
+
+
+def test_borders_of_windows_are_no_steeper_than_what_lies_between(syndiff):
+    image = picture()
+    result = windowed(syndiff, image)
+    assert result.std() > 0.1
+    across = steps(result)
+    seams = torch.tensor([column - 1 for column in borders(image.shape[2], syndiff.size_multiple)])
+    inside = torch.ones_like(across, dtype=torch.bool)
+    inside[seams] = False
+    assert across[seams].mean() <= 1.05 * across[inside].mean()
+
+
+def test_overlapping_windows_agree_because_they_share_their_noise(syndiff):
+    """Averaging what disagrees takes from the contrast of an image that is nothing but noise and its like."""
+    image = torch.zeros(1, 130, 150)
+    shared, apart = (windowed(syndiff, image, shared=shared) for shared in (True, False))
+    whole = syndiff.translate(image[None, :, :128, :148], "source-to-target", Noise(torch.zeros(1, dtype=torch.long)))
+    inner = np.s_[:, 16:112, 16:132]
+    near, far = ((result[inner] - whole[0][inner]).abs().mean() for result in (shared, apart))
+    assert near < 0.5 * far
+
+
+def test_the_same_window_gives_the_same_image_wherever_it_is_asked_for(syndiff):
+    image = torch.rand(1, 1, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    noise = partial(Noise, torch.tensor([5]))
+    whole = syndiff.translate(image, "source-to-target", noise(torch.tensor([[0, 0]])))
+    again = syndiff.translate(image, "source-to-target", noise(None))
+    moved = syndiff.translate(image, "source-to-target", noise(torch.tensor([[64, 0]])))
+    assert torch.equal(whole, again)
+    assert not torch.equal(whole, moved)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_pixels_come_back_to_the_bit(dtype):
+    pixels = np.random.default_rng(0).random((30, 20, 2)) * (1 if dtype == np.float32 else np.iinfo(dtype).max)
+    pixels = pixels.astype(dtype)
+    largest = 1.0 if dtype == np.float32 else np.iinfo(dtype).max
+    tensor = torch.from_numpy(pixels.astype(np.float64) / largest * 2 - 1).permute(2, 0, 1).float()
+    assert np.abs(as_pixels(tensor, dtype).astype(np.float64) - pixels).max() <= (1e-6 if dtype == np.float32 else 0)
+
+
+def test_chance_follows_the_name():
+    assert seed_of("a") == seed_of("a") != seed_of("b")
