@@ -257,3 +257,45 @@ def test_loss_sums(text, terms):
 def test_what_is_no_loss_sum_gets_a_sentence(text):
     with pytest.raises(UsageError, match="The loss"):
         parse_sum(text)
+
+
+class TestScaling:
+    def composed(self, tmp_path, *assignments, tests=("axon:TEM",)):
+        settings = {"segmenter": {"name": "unet"}, "data": {"source": {"name": "axon", "domain": "SEM"}}}
+        settings["data"]["source"]["root"] = str(tmp_path)
+        settings["data"]["test"] = {}
+        for text in tests:
+            settings["data"]["test"][text] = {**parse_dataset(text, REGISTRY), "root": str(tmp_path)}
+        for assignment in assignments:
+            settings = merge(settings, parse_assignment(assignment))
+        return compose(settings, REGISTRY).data
+
+    def test_a_size_of_pixels_is_common_to_a_folder(self, tmp_path):
+        data = self.composed(tmp_path, "data.source.pixel_size=0.1")
+        assert data.source.pixel_size == data.test["axon:TEM"].pixel_size == 0.1
+
+    def test_a_factor_belongs_to_a_domain(self, tmp_path):
+        data = self.composed(tmp_path, "data.source.rescale=0.5", tests=("axon:SEM", "axon:TEM", "axon"))
+        assert [data.test[name].rescale for name in ("axon:SEM", "axon:TEM", "axon")] == [0.5, None, None]
+
+    def test_tests_come_in_as_the_target_does(self, tmp_path):
+        target = [
+            "generator.name=cut",
+            "data.target.name=axon",
+            "data.target.domain=TEM",
+            f"data.target.root={tmp_path}",
+        ]
+        data = self.composed(tmp_path, *target, "data.source.rescale=0.5", "data.target.rescale=0.02")
+        assert data.test["axon:TEM"].rescale == 0.02
+        data = self.composed(tmp_path, *target, "data.source.pixel_size=0.1")
+        assert data.test["axon:TEM"].pixel_size is None
+
+    def test_a_test_may_say_otherwise(self, tmp_path):
+        data = self.composed(tmp_path, "data.source.pixel_size=0.1", "data.test.axon:TEM.pixel_size=0.1")
+        assert data.test["axon:TEM"].pixel_size == 0.1
+
+    def test_there_is_one_scale(self, tmp_path):
+        with pytest.raises(UsageError, match="The images of axon get their size from pixel_size or"):
+            self.composed(tmp_path, "data.source.pixel_size=0.1", "data.source.rescale=2")
+        with pytest.raises(UsageError, match="pixel_size cannot be"):
+            self.composed(tmp_path, "data.source.pixel_size=0")

@@ -12,6 +12,7 @@ import torch
 
 from transeg.core.artifacts import weights_file
 from transeg.core.data.augmentation import PRESETS
+from transeg.core.data.rescaled import Rescaled
 from transeg.core.errors import UsageError, did_you_mean
 from transeg.core.experiment import (
     AugmentationOptions,
@@ -79,7 +80,10 @@ def build_dataset(choice: DatasetChoice, role: str, registry: Registry) -> Datas
         raise UsageError(f"The dataset {choice.name} has one domain only, so {choice.domain!r} cannot be chosen.")
     split = choice.split or SPLIT_OF_ROLE[role]
     dataset: Dataset = made(lambda: cls(_root(choice, cls), split, **options), f"data.{role}")
-    return dataset
+    if choice.pixel_size is None and choice.rescale is None:
+        return dataset
+    rescaled = partial(Rescaled, dataset, pixel_size=choice.pixel_size, factor=choice.rescale)
+    return cast("Dataset", made(rescaled, f"data.{role}"))
 
 
 def dataset_writer(name: str, root: Path, about: About, registry: Registry) -> Writer:

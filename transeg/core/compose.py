@@ -20,6 +20,9 @@ from transeg.core.settings import Settings, flat, merge
 
 DEFAULT_DATASET = "phantom"
 
+SCALING = ("pixel_size", "rescale")
+"""Options of every dataset that say how large its images become."""
+
 PUBLISHED: dict[Strategy, Settings] = {
     # HarDNet-MSEG: 99 epochs of the 1,450 images of the PraNet split at batch 16
     "supervised": {
@@ -61,6 +64,7 @@ def compose(settings: Settings, registry: Registry) -> Experiment:
     for table in [data.get("val"), *data["test"].values()]:
         if isinstance(table, dict):
             share_options(data["source"], table)
+            share_scaling(data, table, registry)
     _describe_synthetic(data, registry)
     expand_tests(data, registry)
     strategy = settings.setdefault("strategy", _strategy(settings))
@@ -201,8 +205,27 @@ def share_options(source: Settings, table: Settings) -> None:
     """
     if table.get("name") == source.get("name") and _folder(table) == _folder(source):
         for key, value in source.items():
-            if key not in ("split", "domain"):
+            if key not in ("split", "domain", *SCALING):
                 table.setdefault(key, value)
+
+
+def share_scaling(data: Settings, table: Settings, registry: Registry) -> None:
+    """Give a dataset the size of pixels at which the images of its folder are trained on, unless it sets its own.
+
+    A factor holds for the domain that it was given to; a size of pixels is common to the source and what lies with it.
+    """
+    if any(key in table for key in SCALING):
+        return
+    for role in ("target", "source"):
+        trained = data.get(role)
+        if not trained or trained.get("name") != table.get("name") or _folder(trained) != _folder(table):
+            continue
+        domains = registry.find("dataset", table["name"]).domains or (None,)
+        usual = domains[0] if role == "source" else domains[-1]
+        same = trained.get("domain", usual) == table.get("domain", domains[-1])
+        if same or role == "source":
+            table.update({key: trained[key] for key in SCALING if key in trained and (same or key == "pixel_size")})
+            return
 
 
 def _describe_synthetic(data: Settings, registry: Registry) -> None:

@@ -122,6 +122,16 @@ class DatasetChoice(Choice):
     """one of those that it has, for datasets that have several."""
     split: Literal["train", "val", "test", "all"] | None = None
     """which part of it; by default train for source and target, val for validation, test for tests."""
+    pixel_size: PositiveFloat | None = None
+    """micrometres: images that say how large their pixels are are resampled to this."""
+    rescale: PositiveFloat | None = None
+    """a factor on the height and width of images, in place of pixel_size."""
+
+    @model_validator(mode="after")
+    def _has_one_scale(self) -> Self:
+        if self.pixel_size is not None and self.rescale is not None:
+            raise ValueError(f"the images of {self.name} get their size from pixel_size or from rescale, not from both")
+        return self
 
     def __str__(self) -> str:
         return ":".join(str(part) for part in (self.name, self.domain, self.root) if part)
@@ -415,6 +425,18 @@ def validated(settings: Settings) -> Experiment:
     """
     try:
         return Experiment.model_validate(settings)
+    except ValidationError as error:
+        raise UsageError(_sentence(error.errors()[0])) from error
+
+
+def chosen_dataset(table: Settings) -> DatasetChoice:
+    """A dataset from its table alone, as commands that need no experiment take it.
+
+    Raises:
+        UsageError: a wrong value.
+    """
+    try:
+        return DatasetChoice(**table)
     except ValidationError as error:
         raise UsageError(_sentence(error.errors()[0])) from error
 

@@ -173,6 +173,14 @@ class Dataset(ABC):
         """
         return self[index].size
 
+    def pixel_size_of(self, index: int) -> tuple[float, float] | None:
+        """Height and width of a sample's pixels in micrometres; a dataset that need not decode it to tell says so here.
+
+        Raises:
+            DataError: as for decoding it.
+        """
+        return self[index].pixel_size
+
     def read_region(self, index: int, region: Region) -> Sample | None:
         """A part of a sample, for images larger than memory; None where the whole must be decoded for it.
 

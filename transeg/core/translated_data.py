@@ -16,7 +16,7 @@ from transeg.core.data.splits import SPLITS
 from transeg.core.data.writing import read_json, write_json
 from transeg.core.distributed import gathered, join_ranks, world
 from transeg.core.errors import UsageError
-from transeg.core.experiment import DatasetChoice
+from transeg.core.experiment import chosen_dataset
 from transeg.core.interfaces import About, Dataset, Sample
 from transeg.core.progress import bar
 from transeg.core.registry import Registry
@@ -73,7 +73,7 @@ def translate_data(
     if translator.trained.given.by_mask:
         raise UsageError(f"The generator of {run} is given label maps; see `toolkit synthesize`.")
     wanted = (split,) if split else SPLITS
-    parts = {name: build_dataset(DatasetChoice(**table, split=name), "source", registry) for name in wanted}
+    parts = {name: build_dataset(chosen_dataset({**table, "split": name}), "source", registry) for name in wanted}
     parts = {name: dataset for name, dataset in parts.items() if len(dataset)}
     _check(parts, translator, data)
     made_by = {

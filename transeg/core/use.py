@@ -12,12 +12,12 @@ from rich.console import Console
 
 from transeg.core.allocation import keep_freed_memory
 from transeg.core.build import build_dataset
-from transeg.core.compose import expand_tests, share_options
+from transeg.core.compose import expand_tests, share_options, share_scaling
 from transeg.core.count_tables import ObjectTables
 from transeg.core.counting import Counting
 from transeg.core.data.splits import SPLITS
 from transeg.core.errors import DataError, UsageError
-from transeg.core.experiment import DatasetChoice, QualityOptions, SynthesisOptions
+from transeg.core.experiment import QualityOptions, SynthesisOptions, chosen_dataset
 from transeg.core.fibre_tables import FibreTables
 from transeg.core.interfaces import IGNORE, Dataset, Fault
 from transeg.core.launch import labelled
@@ -78,11 +78,12 @@ def evaluate_run(
     choices = dict(trained.experiment.data.test)
     if tests:
         data: Settings = {"test": labelled([parse_dataset(text, registry) for text in tests])}
-        source = trained.experiment.data.source.model_dump(exclude_none=True)
+        trained_on = trained.experiment.data.model_dump(exclude_none=True)
         for table in data["test"].values():
-            share_options(source, table)
+            share_options(trained_on["source"], table)
+            share_scaling(trained_on, table, registry)
         expand_tests(data, registry)
-        choices = {label: DatasetChoice(**table) for label, table in data["test"].items()}
+        choices = {label: chosen_dataset(table) for label, table in data["test"].items()}
     if split is not None:
         choices = {label: choice.model_copy(update={"split": split}) for label, choice in choices.items()}
     if not choices:
@@ -150,7 +151,7 @@ def evaluate_masks(
         options = merge(options, parse_assignment(assignment))
     data: Settings = {"test": labelled([merge(parse_dataset(text, registry), options) for text in tests])}
     expand_tests(data, registry)
-    choices = {label: DatasetChoice(**{**table, "split": split or "test"}) for label, table in data["test"].items()}
+    choices = {label: chosen_dataset({**table, "split": split or "test"}) for label, table in data["test"].items()}
     datasets = {label: filled(choice, "test", registry, label) for label, choice in choices.items()}
     check_labelled(datasets)
     numbers = None if values is None else _whole_numbers("--values", values)
@@ -322,7 +323,9 @@ def verify_dataset(text: str, assignments: Sequence[str], registry: Registry, co
     report: dict[str, Any] = {"dataset": text, "splits": {}, "images": 0, "faults": []}
     for domain in domains:
         in_domain = {**table, "domain": domain} if domain else table
-        parts = {s: build_dataset(DatasetChoice(**in_domain, split=s), "test", registry) for s in (*SPLITS, "all")}
+        parts = {
+            s: build_dataset(chosen_dataset({**in_domain, "split": s}), "test", registry) for s in (*SPLITS, "all")
+        }
         everything = parts.pop("all")
         report["splits"][domain or table["name"]] = {split: len(dataset) for split, dataset in parts.items()}
         report["images"] += len(everything)

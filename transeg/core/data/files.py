@@ -105,6 +105,9 @@ class FileDataset(Dataset):
     def size_of(self, index: int) -> tuple[int, int]:
         return read_size(self.pairs[index].image)
 
+    def pixel_size_of(self, index: int) -> tuple[float, float] | None:
+        return self.pairs[index].pixel_size
+
     def read_region(self, index: int, region: Region) -> Sample | None:
         pair = self.pairs[index]
         cls = type(self)  # who knows what the files of a dataset are that reads them by itself
