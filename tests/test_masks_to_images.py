@@ -58,7 +58,7 @@ class TestTraining:
         judged = [line for line in lines(run) if "val/ssim" in line]
         assert [line["iteration"] for line in judged] == [2, 3]
         quality = json.loads((run / "metrics.json").read_text())["quality"]["validation"]
-        assert set(quality) == {"ssim", "psnr", "images"}
+        assert set(quality) == {"ssim", "psnr", "l1", "images"}
         assert quality["ssim"] == pytest.approx(judged[-1]["val/ssim"], abs=1e-5)
 
     def test_label_maps_go_in_as_channels(self, run):
@@ -103,7 +103,7 @@ class TestTraining:
         table = toolkit("evaluate", tmp_path / "run", "--test", "phantom:clean", "--consistency", segmenter).stdout
         assert "consistency" in table
         first = (tmp_path / "run" / "evaluation" / "phantom-translation.csv").read_text().splitlines()[0]
-        assert first == "name,ssim,psnr,consistency_dice,consistency_iou,consistency_dice_real"
+        assert first == "name,ssim,psnr,l1,consistency_dice,consistency_iou,consistency_dice_real"
         assert "SSIM" in table
 
 

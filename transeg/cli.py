@@ -361,7 +361,8 @@ def evaluate(
     """Measure what RUN has learned on labelled images.
 
     Prints a table over the test sets, and writes a CSV file with a line for each image. Images that a generator makes
-    are compared with their true counterparts (SSIM, PSNR, LPIPS), and as a set with real images (FID, KID).
+    are compared with their true counterparts (SSIM, PSNR, L1, LPIPS), as a set with real images (FID, KID), and where it
+    has two directions with what comes back.
     With --count, another table says how predicted and true numbers of objects agree; counts/ beside the CSV files has
     them and a Bland-Altman plot.
     """

@@ -285,7 +285,7 @@ class SynthesisOptions(Options):
 
 
 class QualityOptions(Options):
-    """``[quality]``: what judges a generator's images, besides SSIM and PSNR of pairs."""
+    """``[quality]``: what judges a generator's images, besides SSIM, PSNR and L1 of pairs and round trips."""
 
     features: str | None = None
     """Of which network FID and KID compare features: `inception:FILE` or a network of timm, `resnet50:FILE`, with its

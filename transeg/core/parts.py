@@ -80,13 +80,13 @@ def build_parts(experiment: Experiment, registry: Registry) -> Parts:
         )
         _check_generator(experiment, generator, given, source, target)
         judge = None
-        if measurable(generator, experiment.quality):
+        if measurable(generator, given, experiment.quality):
             judge = Judge.from_options(
                 experiment.quality, len(source.classes), registry, torch.device(experiment.device)
             )
         parts = replace(parts, generator=generator, judge=judge)
     if experiment.segmenter is not None or parts.judge is not None:
-        val = filled(data.val, "val", registry) if data.val else _own_validation(data.source, registry)
+        val = filled(data.val, "val", registry) if data.val else own_validation(data.source, registry)
         parts = replace(parts, val=None if val is None else stained(val, data))
     _check_data(experiment, parts)
     return parts if experiment.segmenter is None else _with_segmenter(experiment, parts, registry)
@@ -191,7 +191,7 @@ def check_heads(segmenter: Segmenter, experiment: Experiment) -> None:
         raise UsageError("train.head_weights gives the final head, which comes first, no weight; nothing else is used.")
 
 
-def _own_validation(source: DatasetChoice, registry: Registry) -> Dataset | None:
+def own_validation(source: DatasetChoice, registry: Registry) -> Dataset | None:
     """The source's validation images, where it keeps some apart from what is trained on."""
     if source.split not in ("train", None):
         return None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from mmengine.evaluator import BaseMetric
 from rich.console import Console
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
+from torch.utils.data import Subset
 
 from transeg.core.conditions import Conditioning
 from transeg.core.data.images import resize, unit_range
@@ -24,15 +26,27 @@ from transeg.core.experiment import QualityOptions
 from transeg.core.features import Features, feature_network, perceptual_distance
 from transeg.core.forward import classes, scaled
 from transeg.core.inference import Inference
-from transeg.core.interfaces import Dataset, Generator
+from transeg.core.interfaces import Dataset, Generator, Sample
 from transeg.core.metrics.counts import count_pixels, ratios
 from transeg.core.metrics.translation import pair_metrics, set_metrics
 from transeg.core.progress import bar
 from transeg.core.registry import Registry
 from transeg.core.run_folder import RunFolder
 from transeg.core.trained import Trained
+from transeg.core.translation import seed_of
 
-MEANS = ("ssim", "psnr", "lpips", "consistency_dice", "consistency_iou", "consistency_dice_real")
+MEANS = (
+    "ssim",
+    "psnr",
+    "l1",
+    "lpips",
+    "consistency_dice",
+    "consistency_iou",
+    "consistency_dice_real",
+    "roundtrip_ssim",
+    "roundtrip_psnr",
+    "roundtrip_l1",
+)
 """Values of single images."""
 COMPARED = 1000
 """At most so many images of an unpaired target domain are compared with."""
@@ -153,6 +167,13 @@ class TranslationMetric(BaseMetric):
         for item, made in zip(data_batch, data_samples, strict=True):
             self.results.append(self._judged(item, made))
 
+    def add(self, item: TranslationItem, made: Tensor, back: Tensor | None) -> None:
+        """Judge a translated image, and ``back``, which that has been translated back into, ``(C, h, w)`` or None."""
+        self.process([item], [made])
+        if back is not None:
+            values = pair_metrics(back, scaled(item.given, back.device))
+            self.results[-1] |= {f"roundtrip_{key}": value for key, value in values.items()}
+
     @torch.inference_mode()
     def _judged(self, item: TranslationItem, made: Tensor) -> dict[str, Any]:
         judge = self._judge
@@ -210,9 +231,19 @@ class TranslationMetric(BaseMetric):
         return self._of_reference
 
 
-def measurable(generator: Generator, options: QualityOptions) -> bool:
-    """Whether anything can be said of a generator's images."""
-    return generator.paired or options.features is not None or options.segmenter is not None
+def measurable(generator: Generator, given: Conditioning, options: QualityOptions) -> bool:
+    """Whether anything can be said of a generator's images, given pairs where it learns from them."""
+    return generator.paired or returns(generator, given) or judged_by_networks(options)
+
+
+def judged_by_networks(options: QualityOptions) -> bool:
+    """Whether there is something to say of images without counterparts that are not translated back."""
+    return options.features is not None or options.segmenter is not None
+
+
+def returns(generator: Generator, given: Conditioning) -> bool:
+    """Whether what a generator makes of an image can be brought back."""
+    return len(generator.directions) > 1 and not given.by_mask
 
 
 def judge_translation(
@@ -224,7 +255,7 @@ def judge_translation(
     folder: Path,
     console: Console,
 ) -> dict[str, Any]:
-    """Translate every image of datasets and judge the results.
+    """Translate every image of datasets and judge the results, in both directions where the generator has two.
 
     Args:
         trained: has the generator.
@@ -236,19 +267,85 @@ def judge_translation(
         console: for progress.
 
     Returns:
-        See :class:`TranslationMetric`, for each dataset.
+        See :class:`TranslationMetric`, for each dataset; of target images under the name of their direction.
     """
     table = {}
-    with bar(console, "judging translations", sum(len(dataset) for dataset in datasets.values())) as advance:
-        for label, dataset in datasets.items():
-            metric = TranslationMetric(judge, reference, inference)
-            items = TranslationSet(dataset, trained.given, inference)
+    ways = _ways(trained, datasets, reference, judge)
+    with bar(console, "judging translations", sum(way.count for way in ways)) as advance:
+        for way in ways:
+            metric = TranslationMetric(way.judge, way.reference, inference)
+            items = Subset(TranslationSet(way.images, trained.given, inference), range(way.count))
             for (item,) in in_order(items, batch_size=1, workers=trained.experiment.data.workers):
-                metric.process([item], [inference.run(trained.translate, item.given, trained.device)])
+                there = partial(trained.translate, direction=way.direction, seed=seed_of(item.name))
+                made, back = inference.run(there, item.given, trained.device), None
+                if way.back is not None:
+                    home = partial(trained.translate, direction=way.back, seed=seed_of(f"{item.name} back"))
+                    back = inference.run(home, made, trained.device)
+                metric.add(item, made, back)
                 advance()
-            _write_csv(metric.results, folder / f"{label}-translation.csv")
-            table[label] = metric.compute_metrics(metric.results)
+            _write_csv(metric.results, folder / f"{way.label}-translation.csv")
+            table[way.label] = metric.compute_metrics(metric.results)
     return table
+
+
+@dataclass(frozen=True)
+class _Way:
+    """One direction in which images are translated to be judged.
+
+    Attributes:
+        label: in the table.
+        images: what is translated.
+        count: how many of them.
+        direction: of the generator.
+        back: the direction of their return, or None.
+        reference: real images like those that are made, where ``images`` have no counterparts.
+        judge: of what is made.
+    """
+
+    label: str
+    images: Dataset
+    count: int
+    direction: str
+    back: str | None
+    reference: Dataset | None
+    judge: Judge
+
+
+def _ways(trained: Trained, datasets: Mapping[str, Dataset], reference: Dataset | None, judge: Judge) -> list[_Way]:
+    """Source images to the target and, where the generator goes there, target images to the source."""
+    assert trained.generator is not None
+    there, *others = trained.generator.directions
+    back = others[0] if returns(trained.generator, trained.given) else None
+    ways = [_Way(label, images, len(images), there, back, reference, judge) for label, images in datasets.items()]
+    if back is None:
+        return ways
+    judge = replace(judge, segmenter=None)  # that knows images of the target domain
+    for label, images in datasets.items():
+        if images.paired:
+            ways.append(_Way(f"{label}-{back}", Swapped(images), len(images), back, there, None, judge))
+    if reference is not None and datasets:
+        count = min(len(reference), sum(len(images) for images in datasets.values()))
+        ways.append(_Way(back, reference, count, back, there, next(iter(datasets.values())), judge))
+    return ways
+
+
+class Swapped(Dataset):
+    """Pairs the other way round: each sample's image is its counterpart's."""
+
+    paired = True
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.channels, self.target_channels = dataset.target_channels, dataset.channels
+        self.classes = dataset.classes
+        self._dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, index: int) -> Sample:
+        sample = self._dataset[index]
+        assert sample.target is not None
+        return replace(sample, image=sample.target, target=sample.image)
 
 
 def _write_csv(results: Sequence[dict[str, Any]], path: Path) -> None:

@@ -45,7 +45,7 @@ from transeg.core.hooks.schedule import ScheduleHook
 from transeg.core.interfaces import Dataset, Region, Sample
 from transeg.core.parts import Parts
 from transeg.core.progress import bar
-from transeg.core.quality import TranslationMetric, TranslationSet
+from transeg.core.quality import TranslationMetric, TranslationSet, judged_by_networks
 from transeg.core.registry import Registry
 from transeg.core.run_folder import RunFolder
 from transeg.core.runner import Runner
@@ -240,7 +240,11 @@ def _domain(experiment: Experiment, dataset: Dataset, stream: int, console: Cons
 
 
 def _validation(experiment: Experiment, parts: Parts) -> tuple[DataLoader[Any], BaseMetric] | None:
-    """Validation images and what measures them: a segmenter where there is one, else the generator's images."""
+    """Validation images and what measures them: a segmenter where there is one, else the generator's images.
+
+    Round trips are left to the end: of a diffusion model, two translations of each image would take longer than what
+    lies between two validations.
+    """
     if parts.val is None:
         return None
     inference, workers = validation(experiment, parts), experiment.data.workers
@@ -250,6 +254,9 @@ def _validation(experiment: Experiment, parts: Parts) -> tuple[DataLoader[Any], 
         return loader, SegmentationMetric(parts.domains.class_names)
     assert experiment.generator is not None
     assert parts.judge is not None
-    items = TranslationSet(parts.val, conditioning(experiment.generator, parts.domains), inference)
+    given = conditioning(experiment.generator, parts.domains)
+    if not (given.by_mask or parts.val.paired or judged_by_networks(experiment.quality)):
+        return None
+    items = TranslationSet(parts.val, given, inference)
     metric = TranslationMetric(parts.judge, parts.target, inference)
     return in_order(items, batch_size=batch_size, workers=workers), metric

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from transeg.core.interfaces import IGNORE, Dataset, Fault
 from transeg.core.launch import labelled
 from transeg.core.measuring import measure, measure_masks
 from transeg.core.morphometry import MorphometryOptions
-from transeg.core.parts import check_alike, check_labelled, filled, stained
+from transeg.core.parts import check_alike, check_labelled, filled, own_validation, stained
 from transeg.core.prediction import image_files, predict_files, translate_files
 from transeg.core.progress import bar
 from transeg.core.quality import Judge, judge_translation, measurable
@@ -86,7 +86,7 @@ def evaluate_run(
         choices = {label: chosen_dataset(table) for label, table in data["test"].items()}
     if split is not None:
         choices = {label: choice.model_copy(update={"split": split}) for label, choice in choices.items()}
-    if not choices:
+    if not choices and trained.segmenter is not None:
         raise UsageError("The run has no test set; say which with --test NAME:FOLDER.")
     if counting is not None and trained.segmenter is None:
         raise UsageError("--count: this run trained a generator alone, so there is nothing to count.")
@@ -107,15 +107,14 @@ def evaluate_run(
             scores = measure(
                 trained, datasets, place, trained.inference(window, flips), advance, counting or trained.counting()
             )
-    judge = _judge(trained, quality, registry)
-    if judge is None:
+    options = quality if quality != QualityOptions() else trained.experiment.quality
+    images = _given_images(trained, datasets, options, registry, named=bool(tests))
+    if not images:
         return scores, {}, place
-    if trained.given.by_mask:
-        check_labelled(datasets)
-    check_alike(trained.domains.class_names, trained.domains.source_channels, datasets)
+    judge = Judge.from_options(options, len(trained.domains.class_names), registry, trained.device)
     of_run = trained.experiment.data
     reference = None if of_run.target is None else stained(filled(of_run.target, "target", registry), of_run)
-    judged = judge_translation(trained, datasets, reference, judge, trained.inference(window), place, console)
+    judged = judge_translation(trained, images, reference, judge, trained.inference(window), place, console)
     return scores, judged, place
 
 
@@ -168,20 +167,37 @@ def _whole_numbers(option: str, text: str) -> list[int]:
         ) from error
 
 
-def _judge(trained: Trained, quality: QualityOptions, registry: Registry) -> Judge | None:
-    """What judges a generator's images of labelled data; None where these are not what it is given.
+def _given_images(
+    trained: Trained, tests: Mapping[str, Dataset], options: QualityOptions, registry: Registry, *, named: bool
+) -> Mapping[str, Dataset]:
+    """Datasets to judge a generator on: the tests, or as at the end of a run the source's validation images.
+
+    Args:
+        trained: the run.
+        tests: its test sets; for a segmenter that looks at translated images, these are of the target domain.
+        options: what judges.
+        registry: where datasets come from.
+        named: whether the user has named the tests, and so nothing else.
 
     Raises:
-        UsageError: a generator alone is to be measured, but nothing judges its images.
+        UsageError: a generator alone is to be measured, but nothing judges its images, there are none, or they do not
+            fit it.
     """
-    options = quality if quality != QualityOptions() else trained.experiment.quality
-    if trained.generator is None or not measurable(trained.generator, options):
-        if trained.segmenter is None:
+    alone = trained.segmenter is None
+    if trained.generator is None or not measurable(trained.generator, trained.given, options):
+        if alone:
             raise UsageError("Nothing judges these images; say --features NAME:FILE or --consistency RUN.")
-        return None
-    if trained.segmenter is not None and not trained.given.by_mask:
-        return None
-    return Judge.from_options(options, len(trained.domains.class_names), registry, trained.device)
+        return {}
+    images = tests if trained.given.by_mask or alone else {}
+    if not images and not named:
+        val = own_validation(trained.experiment.data.source, registry)
+        images = {} if val is None else {"validation": stained(val, trained.experiment.data)}
+    if not images and alone:
+        raise UsageError("The run has no test set; say which with --test NAME:FOLDER.")
+    if trained.given.by_mask:
+        check_labelled(images)
+    check_alike(trained.domains.class_names, trained.domains.source_channels, images)
+    return images
 
 
 def synthesize_images(

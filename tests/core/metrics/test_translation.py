@@ -49,3 +49,11 @@ def test_sets_of_different_size_repeat_themselves():
     state = torch.get_rng_state()
     assert set_metrics(x, y) == set_metrics(x, y)
     assert torch.equal(state, torch.get_rng_state())
+
+
+def test_intensities_have_one_range_whatever_an_image_has():
+    """Half as bright is half as bright: an image's own maximum would hide it."""
+    real = torch.linspace(-1, 0, 32 * 32).view(1, 32, 32)
+    values = pair_metrics(real - 0.2, real)
+    assert values["l1"] == pytest.approx(0.1)
+    assert values["psnr"] == pytest.approx(20)

@@ -16,21 +16,22 @@ SUBSET = 1000
 
 
 def pair_metrics(made: Tensor, real: Tensor) -> dict[str, float]:
-    """SSIM and PSNR of an image.
+    """SSIM, PSNR and L1 of an image.
 
     Args:
         made: ``(C, H, W)`` in [-1, 1].
         real: the same.
 
     Returns:
-        ``ssim`` (Wang et al., IEEE TIP 2004; a Gaussian window of deviation 1.5) and ``psnr`` in decibels, both of
-        intensities in [0, 1]; at most 100 decibels, which is more than 16 bits can tell.
+        ``ssim`` (Wang et al., IEEE TIP 2004; a Gaussian window of deviation 1.5), ``psnr`` in decibels, and ``l1``, the
+        mean absolute difference: all of intensities in [0, 1], whatever an image's own minimum and maximum are. At most
+        100 decibels, which is more than 16 bits can tell.
     """
     a, b = ((image[None].float() + 1) / 2 for image in (made, real))
     ssim = structural_similarity_index_measure(a, b, data_range=1.0)
     psnr = peak_signal_noise_ratio(a, b, data_range=1.0)
     assert isinstance(ssim, Tensor)
-    return {"ssim": float(ssim), "psnr": min(100.0, float(psnr))}
+    return {"ssim": float(ssim), "psnr": min(100.0, float(psnr)), "l1": float((a - b).abs().mean())}
 
 
 def set_metrics(made: Tensor, real: Tensor) -> dict[str, float]:
