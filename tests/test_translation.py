@@ -153,7 +153,7 @@ class TestAdaptation:
         Image.fromarray(pixels).save(tmp_path / "a.png")
         line = ["predict", runs / "segmenter", tmp_path / "a.png", "--probabilities"]
         toolkit(*line, "-o", tmp_path / "plain")
-        toolkit(*line, "-o", tmp_path / "adapted", "--translate-with", runs / "translation", "--scale", 0.5)
+        toolkit(*line, "-o", tmp_path / "adapted", "--translate-with", runs / "translation", "--rescale", 0.5)
         toolkit("translate", runs / "translation", tmp_path / "a.png", "-o", tmp_path / "translated")
         toolkit(*line[:2], tmp_path / "translated" / "a.png", "--probabilities", "-o", tmp_path / "steps")
         toolkit(*line, "-o", tmp_path / "at-once", "--translate-with", runs / "translation")

@@ -142,6 +142,16 @@ def with_counting(command: Callable[..., Any]) -> Callable[..., Any]:
     return with_choice
 
 
+pixel_size_option = click.option("--pixel-size", metavar="UM", help="Of the images, in micrometres; or height,width.")
+rescale = click.option(
+    "--rescale",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="FACTOR",
+    help="Resample images by this factor before any network sees them; by default as the run did with its own. "
+    "Results have each image's own size.",
+)
+
+
 def with_morphometry(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options that measure fibres, and as ``morphometry`` what they say."""
 
@@ -150,12 +160,15 @@ def with_morphometry(command: Callable[..., Any]) -> Callable[..., Any]:
         morphometry: bool, pixel_size: str | None, axon_class: str | None, myelin_class: str | None, **named: Any
     ) -> Any:
         from transeg.core.morphometry import chosen
+        from transeg.core.scales import parse_pixel_size
 
-        return command(morphometry=chosen(morphometry, pixel_size, axon_class, myelin_class), **named)
+        size = parse_pixel_size(pixel_size)
+        options = chosen(morphometry, size, axon_class, myelin_class)
+        return command(morphometry=options, pixel_size=size, **named)
 
     options = (
         click.option("--morphometry", is_flag=True, help="Measure axons and their myelin, too."),
-        click.option("--pixel-size", metavar="UM", help="Of the images, in micrometres; or height,width."),
+        pixel_size_option,
         click.option("--axon-class", metavar="NAME", help="By default axon."),
         click.option("--myelin-class", metavar="NAME", help="By default myelin."),
     )
@@ -361,8 +374,8 @@ def evaluate(
     """Measure what RUN has learned on labelled images.
 
     Prints a table over the test sets, and writes a CSV file with a line for each image. Images that a generator makes
-    are compared with their true counterparts (SSIM, PSNR, L1, LPIPS), as a set with real images (FID, KID), and where it
-    has two directions with what comes back.
+    are compared with their true counterparts (SSIM, PSNR, L1, LPIPS), as a set with real images (FID, KID), and with
+    what comes back where it has two directions.
     With --count, another table says how predicted and true numbers of objects agree; counts/ beside the CSV files has
     them and a Bland-Altman plot.
     """
@@ -454,13 +467,7 @@ def compare(run_a: Path, run_b: Path, tests: tuple[str, ...], metrics: tuple[str
 @click.option("--probabilities", is_flag=True, help="Write probabilities, too, as 16-bit PNG.")
 @translate_with
 @direction
-@click.option(
-    "--scale",
-    default=1.0,
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="FACTOR",
-    help="Resample images by this factor first; masks come back at each image's own size.",
-)
+@rescale
 @window
 @click.option("--flips", is_flag=True, help="Average over the four mirrorings of each image.")
 @click.option("--device", metavar="NAME", help="cpu, cuda or cuda:1; by default a GPU where there is one.")
@@ -501,8 +508,10 @@ def predict(registry: Registry, run_dir: Path, images: Path, **named: Any) -> No
 )
 @click.option("--split", type=click.Choice(["train", "val", "test"]), help="Of the dataset; by default all.")
 @click.option(
-    "--set", "assignments", multiple=True, metavar="OPTION=VALUE", help="An option of the dataset, such as scale=0.5."
+    "--set", "assignments", multiple=True, metavar="OPTION=VALUE", help="An option of the dataset, such as rescale=0.5."
 )
+@pixel_size_option
+@rescale
 @window
 @click.option("--device", metavar="NAME", help="cpu, cuda or cuda:1; by default a GPU where there is one.")
 @with_registry
@@ -514,6 +523,8 @@ def translate(
     layout: str | None,
     split: str | None,
     assignments: tuple[str, ...],
+    pixel_size: str | None,
+    rescale: float | None,
     **named: Any,
 ) -> None:
     """Translate IMAGES, a file or a folder, with the model of RUN.
@@ -526,14 +537,18 @@ def translate(
     toolkit translate runs/mine /data/video -o translated
     toolkit translate runs/mine axon:SEM:/data/axons -o Dataset501_Axons --format nnunet
     """
+    from transeg.core.scales import parse_pixel_size
     from transeg.core.translated_data import translate_data
     from transeg.core.use import translate_images
 
     if layout is None:
         if split or assignments:
             raise UsageError("--split and --set are for datasets; say --format, too.")
+        named |= {"pixel_size": parse_pixel_size(pixel_size), "rescale": rescale}
         count = translate_images(run_dir, Path(images), registry, _talk(), out=out, **named)
     else:
+        if pixel_size or rescale:
+            raise UsageError("A dataset is resampled by its own options: --set pixel_size=UM or --set rescale=FACTOR.")
         data = f"folder:{images}" if Path(images).is_dir() else images
         console = _talk()
         named |= {"out": out, "layout": layout, "split": split, "assignments": assignments}

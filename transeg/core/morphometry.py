@@ -222,7 +222,7 @@ class MorphometryOptions:
 
 
 def chosen(
-    morphometry: bool, pixel_size: str | None, axon_class: str | None, myelin_class: str | None
+    morphometry: bool, pixel_size: tuple[float, float] | None, axon_class: str | None, myelin_class: str | None
 ) -> MorphometryOptions | None:
     """What `--morphometry`, `--pixel-size`, `--axon-class` and `--myelin-class` say; None for no morphometry.
 
@@ -230,17 +230,11 @@ def chosen(
         UsageError: an option is missing, wrong, or of no use.
     """
     if not morphometry:
-        given = {"--pixel-size": pixel_size, "--axon-class": axon_class, "--myelin-class": myelin_class}
+        given = {"--axon-class": axon_class, "--myelin-class": myelin_class}
         for option, value in given.items():
             if value is not None:
                 raise UsageError(f"{option} is for measuring fibres; say --morphometry, too.")
         return None
     if pixel_size is None:
         raise UsageError("--morphometry measures in micrometres; say how large a pixel is with --pixel-size UM or Y,X.")
-    try:
-        sides = [float(side) for side in pixel_size.split(",")]
-    except ValueError:
-        sides = []
-    if len(sides) not in (1, 2) or not all(0 < side < math.inf for side in sides):
-        raise UsageError(f"--pixel-size {pixel_size} must be micrometres above zero, as in 0.1, or height,width.")
-    return MorphometryOptions((sides[0], sides[-1]), axon_class, myelin_class)
+    return MorphometryOptions(pixel_size, axon_class, myelin_class)

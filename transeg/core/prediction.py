@@ -63,24 +63,24 @@ def predict_files(
     tables: Sequence[ObjectTables | FibreTables] = (),
     *,
     translator: Translator | None = None,
-    scale: float = 1.0,
+    scale: tuple[float, float] = (1.0, 1.0),
 ) -> None:
     """Write masks, overlays and, where asked for, probabilities, all at each image's own size.
 
     Masks of one class are 0 and 255, of several classes their numbers. Probabilities are 16-bit PNG files, one for
     each class but background. Images too large for memory, in windows, give TIFF files; see
-    :func:`transeg.core.slides.predict_slide`. ``tables`` get each mask to count or measure what is in it. Images are
-    resampled by ``scale`` and brought by ``translator`` into the domain that the segmenter knows; masks come back at
-    the size of the file.
+    :func:`transeg.core.slides.predict_slide`. ``tables`` get each mask to count or
+    measure what is in it. The height and width of images are multiplied by ``scale``, and images brought by
+    ``translator`` into the domain that the segmenter knows; masks come back at the size of the file.
     """
     names = trained.domains.class_names
     for file in files:
-        if translator is None and scale == 1 and is_large(trained, file, inference):
+        if translator is None and scale == (1, 1) and is_large(trained, file, inference):
             predict_slide(trained, file, out, inference, with_probabilities)
             advance()
             continue
         image = read_image(file, trained.domains.target_channels if translator is None else translator.takes)
-        known = resize(image, *(max(1, round(side * scale)) for side in image.shape[:2]))
+        known = scaled_by(image, scale)
         if translator is not None:
             known = translator(known, file.stem)
         prepared = inference.prepare(trained.normalised(known))
@@ -98,8 +98,10 @@ def predict_files(
         advance()
 
 
-def translate_files(translator: Translator, files: list[Path], out: Path, advance: Advance) -> None:
-    """Write the translation of each image or label map, at its own size.
+def translate_files(
+    translator: Translator, files: list[Path], out: Path, advance: Advance, scale: tuple[float, float] = (1.0, 1.0)
+) -> None:
+    """Write the translation of each image or label map, at its own size; images are seen at ``scale`` times that.
 
     Images keep their type: 8 bits, 16 bits or float32, as PNG where it holds that, else as TIFF.
     """
@@ -107,12 +109,13 @@ def translate_files(translator: Translator, files: list[Path], out: Path, advanc
     for file in files:
         if trained.given.by_mask:
             made = _made_of_labels(trained, file, translator.inference)
-        elif is_large(trained, file, translator.inference):
+        elif scale == (1, 1) and is_large(trained, file, translator.inference):
             translate_slide(translator, file, out)
             advance()
             continue
         else:
-            made = translator(read_image(file, translator.takes), file.stem)
+            image = read_image(file, translator.takes)
+            made = resize(translator(scaled_by(image, scale), file.stem), *image.shape[:2])
         write_whole(out / f"{file.stem}{image_suffix(made)}", made)
         advance()
 
@@ -125,3 +128,8 @@ def _made_of_labels(trained: Trained, file: Path, inference: Inference) -> np.nd
     forward = partial(trained.translate, seed=seed_of(file.stem))
     made = inference.run(forward, trained.given.labels(mask, None, inference), trained.device)
     return as_pixels(at_size(made, *mask.shape))
+
+
+def scaled_by(image: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
+    """``(H, W, C)`` with its height and width multiplied."""
+    return resize(image, *(max(1, round(side * factor)) for side, factor in zip(image.shape, scale, strict=False)))

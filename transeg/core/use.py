@@ -30,6 +30,7 @@ from transeg.core.quality import Judge, judge_translation, measurable
 from transeg.core.registry import Registry
 from transeg.core.run import label_maps
 from transeg.core.run_folder import RunFolder
+from transeg.core.scales import PixelSize, factors
 from transeg.core.settings import Settings, merge, parse_assignment, parse_dataset
 from transeg.core.slides import is_large
 from transeg.core.synthesis import synthesize
@@ -246,19 +247,21 @@ def predict_images(
     device: str | None,
     counting: Counting | None = None,
     morphometry: MorphometryOptions | None = None,
+    pixel_size: PixelSize | None = None,
     translate_with: Path | None = None,
     direction: str | None = None,
-    scale: float = 1.0,
+    rescale: float | None = None,
 ) -> tuple[int, Path]:
     """Segment image files; see :func:`transeg.core.prediction.predict_files`. Gives their number and the folder.
 
     Where objects are counted, :class:`transeg.core.count_tables.ObjectTables` lie in the folder, too, and where fibres
     are measured :class:`transeg.core.fibre_tables.FibreTables`. Images of a foreign domain are first translated with
-    the run ``translate_with``.
+    the run ``translate_with``. See :func:`transeg.core.scales.factors` for how images are resampled before.
     """
     files = image_files(images)
     trained = _trained(RunFolder(run_dir), registry, device)
     translator = None if translate_with is None else adaptation(trained, translate_with, registry, device, direction)
+    scale = factors(trained.experiment, translator, pixel_size, rescale)
     inference = trained.inference(window, flips)
     names = trained.domains.class_names
     measuring = morphometry.of(names) if morphometry is not None else None
@@ -289,12 +292,15 @@ def translate_images(
     window: int | None,
     direction: str | None,
     device: str | None,
+    pixel_size: PixelSize | None = None,
+    rescale: float | None = None,
 ) -> int:
     """Translate image files; see :func:`transeg.core.prediction.translate_files`. Gives their number."""
     files = image_files(images)
     translator = Translator.load(run_dir, registry, device, direction=direction, window=window)
+    scale = factors(translator.trained.experiment, translator, pixel_size, rescale)
     with bar(console, "translating", len(files)) as advance:
-        translate_files(translator, files, out, advance)
+        translate_files(translator, files, out, advance, scale)
     return len(files)
 
 
