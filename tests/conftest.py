@@ -9,6 +9,14 @@ from transeg.cli import main
 TINY_DATA = ["data.size=32", "data.source.count=10", "data.source.side=32"]
 TINY_TRAINING = ["train.iterations=3", "train.batch_size=2", "train.val_interval=2", "train.checkpoint_interval=2"]
 TINY_CUT = ["generator.width=4", "generator.blocks=5", "generator.patches=8"]
+TINY_SYNDIFF = [
+    "generator.preset=small",
+    "generator.width=4",
+    "generator.multipliers=[1, 1]",
+    "generator.discriminator_width=4",
+    "generator.translator_width=4",
+    "generator.translator_blocks=1",
+]
 TINY_TARGET = ["data.target.count=10", "data.target.side=32"]
 TINY_TEST = ["data.test.phantom.count=10", "data.test.phantom.side=32"]
 

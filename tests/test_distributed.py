@@ -5,7 +5,7 @@ import sys
 
 import pytest
 import torch
-from conftest import TINY_CUT, TINY_DATA, TINY_TARGET, command
+from conftest import TINY_CUT, TINY_DATA, TINY_SYNDIFF, TINY_TARGET, command
 
 NETWORK = '''
 import torch
@@ -24,7 +24,22 @@ class Plain(Segmenter):
     def forward(self, image):
         return self.body(image)
 '''
-MANIFEST = '[plugin]\ncontract = 1\n[segmenter.plain]\nentry = "plain.py:Plain"\n'
+ALONE = '''
+from transeg.plugins.generators.syndiff import SynDiff, discriminators
+
+discriminators.GROUP = 1
+
+class Alone(SynDiff):
+    """Without looks at the other images of a batch, which are those of a rank alone."""
+'''
+MANIFEST = """
+[plugin]
+contract = 1
+[segmenter.plain]
+entry = "plain.py:Plain"
+[generator.alone]
+entry = "alone.py:Alone"
+"""
 OPTIONS = ["train.iterations=4", "train.val_interval=2", "train.checkpoint_interval=2", "baseline=none"]
 
 
@@ -32,12 +47,20 @@ def line(tmp_path, parts, folder, batch_size):
     settings = [*TINY_DATA, *OPTIONS, f"train.batch_size={batch_size}", "data.workers=0"]
     if "cut" in parts:
         settings += [*TINY_CUT, *TINY_TARGET]
+    if "alone" in parts:
+        settings += [*TINY_SYNDIFF, *TINY_TARGET, "generator.r1_interval=2"]
     if "pix2pix" in parts:  # deep enough for dropout; batch norm would know but half of the batch
         settings += ["data.size=64", "generator.width=4", "generator.depth=6", "generator.norm=instance"]
     if {"--generator", "--segmenter"} <= set(parts):
         settings.append("joint.weight=0.5")
     loss = ["--loss", "bce"] if "--segmenter" in parts else []
     return command(([*parts, *loss], settings), "--registry", tmp_path / "plain.toml", "--run-dir", folder)
+
+
+def everything(folder):
+    """All weights of a run, and their averages where there are any."""
+    state = torch.load(folder / "checkpoints" / "last.pt", weights_only=True)
+    return state["model"] | {f"average of {key}": average for key, average in state["averages"].items()}
 
 
 @pytest.mark.slow
@@ -49,11 +72,22 @@ def line(tmp_path, parts, folder, batch_size):
         ["--generator", "cut", "--segmenter", "plain"],
         ["--generator", "cut", "--segmenter", "plain", "--set", "generator.variant=fastcut"],
         ["--generator", "pix2pix", "--segmenter", "plain"],
+        ["--generator", "alone"],
+        ["--generator", "alone", "--segmenter", "plain"],
     ],
-    ids=["supervised", "translation", "joint", "joint-fastcut", "joint-pix2pix"],
+    ids=[
+        "supervised",
+        "translation",
+        "joint",
+        "joint-fastcut",
+        "joint-pix2pix",
+        "translation-syndiff",
+        "joint-syndiff",
+    ],
 )
 def test_two_ranks_are_one_with_the_joint_batch(tmp_path, process, parts):
     (tmp_path / "plain.py").write_text(NETWORK)
+    (tmp_path / "alone.py").write_text(ALONE)
     (tmp_path / "plain.toml").write_text(MANIFEST)
     one = process(*line(tmp_path, parts, tmp_path / "one", 4))
     assert one.returncode == 0, one.stderr
@@ -63,12 +97,10 @@ def test_two_ranks_are_one_with_the_joint_batch(tmp_path, process, parts):
     )
     assert two.returncode == 0, two.stderr
     assert two.stdout.count("strategy") == 1  # only one rank speaks
-    a, b = (
-        torch.load(tmp_path / name / "checkpoints" / "last.pt", weights_only=True)["model"] for name in ("one", "two")
-    )
+    a, b = (everything(tmp_path / name) for name in ("one", "two"))
     begun = process(*line(tmp_path, parts, tmp_path / "begun", 4), "--set", "train.iterations=1")
     assert begun.returncode == 0, begun.stderr
-    start = torch.load(tmp_path / "begun" / "checkpoints" / "last.pt", weights_only=True)["model"]
+    start = everything(tmp_path / "begun")
     # A bias in front of a norm has no gradient but rounding, which Adam makes as large as any other: weights alone.
     names = [key for key in a if a[key].ndim >= 2]
     moved, apart = (

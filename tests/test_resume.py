@@ -9,7 +9,7 @@ import time
 
 import pytest
 import torch
-from conftest import BOTH, SUPERVISED, command
+from conftest import BOTH, SUPERVISED, TINY_SYNDIFF, command
 
 LONG = ["train.iterations=14", "train.checkpoint_interval=3", "train.val_interval=4", "train.log_interval=1"]
 
@@ -53,6 +53,8 @@ def assert_same(one, other):
         assert a["iteration"] == b["iteration"]
         assert a["model"].keys() == b["model"].keys()
         assert all(torch.equal(a["model"][key], b["model"][key]) for key in a["model"]), name
+        assert a["averages"].keys() == b["averages"].keys()
+        assert all(torch.equal(a["averages"][key], b["averages"][key]) for key in a["averages"]), name
     scalars = [
         [{k: v for k, v in json.loads(line).items() if k != "seconds_per_iteration"} for line in text.splitlines()]
         for text in ((folder / "metrics.jsonl").read_text() for folder in (one, other))
@@ -89,6 +91,24 @@ def test_syntheses_are_killed_and_resumed(tmp_path, process, iteration):
     assert_same(whole, cut)
     for image in (whole / "synthetic" / "images").iterdir():
         assert image.read_bytes() == (cut / "synthetic" / "images" / image.name).read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("iteration", [2, 7])
+def test_averages_and_rare_losses_are_killed_and_resumed(tmp_path, process, iteration):
+    """SynDiff's penalty comes in every fourth iteration of the training, not of the process."""
+    settings = [setting for setting in BOTH[1] if not setting.startswith("generator.")]
+    options = ["--generator", "syndiff", "--segmenter", "unet"]
+    parts = options, [*settings, *TINY_SYNDIFF, "generator.r1_interval=4"]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert process(*arguments(parts, whole, 0)).returncode == 0
+    stop_at(arguments(parts, cut, 0), cut, iteration, signal.SIGKILL)
+    result = process("run", "--run-dir", cut, "--resume")
+    assert result.returncode == 0, result.stderr
+    assert_same(whole, cut)
+    lines = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
+    assert [line["iteration"] for line in lines if "train/R1" in line] == [1, 5, 9, 13]
+    assert states(whole)["last"]["averages"]
 
 
 @pytest.mark.slow

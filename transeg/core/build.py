@@ -136,7 +136,7 @@ def build_generator(
     torch.manual_seed(seed)
     generator = cast("Generator", made(lambda: cls(source_channels, target_channels, **options), "generator"))
     if choice.weights is not None:
-        load_weights(generator, weights_file(choice.weights), cls.key_map, "generator")
+        load_weights(generator, weights_file(choice.weights), cls.key_map, "generator", adapt=generator.adapted)
     return generator
 
 

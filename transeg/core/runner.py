@@ -152,7 +152,6 @@ class Runner(MMEngineRunner):
             "optimizers": {name: wrapper.optimizer.state_dict() for name, wrapper in self.optim_wrapper.items()},
             "random": checkpoint.random_state(),
         }
-        self.call_hook("before_save_checkpoint", checkpoint=state)
         self._write(state, self._folder.last)
 
     def save_best(self) -> None:
@@ -164,5 +163,6 @@ class Runner(MMEngineRunner):
         return {**about, "model": self.model.state_dict()}
 
     def _write(self, state: dict[str, Any], path: Path) -> None:
+        self.call_hook("before_save_checkpoint", checkpoint=state)
         if world()[0] == 0:
             checkpoint.save(state, path)

@@ -16,6 +16,7 @@ from rich.console import Console
 from torch.utils.data import DataLoader
 
 from transeg.core import previews
+from transeg.core.averages import Averages
 from transeg.core.data.stream import (
     SOURCE,
     SYNTHETIC,
@@ -34,6 +35,7 @@ from transeg.core.distributed import world
 from transeg.core.errors import TransegError
 from transeg.core.evaluation import SegmentationMetric, evaluation_loader, in_order
 from transeg.core.experiment import DataOptions, Experiment
+from transeg.core.hooks.averages import AveragesHook
 from transeg.core.hooks.checkpoints import CheckpointHook
 from transeg.core.hooks.distillation import DistillationHook
 from transeg.core.hooks.guard import GuardHook
@@ -98,9 +100,11 @@ def train(
         channels = parts.domains.target_channels
         distillation = build_distillation(experiment, parts.segmenter, parts.teachers, channels, registry)
     task = task_for(experiment, parts, registry, [distillation] if distillation is not None else [])
+    averages = Averages(task, _averaged(parts))
     interrupt, progress, trackers = InterruptHook(), ProgressHook(console, title), Trackers({})
     hooks: list[Hook] = [
         ScheduleHook(task),
+        AveragesHook(averages),
         GuardHook(options.log_interval),
         CheckpointHook(options.checkpoint_interval),
         interrupt,
@@ -111,7 +115,7 @@ def train(
         trackers = begin(experiment, run, folder, title, resume=resume)
         hooks += [
             ScalarsHook(folder.scalars, trackers, options.log_interval),
-            PreviewHook(_Preview(experiment, parts), folder.previews, trackers, options.val_interval),
+            PreviewHook(_Preview(experiment, parts, averages), folder.previews, trackers, options.val_interval),
             progress,
         ]
     runner = Runner(
@@ -158,17 +162,25 @@ def identity(experiment: Experiment) -> str:
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
+def _averaged(parts: Parts) -> dict[str, float]:
+    """Which parts of the task are averaged, by their names in it."""
+    wanted = {} if parts.generator is None else parts.generator.averages
+    return {f"generator.{name}": decay for name, decay in wanted.items()}
+
+
 class _Preview:
     """Draws the same few samples at every call."""
 
-    def __init__(self, experiment: Experiment, parts: Parts) -> None:
+    def __init__(self, experiment: Experiment, parts: Parts, averages: Averages) -> None:
+        self._averages = averages
         self._live = Trained(
             experiment, parts.domains, parts.segmenter, parts.generator, torch.device(experiment.device), 0
         )
         self._sources, self._targets = shown_samples(parts, experiment.data.tile)
 
     def __call__(self, path: Path) -> None:
-        previews.draw(self._live, self._sources, self._targets, path)
+        with self._averages.in_place():
+            previews.draw(self._live, self._sources, self._targets, path)
 
 
 def shown_samples(parts: Parts, tile: int | None) -> tuple[list[Sample], list[Sample]]:

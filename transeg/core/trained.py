@@ -168,9 +168,11 @@ def joint_multiple(*networks: Segmenter | Generator | None) -> int:
 
 
 def _best(folder: RunFolder) -> dict[str, Any]:
+    """The checkpoint for inference, whose weights are averages where there are any."""
     for path in (folder.best, folder.last):
         if path.exists():
-            return checkpoint.load(path)
+            state = checkpoint.load(path)
+            return {**state, "model": {**state["model"], **state.get("averages", {})}}
     raise UsageError(
         f"{folder.path} has no checkpoint yet; train it with: toolkit run --run-dir {folder.path} --resume"
     )
