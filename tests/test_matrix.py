@@ -31,7 +31,7 @@ def test_it_runs(pair, toolkit, tmp_path):
     settings = [*TRAINING, *TINY_DATA, f"data.size={SIDE}"]
     if pair.generator:
         options += ["--generator", pair.generator]
-        settings += [f"generator.{name}={value}" for name, value in SMALL.get(pair.generator, {}).items()]
+        settings += [f"generator.{name}={json.dumps(value)}" for name, value in SMALL.get(pair.generator, {}).items()]
         settings += TINY_TARGET if pair.target else []
     if pair.segmenter:
         options += ["--segmenter", pair.segmenter, "--loss", "dice+bce"]
