@@ -418,7 +418,7 @@ def measure(registry: Registry, masks: Path, as_json: bool, **named: Any) -> Non
     writes what `toolkit evaluate` does, but for what takes probabilities; `toolkit compare` reads it.
 
     \b
-    toolkit measure predicted --test axon:SEM:/data/axon --values 0,255,127 -o measured
+    toolkit measure predicted --test axon:SEM:/data/axon --values 0,127,255 -o measured
     """
     from transeg import tables
     from transeg.core.use import evaluate_masks
