@@ -291,7 +291,7 @@ def show_folds(folds: dict[str, Any], ensemble: dict[str, Any], console: Console
             rows["ensemble"] = ensemble[label]
         for name, row in rows.items():
             numbers = [_number(row[key]) for key in ("dice", "iou", "hd95")]
-            table.add_row(escape(label), name, f"{row['images']:g}", *numbers)
+            table.add_row(escape(label), name, f"{row['images']:.3g}", *numbers)
     console.print(table)
 
 

@@ -184,7 +184,7 @@ def _segmenter(
 
 
 def _best(folder: RunFolder, run: RunFolder) -> dict[str, Any]:
-    """The checkpoint for inference of a training that belongs to a run; its weights are averages where there are any."""
+    """The checkpoint for inference of a training that belongs to a run, with averaged weights where there are any."""
     for path in (folder.best, folder.last):
         if path.exists():
             state = checkpoint.load(path)
