@@ -280,6 +280,7 @@ def info(component: str, as_json: bool, registry: Registry) -> None:
     metavar="NAME",
     help="supervised, translation, sequential or joint; by default what follows from the parts that are named.",
 )
+@click.option("--folds", type=click.IntRange(min=2), metavar="K", help="Cross-validate: K segmenters, then as one.")
 @click.option("--baseline", metavar="NAME", help="source-only: also train on untranslated source images; or none.")
 @click.option("--run-dir", type=click.Path(path_type=Path), metavar="FOLDER", help="Where to; by default in runs/.")
 @click.option(
@@ -417,7 +418,7 @@ def measure(registry: Registry, masks: Path, as_json: bool, **named: Any) -> Non
     writes what `toolkit evaluate` does, but for what takes probabilities; `toolkit compare` reads it.
 
     \b
-    toolkit measure predicted --test axon:SEM:/data/axon --values 0,255,127 -o measured
+    toolkit measure predicted --test axon:SEM:/data/axon --values 0,127,255 -o measured
     """
     from transeg import tables
     from transeg.core.use import evaluate_masks

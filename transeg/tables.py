@@ -213,6 +213,8 @@ def show_plan(prepared: Prepared, console: Console) -> None:
     if parts.segmenter is not None:
         add("selection", selection(experiment, parts) + (f" ({_images(len(parts.val))})" if parts.val else ""))
     stages = " in each of two stages" if experiment.strategy == "sequential" else ""
+    if experiment.folds is not None:
+        stages += f", the segmenter's in each of {experiment.folds} folds"
     add(
         "training",
         f"{train.iterations:,} iterations{stages}, batch {train.batch_size}, {_pixels(data, parts)}, "
@@ -261,6 +263,8 @@ def show_results(metrics: dict[str, Any], folder: RunFolder, console: Console) -
     if metrics["tests"]:
         show_tests(metrics["tests"], metrics["baseline"], console, metrics["trained_on"])
     _show_details(metrics["tests"], console)
+    if metrics["folds"] is not None:
+        show_folds(metrics["folds"], metrics["tests"], console)
     if metrics["quality"]:
         show_quality(metrics["quality"], console)
     console.print(f"Run folder: {folder.path}", highlight=False, soft_wrap=True)
@@ -272,6 +276,23 @@ def show_measured(tests: dict[str, Any], folder: Path, console: Console) -> None
     show_tests(tests, None, console)
     _show_details(tests, console)
     console.print(f"Per image: {folder}", highlight=False)
+
+
+def show_folds(folds: dict[str, Any], ensemble: dict[str, Any], console: Console) -> None:
+    """What each fold's segmenter reaches alone, their mean and their ensemble, for each test set."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("test set", style="cyan")
+    table.add_column("segmenter")
+    for name in ("images", "Dice", "IoU", "HD95"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for label, mean in folds["mean"].items():
+        rows = {name: fold["tests"][label] for name, fold in folds["each"].items()} | {"mean": mean}
+        if label in ensemble:
+            rows["ensemble"] = ensemble[label]
+        for name, row in rows.items():
+            numbers = [_number(row[key]) for key in ("dice", "iou", "hd95")]
+            table.add_row(escape(label), name, f"{row['images']:.3g}", *numbers)
+    console.print(table)
 
 
 def _show_details(tests: dict[str, Any], console: Console) -> None:

@@ -359,9 +359,26 @@ class Experiment(Options):
     augmentation: AugmentationOptions
     baseline: Literal["none", "source-only"] = "none"
     """`source-only` also trains the segmenter on untranslated source images at the same budget."""
+    folds: int | None = Field(None, ge=2)
+    """Train so many segmenters, each with another part of the source's groups held out to select its best checkpoint;
+    the result is their ensemble."""
     tracking: TrackingOptions = TrackingOptions()
     seed: int = Field(0, ge=0)
     device: str = "cpu"
+
+    @model_validator(mode="after")
+    def _folds_fit(self) -> Self:
+        if self.folds is None:
+            return self
+        if self.strategy not in ("supervised", "sequential"):
+            raise ValueError(f"the strategy {self.strategy} has no use for folds; supervised and sequential have")
+        if self.data.val is not None:
+            raise ValueError("each of the folds holds out images to select its best checkpoint; leave --val out")
+        if self.synthesis is not None:
+            raise ValueError(
+                "synthetic images are made from the label maps that the folds hold out, too; leave out folds"
+            )
+        return self
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

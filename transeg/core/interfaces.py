@@ -181,6 +181,14 @@ class Dataset(ABC):
         """
         return self[index].pixel_size
 
+    def group_of(self, index: int) -> str:
+        """The group of a sample, for splits; a dataset that need not decode it to tell says so here.
+
+        Raises:
+            DataError: as for decoding it.
+        """
+        return self[index].group
+
     def read_region(self, index: int, region: Region) -> Sample | None:
         """A part of a sample, for images larger than memory; None where the whole must be decoded for it.
 

@@ -132,7 +132,7 @@ def settings_of(named: Mapping[str, Any], under: Settings, registry: Registry) -
         registry: knows which datasets have domains.
     """
     settings: Settings = {
-        key: named[key] for key in ("strategy", "baseline", "seed", "device") if named.get(key) is not None
+        key: named[key] for key in ("strategy", "baseline", "folds", "seed", "device") if named.get(key) is not None
     }
     for kind in ("generator", "segmenter", "loss"):
         if named.get(kind):

@@ -14,6 +14,7 @@ from transeg.core.data.windows import Regions
 from transeg.core.distillation import Teacher, build_distillation, build_teachers
 from transeg.core.errors import UsageError
 from transeg.core.experiment import DataOptions, DatasetChoice, Experiment
+from transeg.core.folds import Chosen, held_out, joined
 from transeg.core.interfaces import Dataset, Generator, Region, Segmenter
 from transeg.core.quality import Judge, measurable
 from transeg.core.registry import Registry
@@ -35,6 +36,8 @@ class Parts:
         generator: the translator.
         segmenter: the network that segments.
         teachers: frozen segmenters to distil from.
+        held: which of the source's images each fold holds out, see :func:`transeg.core.folds.held_out`; None without
+            folds.
         validates_target: whether ``val`` has images of the target domain, to be segmented as they are.
     """
 
@@ -49,6 +52,15 @@ class Parts:
     validates_target: bool = False
     synthetic: Dataset | None = None
     judge: Judge | None = None
+    held: Sequence[Sequence[int]] | None = None
+
+    def fold(self, number: int) -> Parts:
+        """These parts where the images that a fold holds out validate, and all other labelled ones train."""
+        assert self.held is not None
+        everything, out = joined(self.source, self.val), self.held[number]
+        rest = sorted(set(range(len(everything))) - set(out))
+        source, val = (Chosen([everything.places[index] for index in indices]) for indices in (rest, out))
+        return replace(self, source=source, val=val)
 
 
 def _translated_channels(experiment: Experiment, source: Dataset, target: Dataset | None) -> int:
@@ -89,6 +101,9 @@ def build_parts(experiment: Experiment, registry: Registry) -> Parts:
         val = filled(data.val, "val", registry) if data.val else own_validation(data.source, registry)
         parts = replace(parts, val=None if val is None else stained(val, data))
     _check_data(experiment, parts)
+    if experiment.folds is not None:
+        held = held_out(parts.source, parts.val, experiment.folds, experiment.seed)
+        parts = replace(parts, held=held)
     return parts if experiment.segmenter is None else _with_segmenter(experiment, parts, registry)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,6 +17,7 @@ from transeg.core.distributed import world
 from transeg.core.environment import environment
 from transeg.core.errors import TransegError
 from transeg.core.experiment import DatasetChoice, Experiment, Strategy, SynthesisOptions
+from transeg.core.folds import means
 from transeg.core.interfaces import IGNORE, About, Dataset, Sample
 from transeg.core.label_maps import LabelMaps
 from transeg.core.measuring import measure
@@ -24,7 +25,7 @@ from transeg.core.parts import Parts, filled
 from transeg.core.progress import bar
 from transeg.core.quality import judge_translation
 from transeg.core.registry import Registry
-from transeg.core.run_folder import RunFolder
+from transeg.core.run_folder import RunFolder, fold_names
 from transeg.core.synthesis import synthesize
 from transeg.core.train import InterruptedRunError, shown_samples, train
 from transeg.core.trained import Trained
@@ -72,7 +73,7 @@ class Run:
             try:
                 metrics = self._stages(experiment, parts)
             except TransegError as error:
-                if isinstance(error, InterruptedRunError) or self.folder.last.exists():
+                if isinstance(error, InterruptedRunError) or self._has_begun():
                     command = f"toolkit run --run-dir {self.folder.path} --resume"
                     raise type(error)(f"{error} Go on with: {command}") from error
                 raise
@@ -80,11 +81,15 @@ class Run:
                 write_json(self.folder.metrics, metrics)
             return metrics
 
+    def _has_begun(self) -> bool:
+        """Whether there is a checkpoint of any of the trainings."""
+        return self.folder.last.exists() or any(self.folder.path.glob("*/checkpoints/last.pt"))
+
     def _stages(self, experiment: Experiment, parts: Parts) -> dict[str, Any]:
         stage, stage_parts = experiment, parts
         if experiment.strategy == "sequential":
             stage, stage_parts = self._translated(experiment, parts)
-        self._train(stage, stage_parts, self.folder, experiment.strategy)
+        folds = self._learn(stage, stage_parts, self.folder, experiment.strategy)
         trained = Trained.load(self.folder, self.registry, experiment.device)
         metrics = {
             "strategy": experiment.strategy,
@@ -93,13 +98,43 @@ class Run:
             "best_iteration": trained.iteration,
             "selection": selection(experiment, stage_parts),
             "trained_on": trained_on(experiment),
-            "tests": self._test(trained, parts, self.folder, "testing"),
+            "tests": self._test(trained, parts.tests, self.folder, "testing"),
+            "folds": folds,
             "quality": self._quality(trained, parts),
             "baseline": self._baseline(experiment, parts) if experiment.baseline == "source-only" else None,
         }
         if world()[0] == 0:
             previews.draw(trained, *shown_samples(parts, experiment.data.tile), self.folder.previews / "final.png")
         return metrics
+
+    def _learn(self, stage: Experiment, parts: Parts, folder: RunFolder, title: str) -> dict[str, Any] | None:
+        """Train the networks; or a segmenter for each fold, each in its own folder, and say what each is worth alone.
+
+        Returns:
+            None without folds; else what each fold's segmenter reaches on the tests and on what it held out, and what
+            they do on average.
+        """
+        if parts.held is None:
+            self._train(stage, parts, folder, title)
+            return None
+        single = stage.model_copy(update={"folds": None})
+        each: dict[str, dict[str, Any]] = {}
+        for number, name in enumerate(fold_names(len(parts.held))):
+            place, own = folder.part(name), self._with_new_segmenter(single, parts.fold(number))
+            self._train(single, own, place, f"{title}, {name} of {len(parts.held)}")
+            write_text(place.experiment, single.to_toml())
+            trained = Trained.load(place, self.registry, stage.device)
+            assert own.val is not None
+            tests = self._test(trained, {**own.tests, "held-out": own.val}, place, f"testing {name}")
+            each[name] = {"best_iteration": trained.iteration, "images": len(own.source), "tests": tests}
+        return {"each": each, "mean": means([fold["tests"] for fold in each.values()])}
+
+    def _with_new_segmenter(self, experiment: Experiment, parts: Parts) -> Parts:
+        """The parts with a segmenter that is what the run's was at the beginning."""
+        assert experiment.segmenter is not None
+        channels, classes = parts.domains.target_channels, len(parts.domains.class_names)
+        segmenter = build_segmenter(experiment.segmenter, channels, classes, experiment.seed, self.registry)
+        return replace(parts, segmenter=segmenter)
 
     def _train(self, experiment: Experiment, parts: Parts, folder: RunFolder, title: str) -> None:
         train(
@@ -117,7 +152,15 @@ class Run:
     def _translated(self, experiment: Experiment, parts: Parts) -> tuple[Experiment, Parts]:
         """Train the generator and translate the labelled set: the experiment and parts of the second stage."""
         first = without(
-            experiment, "segmenter", "loss", "joint", "distillation", "synthesis", strategy="translation", tests={}
+            experiment,
+            "segmenter",
+            "loss",
+            "joint",
+            "distillation",
+            "synthesis",
+            "folds",
+            strategy="translation",
+            tests={},
         )
         folder = self.folder.part("translation")
         val = parts.val if parts.judge is not None and not parts.validates_target else None
@@ -147,12 +190,14 @@ class Run:
             translate_dataset(translated, labelled, dataset_writer("folder", root, about, self.registry), advance)
         second = without(experiment, "generator", "joint", strategy="supervised", source=choice)
         source = build_dataset(choice, "source", self.registry)
-        if second.distillation is not None and second.distillation.sees == "source":
-            source = WithOriginals(source, parts.source)
-            sees = second.distillation.model_copy(update={"sees": "paired"})
-            second = second.model_copy(update={"distillation": sees})
         val = parts.val if experiment.data.val else build_dataset(choice, "val", self.registry)
         val = val if val is not None and len(val) else None
+        if second.distillation is not None and second.distillation.sees == "source":
+            source = WithOriginals(source, parts.source)
+            if val is not None and parts.val is not None and not experiment.data.val:
+                val = WithOriginals(val, parts.val)  # the folds learn from them, too
+            sees = second.distillation.model_copy(update={"sees": "paired"})
+            second = second.model_copy(update={"distillation": sees})
         return second, replace(parts, source=source, target=None, val=val, generator=None)
 
     def _synthesized(self, experiment: Experiment, parts: Parts, trained: Trained) -> tuple[Experiment, Parts]:
@@ -194,24 +239,21 @@ class Run:
 
     def _baseline(self, experiment: Experiment, parts: Parts) -> dict[str, Any]:
         """The same segmenter from the same weights, trained on untranslated source images at the same budget."""
-        assert experiment.segmenter is not None
         plain = without(experiment, "generator", "joint", "synthesis", strategy="supervised")
         folder = self.folder.part("baseline")
-        channels, classes = parts.domains.target_channels, len(parts.domains.class_names)
-        segmenter = build_segmenter(experiment.segmenter, channels, classes, experiment.seed, self.registry)
-        plain_parts = replace(parts, target=None, generator=None, judge=None, segmenter=segmenter)
-        self._train(plain, plain_parts, folder, "source-only baseline")
+        plain_parts = self._with_new_segmenter(plain, replace(parts, target=None, generator=None, judge=None))
+        self._learn(plain, plain_parts, folder, "source-only baseline")
         write_text(folder.experiment, plain.to_toml())
         trained = Trained.load(folder, self.registry, experiment.device)
-        return self._test(trained, parts, folder, "testing the baseline")
+        return self._test(trained, parts.tests, folder, "testing the baseline")
 
-    def _test(self, trained: Trained, parts: Parts, folder: RunFolder, title: str) -> dict[str, Any]:
-        if world()[0] != 0 or not parts.tests or trained.segmenter is None:
+    def _test(self, trained: Trained, tests: Mapping[str, Dataset], folder: RunFolder, title: str) -> dict[str, Any]:
+        if world()[0] != 0 or not tests or trained.segmenter is None:
             return {}
-        total = sum(len(dataset) for dataset in parts.tests.values())
+        total = sum(len(dataset) for dataset in tests.values())
         with bar(self.console, title, total) as advance:
             counting = trained.counting()
-            return measure(trained, parts.tests, folder.evaluation, trained.inference(), advance, counting)
+            return measure(trained, tests, folder.evaluation, trained.inference(), advance, counting)
 
 
 def label_maps(experiment: Experiment, source: Dataset, options: SynthesisOptions, registry: Registry) -> LabelMaps:
@@ -239,6 +281,8 @@ def label_maps(experiment: Experiment, source: Dataset, options: SynthesisOption
 
 def selection(experiment: Experiment, parts: Parts) -> str:
     """How the best checkpoint was chosen, in words."""
+    if experiment.folds is not None:
+        return "highest Dice on the images that each fold holds out"
     if parts.segmenter is None or parts.val is None:
         return "the last iteration"
     if experiment.data.val is not None:

@@ -63,3 +63,8 @@ class RunFolder:
             raise UsageError(
                 f"Another process is training into {self.path}; wait for it or choose another folder."
             ) from error
+
+
+def fold_names(folds: int) -> list[str]:
+    """The parts of a run folder that its folds are trained in."""
+    return [f"fold-{number}" for number in range(1, folds + 1)]

@@ -17,13 +17,14 @@ from transeg.core.conditions import Conditioning
 from transeg.core.counting import Counting
 from transeg.core.data.stain import stain
 from transeg.core.deploy import deployed
+from transeg.core.ensemble import Ensemble
 from transeg.core.errors import TransegError, UsageError
-from transeg.core.experiment import Experiment, GeneratorChoice, read_experiment
+from transeg.core.experiment import Experiment, GeneratorChoice, SegmenterChoice, read_experiment
 from transeg.core.forward import segment, translate
 from transeg.core.inference import Inference
 from transeg.core.interfaces import Generator, Noise, Segmenter
 from transeg.core.registry import Registry
-from transeg.core.run_folder import RunFolder
+from transeg.core.run_folder import RunFolder, fold_names
 
 
 @dataclass(frozen=True)
@@ -69,19 +70,17 @@ class Trained:
         if not folder.experiment.exists():
             raise UsageError(f"{folder.path} is not a run folder: it has no experiment.toml.")
         experiment = read_experiment(folder.experiment)
-        state, generator_state = _best(folder), None
+        parts = [folder] if experiment.folds is None else [folder.part(name) for name in fold_names(experiment.folds)]
+        states = [_best(part, folder) for part in parts]
+        state, generator_state = states[0], None
         if experiment.strategy == "sequential":
-            generator_state = _best(folder.part("translation"))["model"]
+            generator_state = _best(folder.part("translation"), folder)["model"]
         domains = Domains(**state["domains"])
         place = torch.device(pick_device(device or "auto"))
         segmenter = generator = None
         if experiment.segmenter is not None:
-            choice = experiment.segmenter.model_copy(update={"weights": None})
-            channels, classes = domains.target_channels, len(domains.class_names)
-            segmenter = build_segmenter(choice, channels, classes, 0, registry, pretrained=False)
-            _fill(segmenter, state["model"], "segmenter")
-            segmenter = segmenter.eval()
-            segmenter = segmenter.to(place) if layers else deployed(segmenter, channels, place)
+            members = [_segmenter(experiment.segmenter, domains, each, registry, place, layers) for each in states]
+            segmenter = Ensemble(members).eval() if len(members) > 1 else members[0]
         if experiment.generator is not None:
             chosen = experiment.generator.model_copy(update={"weights": None})
             given = conditioning(chosen, domains)
@@ -93,7 +92,7 @@ class Trained:
             segmenter,
             generator.to(place).eval() if generator else None,
             place,
-            state["iteration"],
+            max(each["iteration"] for each in states),
         )
 
     def segment(self, image: Tensor, places: Tensor | None = None) -> Tensor:
@@ -167,15 +166,30 @@ def joint_multiple(*networks: Segmenter | Generator | None) -> int:
     return math.lcm(*(network.size_multiple for network in networks if network is not None))
 
 
-def _best(folder: RunFolder) -> dict[str, Any]:
-    """The checkpoint for inference, whose weights are averages where there are any."""
+def _segmenter(
+    choice: SegmenterChoice,
+    domains: Domains,
+    state: dict[str, Any],
+    registry: Registry,
+    device: torch.device,
+    layers: bool,
+) -> Segmenter:
+    """The segmenter of a checkpoint in eval mode; see :meth:`Trained.load`."""
+    bare = choice.model_copy(update={"weights": None})
+    channels, classes = domains.target_channels, len(domains.class_names)
+    segmenter = build_segmenter(bare, channels, classes, 0, registry, pretrained=False)
+    _fill(segmenter, state["model"], "segmenter")
+    segmenter = segmenter.eval()
+    return segmenter.to(device) if layers else deployed(segmenter, channels, device)
+
+
+def _best(folder: RunFolder, run: RunFolder) -> dict[str, Any]:
+    """The checkpoint for inference of a training that belongs to a run, with averaged weights where there are any."""
     for path in (folder.best, folder.last):
         if path.exists():
             state = checkpoint.load(path)
             return {**state, "model": {**state["model"], **state.get("averages", {})}}
-    raise UsageError(
-        f"{folder.path} has no checkpoint yet; train it with: toolkit run --run-dir {folder.path} --resume"
-    )
+    raise UsageError(f"{folder.path} has no checkpoint yet; train it with: toolkit run --run-dir {run.path} --resume")
 
 
 def _fill(network: nn.Module, state: dict[str, Tensor], part: str) -> None:

@@ -108,6 +108,9 @@ class FileDataset(Dataset):
     def pixel_size_of(self, index: int) -> tuple[float, float] | None:
         return self.pairs[index].pixel_size
 
+    def group_of(self, index: int) -> str:
+        return self.pairs[index].group
+
     def read_region(self, index: int, region: Region) -> Sample | None:
         pair = self.pairs[index]
         cls = type(self)  # who knows what the files of a dataset are that reads them by itself

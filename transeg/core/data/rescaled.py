@@ -71,6 +71,9 @@ class Rescaled(Dataset):
         before = self._dataset.size_of(index)
         return _pixel_size(self._dataset.pixel_size_of(index), before, self.size_of(index))
 
+    def group_of(self, index: int) -> str:
+        return self._dataset.group_of(index)
+
     def _size(self, size: tuple[int, int], said: tuple[float, float] | None, name: str) -> tuple[int, int]:
         """Height and width that an image gets."""
         factors = (self._factor, self._factor)

@@ -36,6 +36,23 @@ def split_by_ratio(groups: Sequence[str], ratio: Sequence[float] = RATIO, seed: 
     return {split: [i for i, group in enumerate(groups) if member[group] == split] for split in SPLITS}
 
 
+def deal(groups: Sequence[str], folds: int, seed: int = 0) -> list[list[int]]:
+    """Deal samples out to folds without cutting a group.
+
+    Args:
+        groups: each sample's group; there are as many groups as folds at least.
+        folds: how many.
+        seed: of the shuffle; the result depends on the set of groups, not on their order.
+
+    Returns:
+        Indices of the samples of each fold, ascending; the folds differ by one group at most.
+    """
+    names = sorted(set(groups))
+    random.Random(seed).shuffle(names)
+    fold = {name: place % folds for place, name in enumerate(names)}
+    return [[index for index, group in enumerate(groups) if fold[group] == number] for number in range(folds)]
+
+
 def split_by_lists(stems: Sequence[str], lists: Mapping[str, Sequence[str]], where: str) -> dict[str, list[int]]:
     """Indices by split, from lists of file names with or without extensions.
 

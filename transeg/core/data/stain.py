@@ -98,6 +98,9 @@ class Stained(Dataset):
     def size_of(self, index: int) -> tuple[int, int]:
         return self._dataset.size_of(index)
 
+    def group_of(self, index: int) -> str:
+        return self._dataset.group_of(index)
+
 
 def _shows_tissue(pixels: np.ndarray) -> bool:
     tissue = pixels[(pixels < TISSUE).all(axis=2)]
