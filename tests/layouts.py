@@ -4,6 +4,7 @@ import csv
 import functools
 import json
 
+import h5py
 import numpy as np
 import tifffile
 import yaml
@@ -190,6 +191,15 @@ def axon(root, *, place="micr", count=9):
             sidecar.write_text(json.dumps({"PixelSize": [0.1, 0.2], "PixelSizeUnits": "um"}))
 
 
+def hdf5(root):
+    """A file for each split, with labelled images of one domain."""
+    for part, count in (("train", 6), ("val", 2), ("test", 2)):
+        with h5py.File(root / f"dataset_{part}.hdf5", "w") as file:
+            for index in range(count):
+                file[f"sem/images/{index}"] = pixels(index)[:, :, 0]
+                file[f"sem/labels/{index}"] = (pixels(index)[:, :, 0] > 128).astype(np.uint8)
+
+
 def nnunet(root):
     """Colour cases, eight for training and four for tests, with what is unknown in one corner."""
     for part, count in (("Tr", 8), ("Ts", 4)):
@@ -219,6 +229,7 @@ BUILDERS = {
     "monuseg": monuseg,
     "tissue": tissue,
     "axon": axon,
+    "hdf5": hdf5,
     "nnunet": nnunet,
 }
 
