@@ -4,6 +4,7 @@ import csv
 import functools
 import json
 
+import h5py
 import numpy as np
 import tifffile
 import yaml
@@ -27,7 +28,7 @@ def objects(index, height=20, width=24):
 def save(path, array):
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".tif":
-        tifffile.imwrite(path, array, photometric="rgb")
+        tifffile.imwrite(path, array, photometric="rgb" if array.ndim == 3 else "minisblack")
     else:
         Image.fromarray(array).save(path)
 
@@ -190,6 +191,24 @@ def axon(root, *, place="micr", count=9):
             sidecar.write_text(json.dumps({"PixelSize": [0.1, 0.2], "PixelSizeUnits": "um"}))
 
 
+def hdf5(root):
+    """A file for each split, with labelled images of one domain."""
+    for part, count in (("train", 6), ("val", 2), ("test", 2)):
+        with h5py.File(root / f"dataset_{part}.hdf5", "w") as file:
+            for index in range(count):
+                file[f"sem/images/{index}"] = pixels(index)[:, :, 0]
+                file[f"sem/labels/{index}"] = (pixels(index)[:, :, 0] > 128).astype(np.uint8)
+
+
+def em(root):
+    """Two folders of labels, one of which counts its sections in its own way."""
+    for index in range(10):
+        save(root / "raw" / f"{index:02d}.tif", pixels(index)[:, :, 0])
+        save(root / "membranes" / f"{index:02d}.png", (pixels(index)[:, :, 0] > 128).astype(np.uint8) * 255)
+        numbers = np.array([0, 32, 64, 96, 128, 159, 191, 223, 255], np.uint8)
+        save(root / "labels" / f"labels{index:08d}.png", numbers[pixels(index)[:, :, 0] % 9])
+
+
 def nnunet(root):
     """Colour cases, eight for training and four for tests, with what is unknown in one corner."""
     for part, count in (("Tr", 8), ("Ts", 4)):
@@ -219,6 +238,8 @@ BUILDERS = {
     "monuseg": monuseg,
     "tissue": tissue,
     "axon": axon,
+    "em": em,
+    "hdf5": hdf5,
     "nnunet": nnunet,
 }
 

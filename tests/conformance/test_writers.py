@@ -1,13 +1,14 @@
 """What every writer in the registry must do: what it writes, its dataset reads as it was."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from transeg.core.errors import DataError
+from transeg.core.errors import DataError, TransegError
 from transeg.core.interfaces import IGNORE, About, Sample, Written
 from transeg.core.registry import Registry
 
@@ -139,9 +140,21 @@ def test_what_was_not_announced_is_refused(layout, tmp_path):
 
 def test_a_failed_write_leaves_nothing_that_counts(layout, monkeypatch):
     _, _, make = layout
-    writer = make()
-    monkeypatch.setattr("tifffile.imwrite", lambda *_, **__: 1 / 0)
-    monkeypatch.setattr("PIL.Image.fromarray", lambda *_, **__: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        writer.add(drawn("one", "a"), "train")
-    assert not make().has("one", "train")
+    rename, left = Path.replace, []
+
+    def failing(self, target):
+        if not left:
+            raise OSError("no space left")
+        left.pop()
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "replace", failing)
+    files = 0
+    while not make().has("one", "train"):
+        left[:] = [True] * files
+        try:
+            make().add(drawn("one", "a"), "train")
+        except (OSError, TransegError):
+            assert not make().has("one", "train")
+            files += 1
+    assert files > 0

@@ -134,7 +134,8 @@ class Dataset(ABC):
     classes: tuple[str, ...] = ("background", "foreground")
     """Class names, background first."""
     domains: ClassVar[tuple[str, ...]] = ()
-    """Names of the domains, the usual source first; empty where there is one domain only."""
+    """Names of the domains, the usual source first; empty where there is one domain only. `*` alone stands for names
+    that only the files know, and, as an option, for the only one there is."""
     test_domains: ClassVar[tuple[str, ...]] = ()
     """Domains that are test sets of their own: to test on the dataset means on each of them."""
     paired: bool = False

@@ -61,7 +61,8 @@ def parse_dataset(text: str, registry: Registry) -> Settings:
         name, rest = f"{name}:{second}", rest.partition(":")[2]
     table: Settings = {"name": name}
     domain, _, after = rest.partition(":")
-    if domain and domain in registry.find("dataset", name).domains:
+    domains = registry.find("dataset", name).domains
+    if domain and (domain in domains or ("*" in domains and after)):
         table["domain"], rest = domain, after
     if rest:
         table["root"] = rest

@@ -41,8 +41,11 @@ def image_suffix(pixels: np.ndarray) -> str:
 def write_whole(path: Path, pixels: np.ndarray) -> None:
     """Write an image beside its place and rename it."""
     temporary = path.with_name(f".{os.getpid()}-{path.name}")
-    write_image(temporary, pixels)
-    temporary.replace(path)
+    try:
+        write_image(temporary, pixels)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, document: Any) -> None:

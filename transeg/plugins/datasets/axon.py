@@ -73,7 +73,7 @@ class AxonWriter(Writer):
         self._about = about
 
     def has(self, name: str, split: str) -> bool:
-        stems = (name, f"*_sample-{_label(name)}_{self._about.domain}")
+        stems = (name, f"sub-*_sample-{_label(name)}_{self._about.domain}")
         return any(any(self._root.glob(f"sub-*/{PLACES[0]}/{stem}.{e}")) for stem in stems for e in ("png", "tif"))
 
     def add(self, sample: Sample, split: str) -> None:
