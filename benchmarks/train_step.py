@@ -1,12 +1,13 @@
-"""One training step of CUT, of the joint CUT + HarDNet-MSEG and of Pix2pix, beside the published implementations.
+"""One training step of CUT, CUT + HarDNet-MSEG, Pix2pix and SynDiff, beside the published implementations.
 
     python benchmarks/train_step.py --reference DIR [--reference DIR ...]
 
 DIR is a checkout of taesungp/contrastive-unpaired-translation (measured as `cut`), of enric1994/cut-seg (measured as
-`joint`), or of junyanz/pytorch-CycleGAN-and-pix2pix, also as the folder cyclegan/ of enric1994/synth-colon (measured as
-`pix2pix`); this project holds none of their code. The sides take turns, each in a fresh process with the same number of
-threads, so that a machine that speeds up or slows down does so for both, and never both need memory at once. A process
-takes a step to warm up and then those that count. Printed are the median and the range over the turns of seconds per
+`joint`), of junyanz/pytorch-CycleGAN-and-pix2pix, also as the folder cyclegan/ of enric1994/synth-colon (measured as
+`pix2pix`), or of icon-lab/SynDiff (measured as `syndiff`, without the penalty of every tenth step, and as `sample`:
+inference in four steps); this project holds none of their code. The sides take turns, each in a fresh process with the
+same number of threads, so that a machine that speeds up or slows down does so for both, and never both need memory at
+once. A process takes a step to warm up and then those that count. Printed are the median and the range over the turns of seconds per
 step, of the ratio turn by turn, and of each side's peak memory.
 """
 
@@ -25,8 +26,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 Step = Callable[[], None]
-MARKS = {"joint": "harDMSEG.py", "cut": "cut_model.py", "pix2pix": "pix2pix_model.py"}
-"""By which file a checkout is known; the first that is there counts."""
+MARKS = {
+    "models/harDMSEG.py": ["joint"],
+    "models/cut_model.py": ["cut"],
+    "models/pix2pix_model.py": ["pix2pix"],
+    "backbones/ncsnpp_generator_adagn.py": ["syndiff", "sample"],
+}
+"""By which file a checkout is known, and what is measured then; the first that is there counts."""
 
 
 def ours(case: str, size: int, count: int, device: str) -> Step:
@@ -37,21 +43,27 @@ def ours(case: str, size: int, count: int, device: str) -> Step:
     from transeg.core.allocation import keep_freed_memory
     from transeg.core.conditions import Conditioning
     from transeg.core.experiment import JointOptions
-    from transeg.core.interfaces import Batch, Optimization
+    from transeg.core.forward import translate
+    from transeg.core.interfaces import Batch, Generator, Optimization
     from transeg.core.losses import LossSum
     from transeg.core.tasks.joint import JointTask
     from transeg.core.tasks.task import Task
     from transeg.core.tasks.translation import TranslationTask
     from transeg.plugins.generators.cut import CUT
     from transeg.plugins.generators.pix2pix import Pix2pix
+    from transeg.plugins.generators.syndiff import SynDiff
     from transeg.plugins.losses.overlap import LogDiceLoss
     from transeg.plugins.segmenters.hardnet import HarDNetMSEG
 
     if device == "cpu":
         keep_freed_memory()  # as `toolkit run` does
-    generator = Pix2pix(3, 3) if case == "pix2pix" else CUT(3, 3)
+    if case in ("syndiff", "sample"):
+        generator: Generator = SynDiff(1, 1)
+    else:
+        generator = Pix2pix(3, 3) if case == "pix2pix" else CUT(3, 3)
     task: Task
-    given = Conditioning("image", 2, 3)
+    channels = 1 if isinstance(generator, SynDiff) else 3
+    given = Conditioning("image", 2, channels)
     if case != "joint":
         task = TranslationTask(generator, given)
     else:
@@ -61,9 +73,17 @@ def ours(case: str, size: int, count: int, device: str) -> Step:
         task = JointTask(generator, segmenter, loss, optimization, JointOptions(), 250, given, 0.5)
     task.to(device).train()
     wrappers = OptimWrapperDict(**{name: OptimWrapper(o.optimizer) for name, o in task.optimizers().items()})
-    images = [torch.rand(count, 3, size, size) * 2 - 1 for _ in range(2)]
+    images = [torch.rand(count, channels, size, size) * 2 - 1 for _ in range(2)]
+    if case == "sample":
+        image, sampler = images[0].to(device), generator.eval()
+
+        @torch.inference_mode()
+        def sample() -> None:
+            translate(sampler, image, "source-to-target")
+
+        return sample
     mask = (torch.rand(count, size, size) > 0.9).long()
-    batch = Batch(images[0], mask, images[1], torch.arange(count), seed=0)
+    batch = Batch(images[0], mask, images[1], torch.arange(count), seed=0, iteration=1)
     return lambda: task.train_step(batch, wrappers) and None
 
 
@@ -98,10 +118,16 @@ def pix2pix(checkout: Path, size: int, count: int, device: str) -> Step:
     return step
 
 
-def theirs(checkout: Path, size: int, count: int, device: str) -> Step:
+def theirs(checkout: Path, case: str, size: int, count: int, device: str) -> Step:
     """A step of a published implementation, imported from its checkout."""
     import torch
 
+    if case in ("syndiff", "sample"):
+        import published_syndiff
+
+        return (published_syndiff.step if case == "syndiff" else published_syndiff.sample)(
+            checkout, size, count, device
+        )
     if not (checkout / "models" / "cut_model.py").exists():
         return pix2pix(checkout, size, count, device)
     sys.path.insert(0, str(checkout))
@@ -162,9 +188,9 @@ def child(arguments: argparse.Namespace) -> None:
 
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
-    make = ours if arguments.child == "ours" else theirs
-    first = arguments.case if arguments.child == "ours" else arguments.reference[0]
-    step = make(first, arguments.size, arguments.batch[0], arguments.device)  # type: ignore[operator]
+    sizes = arguments.size, arguments.batch[0], arguments.device
+    ours_here = arguments.child == "ours"
+    step = ours(arguments.case, *sizes) if ours_here else theirs(arguments.reference[0], arguments.case, *sizes)
     on_gpu = arguments.device != "cpu"
     seconds = []
     for _ in range(arguments.steps + 1):
@@ -225,18 +251,20 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--verbose", action="store_true")
     parser.add_argument("--child", choices=["ours", "theirs"], help=argparse.SUPPRESS)
-    parser.add_argument("--case", choices=["cut", "joint", "pix2pix"], help=argparse.SUPPRESS)
+    parser.add_argument("--case", choices=["cut", "joint", "pix2pix", "syndiff", "sample"], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
         child(arguments)
         return
     for checkout in arguments.reference:
-        found = {case: (checkout / "models" / name).exists() for case, name in MARKS.items()}
-        if not any(found.values()):
-            raise SystemExit(f"{checkout} is no checkout of CUT, CUT-seg or Pix2pix: models/ has none of their files.")
-        case = next(case for case, there in found.items() if there)
-        for count in arguments.batch or [1, 4]:
-            compare(checkout.resolve(), case, count, arguments)
+        found = [cases for name, cases in MARKS.items() if (checkout / name).exists()]
+        if not found:
+            raise SystemExit(
+                f"{checkout} is no checkout of CUT, CUT-seg, Pix2pix or SynDiff: it has none of their files."
+            )
+        for case in found[0]:
+            for count in arguments.batch or [1, 4]:
+                compare(checkout.resolve(), case, count, arguments)
 
 
 if __name__ == "__main__":

@@ -39,6 +39,17 @@ class ResidualBlock(nn.Module):
         return out
 
 
+def normal_weights(module: nn.Module) -> None:
+    """Weights of deviation 0.02 and zero biases, as CycleGAN and Pix2pix publish."""
+    for part in module.modules():
+        if isinstance(part, (nn.Conv2d, nn.ConvTranspose2d)):
+            nn.init.normal_(part.weight, 0.0, 0.02)
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
+        elif isinstance(part, nn.BatchNorm2d):
+            nn.init.normal_(part.weight, 1.0, 0.02)
+
+
 def linear_decay(progress: float, constant: int, decay: int) -> float:
     """1 for ``constant`` epochs, then down by equal steps so that it would be 0 one epoch behind the last.
 

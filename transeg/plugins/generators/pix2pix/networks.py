@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from transeg.plugins.generators.layers import instance_norm
+from transeg.plugins.generators.layers import instance_norm, normal_weights
 
 Norm = Literal["batch", "instance", "group"]
 WIDEST = 8
@@ -56,7 +56,7 @@ class UNetGenerator(nn.Module):
         for outer, inner in zip(channels[-3::-1], channels[-2:0:-1], strict=True):
             level = _middle(outer, inner, level, style)
         self.model = _outermost(in_channels, channels[0], out_channels, level, style)
-        initialise(self)
+        normal_weights(self)
 
     def forward(self, x: Tensor, draws: Sequence[torch.Generator] | None) -> Tensor:
         """Translate.
@@ -147,7 +147,7 @@ class PatchDiscriminator(nn.Module):
                 nn.LeakyReLU(0.2, inplace=True),
             ]
         self.model = nn.Sequential(*layers, nn.Conv2d(8 * width, 1, 4, 1, 1))
-        initialise(self)
+        normal_weights(self)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.model(x)
@@ -159,17 +159,6 @@ def normalisation(norm: Norm, channels: int, per_image: bool = False) -> nn.Modu
     if norm == "batch":
         return BatchNorm(channels, per_image)
     return instance_norm(channels) if norm == "instance" else nn.GroupNorm(math.gcd(32, channels), channels)
-
-
-def initialise(module: nn.Module) -> None:
-    """Weights of deviation 0.02, as Pix2pix publishes."""
-    for part in module.modules():
-        if isinstance(part, (nn.Conv2d, nn.ConvTranspose2d)):
-            nn.init.normal_(part.weight, 0.0, 0.02)
-            if part.bias is not None:
-                nn.init.zeros_(part.bias)
-        elif isinstance(part, nn.BatchNorm2d):
-            nn.init.normal_(part.weight, 1.0, 0.02)
 
 
 def _outermost(in_channels: int, width: int, out_channels: int, level: Level, style: Style) -> Level:

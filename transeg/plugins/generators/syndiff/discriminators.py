@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from transeg.plugins.generators.layers import instance_norm
+from transeg.plugins.generators.layers import instance_norm, normal_weights
 from transeg.plugins.generators.syndiff.embedding import initialise, scaled_uniform, sinusoids
 from transeg.plugins.generators.syndiff.resampling import Down
 
@@ -130,6 +130,7 @@ class PatchDiscriminator(nn.Module):
                 nn.LeakyReLU(0.2, inplace=True),
             ]
         self.model = nn.Sequential(*layers, nn.Conv2d(8 * width, 1, 4, 1, 1))
+        normal_weights(self)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.model(x)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from transeg.plugins.generators.layers import ResidualBlock, normed_relu
+from transeg.plugins.generators.layers import ResidualBlock, normal_weights, normed_relu
 
 
 class Translator(nn.Module):
@@ -39,6 +39,7 @@ class Translator(nn.Module):
             nn.Conv2d(width, out_channels, 7),
             nn.Tanh(),
         )
+        normal_weights(self)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.model(x)
