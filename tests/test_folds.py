@@ -11,7 +11,6 @@ from PIL import Image
 from torch import nn
 
 from transeg.cli import main
-from transeg.core.data.splits import deal
 from transeg.core.ensemble import Ensemble
 from transeg.core.interfaces import Segmenter
 from transeg.core.registry import Registry
@@ -196,18 +195,6 @@ def test_label_maps_and_folds_do_not_go_together(data, toolkit, tmp_path):
     arguments = command(([*options, "--source", f"folder:{data}"], settings), "--run-dir", tmp_path / "run")
     said = " ".join(toolkit(*arguments, code=2).stderr.split())
     assert "made from the label maps that the folds hold out" in said
-
-
-@pytest.mark.parametrize("seed", [0, 1])
-def test_groups_are_dealt_out_evenly(seed):
-    groups = [f"g{index % 7}" for index in range(30)]
-    folds = deal(groups, 3, seed)
-    assert sorted(index for fold in folds for index in fold) == list(range(30))
-    sizes = [len({groups[index] for index in fold}) for fold in folds]
-    assert sorted(sizes) == [2, 2, 3]
-    again = deal(groups[::-1], 3, seed)
-    assert [{groups[i] for i in fold} for fold in folds] == [{groups[::-1][i] for i in fold} for fold in again]
-    assert deal(groups, 3, 0) != deal(groups, 3, 1)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

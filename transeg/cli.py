@@ -322,7 +322,7 @@ def run(
     from transeg import tables
     from transeg.core.launch import launch, prepare
 
-    console = _talk()
+    console = talk()
     named["assignments"] += more
     prepared = prepare(named, registry, config=config, run_dir=run_dir, resume=resume, dry_run=dry_run)
     if not console.quiet and not (as_json and dry_run):
@@ -385,7 +385,7 @@ def evaluate(
     from transeg.core.use import evaluate_run
 
     quality = QualityOptions(features=features, lpips=lpips, segmenter=consistency)
-    metrics, judged, out = evaluate_run(run_dir, registry, _talk(), quality=quality, **named)
+    metrics, judged, out = evaluate_run(run_dir, registry, talk(), quality=quality, **named)
     if as_json:
         click.echo(json.dumps({"tests": metrics, "quality": judged}, indent=2))
         return
@@ -423,7 +423,7 @@ def measure(registry: Registry, masks: Path, as_json: bool, **named: Any) -> Non
     from transeg import tables
     from transeg.core.use import evaluate_masks
 
-    metrics = evaluate_masks(masks, registry, _talk(), **named)
+    metrics = evaluate_masks(masks, registry, talk(), **named)
     if as_json:
         click.echo(json.dumps({"tests": metrics}, indent=2))
         return
@@ -488,7 +488,7 @@ def predict(registry: Registry, run_dir: Path, images: Path, **named: Any) -> No
     """
     from transeg.core.use import predict_images
 
-    count, out = predict_images(run_dir, images, registry, _talk(), **named)
+    count, out = predict_images(run_dir, images, registry, talk(), **named)
     Console().print(f"{count} masks in {out / 'masks'}, outlines in {out / 'overlays'}", highlight=False)
     if named["counting"] is not None:
         Console().print(f"Objects: {out / 'counts.csv'}, {out / 'objects.csv'}", highlight=False)
@@ -546,12 +546,12 @@ def translate(
         if split or assignments:
             raise UsageError("--split and --set are for datasets; say --format, too.")
         named |= {"pixel_size": parse_pixel_size(pixel_size), "rescale": rescale}
-        count = translate_images(run_dir, Path(images), registry, _talk(), out=out, **named)
+        count = translate_images(run_dir, Path(images), registry, talk(), out=out, **named)
     else:
         if pixel_size or rescale:
             raise UsageError("A dataset is resampled by its own options: --set pixel_size=UM or --set rescale=FACTOR.")
         data = f"folder:{images}" if Path(images).is_dir() else images
-        console = _talk()
+        console = talk()
         named |= {"out": out, "layout": layout, "split": split, "assignments": assignments}
         count = translate_data(run_dir, data, registry, console, **named)
         if console.quiet:
@@ -594,7 +594,7 @@ def synthesize(
 
     chosen = variation or ("recombine" if masks is None else "none")
     options = SynthesisOptions.model_validate({"masks": masks, "variation": chosen})
-    out = synthesize_images(run_dir, registry, _talk(), count=count, options=options, **named)
+    out = synthesize_images(run_dir, registry, talk(), count=count, options=options, **named)
     Console().print(f"{count} images in {out / 'images'}, their masks in {out / 'masks'}", highlight=False)
     Console().print(f"Learn from them with: toolkit run ... --synthetic folder:{out}", highlight=False)
 
@@ -627,7 +627,7 @@ def benchmark(registry: Registry, segmenters: tuple[str, ...], as_json: bool, **
     from transeg import tables
     from transeg.core import benchmark
 
-    report = benchmark.benchmark(segmenters, registry, _talk(), **named)
+    report = benchmark.benchmark(segmenters, registry, talk(), **named)
     if as_json:
         click.echo(json.dumps(report, indent=2))
     else:
@@ -683,7 +683,7 @@ def import_dataset(name: str, sources: tuple[Path, ...], root: Path | None, as_j
     from transeg import tables
     from transeg.core import acquire
 
-    report = acquire.import_dataset(name, sources, registry, _talk(), root=root)
+    report = acquire.import_dataset(name, sources, registry, talk(), root=root)
     if as_json:
         click.echo(json.dumps(report, indent=2))
     else:
@@ -703,7 +703,7 @@ def download(name: str, root: Path | None, as_json: bool, registry: Registry) ->
     from transeg import tables
     from transeg.core import acquire
 
-    report = acquire.download_dataset(name, registry, _talk(), root=root)
+    report = acquire.download_dataset(name, registry, talk(), root=root)
     if as_json:
         click.echo(json.dumps(report, indent=2))
     else:
@@ -723,7 +723,7 @@ def verify(dataset: str, assignments: tuple[str, ...], as_json: bool, registry: 
     from transeg import tables
     from transeg.core.use import verify_dataset
 
-    report = verify_dataset(dataset, assignments, registry, _talk())
+    report = verify_dataset(dataset, assignments, registry, talk())
     if as_json:
         click.echo(json.dumps(report, indent=2))
     else:
@@ -755,7 +755,7 @@ def _kind(name: str | None) -> str | None:
     return singular
 
 
-def _talk() -> Console:
+def talk() -> Console:
     """The console for everything but results; what the toolkit logs goes there, too."""
     console = Console(stderr=True, quiet=os.environ.get("RANK", "0") != "0")
     handler = RichHandler(console=console, show_time=False, show_path=False)

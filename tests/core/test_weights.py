@@ -1,5 +1,6 @@
 import logging
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -97,3 +98,15 @@ def test_pickled_modules_are_refused(tmp_path):
     torch.save(network(), path)
     with pytest.raises(TransegError, match="pickled code"):
         load_weights(network(), path, [], "segmenter")
+
+
+def test_single_numbers_of_numpy_are_no_code(tmp_path):
+    """As nnU-Net keeps them beside its weights."""
+    path = tmp_path / "checkpoint_final.pth"
+    numbers = [kind(1) for kind in (np.bool_, np.int32, np.int64, np.float32, np.float64)]
+    torch.save({"network_weights": ones(), "_best_ema": np.float64(0.5), "logging": {"losses": numbers}}, path)
+    module = network()
+    load_weights(module, path, [], "segmenter")
+    assert all_ones(module)
+    with pytest.raises(TransegError, match="pickled code"):
+        checkpoint.load_safely(path)

@@ -59,14 +59,20 @@ def load(path: Path) -> dict[str, Any]:
     return state
 
 
-def load_safely(path: Path) -> Any:
+def load_safely(path: Path, *, numpy_numbers: bool = False) -> Any:
     """``torch.load`` with ``weights_only``, and a sentence for each way in which it fails.
+
+    Args:
+        path: of the file.
+        numpy_numbers: whether single numbers of NumPy may stand beside the tensors, as in checkpoints of nnU-Net; to
+            make one runs nothing that the file chooses.
 
     Raises:
         TransegError: there is no such file, it is damaged, or it holds pickled code.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_numbers() if numpy_numbers else []):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise TransegError(f"There is no file {path}.") from error
     except pickle.UnpicklingError as error:
@@ -101,6 +107,13 @@ def restore_random_state(state: dict[str, Any]) -> None:
     np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
     version, numbers, gauss = state["python"]
     random.setstate((version, tuple(numbers), gauss))
+
+
+def _numbers() -> list[Any]:
+    """What a pickled number of NumPy is made of, by the names that NumPy 1 and 2 give it."""
+    make = np.float64(0).__reduce__()[0]
+    kinds = {type(np.dtype(code)) for code in ("?", "i4", "i8", "f4", "f8")}
+    return [np.dtype, *kinds, *((make, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core"))]
 
 
 def _umask() -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from transeg.core.data.splits import deal
+from transeg.core.data.splits import folds as cut_folds
 from transeg.core.errors import UsageError
 from transeg.core.interfaces import Dataset, Region, Sample
 
@@ -32,7 +32,7 @@ def held_out(source: Dataset, val: Dataset | None, folds: int, seed: int) -> lis
             f"The source's {len(groups)} images make {len(set(groups))} groups (subjects, slides, sequences), which "
             f"cannot be cut: {folds} folds are too many."
         )
-    return deal(groups, folds, seed)
+    return cut_folds(groups, folds, seed)
 
 
 def joined(source: Dataset, val: Dataset | None) -> Chosen:

@@ -146,6 +146,26 @@ def evaluate_masks(
         out: gets the CSV files.
         counting: how objects are counted, too; None for not at all.
     """
+    datasets = labelled_datasets(tests, split, assignments, registry)
+    numbers = None if values is None else _whole_numbers("--values", values)
+    with bar(console, "measuring", sum(len(dataset) for dataset in datasets.values())) as advance:
+        return measure_masks(masks, datasets, out, advance, values=numbers, suffix=suffix, counting=counting)
+
+
+def labelled_datasets(
+    tests: Sequence[str], split: str | None, assignments: Sequence[str], registry: Registry
+) -> dict[str, Dataset]:
+    """Datasets as on the command line, by the names that they have in a table.
+
+    Args:
+        tests: the datasets.
+        split: of them; None for their tests.
+        assignments: options of them all.
+        registry: where they come from.
+
+    Raises:
+        UsageError: one of them cannot be built, or has no masks.
+    """
     options: Settings = {}
     for assignment in assignments:
         options = merge(options, parse_assignment(assignment))
@@ -154,9 +174,7 @@ def evaluate_masks(
     choices = {label: chosen_dataset({**table, "split": split or "test"}) for label, table in data["test"].items()}
     datasets = {label: filled(choice, "test", registry, label) for label, choice in choices.items()}
     check_labelled(datasets)
-    numbers = None if values is None else _whole_numbers("--values", values)
-    with bar(console, "measuring", sum(len(dataset) for dataset in datasets.values())) as advance:
-        return measure_masks(masks, datasets, out, advance, values=numbers, suffix=suffix, counting=counting)
+    return datasets
 
 
 def _whole_numbers(option: str, text: str) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -36,21 +37,24 @@ def split_by_ratio(groups: Sequence[str], ratio: Sequence[float] = RATIO, seed: 
     return {split: [i for i, group in enumerate(groups) if member[group] == split] for split in SPLITS}
 
 
-def deal(groups: Sequence[str], folds: int, seed: int = 0) -> list[list[int]]:
-    """Deal samples out to folds without cutting a group.
+def folds(groups: Sequence[str], count: int, seed: int = 0) -> list[list[int]]:
+    """Cut samples into folds of nearly one size without cutting a group.
 
     Args:
-        groups: each sample's group; there are as many groups as folds at least.
-        folds: how many.
-        seed: of the shuffle; the result depends on the set of groups, not on their order.
+        groups: each sample's group.
+        count: of folds; there are as many as groups where these are fewer, and none where there is one group alone.
+        seed: of the order in which groups of one size are dealt out.
 
     Returns:
-        Indices of the samples of each fold, ascending; the folds differ by one group at most.
+        Indices of the samples of each fold, ascending.
     """
     names = sorted(set(groups))
     random.Random(seed).shuffle(names)
-    fold = {name: place % folds for place, name in enumerate(names)}
-    return [[index for index, group in enumerate(groups) if fold[group] == number] for number in range(folds)]
+    sizes = Counter(groups)
+    dealt: list[list[str]] = [[] for _ in range(min(count, len(names)) if len(names) > 1 else 0)]
+    for name in sorted(names, key=lambda name: -sizes[name]) if dealt else ():
+        min(dealt, key=lambda fold: sum(sizes[other] for other in fold)).append(name)
+    return [[i for i, group in enumerate(groups) if group in fold] for fold in dealt]
 
 
 def split_by_lists(stems: Sequence[str], lists: Mapping[str, Sequence[str]], where: str) -> dict[str, list[int]]:

@@ -51,7 +51,7 @@ class NnUNet(Segmenter):
     is read again whenever the run is used. Of the plans the network and the normalisation count; patch and batch size
     are data.size, data.tile and train.batch_size here.
 
-    Weights of nnU-Net load: segmenter.weights=fold_0/checkpoint_final.pth, with the plans.json two folders above it.
+    Weights of nnU-Net load: segmenter.weights=fold_0/checkpoint_final.pth, with the plans.json of the folder above.
     nnU-Net has an output for the background, so that two classes need segmenter.num_classes=2. With `aux` the inner
     stages of the decoder are trained, too, but for the coarsest, as nnU-Net does (deep supervision); its weights are
     train.head_weights of 1, 1/2, 1/4 and so on.
