@@ -638,7 +638,7 @@ def benchmark(registry: Registry, segmenters: tuple[str, ...], as_json: bool, **
 
 @main.group()
 def data() -> None:
-    """List, import, download and check datasets."""
+    """List, import, download, check and convert datasets."""
 
 
 with_root = click.option(
@@ -730,6 +730,31 @@ def verify(dataset: str, assignments: tuple[str, ...], as_json: bool, registry: 
         tables.show_verification(report, Console())
     if report["faults"]:
         sys.exit(1)
+
+
+@data.command()
+@click.argument("origin", metavar="FROM")
+@click.argument("destination", metavar="TO")
+@click.option("--set", "assignments", multiple=True, metavar="OPTION=VALUE", help="An option of FROM.")
+@as_json
+@with_registry
+def convert(origin: str, destination: str, assignments: tuple[str, ...], as_json: bool, registry: Registry) -> None:
+    """Write the dataset FROM in the layout of TO.
+
+    Both are NAME[:DOMAIN]:FOLDER. Each image stays in its split; what is there already stays, too.
+
+    \b
+    toolkit data convert axon:SEM:axon-sem nnunet:Dataset001_SEM
+    toolkit data convert axon:TEM:axon-tem folder:tem --set pixel_size=0.1
+    """
+    from transeg import tables
+    from transeg.core.convert import convert_dataset
+
+    report = convert_dataset(origin, destination, assignments, registry, _talk())
+    if as_json:
+        click.echo(json.dumps(report, indent=2))
+    else:
+        tables.show_conversion(report, Console())
 
 
 def _list_combinations(registry: Registry, as_json: bool) -> None:

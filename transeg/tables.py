@@ -465,6 +465,12 @@ def show_verification(report: dict[str, Any], console: Console) -> None:
     console.print(f"{report['images']} images, {found}.", highlight=False)
 
 
+def show_conversion(report: dict[str, Any], console: Console) -> None:
+    """What was converted."""
+    counts = ", ".join(f"{count} {split}" for split, count in report["splits"].items() if count)
+    console.print(f"{report['images']} images ({counts}) in {report['to']}", highlight=False, soft_wrap=True)
+
+
 def show_benchmark(report: dict[str, Any], console: Console) -> None:
     """Size, cost and speed of each segmenter."""
     done = [row for row in report["segmenters"] if "error" not in row]
