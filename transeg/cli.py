@@ -750,7 +750,7 @@ def convert(origin: str, destination: str, assignments: tuple[str, ...], as_json
     from transeg import tables
     from transeg.core.convert import convert_dataset
 
-    report = convert_dataset(origin, destination, assignments, registry, _talk())
+    report = convert_dataset(origin, destination, assignments, registry, talk())
     if as_json:
         click.echo(json.dumps(report, indent=2))
     else:
