@@ -21,7 +21,7 @@ from transeg.core.data.files import (
     recorded_lists,
     with_records,
 )
-from transeg.core.data.splits import RATIO, SPLITS, read_lists
+from transeg.core.data.splits import RATIO, SPLITS, read_lists, split_by_ratio
 from transeg.core.data.writing import (
     check_announced,
     file_name,
@@ -170,6 +170,7 @@ def _number(stem: str) -> int | None:
 
 
 def _in_order(names: Sequence[str], ratio: Sequence[float]) -> dict[str, list[str]]:
-    """Names by split, without mixing them."""
-    ends = [round(len(names) * share / sum(ratio)) for share in np.cumsum((0.0, *ratio))]
+    """Names by split, without mixing them; every split with a share gets one where there are enough."""
+    by_ratio = split_by_ratio(names, ratio)
+    ends = np.cumsum([0, *(len(by_ratio[split]) for split in SPLITS)])
     return {split: list(names[a:b]) for split, a, b in zip(SPLITS, ends, ends[1:], strict=False)}
