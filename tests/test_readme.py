@@ -5,7 +5,10 @@ from pathlib import Path
 import pytest
 
 from transeg.cli import main
+from transeg.cli_data import data
+from transeg.cli_nnunet import nnunet
 
+GROUPS = {"data": data, "nnunet": nnunet}
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
 
@@ -27,8 +30,8 @@ def test_every_option_shown_exists(arguments, tmp_path, monkeypatch):
     Path("tiny.toml").write_text("[plugin]\ncontract = 1\n")
     with main.make_context("toolkit", list(arguments), resilient_parsing=False) as context:
         name, command, rest = main.resolve_command(context, arguments)
-        if name == "data":
-            name, command, rest = command.resolve_command(context, rest)
+        if name in GROUPS:
+            name, command, rest = GROUPS[name].resolve_command(context, rest)
         command.make_context(name, rest, parent=context)
 
 

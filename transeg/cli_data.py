@@ -1,0 +1,134 @@
+"""The commands around datasets, imported when one of them is called."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from transeg.cli import as_json, talk, with_registry
+from transeg.core.registry import Registry
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def data() -> None:
+    """List, import, download, check and convert datasets."""
+
+
+with_root = click.option(
+    "--root",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Holds a folder for each dataset; by default TRANSEG_DATA.",
+)
+
+
+@data.command("list")
+@with_root
+@as_json
+@with_registry
+def list_datasets(root: Path | None, as_json: bool, registry: Registry) -> None:
+    """Show terms and size of every dataset, and what is here."""
+    from transeg import tables
+    from transeg.core.inventory import inventory
+
+    rows = inventory(registry, root)
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+    else:
+        tables.show_inventory(rows, Console())
+
+
+@data.command("import")
+@click.argument("name")
+@click.argument("sources", metavar="ARCHIVE_OR_FOLDER...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@with_root
+@as_json
+@with_registry
+def import_dataset(name: str, sources: tuple[Path, ...], root: Path | None, as_json: bool, registry: Registry) -> None:
+    """Unpack, check and keep a dataset as downloaded.
+
+    It goes to ROOT/NAME, whole or not at all. Archives are zip or tar; what is there already stays.
+
+    \b
+    toolkit data import kvasir kvasir-seg.zip --root /data
+    toolkit data import pannuke fold_1.zip fold_2.zip fold_3.zip
+    """
+    from transeg import tables
+    from transeg.core import acquire
+
+    report = acquire.import_dataset(name, sources, registry, talk(), root=root)
+    if as_json:
+        click.echo(json.dumps(report, indent=2))
+    else:
+        tables.show_import(report, Console())
+
+
+@data.command()
+@click.argument("name")
+@with_root
+@as_json
+@with_registry
+def download(name: str, root: Path | None, as_json: bool, registry: Registry) -> None:
+    """Fetch the dataset NAME from its authors and import it.
+
+    Where they let nobody do that but a person, this says where it is and under which terms.
+    """
+    from transeg import tables
+    from transeg.core import acquire
+
+    report = acquire.download_dataset(name, registry, talk(), root=root)
+    if as_json:
+        click.echo(json.dumps(report, indent=2))
+    else:
+        tables.show_import(report, Console())
+
+
+@data.command()
+@click.argument("dataset", metavar="NAME[:DOMAIN][:FOLDER]")
+@click.option("--set", "assignments", multiple=True, metavar="OPTION=VALUE", help="An option of the dataset.")
+@as_json
+@with_registry
+def verify(dataset: str, assignments: tuple[str, ...], as_json: bool, registry: Registry) -> None:
+    """Count, open and check every image and mask of a dataset.
+
+    Reports each fault by file.
+    """
+    from transeg import tables
+    from transeg.core.use import verify_dataset
+
+    report = verify_dataset(dataset, assignments, registry, talk())
+    if as_json:
+        click.echo(json.dumps(report, indent=2))
+    else:
+        tables.show_verification(report, Console())
+    if report["faults"]:
+        sys.exit(1)
+
+
+@data.command()
+@click.argument("origin", metavar="FROM")
+@click.argument("destination", metavar="TO")
+@click.option("--set", "assignments", multiple=True, metavar="OPTION=VALUE", help="An option of FROM.")
+@as_json
+@with_registry
+def convert(origin: str, destination: str, assignments: tuple[str, ...], as_json: bool, registry: Registry) -> None:
+    """Write the dataset FROM in the layout of TO.
+
+    Both are NAME[:DOMAIN]:FOLDER. Each image stays in its split; what is there already stays, too.
+
+    \b
+    toolkit data convert axon:SEM:axon-sem nnunet:Dataset001_SEM
+    toolkit data convert axon:TEM:axon-tem folder:tem --set pixel_size=0.1
+    """
+    from transeg import tables
+    from transeg.core.convert import convert_dataset
+
+    report = convert_dataset(origin, destination, assignments, registry, talk())
+    if as_json:
+        click.echo(json.dumps(report, indent=2))
+    else:
+        tables.show_conversion(report, Console())
