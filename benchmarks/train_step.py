@@ -7,8 +7,8 @@ DIR is a checkout of taesungp/contrastive-unpaired-translation (measured as `cut
 `pix2pix`), or of icon-lab/SynDiff (measured as `syndiff`, without the penalty of every tenth step, and as `sample`:
 inference in four steps); this project holds none of their code. The sides take turns, each in a fresh process with the
 same number of threads, so that a machine that speeds up or slows down does so for both, and never both need memory at
-once. A process takes a step to warm up and then those that count. Printed are the median and the range over the turns of seconds per
-step, of the ratio turn by turn, and of each side's peak memory.
+once. A process takes a step to warm up and then those that count. Printed are the median and the range over the turns
+of seconds per step, of the ratio turn by turn, and of each side's peak memory.
 """
 
 from __future__ import annotations
