@@ -35,6 +35,14 @@ class TestNoise:
         assert abs(field.mean()) < 0.02
         assert abs(field.std() - 1) < 0.02
 
+    def test_integers_are_alike_in_windows_and_equally_likely(self):
+        a, b, c = (noise((seed, (0, 8 * i))).integers(1, 1000) for i, seed in enumerate((7, 7, 8)))
+        assert torch.equal(a, b)
+        assert not torch.equal(a, c)
+        many = Noise(torch.arange(4000)).integers(0, 4)
+        assert many.dtype == torch.int64
+        assert (torch.bincount(many, minlength=4) / 4000 - 0.25).abs().max() < 0.03
+
     def test_a_batch_draws_by_position_on_any_rank(self):
         image = torch.zeros(2, 1, 8, 8)
         both = Batch(image, None, None, torch.tensor([4, 5]), 11).noise().vector(0, 3)

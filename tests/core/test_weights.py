@@ -1,4 +1,5 @@
 import logging
+from argparse import Namespace
 
 import numpy as np
 import pytest
@@ -62,6 +63,26 @@ def test_keys_are_renamed_and_dropped():
     state = {"module.module.a": torch.zeros(1), "dead.b": torch.zeros(1), "old.c": torch.zeros(1)}
     mapped = map_keys(state, [(r"^(module\.)+", ""), (r"^dead\.", None), (r"^old\.", "new.")])
     assert list(mapped) == ["a", "new.c"]
+
+
+def test_a_file_is_known_by_the_child_that_it_is_named_after(tmp_path):
+    """CUT's `latest_net_G.pth`: keys that would fit any of its networks."""
+    module = nn.ModuleDict({"G": network(), "D": network()})
+    torch.save(ones(), tmp_path / "latest_net_G.pth")
+    load_weights(module, tmp_path / "latest_net_G.pth", [], "generator")
+    assert all_ones(module["G"])
+    assert not all_ones(module["D"])
+    torch.save(ones(), tmp_path / "Good.pth")
+    with pytest.raises(TransegError, match="fits nowhere"):
+        load_weights(module, tmp_path / "Good.pth", [], "generator")
+
+
+def test_several_networks_by_name_and_options_beside_them(tmp_path):
+    path = tmp_path / "all.pth"
+    torch.save({"args": Namespace(lr=1.0), "epoch": 2, "G": ones(), "D": ones()}, path)
+    module = nn.ModuleDict({"G": network(), "D": network()})
+    load_weights(module, path, [], "generator")
+    assert all_ones(module)
 
 
 def test_what_does_not_fit_is_said(tmp_path, caplog):

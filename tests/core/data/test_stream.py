@@ -180,3 +180,9 @@ def test_a_batch_with_half_of_its_masks_is_refused():
     items = [Item(0, image, mask, None), Item(1, image, None, None)]
     with pytest.raises(DataError, match="others have none"):
         Collate(0, 2)(items)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_batch_knows_its_iteration_wherever_it_begins_and_on_any_rank(ranks):
+    for rank in range(ranks):
+        assert [batch.iteration for batch in batches(first=2, rank=rank, ranks=ranks)] == [2, 3, 4, 5]
