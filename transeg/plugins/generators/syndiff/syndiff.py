@@ -87,8 +87,8 @@ class SynDiff(Generator):
     """Unpaired translation in both directions: a diffusion of four large steps, each made and judged adversarially.
 
     Choose it where the look of the target matters more than time, as between modalities of microscopy or MRI, and where
-    both directions are wanted. It trains eight networks and is the slowest of the generators; `preset=small` trains on
-    a laptop's GPU and starts on a CPU. Images are single-channel as published, or have any number of channels.
+    both directions are wanted. It trains eight networks and is the slowest of the generators; `preset=small` is for
+    a laptop's GPU or a CPU. Images are single-channel as published, or have any number of channels.
 
     In training, a pair of translators makes each image's missing counterpart; afterwards only the denoiser of the
     wanted direction is used, in four forward passes, each with noise and a latent vector of its own. Inference uses
@@ -112,7 +112,8 @@ class SynDiff(Generator):
         lr: learning rate of denoisers and translators; it falls along a cosine to 1e-5.
         discriminator_lr: learning rate of the discriminators; it falls likewise.
         pixel_loss: what is compared with the true image: the `one-step` guess of the denoiser, as in the released code,
-            or an image `sampled` in all four steps, as the paper has it, at three times the cost.
+            or an image `sampled` in all four steps, as the paper has it, for which each denoiser is passed five times
+            instead of once.
         r1_interval: iterations between two gradient penalties on the step discriminators.
         r1_scaling: `none`: penalties count as they are, as published; `interval`: each counts as many times as the
             interval is long, so that its length leaves their strength as it is (Karras et al., arXiv:1912.04958).
