@@ -13,7 +13,7 @@ def test_an_experiment_is_whole(path, toolkit):
     """With the phantom in place of the data that it is for."""
     experiment = tomllib.loads(path.read_text())
     data = ["--source", "phantom", "--test", "phantom:clean", "--set", "data.source.side=256"]
-    if experiment.get("generator", {}).get("name") == "cut":
+    if experiment.get("generator", {}).get("name") in ("cut", "syndiff"):
         data += ["--target", "phantom"]
     plan = toolkit("run", "--config", path, *data, "--dry-run").stdout
     assert f"{experiment['strategy']}" in plan
