@@ -161,6 +161,10 @@ def test_foreign_images_are_translated_first(model, joint_run, toolkit, tmp_path
     masks = [np.array(Image.open(tmp_path / out / "masks" / "image.0.png")) for out in ("out", "steps")]
     assert masks[0].shape == (45, 70)
     assert (masks[0] == masks[1]).all()
+    toolkit("nnunet", "predict", colour, images, *line, "--rescale", 0.5)
+    half = np.array(Image.open(tmp_path / "out" / "masks" / "image.0.png"))
+    assert half.shape == (45, 70)
+    assert (half != masks[0]).any()
 
 
 def test_labelled_images_are_measured(model, toolkit, tmp_path):

@@ -142,7 +142,17 @@ def with_counting(command: Callable[..., Any]) -> Callable[..., Any]:
     return with_choice
 
 
-pixel_size_option = click.option("--pixel-size", metavar="UM", help="Of the images, in micrometres; or height,width.")
+def _parsed(_ctx: click.Context, _parameter: click.Parameter, text: str | None) -> tuple[float, float] | None:
+    if text is None:
+        return None
+    from transeg.core.scales import parse_pixel_size
+
+    return parse_pixel_size(text)
+
+
+pixel_size = click.option(
+    "--pixel-size", metavar="UM", callback=_parsed, help="Of the images, in micrometres; or height,width."
+)
 rescale = click.option(
     "--rescale",
     type=click.FloatRange(min=0, min_open=True),
@@ -157,18 +167,20 @@ def with_morphometry(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(command)
     def with_choice(
-        morphometry: bool, pixel_size: str | None, axon_class: str | None, myelin_class: str | None, **named: Any
+        morphometry: bool,
+        pixel_size: tuple[float, float] | None,
+        axon_class: str | None,
+        myelin_class: str | None,
+        **named: Any,
     ) -> Any:
         from transeg.core.morphometry import chosen
-        from transeg.core.scales import parse_pixel_size
 
-        size = parse_pixel_size(pixel_size)
-        options = chosen(morphometry, size, axon_class, myelin_class)
-        return command(morphometry=options, pixel_size=size, **named)
+        options = chosen(morphometry, pixel_size, axon_class, myelin_class)
+        return command(morphometry=options, pixel_size=pixel_size, **named)
 
     options = (
         click.option("--morphometry", is_flag=True, help="Measure axons and their myelin, too."),
-        pixel_size_option,
+        pixel_size,
         click.option("--axon-class", metavar="NAME", help="By default axon."),
         click.option("--myelin-class", metavar="NAME", help="By default myelin."),
     )
@@ -511,7 +523,7 @@ def predict(registry: Registry, run_dir: Path, images: Path, **named: Any) -> No
 @click.option(
     "--set", "assignments", multiple=True, metavar="OPTION=VALUE", help="An option of the dataset, such as rescale=0.5."
 )
-@pixel_size_option
+@pixel_size
 @rescale
 @window
 @click.option("--device", metavar="NAME", help="cpu, cuda or cuda:1; by default a GPU where there is one.")
@@ -524,7 +536,7 @@ def translate(
     layout: str | None,
     split: str | None,
     assignments: tuple[str, ...],
-    pixel_size: str | None,
+    pixel_size: tuple[float, float] | None,
     rescale: float | None,
     **named: Any,
 ) -> None:
@@ -538,14 +550,13 @@ def translate(
     toolkit translate runs/mine /data/video -o translated
     toolkit translate runs/mine axon:SEM:/data/axons -o Dataset501_Axons --format nnunet
     """
-    from transeg.core.scales import parse_pixel_size
     from transeg.core.translated_data import translate_data
     from transeg.core.use import translate_images
 
     if layout is None:
         if split or assignments:
             raise UsageError("--split and --set are for datasets; say --format, too.")
-        named |= {"pixel_size": parse_pixel_size(pixel_size), "rescale": rescale}
+        named |= {"pixel_size": pixel_size, "rescale": rescale}
         count = translate_images(run_dir, Path(images), registry, talk(), out=out, **named)
     else:
         if pixel_size or rescale:

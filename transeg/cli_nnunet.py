@@ -9,7 +9,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from transeg.cli import as_json, direction, talk, translate_with, with_registry
+from transeg.cli import as_json, direction, pixel_size, rescale, talk, translate_with, with_registry
 from transeg.core.registry import Registry
 
 fold = click.Choice(["0", "1", "2", "3", "4", "all"])
@@ -80,6 +80,8 @@ def train(registry: Registry, data: str, wanted: tuple[str, ...], as_json: bool,
 @assignments
 @translate_with
 @direction
+@pixel_size
+@rescale
 @device
 @as_json
 @with_registry

@@ -40,7 +40,6 @@ def test_without_the_size_of_their_pixels_images_are_refused():
 
 
 def test_a_pixel_size_is_one_number_or_two():
-    assert parse_pixel_size(None) is None
     assert parse_pixel_size("0.1") == (0.1, 0.1)
     assert parse_pixel_size("0.1,0.2") == (0.1, 0.2)
     for text in ("0", "a", "1,2,3", "inf", "-1", ""):

@@ -12,14 +12,12 @@ PixelSize = tuple[float, float]
 """Height and width in micrometres."""
 
 
-def parse_pixel_size(text: str | None) -> PixelSize | None:
+def parse_pixel_size(text: str) -> PixelSize:
     """``0.1`` or ``0.1,0.2``, as `--pixel-size` takes it.
 
     Raises:
         UsageError: it is neither.
     """
-    if text is None:
-        return None
     try:
         sides = [float(side) for side in text.split(",")]
     except ValueError:

@@ -79,7 +79,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def read_records(root: Path) -> dict[str, Written]:
-    """What a tree's ``manifest.json`` says of its samples, by stem; nothing where there is none.
+    """What a tree's ``manifest.json`` says of its samples, by stem; nothing where there is none, or another program's.
 
     Manifests of images that were made from others say of each what it was made of, but no split: there, names are not
     the samples' own.
@@ -91,8 +91,11 @@ def read_records(root: Path) -> dict[str, Written]:
     if not path.is_file():
         return {}
     try:
-        return {str(stem): _record(entry) for stem, entry in json.loads(path.read_text(encoding="utf-8")).items()}
-    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+        table = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(table, dict) or not all(isinstance(e, dict) and "name" in e for e in table.values()):
+            return {}
+        return {stem: _record(entry) for stem, entry in table.items()}
+    except (OSError, ValueError, TypeError, IndexError) as error:
         raise DataError(f"{path} cannot be read: {error}.", str(path)) from error
 
 

@@ -15,19 +15,22 @@ from rich.console import Console
 
 from transeg.core.checkpoint import load_safely
 from transeg.core.compose import pick_device
-from transeg.core.data.images import read_image, write_image
+from transeg.core.data.images import read_image, resize_mask, write_image
 from transeg.core.data.writing import file_name, read_json
 from transeg.core.errors import TransegError, UsageError
 from transeg.core.extras import require
 from transeg.core.interfaces import Dataset
 from transeg.core.measuring import measure_masks
-from transeg.core.prediction import image_files
+from transeg.core.prediction import image_files, scaled_by
 from transeg.core.previews import overlay
 from transeg.core.progress import bar
 from transeg.core.registry import Registry
+from transeg.core.scales import PixelSize, factors
 from transeg.core.slides import eight_bits
 from transeg.core.translation import Translator
 from transeg.core.use import labelled_datasets
+
+UNSCALED = (1.0, 1.0)
 
 
 @dataclass
@@ -114,6 +117,8 @@ def predict(
     assignments: Sequence[str],
     translate_with: Path | None,
     direction: str | None,
+    pixel_size: PixelSize | None,
+    rescale: float | None,
     device: str | None,
 ) -> tuple[int, dict[str, Any]]:
     """Segment image files, or the images of labelled datasets, which are measured then.
@@ -131,6 +136,8 @@ def predict(
         assignments: options of the datasets.
         translate_with: a run whose generator first brings images into the domain that the model knows.
         direction: of the translation; None for source to target.
+        pixel_size: of image files, in micrometres; see :func:`transeg.core.scales.factors`.
+        rescale: what their height and width are multiplied by first; datasets are resampled by their own options.
         device: None for a GPU where there is one.
 
     Returns:
@@ -149,6 +156,9 @@ def predict(
     if translate_with is not None:
         translator = Translator.load(translate_with, registry, device, direction=direction, window=None)
         _check_translator(translator, translate_with, model)
+        scale = factors(translator.trained.experiment, translator, pixel_size, rescale) if files else UNSCALED
+    else:
+        scale = UNSCALED if rescale is None else (rescale, rescale)
     takes = model.channels if translator is None else translator.takes
     for label, dataset in datasets.items():
         if len(dataset.classes) != model.classes or dataset.channels != takes:
@@ -157,20 +167,21 @@ def predict(
                 f"{'the model' if translator is None else 'model and generator'} know {model.classes} and {takes}."
             )
 
-    def segment(name: str, image: np.ndarray, folder: Path) -> None:
-        known = image if translator is None else translator(image, name)
-        mask = model.segment(known)
+    def segment(name: str, image: np.ndarray, folder: Path, scale: tuple[float, float]) -> None:
+        known = scaled_by(image, scale)
+        mask = model.segment(known if translator is None else translator(known, name))
+        mask = resize_mask(mask, *image.shape[:2])
         write_image(folder / "masks" / f"{name}.png", mask * 255 if model.classes == 2 else mask)
         write_image(folder / "overlays" / f"{name}.png", overlay(eight_bits(image), mask))
 
     count = len(files) + sum(map(len, datasets.values()))
     with bar(console, "segmenting", count) as advance:
         for file in files:
-            segment(file.stem, read_image(file, takes), out)
+            segment(file.stem, read_image(file, takes), out, scale)
             advance()
         for label, dataset in datasets.items():
             for sample in (dataset[index] for index in range(len(dataset))):
-                segment(file_name(sample.name), sample.image, out / label)
+                segment(file_name(sample.name), sample.image, out / label, UNSCALED)
                 advance()
     return count, _measured(out, datasets)
 
