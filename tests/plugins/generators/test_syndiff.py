@@ -313,7 +313,11 @@ class TestTrainingStep:
     @pytest.mark.slow
     @pytest.mark.parametrize("precision", ["float32", "float64"])
     def test_three_of_them(self, precision):
-        """In float64 to the digits that float32 tables leave; in float32 Adam makes rounding large."""
+        """Losses in float64 to the digits that float32 tables leave.
+
+        The last digit of a table turns a leaky ReLU here and there, and Adam makes a whole step of it: after
+        three steps, images are as close as the reference's own are in float32 and float64.
+        """
         expected, dtype = REFERENCE["trajectories"]["syndiff"][precision], getattr(torch, precision)
         ours = Fixture().to(dtype)
         before = {name: p.detach().clone() for name, p in ours.named_parameters()}
@@ -345,16 +349,17 @@ class TestTrainingStep:
                 )
         for network, delta in expected["ema_mean_abs_delta_after_3_steps"].items():
             assert parity.relative(moved(network, averages.state_dict()), delta) < 1e-3
-        if precision == "float64":
-            batch = fixture_batch(1, 64, dtype)
-            draws = ours.draws(batch, 1, 0, batch.source)
-            with torch.no_grad():
-                translated = ours.gen_non_diffusive_1to2(batch.source)
-                denoised = ours.gen_diffusive_1(
+        batch = fixture_batch(1, 64, dtype)
+        draws = ours.draws(batch, 1, 0, batch.source)
+        with torch.no_grad():
+            made = {
+                "translator_1to2(x1)_after_3_steps": ours.gen_non_diffusive_1to2(batch.source),
+                "gen_diffusive_1_channel0_after_3_steps": ours.gen_diffusive_1(
                     torch.cat((draws.back, batch.target), 1), torch.tensor([3]), draws.latent
-                )
-            assert parity.deviation(translated, expected["translator_1to2(x1)_after_3_steps"]) < 1e-3
-            assert parity.deviation(denoised, expected["gen_diffusive_1_channel0_after_3_steps"]) < 1e-3
+                ),
+            }
+        for name, image in made.items():
+            assert parity.deviation(image, expected[name]) < accepted(f"trajectories/syndiff/{name}")
 
     def test_generators_run_without_a_graph_while_discriminators_learn(self):
         """And the translators but once: their output is what the last phase goes on from."""
