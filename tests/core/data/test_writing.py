@@ -31,7 +31,13 @@ def test_a_damaged_manifest_is_an_error(tmp_path):
 
 @pytest.mark.parametrize(
     ("dtype", "channels", "suffix"),
-    [(np.uint8, 1, ".png"), (np.uint8, 3, ".png"), (np.uint8, 5, ".tif"), (np.uint16, 1, ".png"), (np.uint16, 3, ".tif")],
+    [
+        (np.uint8, 1, ".png"),
+        (np.uint8, 3, ".png"),
+        (np.uint8, 5, ".tif"),
+        (np.uint16, 1, ".png"),
+        (np.uint16, 3, ".tif"),
+    ],
 )
 def test_formats_hold_what_they_are_given(dtype, channels, suffix):
     assert image_suffix(np.zeros((4, 4, channels), dtype)) == suffix
