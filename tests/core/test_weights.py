@@ -131,3 +131,15 @@ def test_single_numbers_of_numpy_are_no_code(tmp_path):
     assert all_ones(module)
     with pytest.raises(TransegError, match="pickled code"):
         checkpoint.load_safely(path)
+
+
+def test_of_a_checkpoint_of_ours_the_averages_count(tmp_path):
+    """What inference uses; weights that are not averaged are as they are."""
+    path = tmp_path / "best.pt"
+    raw = {f"generator.{key}": 2 * value for key, value in ones().items()}
+    averaged = {"generator.0.weight": torch.ones(3, 2)}
+    torch.save({"model": raw, "averages": averaged}, path)
+    module = network()
+    load_weights(module, path, [], "generator")
+    assert (module[0].weight == 1).all()
+    assert (module[1].weight == 2).all()

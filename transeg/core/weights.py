@@ -88,6 +88,8 @@ def read_state_dict(path: Path, part: str) -> dict[str, Tensor]:
             raise TransegError(f"{path} cannot be read: {error}.") from error
     with torch.serialization.safe_globals([Namespace]):  # the options beside the weights: plain values under names
         content: Any = load_safely(path, numpy_numbers=True)
+    if isinstance(content, dict) and {"model", "averages"} <= content.keys():  # a run's: what its inference uses
+        content = {**content["model"], **content["averages"]}
     while isinstance(content, dict) and not any(isinstance(value, Tensor) for value in content.values()):
         inner = next(
             (content[key] for key in ("model", "state_dict", "net", "network_weights", part) if key in content), None
