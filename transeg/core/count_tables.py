@@ -5,19 +5,19 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
 from transeg.core import bland_altman
 from transeg.core.counting import Counting
+from transeg.core.csv_files import CsvFiles
 from transeg.core.interfaces import IGNORE
 from transeg.core.metrics.agreement import agreement
 
 
-class ObjectTables:
+class ObjectTables(CsvFiles):
     """Writes ``counts.csv``, a line for each image, and ``objects.csv``, a line for each object, as images come.
 
     Args:
@@ -27,27 +27,14 @@ class ObjectTables:
     """
 
     def __init__(self, counting: Counting, folder: Path, names: Sequence[str]) -> None:
+        super().__init__()
         self._counting = counting
         self._names = names
-        self._stack = ExitStack()
-        folder.mkdir(parents=True, exist_ok=True)
         of_classes = [f"count_{name}" for name in names[1:]] if len(names) > 2 else []
-        self._counts = self._begin(folder / "counts.csv", ["image", "count", *of_classes, "total_area", "mean_area"])
-        self._objects = self._begin(
+        self._counts = self.begin(folder / "counts.csv", ["image", "count", *of_classes, "total_area", "mean_area"])
+        self._objects = self.begin(
             folder / "objects.csv", ["image", "number", "class", "area", "centroid_x", "centroid_y"]
         )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
-
-    def _begin(self, path: Path, header: Sequence[str]) -> Any:
-        file = self._stack.enter_context(path.open("w", newline="", encoding="utf-8"))
-        writer = csv.writer(file)
-        writer.writerow(header)
-        return writer
 
     def add(self, image: str, mask: np.ndarray) -> None:
         """Count the objects of an image's ``(H, W)`` label map."""

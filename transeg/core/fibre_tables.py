@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import math
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
+from transeg.core.csv_files import CsvFiles
 from transeg.core.morphometry import Fibre, Morphometry
 
 SUMMARISED = ("axon_diameter", "fibre_diameter", "myelin_thickness", "g_ratio")
@@ -36,7 +35,7 @@ COLUMNS: dict[str, Callable[[Fibre], Any]] = {
 }
 
 
-class FibreTables:
+class FibreTables(CsvFiles):
     """Writes ``morphometry.csv``, a line for each image, and ``fibres.csv``, a line for each fibre, as images come.
 
     Args:
@@ -45,29 +44,16 @@ class FibreTables:
     """
 
     def __init__(self, morphometry: Morphometry, folder: Path) -> None:
+        super().__init__()
         self._morphometry = morphometry
-        self._stack = ExitStack()
-        folder.mkdir(parents=True, exist_ok=True)
         statistics = [f"{name}_{what}" for name in map(_with_unit, SUMMARISED) for what in ("mean", "median")]
         areas = ["image_area_mm2", "axon_density_per_mm2", "axon_area_fraction", "myelin_area_fraction"]
         counts = ["axon_count", "myelinated_count", "whole_count"]
-        self._images = self._begin(
+        self._images = self.begin(
             folder / "morphometry.csv", ["image", *counts, *areas, "myelin_without_axon_um2", *statistics]
         )
         places = ["centroid_x_um", "centroid_y_um"]
-        self._fibres = self._begin(folder / "fibres.csv", ["image", *COLUMNS, *places])
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
-
-    def _begin(self, path: Path, header: Sequence[str]) -> Any:
-        file = self._stack.enter_context(path.open("w", newline="", encoding="utf-8"))
-        writer = csv.writer(file)
-        writer.writerow(header)
-        return writer
+        self._fibres = self.begin(folder / "fibres.csv", ["image", *COLUMNS, *places])
 
     def add(self, image: str, mask: np.ndarray) -> None:
         """Measure the fibres of an image's ``(H, W)`` label map.
