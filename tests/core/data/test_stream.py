@@ -186,3 +186,13 @@ def test_a_batch_with_half_of_its_masks_is_refused():
 def test_a_batch_knows_its_iteration_wherever_it_begins_and_on_any_rank(ranks):
     for rank in range(ranks):
         assert [batch.iteration for batch in batches(first=2, rank=rank, ranks=ranks)] == [2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_an_image_is_as_it_was_when_a_tensor_was_made_of_it(dtype, channels):
+    image = np.random.default_rng(0).random((5, 4, channels)).astype(dtype)
+    before = image.copy()
+    first = to_tensor(image)
+    assert np.array_equal(image, before)
+    assert torch.equal(first, to_tensor(image))

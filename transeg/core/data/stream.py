@@ -233,7 +233,8 @@ def begin_worker(_index: int) -> None:
 def to_tensor(image: np.ndarray) -> Tensor:
     """``(H, W, C)`` uint8 or float in [0, 1] -> ``(C, H, W)`` uint8, or float32 in [-1, 1]."""
     tensor = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-    return tensor if tensor.dtype == torch.uint8 else tensor.float().mul_(2).sub_(1)
+    # not in place: a grey float image shares its memory with the tensor, and is seen again
+    return tensor if tensor.dtype == torch.uint8 else tensor.float() * 2 - 1
 
 
 def _stack(tensors: Sequence[Tensor | None]) -> Tensor | None:
