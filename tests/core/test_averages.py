@@ -10,6 +10,7 @@ from transeg.core.averages import Averages
 from transeg.core.registry import Registry
 from transeg.core.run_folder import RunFolder
 from transeg.core.tasks.task import Task
+from transeg.core.train import shortened
 from transeg.core.trained import Trained
 
 RUN = ["--generator", "syndiff"], [*TINY_DATA, *TINY_TRAINING, *TINY_TARGET, *TINY_SYNDIFF]
@@ -136,3 +137,10 @@ def test_a_sequential_run_translates_with_them(toolkit, tmp_path):
     generator = Trained.load(RunFolder(tmp_path), Registry(), "cpu").generator.state_dict()
     assert state["averages"]
     assert all(torch.equal(generator[key.removeprefix("generator.")], v) for key, v in state["averages"].items())
+
+
+def test_a_short_training_is_not_averaged_back_to_its_beginning():
+    assert shortened(0.999, 100_000) == shortened(0.999, 20_000) == 0.999
+    assert shortened(0.999, 1000) == pytest.approx(0.98)
+    assert shortened(0.9, 1000) == 0.9
+    assert shortened(0.999, 3) == 0.5

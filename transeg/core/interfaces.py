@@ -392,8 +392,8 @@ class Generator(nn.Module, ABC):
     key_map: ClassVar[tuple[tuple[str, str | None], ...]] = ()
     """As for :class:`Segmenter`."""
     averages: Mapping[str, float] = {}
-    """Names of submodules of which an exponential moving average is kept, each with its decay for an iteration;
-    inference uses the average."""
+    """Names of submodules of which an exponential moving average is kept, each with its decay for an iteration, which
+    short trainings shorten; inference uses the average."""
 
     def adapted(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         """Published weights by our names, in the shapes that they have here; as they are, by default."""

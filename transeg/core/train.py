@@ -100,7 +100,7 @@ def train(
         channels = parts.domains.target_channels
         distillation = build_distillation(experiment, parts.segmenter, parts.teachers, channels, registry)
     task = task_for(experiment, parts, registry, [distillation] if distillation is not None else [])
-    averages = Averages(task, _averaged(parts))
+    averages = Averages(task, _averaged(parts, options.iterations))
     interrupt, progress, trackers = InterruptHook(), ProgressHook(console, title), Trackers({})
     hooks: list[Hook] = [
         ScheduleHook(task),
@@ -162,10 +162,21 @@ def identity(experiment: Experiment) -> str:
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
-def _averaged(parts: Parts) -> dict[str, float]:
-    """Which parts of the task are averaged, by their names in it."""
+def _averaged(parts: Parts, iterations: int) -> dict[str, float]:
+    """Which parts of the task are averaged, by their names in it, and how much of its average an iteration leaves.
+
+    An average that reaches far back in a short training is little more than its beginning, so decays are shortened.
+    """
     wanted = {} if parts.generator is None else parts.generator.averages
-    return {f"generator.{name}": decay for name, decay in wanted.items()}
+    return {f"generator.{name}": shortened(decay, iterations) for name, decay in wanted.items()}
+
+
+def shortened(decay: float, iterations: int) -> float:
+    """A decay with which an average reaches back over a 20th of the training at most, and over two iterations at least.
+
+    From 20,000 iterations on, 0.999 is left as it is.
+    """
+    return min(decay, max(0.5, 1 - 20 / iterations))
 
 
 class _Preview:
