@@ -90,7 +90,7 @@ assert not heavy, heavy
 
 @pytest.mark.slow
 def test_browsing_takes_little_more_than_python_itself(process):
-    """In seconds of the processor, which other work on the machine does not change."""
+    """In seconds of the processor, which other work on the machine may double; importing torch takes more."""
 
     def cost(call):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -99,8 +99,8 @@ def test_browsing_takes_little_more_than_python_itself(process):
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
     bare = min(cost(lambda: subprocess.run([sys.executable, "-c", "pass"], check=True)) for _ in range(5))
-    assert min(cost(lambda: process("list")) for _ in range(5)) - bare < 0.5
-    assert min(cost(lambda: process("--help")) for _ in range(5)) - bare < 0.5
+    assert min(cost(lambda: process("list")) for _ in range(5)) - bare < 1
+    assert min(cost(lambda: process("--help")) for _ in range(5)) - bare < 1
 
 
 def test_info_lists_the_layers_of_a_segmenter(toolkit):
