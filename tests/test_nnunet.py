@@ -329,3 +329,9 @@ def test_it_trains_and_its_model_is_used(toolkit, tmp_path, monkeypatch):
     load_weights(ours, results / "fold_0" / "checkpoint_final.pth", ours.key_map, "segmenter", whole=True)
     toolkit("nnunet", "predict", out, raw / "imagesTr", "-o", tmp_path / "masks", "--device", "cpu")
     assert len(list((tmp_path / "masks" / "masks").iterdir())) == 12
+
+
+def test_a_wrong_option_of_the_dataset_is_said(toolkit, tmp_path):
+    line = ["nnunet", "train", "phantom", "--set", "pixel_size=0", "-o", tmp_path / "out"]
+    assert "pixel_size cannot be 0" in " ".join(toolkit(*line, code=2).output.split())
+    assert not (tmp_path / "out").exists()

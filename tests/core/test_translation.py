@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from transeg.core.inference import OVERLAP, Axis, Inference
-from transeg.core.interfaces import Noise
+from transeg.core.interfaces import Noise, Sample
 from transeg.core.registry import Registry
-from transeg.core.translation import as_pixels, seed_of
+from transeg.core.translation import as_pixels, resampled_labels, seed_of
 
 CPU = torch.device("cpu")
 WINDOW = 48
@@ -105,3 +105,13 @@ def test_pixels_come_back_to_the_bit(dtype):
 
 def test_chance_follows_the_name():
     assert seed_of("a") == seed_of("a") != seed_of("b")
+
+
+def test_many_objects_keep_numbers_of_their_own():
+    """Files and resampling hold 16 bits; larger numbers are counted anew, not cut."""
+    instances = np.array([[0, 65536], [65537, 70000]], np.int32)
+    sample = Sample(np.zeros((2, 2, 1), np.uint8), None, "a", "a", instances=instances)
+    found = resampled_labels(sample, np.zeros((4, 4, 1), np.uint8)).instances
+    assert found.shape == (4, 4)
+    assert len(np.unique(found)) == 4
+    assert ((found > 0) == (np.kron(instances, np.ones((2, 2))) > 0)).all()

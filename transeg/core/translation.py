@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 from torch import Tensor
 
-from transeg.core.data.images import resize_mask
+from transeg.core.data.images import numbered, resize_mask
 from transeg.core.distributed import gathered, world
 from transeg.core.errors import UsageError
 from transeg.core.inference import Forward, Inference, at_size
@@ -59,6 +59,32 @@ class Translator:
         if direction is not None and direction not in offered:
             raise UsageError(f"The generator of {run} translates {' and '.join(offered)}, not {direction}.")
         return cls(trained, trained.inference(window), direction)
+
+    @classmethod
+    def adapting(
+        cls, run: Path, registry: Registry, device: str | None, *, direction: str | None, channels: int
+    ) -> Self:
+        """What brings foreign images into the domain that a segmenter knows.
+
+        Args:
+            run: as for :meth:`load`.
+            registry: likewise.
+            device: likewise.
+            direction: likewise.
+            channels: of the images that the segmenter takes.
+
+        Raises:
+            UsageError: the run cannot translate images, or makes images of other channels.
+        """
+        translator = cls.load(run, registry, device, direction=direction, window=None)
+        if translator.trained.given.by_mask:
+            raise UsageError(f"--translate-with: the generator of {run} is given label maps, not images.")
+        if translator.makes != channels:
+            raise UsageError(
+                f"--translate-with: the generator of {run} makes images of {translator.makes} channels, but the model "
+                f"takes {channels}."
+            )
+        return translator
 
     @property
     def backwards(self) -> bool:
@@ -143,7 +169,8 @@ def resampled_labels(sample: Sample, image: np.ndarray) -> Sample:
     for name in ("mask", "instances"):
         labels = getattr(sample, name)
         if labels is not None:
-            changed[name] = resize_mask(labels.astype(np.uint8 if name == "mask" else np.uint16), *image.shape[:2])
+            fitting = labels.astype(np.uint8) if name == "mask" else numbered(labels)
+            changed[name] = resize_mask(fitting, *image.shape[:2])
     return replace(sample, image=image, **changed)
 
 

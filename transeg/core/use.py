@@ -100,7 +100,8 @@ def evaluate_run(
     if trained.segmenter is not None:
         check_labelled(datasets)
         if translate_with is not None:
-            translator = adaptation(trained, translate_with, registry, device, direction)
+            channels = trained.domains.target_channels
+            translator = Translator.adapting(translate_with, registry, device, direction=direction, channels=channels)
             check_alike(trained.domains.class_names, translator.takes, datasets)
             datasets = {label: Translated(dataset, translator) for label, dataset in datasets.items()}
         check_alike(trained.domains.class_names, trained.domains.target_channels, datasets)
@@ -278,7 +279,10 @@ def predict_images(
     """
     files = image_files(images)
     trained = _trained(RunFolder(run_dir), registry, device)
-    translator = None if translate_with is None else adaptation(trained, translate_with, registry, device, direction)
+    translator = None
+    if translate_with is not None:
+        channels = trained.domains.target_channels
+        translator = Translator.adapting(translate_with, registry, device, direction=direction, channels=channels)
     scale = factors(trained.experiment, translator, pixel_size, rescale)
     inference = trained.inference(window, flips)
     names = trained.domains.class_names
@@ -320,26 +324,6 @@ def translate_images(
     with bar(console, "translating", len(files)) as advance:
         translate_files(translator, files, out, advance, scale)
     return len(files)
-
-
-def adaptation(
-    segmenting: Trained, run: Path, registry: Registry, device: str | None, direction: str | None
-) -> Translator:
-    """What brings foreign images into the domain that a run's segmenter knows.
-
-    Raises:
-        UsageError: the run ``run`` cannot translate, or makes images of other channels.
-    """
-    translator = Translator.load(run, registry, device, direction=direction, window=None)
-    if translator.trained.given.by_mask:
-        raise UsageError(f"--translate-with: the generator of {run} is given label maps, not images.")
-    wanted = segmenting.domains.target_channels
-    if translator.makes != wanted:
-        raise UsageError(
-            f"--translate-with: the generator of {run} makes images of {translator.makes} channels, but the segmenter "
-            f"takes {wanted}."
-        )
-    return translator
 
 
 def _trained(folder: RunFolder, registry: Registry, device: str | None) -> Trained:

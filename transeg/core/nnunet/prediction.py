@@ -154,8 +154,7 @@ def predict(
     model = Model.load(model_folder, folds, checkpoint, pick_device(device or "auto"))
     translator = None
     if translate_with is not None:
-        translator = Translator.load(translate_with, registry, device, direction=direction, window=None)
-        _check_translator(translator, translate_with, model)
+        translator = Translator.adapting(translate_with, registry, device, direction=direction, channels=model.channels)
         scale = factors(translator.trained.experiment, translator, pixel_size, rescale) if files else UNSCALED
     else:
         scale = UNSCALED if rescale is None else (rescale, rescale)
@@ -191,16 +190,6 @@ def _measured(out: Path, datasets: dict[str, Dataset]) -> dict[str, Any]:
     for label, dataset in datasets.items():
         table |= measure_masks(out / label / "masks", {label: dataset}, out)
     return table
-
-
-def _check_translator(translator: Translator, run: Path, model: Model) -> None:
-    if translator.trained.given.by_mask:
-        raise UsageError(f"--translate-with: the generator of {run} is given label maps, not images.")
-    if translator.makes != model.channels:
-        raise UsageError(
-            f"--translate-with: the generator of {run} makes images of {translator.makes} channels, but the model "
-            f"takes {model.channels}."
-        )
 
 
 def _model_folder(folder: Path) -> Path:

@@ -15,7 +15,7 @@ from transeg.core.compose import pick_device
 from transeg.core.data.splits import SPLITS, folds
 from transeg.core.data.writing import file_name, read_json, write_json
 from transeg.core.errors import TransegError, UsageError
-from transeg.core.experiment import DatasetChoice
+from transeg.core.experiment import DatasetChoice, chosen_dataset
 from transeg.core.extras import require
 from transeg.core.interfaces import About, Dataset, Written
 from transeg.core.measuring import measure_masks
@@ -71,7 +71,7 @@ def train(
     table = parse_dataset(data, registry)
     for assignment in assignments:
         table = merge(table, parse_assignment(assignment))
-    parts = {split: build_dataset(DatasetChoice(**table, split=split), "source", registry) for split in SPLITS}
+    parts = {split: build_dataset(chosen_dataset({**table, "split": split}), "source", registry) for split in SPLITS}
     _check(parts, data)
     space = Workspace(out, re.sub(r"\W", "", table["name"]))
     space.claim({"dataset": data, "options": sorted(assignments)})

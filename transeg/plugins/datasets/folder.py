@@ -19,6 +19,7 @@ from transeg.core.data.files import (
     split_folders,
     with_records,
 )
+from transeg.core.data.images import numbered
 from transeg.core.data.splits import RATIO, read_lists
 from transeg.core.data.writing import (
     check_announced,
@@ -52,8 +53,8 @@ class FolderWriter(Writer):
         name, folder = file_name(sample.name), self._root / split
         for kind, labels in (("masks", sample.mask), ("instances", sample.instances)):
             if labels is not None:
-                dtype = np.uint8 if kind == "masks" else np.uint16
-                write_whole(folder / kind / f"{name}.png", labels.astype(dtype))
+                pixels = labels.astype(np.uint8) if kind == "masks" else numbered(labels)
+                write_whole(folder / kind / f"{name}.png", pixels)
         if sample.target is not None:
             write_whole(folder / "targets" / f"{name}{image_suffix(sample.target)}", sample.target)
         write_whole(folder / "images" / f"{name}{image_suffix(sample.image)}", sample.image)  # says that all is there
