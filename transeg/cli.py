@@ -309,6 +309,14 @@ def info(component: str, as_json: bool, registry: Registry) -> None:
 @click.argument("more", metavar="", nargs=-1)  # --set a=1 b=2
 @click.option("--seed", type=click.IntRange(min=0), help="Of everything random; by default 0.")
 @click.option("--device", metavar="NAME", help="cpu, cuda or cuda:1; by default a GPU where there is one.")
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "tf32", "bf16", "fp16"]),
+    help="In which training computes; by default fp32, on a GPU tf32.",
+)
+@click.option(
+    "--compile/--no-compile", default=None, help="Train with networks translated by torch.compile; or do not."
+)
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in --run-dir.")
 @click.option("--dry-run", is_flag=True, help="Check and build everything, print the plan and stop.")
 @as_json

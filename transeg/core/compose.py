@@ -75,13 +75,19 @@ def compose(settings: Settings, registry: Registry) -> Experiment:
         layers.pop("loss", None)
     if {"preset", "transforms"} & set(settings.get("augmentation", {})):
         layers.pop("augmentation", None)
-    merged = _with_tiles(merge(layers, settings), settings["data"])
+    device = pick_device(str(settings.get("device", "auto")))
+    merged = _with_tiles(merge(merge(layers, _following(device)), settings), settings["data"])
     if strategy == "joint":
         merged.setdefault("joint", {})
-    merged["device"] = pick_device(str(merged.get("device", "auto")))
-    workers = 0 if merged["device"] == "cpu" else min(8, os.cpu_count() or 1)
-    merged["data"].setdefault("workers", workers)
+    merged["device"] = device
     return validated(merged)
+
+
+def _following(device: str) -> Settings:
+    """Defaults that follow the device."""
+    on_cpu = device == "cpu"
+    workers = 0 if on_cpu else min(8, os.cpu_count() or 1)
+    return {"data": {"workers": workers}, "train": {"precision": "fp32" if on_cpu else "tf32"}}
 
 
 def _with_tiles(merged: Settings, chosen: Settings) -> Settings:

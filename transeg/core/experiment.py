@@ -46,6 +46,7 @@ def _path_or_artifact(value: Path | str) -> Path | str:
 
 Weights = Annotated[Path | str, AfterValidator(_path_or_artifact)]
 """An absolute path, or the name of an artifact."""
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 Strategy = Literal["supervised", "translation", "sequential", "joint"]
 Variation = Literal["none", "deform", "recombine"]
 
@@ -242,7 +243,22 @@ class TrainOptions(Options):
 
     iterations: PositiveInt
     batch_size: PositiveInt
-    """Of one process."""
+    """Of one forward pass of one process; a step sees this times the accumulation times the processes."""
+    accumulation: PositiveInt = 1
+    """Forward passes whose gradients a step averages."""
+    precision: Precision = "fp32"
+    """In which training computes; weights, losses and validation stay in float32. By default tf32 on a GPU."""
+    clip: PositiveFloat | None = None
+    """Largest norm of the gradients of each optimizer; larger ones are scaled down to it."""
+    ema: float | None = Field(None, gt=0, lt=1)
+    """How much of the moving average of the segmenter's weights a step leaves; validation and inference then use the
+    average."""
+    compile: bool = False
+    """Train with networks that torch.compile has translated."""
+    channels_last: bool = False
+    """Keep images and weights with their channels innermost while training."""
+    fused: bool | None = None
+    """Update all weights of an optimizer in one pass; by default on a GPU, and elsewhere as each generator says."""
     lr: PositiveFloat = 1e-4
     """The segmenter's learning rate; a generator's rates are its own options."""
     weight_decay: float = Field(0.0, ge=0)

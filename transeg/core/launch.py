@@ -149,6 +149,7 @@ def settings_of(named: Mapping[str, Any], under: Settings, registry: Registry) -
         under.get("data", {}).pop("test", None)
     if data:
         settings["data"] = data
+    settings |= _computing(named)
     if named.get("trackers"):
         settings["tracking"] = {"trackers": list(named["trackers"])}
     distillation = _distillation(named, registry)
@@ -158,6 +159,12 @@ def settings_of(named: Mapping[str, Any], under: Settings, registry: Registry) -
     for text in named.get("assignments") or ():
         settings = merge(settings, parse_assignment(text))
     return settings
+
+
+def _computing(named: Mapping[str, Any]) -> Settings:
+    """What `--precision` and `--compile` say."""
+    train = {key: named[key] for key in ("precision", "compile") if named.get(key) is not None}
+    return {"train": train} if train else {}
 
 
 def _distillation(named: Mapping[str, Any], registry: Registry) -> Settings:

@@ -63,6 +63,9 @@ RUNTIME = (
     "quality",
     "train.checkpoint_interval",
     "train.log_interval",
+    "train.compile",
+    "train.channels_last",
+    "train.fused",
     "data.workers",
     "data.test",
     "tracking",
@@ -222,8 +225,8 @@ def _loader(experiment: Experiment, parts: Parts, device: torch.device, console:
         source = Mixture(real, synthetic, experiment.data.synthetic_share)
     return training_loader(
         TrainingStream(source, _domain(experiment, parts.target, TARGET, console) if parts.target else None),
-        Places(options.iterations, options.batch_size, rank, ranks),
-        Collate(experiment.seed, options.batch_size * ranks),
+        Places(options.iterations, options.batch_size * options.accumulation, rank, ranks),
+        Collate(experiment.seed, options.batch_size * options.accumulation * ranks),
         workers=experiment.data.workers,
         device=device,
     )

@@ -54,7 +54,8 @@ def task_for(experiment: Experiment, parts: Parts, registry: Registry, extra_ter
         assert experiment.generator is not None
         given = conditioning(experiment.generator, parts.domains)
         share = experiment.data.synthetic_share
-        epoch = max(1, experiment.data.samples_per_epoch // (train.batch_size * world()[1]))
+        step = train.batch_size * train.accumulation * world()[1]
+        epoch = max(1, experiment.data.samples_per_epoch // step)
         options = experiment.joint
         task = JointTask(
             parts.generator, parts.segmenter, loss, optimization, options, epoch, given, share, extra_terms
