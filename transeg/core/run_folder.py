@@ -28,6 +28,7 @@ class RunFolder:
         self.tensorboard = path / "tensorboard"
         self.trackers = path / "trackers.json"
         self.evaluation = path / "evaluation"
+        self.lock = path / ".lock"
 
     def part(self, name: str) -> RunFolder:
         """A training that belongs to this run, in a folder of its own."""
@@ -57,7 +58,7 @@ class RunFolder:
             UsageError: one already does.
         """
         try:
-            with FileLock(self.path / ".lock", timeout=0):
+            with FileLock(self.lock, timeout=1):  # who asks whether it is held, holds it for an instant
                 yield
         except Timeout as error:
             raise UsageError(
