@@ -12,7 +12,9 @@ from torch import nn
 
 from transeg.cli import main
 from transeg.core.ensemble import Ensemble
+from transeg.core.experiment import read_experiment
 from transeg.core.interfaces import Segmenter
+from transeg.core.parts import build_parts
 from transeg.core.registry import Registry
 from transeg.core.run_folder import RunFolder
 from transeg.core.train import InterruptedRunError
@@ -166,6 +168,43 @@ def test_sequential_translates_once_for_all_folds(data, toolkit, tmp_path):
     toolkit("evaluate", run / "baseline", "-o", tmp_path / "b")
 
 
+def test_one_fold_alone_is_what_it_is_among_all(run, data, toolkit, tmp_path):
+    said = toolkit(*line(data, tmp_path, "--set", "fold=2")).stdout
+    assert "on the images that fold 2 of 3 holds out" in " ".join(said.split())
+    assert same(weights(tmp_path), weights(run / "fold-2"))
+    metrics, all_folds = (json.loads((folder / "metrics.json").read_text()) for folder in (tmp_path, run))
+    assert metrics["tests"] == all_folds["folds"]["each"]["fold-2"]["tests"]
+    assert metrics["folds"] is None
+    toolkit("predict", tmp_path, data / "test" / "images", "-o", tmp_path / "p")
+
+
+def test_single_folds_hold_out_what_they_do_together(run):
+    experiment = read_experiment(run / "experiment.toml")
+    held = []
+    for number in (1, 2, 3):
+        parts = build_parts(experiment.model_copy(update={"fold": number}), Registry())
+        assert parts.held is None
+        held.append({parts.val[index].name for index in range(len(parts.val))})
+        learned = {parts.source[index].name for index in range(len(parts.source))}
+        assert len(learned) == 8
+        assert not learned & held[-1]
+    assert held == [names(run / f"fold-{number}", "held-out") for number in (1, 2, 3)]
+
+
+@pytest.mark.parametrize("strategy", ["sequential", "joint"])
+def test_a_generator_of_one_fold_never_sees_what_that_holds_out(data, toolkit, tmp_path, strategy):
+    more = ["--set", "fold=2", "--strategy", strategy]
+    toolkit(*line(data, tmp_path, *more, "--baseline", "source-only", folds=3, generator=True))
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert set(metrics["baseline"]) == {"folder"}
+    assert set(metrics["tests"]) == ({"folder", "held-out"} if strategy == "sequential" else {"folder"})
+    if strategy == "sequential":
+        learned, held = (list((tmp_path / "translated" / split / "images").iterdir()) for split in ("train", "val"))
+        assert (len(learned), len(held)) == (8, 4)
+        assert not {path.stem.partition("-")[2] for path in learned} & {path.stem.partition("-")[2] for path in held}
+    toolkit("predict", tmp_path, data / "test" / "images", "-o", tmp_path / "p")
+
+
 @pytest.mark.parametrize(
     ("more", "changes", "said"),
     [
@@ -181,6 +220,7 @@ def test_sequential_translates_once_for_all_folds(data, toolkit, tmp_path):
         ),
         (["--strategy", "joint"], {"generator": True}, "the strategy joint has no use for folds"),
         (["--set", "folds=1"], {}, "folds cannot be 1"),
+        (["--set", "fold=4"], {}, "There is no fold 4; folds=4 or more would make one"),
     ],
 )
 def test_what_cannot_be_folded(data, toolkit, tmp_path, more, changes, said):

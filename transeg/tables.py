@@ -213,8 +213,8 @@ def show_plan(prepared: Prepared, console: Console) -> None:
     if parts.segmenter is not None:
         add("selection", selection(experiment, parts) + (f" ({_images(len(parts.val))})" if parts.val else ""))
     stages = " in each of two stages" if experiment.strategy == "sequential" else ""
-    if experiment.folds is not None:
-        stages += f", the segmenter's in each of {experiment.folds} folds"
+    if experiment.members:
+        stages += f", the segmenter's in each of {experiment.members} folds"
     add(
         "training",
         f"{train.iterations:,} iterations{stages}, batch {train.batch_size}, {_pixels(data, parts)}, "
@@ -335,7 +335,7 @@ def show_tests(
     for name in ("images", "Dice [95 % CI]", "IoU", "precision", "recall"):
         table.add_column(escape(name), justify="right", no_wrap=True)
     for label, values in tests.items():
-        rows = zip(trained_on, [values] if baseline is None else [values, baseline[label]], strict=False)
+        rows = zip(trained_on, [values, baseline[label]] if baseline and label in baseline else [values], strict=False)
         for learned_from, row in rows:
             dice = _number(row["dice"]) + _interval(row["dice_ci"], 2)
             numbers = [str(row["images"]), dice, *(_number(row[key]) for key in ("iou", "precision", "recall"))]

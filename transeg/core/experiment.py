@@ -378,19 +378,23 @@ class Experiment(Options):
     folds: int | None = Field(None, ge=2)
     """Train so many segmenters, each with another part of the source's groups held out to select its best checkpoint;
     the result is their ensemble."""
+    fold: int | None = Field(None, ge=1)
+    """Train this one of the folds alone, as the cells of a sweep do; there is no ensemble then."""
     tracking: TrackingOptions = TrackingOptions()
     seed: int = Field(0, ge=0)
     device: str = "cpu"
 
     @model_validator(mode="after")
     def _folds_fit(self) -> Self:
+        if self.fold is not None and self.fold > (self.folds or 0):
+            raise ValueError(f"there is no fold {self.fold}; folds={self.fold} or more would make one")
         if self.folds is None:
             return self
-        if self.strategy not in ("supervised", "sequential"):
+        if self.strategy == "translation" or (self.strategy == "joint" and self.fold is None):
             raise ValueError(f"the strategy {self.strategy} has no use for folds; supervised and sequential have")
         if self.data.val is not None:
             raise ValueError("each of the folds holds out images to select its best checkpoint; leave --val out")
-        if self.synthesis is not None:
+        if self.synthesis is not None and self.fold is None:
             raise ValueError(
                 "synthetic images are made from the label maps that the folds hold out, too; leave out folds"
             )
@@ -423,6 +427,11 @@ class Experiment(Options):
         if self.strategy != "sequential" and self.synthesis is not None:
             raise ValueError(f"the strategy {self.strategy} has no use for [synthesis]; sequential has")
         return self
+
+    @property
+    def members(self) -> int:
+        """Folds whose segmenters are trained here and used as one; 0 where there is but one segmenter."""
+        return self.folds or 0 if self.fold is None else 0
 
     def to_toml(self) -> str:
         """The whole experiment as a file that runs it again."""

@@ -36,8 +36,8 @@ class Parts:
         generator: the translator.
         segmenter: the network that segments.
         teachers: frozen segmenters to distil from.
-        held: which of the source's images each fold holds out, see :func:`transeg.core.folds.held_out`; None without
-            folds.
+        held: which of the source's images each fold holds out, see :func:`transeg.core.folds.held_out`; None where
+            there is one training alone, without folds or of one of them.
         validates_target: whether ``val`` has images of the target domain, to be segmented as they are.
     """
 
@@ -104,6 +104,8 @@ def build_parts(experiment: Experiment, registry: Registry) -> Parts:
     if experiment.folds is not None:
         held = held_out(parts.source, parts.val, experiment.folds, experiment.seed)
         parts = replace(parts, held=held)
+        if experiment.fold is not None:
+            parts = replace(parts.fold(experiment.fold - 1), held=None)
     return parts if experiment.segmenter is None else _with_segmenter(experiment, parts, registry)
 
 

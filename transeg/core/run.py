@@ -91,6 +91,9 @@ class Run:
             stage, stage_parts = self._translated(experiment, parts)
         folds = self._learn(stage, stage_parts, self.folder, experiment.strategy)
         trained = Trained.load(self.folder, self.registry, experiment.device)
+        tests = dict(parts.tests)
+        if experiment.fold is not None and experiment.strategy != "joint" and stage_parts.val is not None:
+            tests["held-out"] = stage_parts.val
         metrics = {
             "strategy": experiment.strategy,
             "seed": experiment.seed,
@@ -98,7 +101,7 @@ class Run:
             "best_iteration": trained.iteration,
             "selection": selection(experiment, stage_parts),
             "trained_on": trained_on(experiment),
-            "tests": self._test(trained, parts.tests, self.folder, "testing"),
+            "tests": self._test(trained, tests, self.folder, "testing"),
             "folds": folds,
             "quality": self._quality(trained, parts),
             "baseline": self._baseline(experiment, parts) if experiment.baseline == "source-only" else None,
@@ -159,6 +162,7 @@ class Run:
             "distillation",
             "synthesis",
             "folds",
+            "fold",
             strategy="translation",
             tests={},
         )
@@ -282,7 +286,8 @@ def label_maps(experiment: Experiment, source: Dataset, options: SynthesisOption
 def selection(experiment: Experiment, parts: Parts) -> str:
     """How the best checkpoint was chosen, in words."""
     if experiment.folds is not None:
-        return "highest Dice on the images that each fold holds out"
+        which = "each fold" if experiment.fold is None else f"fold {experiment.fold} of {experiment.folds}"
+        return f"highest Dice on the images that {which} holds out"
     if parts.segmenter is None or parts.val is None:
         return "the last iteration"
     if experiment.data.val is not None:

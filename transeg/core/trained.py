@@ -70,7 +70,7 @@ class Trained:
         if not folder.experiment.exists():
             raise UsageError(f"{folder.path} is not a run folder: it has no experiment.toml.")
         experiment = read_experiment(folder.experiment)
-        parts = [folder] if experiment.folds is None else [folder.part(name) for name in fold_names(experiment.folds)]
+        parts = [folder.part(name) for name in fold_names(experiment.members)] or [folder]
         states = [_best(part, folder) for part in parts]
         state, generator_state = states[0], None
         if experiment.strategy == "sequential":
