@@ -451,37 +451,6 @@ def measure(registry: Registry, masks: Path, as_json: bool, **named: Any) -> Non
 
 
 @main.command()
-@click.argument("run_a", metavar="RUN_A", type=click.Path(path_type=Path))
-@click.argument("run_b", metavar="RUN_B", type=click.Path(path_type=Path))
-@click.option("--test", "tests", multiple=True, metavar="NAME", help="A test set in both; by default all. Repeatable.")
-@click.option(
-    "--metric",
-    "metrics",
-    multiple=True,
-    metavar="NAME",
-    help="A column of the CSV files; by default dice, iou, surface_dice and hd95. Repeatable.",
-)
-@as_json
-def compare(run_a: Path, run_b: Path, tests: tuple[str, ...], metrics: tuple[str, ...], as_json: bool) -> None:
-    """Say whether RUN_B segments better than RUN_A, image by image.
-
-    Both have been tested on the same images, by `toolkit run` or `toolkit evaluate`. Groups of images (videos, slides)
-    are resampled for the 95 % interval of the difference, and change sides in the permutation test that gives p.
-
-    \b
-    toolkit compare runs/mine/baseline runs/mine
-    """
-    from transeg import tables
-    from transeg.core.comparison import compare_runs
-
-    comparison = compare_runs(run_a, run_b, tests=tests, metrics=metrics)
-    if as_json:
-        click.echo(json.dumps(comparison, indent=2))
-    else:
-        tables.show_comparison(comparison, Console())
-
-
-@main.command()
 @click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
 @click.argument("images", metavar="IMAGES", type=click.Path(path_type=Path))
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), metavar="FOLDER", help="Where to.")

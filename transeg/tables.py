@@ -413,6 +413,41 @@ def show_comparison(comparison: dict[str, Any], console: Console) -> None:
                 console.print(f"{metric}: {_images(values['images'])}; the others lack it in a run.", highlight=False)
 
 
+def show_leaderboard(boards: dict[str, Any], console: Console) -> None:
+    """Runs from the best to the worst, for each test set, by its first metric; the others stand beside."""
+    from transeg.core.leaderboard_files import interval, number, probability
+
+    for label, board in boards["tests"].items():
+        first, *others = board["metrics"]
+        rows = board["metrics"][first]["rows"]
+        groups = _count(board["groups"], "group")
+        console.print(f"\n{escape(label)}: {_images(board['images'])} in {groups}", highlight=False)
+        if not rows:
+            console.print(f"No image on which all define {first}.", highlight=False)
+            continue
+        repeated = any(row["runs"] > 1 for row in rows)
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        table.add_column("", justify="right")
+        table.add_column("run", style="cyan", overflow="fold")
+        for name in (*(("runs", "sd") if repeated else ()), f"{first} [95 % CI]", *others, "difference", "p (Holm)"):
+            table.add_column(escape(name), justify="right", no_wrap=True)
+        for row in rows:
+            beside = [_mean_of(row["entry"], board["metrics"][metric]["rows"]) for metric in others]
+            repeats = [str(row["runs"]), number(row["sd"])] if repeated else []
+            difference, p = number(row["difference"], "+"), probability(row["p_holm"])
+            cells = [*repeats, escape(interval(row["mean"], row["ci"])), *map(number, beside), difference, p]
+            table.add_row(str(row["rank"]), escape(row["entry"]), *cells)
+        console.print(table)
+        best = next(row["entry"] for row in rows if row["against"] is None)
+        console.print(f"[dim]Differences are those from {escape(best)}.[/]", highlight=False)
+        for name in board["without"]:
+            console.print(f"{escape(name)} was not tested on {escape(label)}.", highlight=False)
+
+
+def _mean_of(entry: str, rows: Sequence[dict[str, Any]]) -> float | None:
+    return next((row["mean"] for row in rows if row["entry"] == entry), None)
+
+
 def _number(value: float | None, sign: str = "-", digits: int = 3) -> str:
     """Three digits behind the point; fewer for numbers of pixels."""
     if value is None:

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from transeg.core.compose import pick_device
-from transeg.core.errors import TransegError, UsageError
+from transeg.core.errors import TransegError, UsageError, ending
 from transeg.core.options import checked
 from transeg.core.progress import bar
 from transeg.core.registry import Registry
@@ -104,16 +104,10 @@ def measured_apart(request: Request) -> Speed:
         found: Speed | str = receiver.recv()
     except EOFError:
         process.join()
-        found = _end(process.exitcode or 0)
+        found = ending(process.exitcode or 0)
     finally:
         process.kill()
         process.join()
     if isinstance(found, str):
         raise TransegError(f"{request.segmenter} cannot be measured: {found.removesuffix('.')}.")
     return found
-
-
-def _end(code: int) -> str:
-    if code == -signal.SIGKILL:
-        return "its process was killed, as happens where memory runs out"
-    return f"its process ended with exit code {code}"

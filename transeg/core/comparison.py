@@ -41,7 +41,7 @@ def compare_runs(
     Raises:
         UsageError: there is nothing to compare.
     """
-    files = _files(first), _files(second)
+    files = evaluations(first), evaluations(second)
     shared = sorted(files[0].keys() & files[1].keys())
     if not shared:
         names = [", ".join(sorted(each)) for each in files]
@@ -96,7 +96,7 @@ def compare_metric(a: np.ndarray, b: np.ndarray, groups: Sequence[str], lower_is
 
 
 def _compare_set(first: Path, second: Path, metrics: Sequence[str]) -> dict[str, Any]:
-    rows = _read(first, metrics), _read(second, metrics)
+    rows = read_rows(first, metrics), read_rows(second, metrics)
     names = [name for name in rows[0] if name in rows[1]]
     if not names:
         raise UsageError(f"{first} and {second} have no image in common: they were not made from the same test set.")
@@ -109,18 +109,28 @@ def _compare_set(first: Path, second: Path, metrics: Sequence[str]) -> dict[str,
     return {"images": len(names), "groups": len(set(groups)), "unpaired": unpaired, "metrics": compared}
 
 
-def _files(folder: Path) -> dict[str, Path]:
-    """The CSV files of a run, or those in a folder of their own, by test set."""
+def evaluations(folder: Path) -> dict[str, Path]:
+    """The CSV files of a run, or those in a folder of their own, by test set.
+
+    Raises:
+        UsageError: there is none.
+    """
     if not folder.is_dir():
         raise UsageError(f"There is no folder {folder}.")
     evaluation = RunFolder(folder).evaluation
     files = {path.stem: path for path in (evaluation if evaluation.is_dir() else folder).glob("*.csv")}
+    files = {label: path for label, path in files.items() if not label.endswith("-translation")}  # of a generator
     if not files:
         raise UsageError(f"{folder} holds no evaluation; measure it with: toolkit evaluate {folder}")
     return files
 
 
-def _read(path: Path, metrics: Sequence[str]) -> Rows:
+def read_rows(path: Path, metrics: Sequence[str]) -> Rows:
+    """The lines of a CSV file by image.
+
+    Raises:
+        UsageError: it lacks groups or one of the metrics.
+    """
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         columns = reader.fieldnames or []

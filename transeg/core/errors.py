@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -39,6 +40,15 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     if near:
         return f" Did you mean {near[0]!r}?"
     return f" There are: {', '.join(names)}." if names else ""
+
+
+def ending(code: int) -> str:
+    """The clause of a child: ``its process was killed, as happens where memory runs out``, from its exit code."""
+    if code == -signal.SIGKILL:
+        return "its process was killed, as happens where memory runs out"
+    if code < 0:
+        return f"its process was ended by {signal.Signals(-code).name}"
+    return f"its process ended with exit code {code}"
 
 
 def no_such(what: str, name: str, known: Iterable[str]) -> str:

@@ -137,12 +137,12 @@ def settings_of(named: Mapping[str, Any], under: Settings, registry: Registry) -
     for kind in ("generator", "segmenter", "loss"):
         if named.get(kind):
             settings[kind] = {"name": named[kind]}
-            _forget(under, (kind,), named[kind])
+            forget(under, (kind,), named[kind])
     data: Settings = {}
     for role in ("source", "target", "synthetic", "val"):
         if named.get(role):
             data[role] = parse_dataset(named[role], registry)
-            _forget(under, ("data", role), data[role]["name"])
+            forget(under, ("data", role), data[role]["name"])
     tests = [parse_dataset(text, registry) for text in named.get("tests") or ()]
     if tests:
         data["test"] = labelled(tests)
@@ -175,7 +175,7 @@ def _distillation(named: Mapping[str, Any], registry: Registry) -> Settings:
     return {part: tables for part, tables in found.items() if tables}
 
 
-def _forget(under: Settings, path: tuple[str, ...], name: str) -> None:
+def forget(under: Settings, path: tuple[str, ...], name: str) -> None:
     """Drop a component's table where another component takes its place: its options were for the first."""
     table: Any = under
     for key in path[:-1]:

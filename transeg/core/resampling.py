@@ -67,6 +67,26 @@ def paired_p(differences: np.ndarray, groups: Sequence[str]) -> float | None:
     return float(result.pvalue)
 
 
+def holm(p: Sequence[float | None], comparisons: int) -> list[float | None]:
+    """Adjusted p values that hold for all comparisons at once (Holm 1979, Scand J Stat 6:65-70).
+
+    Args:
+        p: of the tests that were made; None where none could be.
+        comparisons: how many could have been chosen from, at least as many as ``p`` has numbers. With more of them the
+            result is what the whole family's would be at most: each p is at least as far down in the family's order.
+
+    Returns:
+        As many, 1 at most.
+    """
+    adjusted: list[float | None] = [None] * len(p)
+    largest = 0.0
+    numbers = sorted((value, place) for place, value in enumerate(p) if value is not None)
+    for position, (value, place) in enumerate(numbers):
+        largest = max(largest, min(1.0, (comparisons - position) * value))
+        adjusted[place] = largest
+    return adjusted
+
+
 def group_sums(values: np.ndarray, groups: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Sums of the values that are not NaN, and their number, ``(groups, metrics)`` each."""
     names, place = np.unique(np.asarray(groups), return_inverse=True)

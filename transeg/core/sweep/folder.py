@@ -71,6 +71,10 @@ class Cell:
             return "running"
         return "failed" if self.failure.exists() else "waiting"
 
+    def orphaned(self) -> bool:
+        """Whether it is trained by a process that no sweep takes care of."""
+        return self.state() == "running" and not _held(self.claim)
+
     def reason(self) -> str:
         """Why it failed, in a sentence; '' where it has not.
 

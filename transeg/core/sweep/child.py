@@ -1,0 +1,30 @@
+"""Becomes another program that gets SIGTERM when the process that started it ends, however that ends.
+
+`toolkit sweep` starts its cells through this: after a kill -9 of the sweep they write a checkpoint and stop, where
+orphans would go on unseen. Linux alone has a call for it (prctl(2), PR_SET_PDEATHSIG), which outlasts exec.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+
+PR_SET_PDEATHSIG = 1
+
+
+def main(parent: int, program: list[str]) -> None:
+    """Run a program in place of this one.
+
+    Args:
+        parent: the process that must live.
+        program: its file and arguments.
+    """
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() == parent:  # else it has ended before the call above
+        os.execv(program[0], program)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2:])
