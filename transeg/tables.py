@@ -414,38 +414,56 @@ def show_comparison(comparison: dict[str, Any], console: Console) -> None:
 
 
 def show_leaderboard(boards: dict[str, Any], console: Console) -> None:
-    """Runs from the best to the worst, for each test set, by its first metric; the others stand beside."""
-    from transeg.core.leaderboard_files import interval, number, probability
-
+    """Runs from the best to the worst, for each test set, by its first metric; means of the others follow."""
     for label, board in boards["tests"].items():
         first, *others = board["metrics"]
         rows = board["metrics"][first]["rows"]
         groups = _count(board["groups"], "group")
         console.print(f"\n{escape(label)}: {_images(board['images'])} in {groups}", highlight=False)
-        if not rows:
-            console.print(f"No image on which all define {first}.", highlight=False)
-            continue
-        repeated = any(row["runs"] > 1 for row in rows)
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        table.add_column("", justify="right")
-        table.add_column("run", style="cyan", overflow="fold")
-        for name in (*(("runs", "sd") if repeated else ()), f"{first} [95 % CI]", *others, "difference", "p (Holm)"):
-            table.add_column(escape(name), justify="right", no_wrap=True)
-        for row in rows:
-            beside = [_mean_of(row["entry"], board["metrics"][metric]["rows"]) for metric in others]
-            repeats = [str(row["runs"]), number(row["sd"])] if repeated else []
-            difference, p = number(row["difference"], "+"), probability(row["p_holm"])
-            cells = [*repeats, escape(interval(row["mean"], row["ci"])), *map(number, beside), difference, p]
-            table.add_row(str(row["rank"]), escape(row["entry"]), *cells)
-        console.print(table)
-        best = next(row["entry"] for row in rows if row["against"] is None)
-        console.print(f"[dim]Differences are those from {escape(best)}.[/]", highlight=False)
         for name in board["without"]:
-            console.print(f"{escape(name)} was not tested on {escape(label)}.", highlight=False)
+            console.print(f"{escape(name)} was not tested on it.", highlight=False)
+        if not rows:
+            console.print(f"There is no image on which all define {first}.", highlight=False)
+            continue
+        _show_ranks(first, rows, console)
+        if others:
+            console.print()
+            _show_means([row["entry"] for row in rows], {key: board["metrics"][key]["rows"] for key in others}, console)
+        for metric, ranked in board["metrics"].items():
+            if ranked["images"] < board["images"]:
+                console.print(f"{metric}: {_images(ranked['images'])}; the others lack it in a run.", highlight=False)
 
 
-def _mean_of(entry: str, rows: Sequence[dict[str, Any]]) -> float | None:
-    return next((row["mean"] for row in rows if row["entry"] == entry), None)
+def _show_ranks(metric: str, rows: Sequence[dict[str, Any]], console: Console) -> None:
+    """One metric of each run, and how far it is from the best or from the baseline."""
+    from transeg.core.leaderboard_files import interval, number, probability
+
+    repeated = console.width >= 72 and any(row["runs"] > 1 for row in rows)
+    reference = next(row["entry"] for row in rows if row["against"] is None)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("", justify="right")
+    table.add_column("run", style="cyan", overflow="fold", min_width=8)
+    for name in (*(("runs", "sd") if repeated else ()), f"{metric} [95 % CI]", "diff.", "p"):
+        table.add_column(escape(name), justify="right", no_wrap=True)
+    for row in rows:
+        repeats = [str(row["runs"]), number(row["sd"])] if repeated else []
+        mean, difference = escape(interval(row["mean"], row["ci"])), number(row["difference"], "+")
+        table.add_row(str(row["rank"]), escape(row["entry"]), *repeats, mean, difference, probability(row["p_holm"]))
+    console.print(table)
+    console.print(f"[dim]diff. is from {escape(reference)}; p is adjusted (Holm).[/]", highlight=False)
+
+
+def _show_means(entries: Sequence[str], metrics: dict[str, list[dict[str, Any]]], console: Console) -> None:
+    from transeg.core.leaderboard_files import number
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("run", style="cyan", overflow="fold", min_width=8)
+    for metric in metrics:
+        table.add_column(metric, justify="right")
+    for entry in entries:
+        means = [next((row["mean"] for row in rows if row["entry"] == entry), None) for rows in metrics.values()]
+        table.add_row(escape(entry), *map(number, means))
+    console.print(table)
 
 
 def _number(value: float | None, sign: str = "-", digits: int = 3) -> str:

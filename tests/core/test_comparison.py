@@ -1,8 +1,8 @@
-import csv
 import json
 
 import numpy as np
 import pytest
+from evaluations import evaluated
 
 from transeg.core.comparison import METRICS, compare_metric, compare_runs
 from transeg.core.errors import UsageError
@@ -10,21 +10,6 @@ from transeg.core.errors import UsageError
 RNG = np.random.default_rng(0)
 DICE = RNG.beta(6, 3, size=40)
 GAIN = RNG.normal(0.05, 0.03, size=40)
-GROUPS = [f"video{index // 4}" for index in range(40)]
-
-
-def evaluated(run, label="kvasir", names=None, **columns):
-    """A run folder with the CSV file of a test set."""
-    folder = run / "evaluation"
-    folder.mkdir(parents=True, exist_ok=True)
-    count = len(next(iter(columns.values())))
-    with (folder / f"{label}.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["name", "group", *columns])
-        names = names or [f"image{index}" for index in range(count)]
-        for name, group, *values in zip(names, GROUPS, *columns.values(), strict=False):
-            writer.writerow([name, group, *("" if np.isnan(value) else f"{value:.6f}" for value in values)])
-    return run
 
 
 @pytest.fixture

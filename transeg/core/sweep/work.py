@@ -118,11 +118,16 @@ def _claimed(untried: list[Cell]) -> tuple[Cell, FileLock] | None:
     return None
 
 
+def command_of(cell: Cell, device: str, registry: Registry) -> list[str]:
+    """What trains a cell, from its beginning or from its checkpoint on."""
+    files = [text for file in registry.files for text in ("--registry", str(file))]
+    where = ["--config", str(cell.definition), "--run-dir", str(cell.folder.path)]
+    return [sys.executable, "-m", "transeg", "run", "--resume", "--device", device, *where, *files]
+
+
 def _start(cell: Cell, claim: FileLock, device: str, threads: int | None, registry: Registry) -> Child:
     cell.failure.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "transeg", "run", "--resume", "--device", device]
-    command += ["--config", str(cell.definition), "--run-dir", str(cell.folder.path)]
-    command += [text for file in registry.files for text in ("--registry", str(file))]
+    command = command_of(cell, device, registry)
     if sys.platform == "linux":
         command = [sys.executable, "-m", "transeg.core.sweep.child", str(os.getpid()), *command]
     environment = os.environ if threads is None else {**os.environ, "OMP_NUM_THREADS": str(threads)}
