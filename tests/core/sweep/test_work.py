@@ -118,7 +118,8 @@ def test_a_signal_stops_children_and_is_no_failure(sweep, train):
     begun, stopped, lines = train({"seed0": STOP})
     assert (states(sweep), stopped) == (["waiting"] * 3, True)
     assert begun == [("seed0", "cpu")]
-    assert lines == ["seed0 begins", "seed0 stopped"]
+    assert (lines[0], lines[-1]) == ("seed0 begins", "seed0 stopped")
+    assert lines[1].startswith("Stopping behind this iteration")
     assert signal.getsignal(signal.SIGINT) is handler
 
 

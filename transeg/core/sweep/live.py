@@ -57,6 +57,10 @@ class Board:
             f"{cell.name} {'stopped' if state == 'waiting' else state}{': ' if cell.reason() else ''}{cell.reason()}"
         )
 
+    def stopping(self) -> None:
+        """Say that a signal came."""
+        self._console.print("[yellow]Stopping behind this iteration; press Ctrl-C again to stop at once.[/]")
+
     def update(self) -> None:
         """Look at all cells."""
         states = states_of(self._sweep)

@@ -35,7 +35,6 @@ class Child:
         claim: keeps other sweeping processes from the cell.
         device: that it trains on.
         begin: where its output begins in the cell's log.
-        told: how many signals to stop it was sent.
     """
 
     cell: Cell
@@ -43,7 +42,6 @@ class Child:
     claim: FileLock
     device: str
     begin: int
-    told: int = 0
 
     def conclude(self, interrupted: bool) -> None:
         """Note why it failed, unless it was told to stop, and let go of the cell."""
@@ -77,6 +75,7 @@ def work(sweep: Sweep, registry: Registry, console: Console, *, devices: Sequenc
         Whether a signal ended it.
     """
     running: list[Child] = []
+    told = 0
     free = list(devices)
     threads = max(1, torch.get_num_threads() // devices.count("cpu")) if "cpu" in devices else None
     untried = [cell for cell in sweep.cells if cell.state() != "failed" or retry]
@@ -90,10 +89,11 @@ def work(sweep: Sweep, registry: Registry, console: Console, *, devices: Sequenc
             while free and not signals and (claimed := _claimed(untried)):
                 running.append(_start(*claimed, free.pop(0), threads, registry))
                 board.begun(running[-1].cell)
-            for child in running:
-                if child.told < len(signals):
+            if len(signals) > told:
+                told += 1
+                board.stopping()
+                for child in running:
                     child.process.terminate()
-                    child.told += 1
             if not running and (signals or not any(cell.orphaned() for cell in untried)):
                 return bool(signals)
             board.update()
