@@ -179,7 +179,7 @@ def _pixels(data: DataOptions, parts: Parts) -> str:
 def show_plan(prepared: Prepared, console: Console) -> None:
     """What a run is going to do."""
     from transeg.core.compose import departures
-    from transeg.core.launch import parameters
+    from transeg.core.parts import parameters
     from transeg.core.run import selection
 
     experiment, parts = prepared.experiment, prepared.parts
