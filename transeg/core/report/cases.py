@@ -34,7 +34,7 @@ class Case:
     """One image.
 
     Attributes:
-        rank: ``best``, ``median`` or ``worst``; ``""`` where nothing ranks images.
+        rank: ``best``, ``median`` or ``worst``; ``""`` where there is nothing to rank.
         name: of the sample.
         size: height and width of the image.
         dice: what was measured on it, or None.
@@ -61,6 +61,8 @@ def ranked(dice: np.ndarray, names: Sequence[str], each: int = EACH) -> list[tup
     order = sorted(
         (index for index in range(len(dice)) if not np.isnan(dice[index])), key=lambda i: (dice[i], names[i])
     )
+    if len(order) == 1:
+        return [("", order[0])]
     each = min(each, max(1, len(order) // 3))
     middle = (len(order) - each) // 2
     parts = {"worst": order[:each], "median": order[middle : middle + each], "best": order[len(order) - each :][::-1]}
@@ -71,9 +73,7 @@ def ranked(dice: np.ndarray, names: Sequence[str], each: int = EACH) -> list[tup
     return [(rank, index) for index, rank in found.items()]
 
 
-def test_cases(
-    trained: Trained, dataset: Dataset, scores: Scores, advance: Callable[[], None] = lambda: None
-) -> list[Case]:
+def test_cases(trained: Trained, dataset: Dataset, scores: Scores, advance: Callable[[], None]) -> list[Case]:
     """The worst, median and best images of a test set, segmented again.
 
     Args:
@@ -114,7 +114,7 @@ def _segmented(rank: str, sample: Sample, dice: float, found: np.ndarray) -> Cas
     return Case(rank, name, sample.size, dice, plain, compared)
 
 
-def translated_cases(trained: Trained, dataset: Dataset, advance: Callable[[], None] = lambda: None) -> list[Case]:
+def translated_cases(trained: Trained, dataset: Dataset, advance: Callable[[], None]) -> list[Case]:
     """Source images and what the generator makes of them; with a segmenter that looks at these, the worst first.
 
     Args:

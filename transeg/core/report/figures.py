@@ -62,7 +62,7 @@ def curves(name: str, title: str, shown: Curves, *, mark: int | None = None, sma
         axes.set_xlabel("iterations")
 
     said = "; ".join(_course(label, *curve) for label, curve in shown.items())
-    return plot(name, title, said, (3.2, 1.9) if small else (4.6, 2.8), draw)
+    return plot(name, title, said, (3.1, 1.9) if small else (4.4, 2.7), draw)
 
 
 def thinned(x: Sequence[int], y: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
@@ -93,7 +93,7 @@ def estimates(name: str, title: str, rows: Sequence[Estimate], axis: str) -> Mar
         axes.spines["left"].set_visible(False)
         _unit_range(axes, [end for row in rows for end in (row.mean, *(row.interval or ()))])
 
-    return plot(name, title, "; ".join(map(_in_words, rows)), (4.6, 0.75 + 0.3 * len(rows)), draw)
+    return plot(name, title, "; ".join(map(_in_words, rows)), (4.4, 0.75 + 0.3 * len(rows)), draw)
 
 
 def _in_words(row: Estimate) -> str:
@@ -137,7 +137,7 @@ def distribution(name: str, title: str, rows: Mapping[str, np.ndarray], axis: st
         f"quartiles {np.quantile(values, 0.25):.3f} and {np.quantile(values, 0.75):.3f}"
         for label, values in rows.items()
     )
-    return plot(name, title, said, (4.6, 0.45 + 1.15 * len(rows)), draw)
+    return plot(name, title, said, (4.4, 0.5 + 1.15 * len(rows)), draw)
 
 
 def reliability(name: str, title: str, rows: Mapping[str, np.ndarray], *, binary: bool) -> Markup:
@@ -168,7 +168,7 @@ def reliability(name: str, title: str, rows: Mapping[str, np.ndarray], *, binary
         f"{label}: " + ", ".join(f"{p:.2f} is right in {r:.2f}" for p, r, _ in zip(*mean, strict=True))
         for label, mean in means.items()
     )
-    return plot(name, title, said, (4.6, 4.2), draw)
+    return plot(name, title, said, (4.4, 4.2), draw)
 
 
 def _of_bins(bins: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -207,7 +207,7 @@ def shares(name: str, title: str, rows: Mapping[str, Mapping[str, float]], axis:
         f"{row}: " + ", ".join(f"{kind} {amount:.3g}" for kind, amount in amounts.items())
         for row, amounts in rows.items()
     )
-    return plot(name, title, said, (4.6, 1.1 + 0.3 * len(rows)), draw)
+    return plot(name, title, said, (4.4, 1.1 + 0.3 * len(rows)), draw)
 
 
 def heat_map(
@@ -231,7 +231,7 @@ def heat_map(
             missing = np.isnan(value)
             strength = 0.0 if missing else 0.08 + 0.52 * (value - low) / max(high - low, 1e-9)
             axes.add_patch(_square(column, row, strength))
-            text = "–" if missing else f"{value:.3f}"
+            text = "-" if missing else f"{value:.3f}"
             axes.text(column, row, text, ha="center", va="center", fontweight="bold" if value == high else "normal")
         axes.set(xlim=(-0.5, len(columns) - 0.5), ylim=(len(rows) - 0.5, -0.5))
         axes.set_xticks(range(len(columns)), columns, rotation=0 if len("".join(columns)) < 40 else 30)

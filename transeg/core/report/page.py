@@ -46,7 +46,11 @@ def _templates() -> Environment:
 
 def number(value: float | None, digits: int = 3) -> str:
     """A measured value; fewer digits for numbers of pixels, a dash for none."""
-    return "\N{EN DASH}" if value is None else f"{value:.{digits if abs(value) < 10 else 1}f}".replace("-", "\N{MINUS SIGN}")
+    return (
+        "\N{EN DASH}"
+        if value is None
+        else f"{value:.{digits if abs(value) < 10 else 1}f}".replace("-", "\N{MINUS SIGN}")
+    )
 
 
 def ends(interval: tuple[float, float] | None, digits: int = 2) -> str:

@@ -86,11 +86,12 @@ def painted(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:
     result = shrunk(pixels).astype(np.float32)
     height, width = result.shape[:2]
     shown = np.asarray(Image.fromarray(mask.astype(np.uint8)).resize((width, height), Image.Resampling.NEAREST))
+    line = 2 if width >= SMALL and height == len(pixels) else 1
     for label in np.unique(shown[(shown > 0) & (shown != IGNORE)]):
         area = shown == label
         colour = np.array(class_colour(int(label)), np.float32)
         result[area] += FILL * (colour - result[area])
-        result[area & ~binary_erosion(area, iterations=1 if width < SMALL else 2)] = colour
+        result[area & ~binary_erosion(area, iterations=line)] = colour
     return result.round().astype(np.uint8)
 
 

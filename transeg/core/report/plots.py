@@ -64,9 +64,9 @@ def _style() -> Iterator[None]:
         "svg.hashsalt": "transeg",
         "text.parse_math": False,  # names of classes and test sets may hold dollars
         "text.color": ink,
-        "font.size": 9,
-        "axes.titlesize": 9,
-        "axes.labelsize": 9,
+        "font.size": 10,
+        "axes.titlesize": 10,
+        "axes.labelsize": 10,
         "axes.labelcolor": muted,
         "axes.edgecolor": rule,
         "axes.grid": True,
@@ -81,7 +81,7 @@ def _style() -> Iterator[None]:
         "xtick.labelcolor": muted,
         "ytick.labelcolor": muted,
         "legend.frameon": False,
-        "legend.fontsize": 8.5,
+        "legend.fontsize": 9.5,
         "lines.linewidth": 1.6,
     }
     with mpl.rc_context(style):
