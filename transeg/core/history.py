@@ -19,7 +19,7 @@ State = Literal["not begun", "running", "stopped", "finished"]
 
 def state_of(folder: RunFolder) -> State:
     """Whether the run goes on: a process that trains into the folder holds its lock."""
-    if _held(folder.path / ".lock"):
+    if _held(folder.lock):
         return "running"
     if folder.metrics.exists():
         return "finished"
