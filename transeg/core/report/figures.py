@@ -159,6 +159,7 @@ def reliability(name: str, title: str, rows: Mapping[str, np.ndarray], *, binary
             lower.plot(confidence, share, marker="o", markersize=2.5)
         upper.set(ylim=(-0.02, 1.02), ylabel="share that is foreground" if binary else "share that is right")
         lower.set(yscale="log", ylabel="pixels", xlim=(-0.02, 1.02))
+        lower.yaxis.set_minor_formatter(lambda *_: "")
         lower.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
         lower.set_xlabel("probability of the foreground" if binary else "probability of the likeliest class")
         if len(rows) > 1:
