@@ -36,7 +36,15 @@ class Estimate:
     interval: tuple[float, float] | None
 
 
-def curves(name: str, title: str, shown: Curves, *, mark: int | None = None, small: bool = False) -> Markup:
+def curves(
+    name: str,
+    title: str,
+    shown: Curves,
+    *,
+    mark: int | None = None,
+    small: bool = False,
+    limits: tuple[float, float] | None = None,
+) -> Markup:
     """Scalars over iterations.
 
     Args:
@@ -45,6 +53,7 @@ def curves(name: str, title: str, shown: Curves, *, mark: int | None = None, sma
         shown: at least one of them, with at least one value each.
         mark: an iteration to point out.
         small: whether it stands among many.
+        limits: of what is shown of the values, so that figures can be compared; None for all.
     """
     thin = {label: thinned(*curve) for label, curve in shown.items()}
 
@@ -58,6 +67,7 @@ def curves(name: str, title: str, shown: Curves, *, mark: int | None = None, sma
         if len(thin) > 1:
             figure.legend(loc="outside upper left", ncols=4, columnspacing=1.2, handlelength=1.4)
         axes.margins(x=0.02)
+        axes.set_ylim(limits)
         axes.xaxis.set_major_locator(_whole(4))
         axes.set_xlabel("iterations")
 

@@ -31,6 +31,8 @@ VARIABLES = {
 }
 """Colours by the name of the CSS variable that takes their place; matplotlib must be given some, and draws none of
 these otherwise."""
+REMS = 6.2
+"""Of an inch at most, so that letters are as tall in a wide figure as in a narrow one."""
 SERIES = [VARIABLES[f"series-{number}"] for number in range(1, 7)]
 
 
@@ -51,7 +53,7 @@ def plot(name: str, title: str, description: str, size: tuple[float, float], dra
         draw(figure)
         file = StringIO()
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
-    return Markup(_in_page(file.getvalue(), name, title, description))  # ElementTree has escaped it
+    return Markup(_in_page(file.getvalue(), name, title, description, size[0]))  # ElementTree has escaped it
 
 
 @contextmanager
@@ -88,7 +90,7 @@ def _style() -> Iterator[None]:
         yield
 
 
-def _in_page(text: str, name: str, title: str, description: str) -> str:
+def _in_page(text: str, name: str, title: str, description: str, width: float) -> str:
     """The SVG element alone, named and described, with ids of its own and the page's colours and font."""
     ElementTree.register_namespace("", SVG)
     root = ElementTree.fromstring(text)
@@ -103,6 +105,7 @@ def _in_page(text: str, name: str, title: str, description: str) -> str:
     for key in ("width", "height", "version"):
         root.attrib.pop(key, None)
     root.attrib |= {
+        "style": f"max-width: {width * REMS:.1f}rem",
         "role": "img",
         "class": "plot",
         "aria-labelledby": f"{name}-title",
