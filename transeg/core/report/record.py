@@ -61,7 +61,7 @@ class Record:
         times: see :mod:`transeg.core.times`.
         metrics: what the run came to.
         scalars: lines of ``metrics.jsonl`` of each training that has begun, by its name.
-        scores: of each test set.
+        scores: of each test set, in the order in which the run names them; what was measured later comes behind.
     """
 
     folder: RunFolder
@@ -87,6 +87,7 @@ class Record:
             what = "is not a run folder: it has no experiment.toml" if path.is_dir() else "is not there"
             raise UsageError(f"{path} {what}; name the folder of a run, as --run-dir did.")
         experiment = read_experiment(folder.experiment)
+        scores, named = read_scores(folder.evaluation), list(experiment.data.test)
         lines = {name: read_scalars(folder.part(name).scalars) for name in training_names(experiment)}
         return cls(
             folder,
@@ -97,7 +98,7 @@ class Record:
             _json(folder.times),
             _json(folder.metrics),
             {name: found for name, found in lines.items() if found},
-            read_scores(folder.evaluation),
+            {label: scores[label] for label in sorted(scores, key=lambda label: (*named, label).index(label))},
         )
 
 
