@@ -216,7 +216,8 @@ def test_folds_and_classes(toolkit, tmp_path, folds):
 
 
 def test_bad_input_gets_a_sentence(toolkit, joint_run, tmp_path):
-    assert "is not there" in toolkit("report", tmp_path / "nowhere", code=2).output
+    assert "no folder" in toolkit("report", tmp_path / "nowhere", code=2).output
+    assert not (tmp_path / "nowhere").exists()
     assert "no experiment.toml" in toolkit("report", tmp_path, code=2).output
     other = tmp_path / "thesis.html"
     other.write_text("mine")

@@ -23,6 +23,8 @@ def test_only_a_report_is_replaced(tmp_path):
     check_place(old)
     thesis = tmp_path / "thesis.html"
     thesis.write_text("<p>years of work")
-    for place, reason in ((thesis, "no report"), (tmp_path, "is a folder"), (thesis / "r.html", "is a file")):
+    check_place(tmp_path / "report.html")
+    assert not list(tmp_path.glob(".writable*"))
+    for place, reason in ((thesis, "no report"), (tmp_path, "is a folder"), (thesis / "r.html", "cannot be")):
         with pytest.raises(UsageError, match=reason):
             check_place(place)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,7 @@ def duration(seconds: float) -> str:
 
 
 def check_place(path: Path) -> None:
-    """Whether a report may be written there: over an older one, but over nothing else.
+    """Whether a report can be written there, over an older one, but over nothing else: asked before the work is done.
 
     Raises:
         UsageError: it may not.
@@ -77,11 +78,13 @@ def check_place(path: Path) -> None:
         raise UsageError(f"-o {path} is a folder; name a file in it, such as {path / 'report.html'}.")
     if path.exists() and MARK not in _beginning(path):
         raise UsageError(f"-o {path} is there already and is no report of transeg; name another file.")
-    folder = path.parent
-    while not folder.exists():
-        folder = folder.parent
-    if not folder.is_dir():
-        raise UsageError(f"-o {path} cannot be written: {folder} is a file.")
+    probe = path.parent / f".writable-{os.getpid()}"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UsageError(f"-o {path} cannot be written: {error.strerror}; name another file.") from error
 
 
 def _beginning(path: Path) -> str:

@@ -84,8 +84,7 @@ class Record:
         """
         folder = RunFolder(path)
         if not folder.experiment.exists():
-            what = "is not a run folder: it has no experiment.toml" if path.is_dir() else "is not there"
-            raise UsageError(f"{path} {what}; name the folder of a run, as --run-dir did.")
+            raise UsageError(f"{path} is not a run folder: it has no experiment.toml.")
         experiment = read_experiment(folder.experiment)
         scores, named = read_scores(folder.evaluation), list(experiment.data.test)
         lines = {name: read_scalars(folder.part(name).scalars) for name in training_names(experiment)}

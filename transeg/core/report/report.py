@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from transeg.core.errors import UsageError
 from transeg.core.registry import Registry
 from transeg.core.report import page
 from transeg.core.report.run_report import run_page
@@ -25,5 +26,7 @@ def write_report(path: Path, out: Path, registry: Registry, console: Console, de
         UsageError: it is no such folder, or something else is where the report should go.
         TransegError: a file is damaged, or the report cannot be written.
     """
+    if not path.is_dir():
+        raise UsageError(f"There is no folder {path}; name that of a run, as --run-dir did.")
     page.check_place(out)
     page.write(out, run_page(path, registry, console, device))
