@@ -12,6 +12,7 @@ from rich.table import Table
 
 from transeg.core.manifest import KINDS
 from transeg.core.options import EMPTY, description, options
+from transeg.core.quality_titles import QUALITY
 from transeg.core.registry import BUILTIN
 
 if TYPE_CHECKING:
@@ -179,7 +180,7 @@ def _pixels(data: DataOptions, parts: Parts) -> str:
 def show_plan(prepared: Prepared, console: Console) -> None:
     """What a run is going to do."""
     from transeg.core.compose import departures
-    from transeg.core.launch import parameters
+    from transeg.core.parts import parameters
     from transeg.core.run import selection
 
     experiment, parts = prepared.experiment, prepared.parts
@@ -341,22 +342,6 @@ def show_tests(
             numbers = [str(row["images"]), dice, *(_number(row[key]) for key in ("iou", "precision", "recall"))]
             table.add_row(label, *([learned_from] if baseline is not None else []), *map(escape, numbers))
     console.print(table)
-
-
-QUALITY = {
-    "ssim": ("SSIM", 3),
-    "psnr": ("PSNR", 1),
-    "l1": ("L1", 4),
-    "lpips": ("LPIPS", 3),
-    "fid": ("FID", 1),
-    "kid": ("KID", 4),
-    "consistency_dice": ("consistency", 3),
-    "consistency_dice_real": ("on real", 3),
-    "roundtrip_ssim": ("and back: SSIM", 3),
-    "roundtrip_psnr": ("PSNR", 1),
-    "roundtrip_l1": ("L1", 4),
-}
-"""Titles and digits of what is said of a generator's images."""
 
 
 def show_quality(quality: dict[str, Any], console: Console) -> None:

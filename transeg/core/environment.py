@@ -5,7 +5,11 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import shutil
+import subprocess
 import sys
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,10 +21,12 @@ PACKAGES = ("torchvision", "timm", "mmengine-lite", "albumentations", "torchmetr
 
 
 def environment(registry: Registry) -> dict[str, Any]:
-    """Versions, machine and plugins."""
+    """Versions, machine and plugins; ``began`` is when the run did, or was last resumed."""
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return {
+        "began": datetime.now(UTC).isoformat(timespec="seconds"),
         "transeg": __version__,
+        "commit": _commit(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {"torch": torch.__version__, **{name: importlib.metadata.version(name) for name in PACKAGES}},
@@ -30,3 +36,13 @@ def environment(registry: Registry) -> dict[str, Any]:
         "gpus": gpus,
         "arguments": sys.argv[1:],
     }
+
+
+def _commit() -> str | None:
+    """Of the source tree that transeg runs from, marked where files in it have changed; None for an installed one."""
+    tree = Path(__file__).parents[2]
+    if not (tree / ".git").exists() or shutil.which("git") is None:
+        return None
+    line = ["git", "-C", str(tree), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    found = subprocess.run(line, capture_output=True, text=True, check=False)
+    return found.stdout.strip() or None

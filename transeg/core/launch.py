@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from mmengine.hooks import Hook
 from rich.console import Console
-from torch import nn
 
 from transeg.core.allocation import keep_freed_memory
 from transeg.core.build import completed
@@ -47,21 +46,11 @@ class Prepared:
 
     def plan(self) -> dict[str, Any]:
         """The whole experiment, how many images and parameters it has, and where it goes."""
-        parts = self.parts
-        datasets = {"source": parts.source, "target": parts.target, "synthetic": parts.synthetic}
-        datasets |= {"val": parts.val, **parts.tests}
-        networks = {"generator": parts.generator, "segmenter": parts.segmenter}
         return {
             "experiment": self.experiment.model_dump(mode="json"),
-            "images": {role: len(dataset) for role, dataset in datasets.items() if dataset is not None},
-            "parameters": {part: parameters(network) for part, network in networks.items() if network is not None},
+            **self.parts.sizes(),
             "run_dir": str(self.folder.path),
         }
-
-
-def parameters(network: nn.Module, frozen: bool = False) -> int:
-    """The number of trainable parameters; with ``frozen``, of all."""
-    return sum(p.numel() for p in network.parameters() if frozen or p.requires_grad)
 
 
 def prepare(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from mmengine.runner import BaseLoop
@@ -21,6 +22,9 @@ class TrainLoop(BaseLoop):
         dataloader: yields a batch for each remaining iteration.
         max_iters: length of the training.
         val_interval: iterations between validations.
+
+    Attributes:
+        waited: seconds that it has waited for data.
     """
 
     def __init__(self, runner: Any, dataloader: DataLoader[Any], max_iters: int, val_interval: int) -> None:
@@ -31,6 +35,7 @@ class TrainLoop(BaseLoop):
         self.max_epochs = 1
         self.epoch = 0
         self.iter = 0
+        self.waited = 0.0
         self.stop_training = False
 
     def run(self) -> Any:
@@ -47,7 +52,10 @@ class TrainLoop(BaseLoop):
         while self.iter < self.max_iters and not self.stop_training:
             if not runner.model.training:  # a visit to 600 modules takes longer than all hooks together
                 runner.model.train()
-            self.run_iter(next(batches))
+            begin = time.perf_counter()
+            batch = next(batches)
+            self.waited += time.perf_counter() - begin
+            self.run_iter(batch)
             due = self.iter % self.val_interval == 0 or self.iter == self.max_iters
             if due and runner.val_loop is not None:
                 runner.val_loop.run()

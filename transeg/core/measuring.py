@@ -14,7 +14,7 @@ from transeg.core.count_tables import CountAgreement
 from transeg.core.counting import Counting
 from transeg.core.data.files import by_stem, mask_values
 from transeg.core.data.images import read_binary_mask, read_label_map
-from transeg.core.data.writing import file_name
+from transeg.core.data.writing import file_name, write_json
 from transeg.core.errors import DataError, UsageError
 from transeg.core.evaluation import DetailedScore, evaluate, score_labels, summarize, write_csv
 from transeg.core.inference import Inference
@@ -37,8 +37,9 @@ def measure(
     Args:
         trained: the networks.
         datasets: by the name that they have in the table.
-        folder: gets a CSV file with a line for each image of each dataset, and where objects are counted one more,
-            with a picture, in ``counts/``.
+        folder: gets a CSV file with a line for each image of each dataset, in ``calibration/`` what
+            :func:`~transeg.core.metrics.calibration.calibration_bins` gives for all of them together, and where objects
+            are counted one more line, with a picture, in ``counts/``.
         inference: how images reach the network.
         advance: called behind each image.
         counting: how objects are counted; None for not at all.
@@ -162,6 +163,9 @@ def _written(
 ) -> dict[str, Any]:
     """The table of a dataset, whose single images go into files."""
     write_csv(scores, names, folder / f"{label}.csv")
+    bins = [image.calibration for image in scores if image.calibration is not None]
+    if bins:
+        write_json(folder / "calibration" / f"{label}.json", np.sum(bins, 0).tolist())
     table = summarize(scores, names)
     if counts is not None:
         counts.write(folder / "counts", label)

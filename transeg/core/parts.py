@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from torch import nn
 
 from transeg.core.build import build_dataset, build_generator, build_segmenter
 from transeg.core.conditions import Conditioning
@@ -61,6 +62,21 @@ class Parts:
         rest = sorted(set(range(len(everything))) - set(out))
         source, val = (Chosen([everything.places[index] for index in indices]) for indices in (rest, out))
         return replace(self, source=source, val=val)
+
+    def sizes(self) -> dict[str, dict[str, int]]:
+        """``images``: how many there are, by what they serve as; ``parameters``: how many are trained, by network."""
+        datasets = {"source": self.source, "target": self.target, "synthetic": self.synthetic}
+        datasets |= {"val": self.val, **self.tests}
+        networks = {"generator": self.generator, "segmenter": self.segmenter}
+        return {
+            "images": {role: len(dataset) for role, dataset in datasets.items() if dataset is not None},
+            "parameters": {part: parameters(network) for part, network in networks.items() if network is not None},
+        }
+
+
+def parameters(network: nn.Module, frozen: bool = False) -> int:
+    """The number of trainable parameters; with ``frozen``, of all."""
+    return sum(p.numel() for p in network.parameters() if frozen or p.requires_grad)
 
 
 def _translated_channels(experiment: Experiment, source: Dataset, target: Dataset | None) -> int:

@@ -27,6 +27,7 @@ from transeg.core.quality import judge_translation
 from transeg.core.registry import Registry
 from transeg.core.run_folder import RunFolder, fold_names
 from transeg.core.synthesis import synthesize
+from transeg.core.times import timed
 from transeg.core.train import InterruptedRunError, shown_samples, train
 from transeg.core.trained import Trained
 from transeg.core.translation import (
@@ -70,6 +71,7 @@ class Run:
             if world()[0] == 0:
                 write_text(self.folder.experiment, experiment.to_toml())
                 write_json(self.folder.environment, environment(self.registry))
+                write_json(self.folder.parts, parts.sizes())
             try:
                 metrics = self._stages(experiment, parts)
             except TransegError as error:
@@ -107,7 +109,8 @@ class Run:
             "baseline": self._baseline(experiment, parts) if experiment.baseline == "source-only" else None,
         }
         if world()[0] == 0:
-            previews.draw(trained, *shown_samples(parts, experiment.data.tile), self.folder.previews / "final.png")
+            with timed(self.folder, self.folder, "pictures"):
+                previews.draw(trained, *shown_samples(parts, experiment.data.tile), self.folder.previews / "final.png")
         return metrics
 
     def _learn(self, stage: Experiment, parts: Parts, folder: RunFolder, title: str) -> dict[str, Any] | None:
@@ -172,7 +175,7 @@ class Run:
         write_text(folder.experiment, first.to_toml())
         trained = Trained.load(folder, self.registry, experiment.device)
         if experiment.synthesis is not None:
-            return self._synthesized(experiment, parts, trained)
+            return self._synthesized(experiment, parts, trained, folder)
         root = self.folder.path / "translated"
         choice = DatasetChoice(
             name="folder",
@@ -190,7 +193,8 @@ class Run:
         by_split = {"train": parts.source, "val": None if experiment.data.val else parts.val}
         labelled = {split: Numbered(dataset) for split, dataset in by_split.items() if dataset is not None}
         about = About(parts.source.classes, parts.domains.target_channels, "translated")
-        with bar(self.console, "translating", sum(map(len, labelled.values()))) as advance:
+        count = sum(map(len, labelled.values()))
+        with bar(self.console, "translating", count) as advance, timed(self.folder, folder, "translating"):
             translate_dataset(translated, labelled, dataset_writer("folder", root, about, self.registry), advance)
         second = without(experiment, "generator", "joint", strategy="supervised", source=choice)
         source = build_dataset(choice, "source", self.registry)
@@ -204,7 +208,9 @@ class Run:
             second = second.model_copy(update={"distillation": sees})
         return second, replace(parts, source=source, target=None, val=val, generator=None)
 
-    def _synthesized(self, experiment: Experiment, parts: Parts, trained: Trained) -> tuple[Experiment, Parts]:
+    def _synthesized(
+        self, experiment: Experiment, parts: Parts, trained: Trained, folder: RunFolder
+    ) -> tuple[Experiment, Parts]:
         """Make labelled images: the experiment and parts of the second stage, which learns from these and the real."""
         assert experiment.synthesis is not None
         choice = DatasetChoice(
@@ -219,7 +225,7 @@ class Run:
             options = experiment.synthesis
             maps = label_maps(experiment, parts.source, options, self.registry)
             count = options.count or len(maps)
-            with bar(self.console, "synthesizing", count) as advance:
+            with bar(self.console, "synthesizing", count) as advance, timed(self.folder, folder, "synthesizing"):
                 assert choice.root is not None
                 inference = trained.inference_for_training()
                 synthesize(trained, maps, count, choice.root, inference, experiment.seed, advance)
@@ -237,9 +243,9 @@ class Run:
         datasets = parts.tests if like_source and parts.tests else {}
         if not datasets and parts.val is not None and not parts.validates_target:
             datasets = {"validation": parts.val}
-        return judge_translation(
-            trained, datasets, parts.target, parts.judge, trained.inference(), self.folder.evaluation, self.console
-        )
+        inference, out = trained.inference(), self.folder.evaluation
+        with timed(self.folder, self.folder, "judging translations"):
+            return judge_translation(trained, datasets, parts.target, parts.judge, inference, out, self.console)
 
     def _baseline(self, experiment: Experiment, parts: Parts) -> dict[str, Any]:
         """The same segmenter from the same weights, trained on untranslated source images at the same budget."""
@@ -255,7 +261,7 @@ class Run:
         if world()[0] != 0 or not tests or trained.segmenter is None:
             return {}
         total = sum(len(dataset) for dataset in tests.values())
-        with bar(self.console, title, total) as advance:
+        with bar(self.console, title, total) as advance, timed(self.folder, folder, "testing"):
             counting = trained.counting()
             return measure(trained, tests, folder.evaluation, trained.inference(), advance, counting)
 

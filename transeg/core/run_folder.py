@@ -19,6 +19,8 @@ class RunFolder:
         self.path = path
         self.experiment = path / "experiment.toml"
         self.environment = path / "environment.json"
+        self.parts = path / "parts.json"
+        self.times = path / "times.json"
         self.checkpoints = path / "checkpoints"
         self.last = self.checkpoints / "last.pt"
         self.best = self.checkpoints / "best.pt"

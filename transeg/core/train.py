@@ -44,6 +44,7 @@ from transeg.core.hooks.previews import PreviewHook
 from transeg.core.hooks.progress import ProgressHook
 from transeg.core.hooks.scalars import ScalarsHook
 from transeg.core.hooks.schedule import ScheduleHook
+from transeg.core.hooks.times import TimesHook
 from transeg.core.interfaces import Dataset, Region, Sample
 from transeg.core.parts import Parts
 from transeg.core.progress import bar
@@ -116,9 +117,12 @@ def train(
     ]
     if world()[0] == 0:
         trackers = begin(experiment, run, folder, title, resume=resume)
+        times = TimesHook(run, folder)
+        draw = times.measuring("pictures")(_Preview(experiment, parts, averages))
         hooks += [
+            times,
             ScalarsHook(folder.scalars, trackers, options.log_interval),
-            PreviewHook(_Preview(experiment, parts, averages), folder.previews, trackers, options.val_interval),
+            PreviewHook(draw, folder.previews, trackers, options.val_interval),
             progress,
         ]
     runner = Runner(

@@ -1,0 +1,30 @@
+import pytest
+
+from transeg.core.errors import UsageError
+from transeg.core.report.page import MARK, check_place, duration, ends, number
+
+
+def test_values_in_words():
+    assert [number(None), number(0.12345), number(-0.5), number(123.456)] == [
+        "\N{EN DASH}",
+        "0.123",
+        "\N{MINUS SIGN}0.500",
+        "123.5",
+    ]
+    assert ends(None) == ""
+    assert ends((0.1, 0.25)) == "[0.10, 0.25]"
+    assert [duration(4.25), duration(185), duration(3720)] == ["4.2 s", "3 min 05 s", "1 h 02 min"]
+
+
+def test_only_a_report_is_replaced(tmp_path):
+    check_place(tmp_path / "new" / "report.html")
+    old = tmp_path / "old.html"
+    old.write_text(f'<!doctype html>\n{MARK} 0.1.0">')
+    check_place(old)
+    thesis = tmp_path / "thesis.html"
+    thesis.write_text("<p>years of work")
+    check_place(tmp_path / "report.html")
+    assert not list(tmp_path.glob(".writable*"))
+    for place, reason in ((thesis, "no report"), (tmp_path, "is a folder"), (thesis / "r.html", "cannot be")):
+        with pytest.raises(UsageError, match=reason):
+            check_place(place)

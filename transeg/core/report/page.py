@@ -1,0 +1,104 @@
+"""Templates into a page that needs no other file, and the page into a file."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from transeg import __version__
+from transeg.core.data.writing import write_text
+from transeg.core.errors import UsageError
+
+HERE = Path(__file__).parent
+MARK = '<meta name="generator" content="transeg'
+"""What every report has near its beginning, so that no other file is overwritten by one."""
+
+
+def render(template: str, **context: Any) -> str:
+    """A page from one of the templates beside this file; whatever is not markup is escaped."""
+    script = (HERE / "script.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    style = (HERE / "style.css").read_text(encoding="utf-8")
+    return (
+        _templates()
+        .get_template(template)
+        .render(version=__version__, script=script, digest=digest, style=style, **context)
+    )
+
+
+@cache
+def _templates() -> Environment:
+    templates = Environment(
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates.filters |= {"number": number, "ends": ends, "duration": duration}
+    return templates
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A measured value; fewer digits for numbers of pixels, a dash for none."""
+    return (
+        "\N{EN DASH}"
+        if value is None
+        else f"{value:.{digits if abs(value) < 10 else 1}f}".replace("-", "\N{MINUS SIGN}")
+    )
+
+
+def ends(interval: tuple[float, float] | None, digits: int = 2) -> str:
+    """A 95 % interval; nothing for none."""
+    return "" if interval is None else f"[{number(interval[0], digits)}, {number(interval[1], digits)}]"
+
+
+def duration(seconds: float) -> str:
+    """``1 h 02 min``, ``3 min 05 s`` or ``4.2 s``."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def check_place(path: Path) -> None:
+    """Whether a report can be written there, over an older one, but over nothing else: asked before the work is done.
+
+    Raises:
+        UsageError: it may not.
+    """
+    if path.is_dir():
+        raise UsageError(f"-o {path} is a folder; name a file in it, such as {path / 'report.html'}.")
+    if path.exists() and MARK not in _beginning(path):
+        raise UsageError(f"-o {path} is there already and is no report of transeg; name another file.")
+    probe = path.parent / f".writable-{os.getpid()}"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UsageError(f"-o {path} cannot be written: {error.strerror}; name another file.") from error
+
+
+def _beginning(path: Path) -> str:
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            return file.read(2000)
+    except OSError as error:
+        raise UsageError(f"-o {path} cannot be read: {error.strerror}; name another file.") from error
+
+
+def write(path: Path, page: str) -> None:
+    """Write a page whole or not at all.
+
+    Raises:
+        TransegError: it cannot be written.
+    """
+    write_text(path, page)

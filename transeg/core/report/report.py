@@ -1,0 +1,32 @@
+"""Writes the report of a run or of a sweep."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from transeg.core.errors import UsageError
+from transeg.core.registry import Registry
+from transeg.core.report import page
+from transeg.core.report.run_report import run_page
+
+
+def write_report(path: Path, out: Path, registry: Registry, console: Console, device: str | None) -> None:
+    """Write what a folder tells as one HTML file.
+
+    Args:
+        path: of a run.
+        out: the file; an older report there is replaced.
+        registry: where components come from.
+        console: for progress.
+        device: where the networks go that the shown images are put through; None for a GPU where there is one.
+
+    Raises:
+        UsageError: it is no such folder, or something else is where the report should go.
+        TransegError: a file is damaged, or the report cannot be written.
+    """
+    if not path.is_dir():
+        raise UsageError(f"There is no folder {path}; name that of a run, as --run-dir did.")
+    page.check_place(out)
+    page.write(out, run_page(path, registry, console, device))
