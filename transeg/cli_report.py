@@ -12,21 +12,26 @@ from transeg.core.registry import Registry
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("path", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("path", metavar="RUN|SWEEP", type=click.Path(path_type=Path))
 @click.option(
-    "-o", "--out", type=click.Path(path_type=Path), metavar="FILE", help="Of the report; by default RUN/report.html."
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Of the report; by default report.html in the folder.",
 )
 @click.option("--device", metavar="NAME", help="cpu, cuda or cuda:1; by default a GPU where there is one.")
 @with_registry
 def report(path: Path, out: Path | None, device: str | None, registry: Registry) -> None:
-    """Write what RUN was and came to as one HTML file.
+    """Write what a run or a sweep was and came to as one HTML file.
 
     It needs no other file and no network, is readable on a phone, and can be printed. What there is of the run is
     shown: an unfinished one has a report, too. The images with the best, median and worst results are put through the
-    networks again; an older report is replaced.
+    networks again; an older report is replaced. Of a sweep: the leaderboard, its axes against each other, its cells.
 
     \b
     toolkit report runs/mine -o report.html
+    toolkit report runs/sweep
     """
     from transeg.core.report.report import write_report
 

@@ -10,13 +10,15 @@ from transeg.core.errors import UsageError
 from transeg.core.registry import Registry
 from transeg.core.report import page
 from transeg.core.report.run_report import run_page
+from transeg.core.report.sweep_report import sweep_page
+from transeg.core.sweep.folder import is_sweep
 
 
 def write_report(path: Path, out: Path, registry: Registry, console: Console, device: str | None) -> None:
     """Write what a folder tells as one HTML file.
 
     Args:
-        path: of a run.
+        path: of a run or of a sweep.
         out: the file; an older report there is replaced.
         registry: where components come from.
         console: for progress.
@@ -29,4 +31,4 @@ def write_report(path: Path, out: Path, registry: Registry, console: Console, de
     if not path.is_dir():
         raise UsageError(f"There is no folder {path}; name that of a run, as --run-dir did.")
     page.check_place(out)
-    page.write(out, run_page(path, registry, console, device))
+    page.write(out, sweep_page(path) if is_sweep(path) else run_page(path, registry, console, device))
