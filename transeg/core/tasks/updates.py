@@ -16,8 +16,8 @@ from transeg.core.experiment import Precision
 from transeg.core.interfaces import Batch
 from transeg.core.precision import HALF
 
-SMALLEST_SCALE = 1.0
-"""Below it, scaling has failed: gradients that overflow unscaled will not do better."""
+SMALLEST_SCALE = 2.0**-10
+"""Below it, it is not for their scale that gradients overflow. Those of CUT begin at up to 400, unscaled."""
 
 
 class Updates:

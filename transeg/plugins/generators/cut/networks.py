@@ -142,7 +142,8 @@ class PatchProjection(nn.Module):
         projected = []
         for head, feature, where in zip(self.children(), features, positions, strict=True):
             patches = feature.flatten(2).gather(2, where[:, None, :].expand(-1, feature.shape[1], -1))
-            vectors = widened(head(patches.transpose(1, 2)))
+            with torch.autocast(feature.device.type, enabled=False):  # vectors this short overflow when divided by
+                vectors = head(widened(patches.transpose(1, 2)))
             projected.append(vectors / (vectors.norm(dim=-1, keepdim=True) + 1e-7))
         return projected
 
