@@ -13,6 +13,8 @@ from transeg.core.experiment import Precision
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 """Precisions in which networks compute in 16 bits, wherever autocast takes that to be safe."""
 
+DESCRIPTION = Path("/proc/cpuinfo")
+
 UNITS = {
     "bf16": {"avx512_bf16", "amx_bf16", "bf16"},
     "fp16": {"avx512_fp16", "amx_fp16", "asimdhp"},
@@ -41,9 +43,8 @@ def slowness(precision: Precision, device: torch.device) -> str:
         precision: the chosen one.
         device: where the training runs.
     """
-    described = Path("/proc/cpuinfo")
-    if device.type != "cpu" or precision not in UNITS or not described.exists():
+    if device.type != "cpu" or precision not in UNITS or not DESCRIPTION.exists():
         return ""
-    if UNITS[precision] & set(described.read_text(encoding="utf-8").split()):
+    if UNITS[precision] & set(DESCRIPTION.read_text(encoding="utf-8").split()):
         return ""
     return f"This CPU cannot compute in {precision} and emulates it, many times slower than fp32; say --precision fp32."
