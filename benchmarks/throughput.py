@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import product
 from threading import Event, Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
@@ -36,7 +36,12 @@ if TYPE_CHECKING:
 
 METHODS = {"cut": "generator", "syndiff": "generator", "hardnet": "segmenter", "ducknet": "segmenter"}
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
-SMALL = {"cut": {"width": 16}, "syndiff": {"preset": "small"}, "hardnet": {}, "ducknet": {"filters": 8}}
+SMALL: dict[str, dict[str, Any]] = {
+    "cut": {"width": 16},
+    "syndiff": {"preset": "small"},
+    "hardnet": {},
+    "ducknet": {"filters": 8},
+}
 """Options with which a method takes seconds on a CPU."""
 
 
