@@ -112,6 +112,63 @@ def test_averages_and_rare_losses_are_killed_and_resumed(tmp_path, process, iter
 
 
 @pytest.mark.slow
+def test_scales_averages_and_micro_batches_are_killed_and_resumed(tmp_path, process):
+    """In fp16, whose scales fall in the first iterations."""
+    options, settings = BOTH
+    more = ["train.precision=fp16", "train.batch_size=1", "train.accumulation=2", "train.clip=0.5", "train.ema=0.8"]
+    parts = options, [*settings, *more]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert process(*arguments(parts, whole, 0)).returncode == 0
+    stop_at(arguments(parts, cut, 0), cut, 7, signal.SIGKILL)
+    result = process("run", "--run-dir", cut, "--resume")
+    assert result.returncode == 0, result.stderr
+    assert_same(whole, cut)
+    one, other = (states(folder)["last"] for folder in (whole, cut))
+    assert one["scales"] == other["scales"]
+    assert set(one["scales"]) == {"D", "G+F+segmenter"}
+    assert one["scales"]["G+F+segmenter"]["scale"] < 2**16
+    assert all(key.startswith("segmenter.") for key in one["averages"])
+    assert any(not torch.equal(one["averages"][key], one["model"][key]) for key in one["averages"])
+
+
+TRACED = '''
+from transeg.plugins.segmenters.unet import UNet
+
+class Traced(UNet):
+    """Compiled by all of torch.compile but the compiler, which takes minutes."""
+
+    def compile(self, **options):
+        super().compile(backend="aot_eager", **options)
+'''
+MANIFEST = """
+[plugin]
+contract = 1
+[segmenter.traced]
+entry = "traced.py:Traced"
+"""
+
+
+@pytest.mark.slow
+def test_compiled_and_fused_networks_are_killed_and_resumed(tmp_path, process):
+    (tmp_path / "traced.py").write_text(TRACED)
+    (tmp_path / "traced.toml").write_text(MANIFEST)
+    registry = ["--registry", str(tmp_path / "traced.toml")]
+    parts = ["--segmenter", "traced"], [*SUPERVISED[1], "train.channels_last=true", "train.fused=true"]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    result = process(*arguments(parts, whole, 0), "--compile", *registry)
+    assert result.returncode == 0, result.stderr
+    stop_at([*arguments(parts, cut, 0), "--compile", *registry], cut, 7, signal.SIGKILL)
+    result = process("run", "--run-dir", cut, "--resume", *registry)
+    assert result.returncode == 0, result.stderr
+    assert_same(whole, cut)
+    state = states(cut)["last"]
+    assert all(group["fused"] for group in state["optimizers"]["segmenter"]["param_groups"])
+    assert not any("_orig_mod" in key for key in state["model"])
+    again = process("run", "--run-dir", cut, "--resume", "--no-compile", *registry)
+    assert again.returncode == 0, again.stderr  # how it computes may change on the way
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("parts", [SUPERVISED, BOTH], ids=["supervised", "joint"])
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("iteration", [2, 7, 12])

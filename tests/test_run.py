@@ -10,7 +10,11 @@ import torch
 from conftest import BOTH, SUPERVISED, TINY_CUT, TINY_TRAINING, TRANSLATION, command
 from PIL import Image
 
+from transeg.core import precision
 from transeg.core.data.images import read_image
+from transeg.core.registry import Registry
+from transeg.core.run_folder import RunFolder
+from transeg.core.trained import Trained
 
 FOLDER = {"experiment.toml", "environment.json", "checkpoints", "metrics.jsonl", "metrics.json", "previews"}
 
@@ -250,3 +254,40 @@ def test_grey_many_channels_and_many_classes(toolkit, tmp_path, strategy, channe
     toolkit("translate", run, picture, "-o", tmp_path / "translated")
     (translated,) = (tmp_path / "translated").iterdir()
     assert read_image(translated, channels).shape == (40, 36, channels)
+
+
+def test_the_plan_says_how_a_training_computes_where_that_is_unusual(toolkit):
+    line = command(SUPERVISED, "--dry-run")
+    plain = " ".join(toolkit(*line).stdout.split())
+    assert "precision" not in plain
+    assert "compile" not in plain
+    more = ["--precision", "bf16", "--compile", "--set", "train.accumulation=4", "--set", "train.clip=1"]
+    text = " ".join(toolkit(*line, *more).stdout.split())
+    assert "seed 0, precision bf16, accumulation 4, clip 1.0, compile True" in text
+    assert "precision" not in " ".join(toolkit(*line, *more, "--precision", "fp32").stdout.split())
+
+
+def test_averages_of_a_segmenter_are_what_a_run_is_used_with(toolkit, tmp_path):
+    """In two stages, the first of which has no segmenter; each step leaves a half of the average."""
+    settings = [*BOTH[1], "train.ema=0.5", "train.accumulation=2", "train.batch_size=1", "baseline=none"]
+    toolkit(*command((BOTH[0], settings), "--strategy", "sequential", "--run-dir", tmp_path))
+    state = torch.load(tmp_path / "checkpoints" / "last.pt", weights_only=True)
+    weights = [key for key, tensor in state["model"].items() if key in state["averages"]]
+    assert weights
+    assert any(not torch.equal(state["averages"][key], state["model"][key]) for key in weights)
+    used = Trained.load(RunFolder(tmp_path), Registry(), "cpu", layers=True).segmenter.state_dict()
+    best = torch.load(tmp_path / "checkpoints" / "best.pt", weights_only=True)["averages"]
+    assert all(torch.equal(used[key.removeprefix("segmenter.")], best[key]) for key in weights)
+
+
+def test_averages_need_a_segmenter(toolkit):
+    result = toolkit(*command(TRANSLATION, "--dry-run", "--set", "train.ema=0.9"), code=2)
+    assert "train.ema averages the weights of a segmenter, and there is none" in " ".join(result.stderr.split())
+
+
+def test_an_emulated_precision_is_warned_of(toolkit, tmp_path, monkeypatch):
+    described = tmp_path / "cpuinfo"
+    described.write_text("flags : avx2")
+    monkeypatch.setattr(precision, "DESCRIPTION", described)
+    result = toolkit(*command(SUPERVISED, "--precision", "bf16", "--run-dir", tmp_path / "run"))
+    assert "cannot compute in bf16 and emulates it" in " ".join(result.stderr.split())

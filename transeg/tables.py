@@ -17,7 +17,7 @@ from transeg.core.registry import BUILTIN
 
 if TYPE_CHECKING:
     from transeg.core.combinations import Combination
-    from transeg.core.experiment import DataOptions
+    from transeg.core.experiment import DataOptions, TrainOptions
     from transeg.core.launch import Prepared
     from transeg.core.parts import Parts
     from transeg.core.registry import Component, Registry
@@ -219,7 +219,7 @@ def show_plan(prepared: Prepared, console: Console) -> None:
     add(
         "training",
         f"{train.iterations:,} iterations{stages}, batch {train.batch_size}, {_pixels(data, parts)}, "
-        f"{experiment.device}, {data.workers} workers, seed {experiment.seed}",
+        f"{experiment.device}, {data.workers} workers, seed {experiment.seed}{_computing(train)}",
     )
     networks = {"generator": parts.generator, "segmenter": parts.segmenter}
     defaults = {
@@ -232,6 +232,14 @@ def show_plan(prepared: Prepared, console: Console) -> None:
         add("not as published", "; ".join(changed))
     add("run folder", str(prepared.folder.path))
     console.print(grid)
+
+
+def _computing(train: TrainOptions) -> str:
+    """How a training computes, where that is not as usual."""
+    names = ("precision", "accumulation", "clip", "ema", "compile", "channels_last", "fused")
+    values = {name: getattr(train, name) for name in names}
+    usual = {name: type(train).model_fields[name].default for name in names}
+    return "".join(f", {name} {value}" for name, value in values.items() if value != usual[name])
 
 
 def _images_of(prepared: Prepared) -> Iterator[tuple[str, str]]:

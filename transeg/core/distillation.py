@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transeg.core.build import build_segmenter, made
 from transeg.core.errors import UsageError, did_you_mean
 from transeg.core.experiment import DistillationOptions, Experiment, TeacherChoice
-from transeg.core.forward import segment
+from transeg.core.forward import segment, widened
 from transeg.core.interfaces import Batch, Dataset, DistillationLoss, Segmenter
 from transeg.core.options import checked
 from transeg.core.registry import Registry
@@ -145,7 +145,7 @@ class Distillation(nn.Module):
         student.train(training)
 
     def _student(self, logits: Tensor) -> dict[str, Tensor]:
-        return {LOGITS: logits, **self._taps.outputs}
+        return {LOGITS: logits, **{name: widened(output) for name, output in self._taps.outputs.items()}}
 
 
 def as_channels(logits: Tensor, outputs: int) -> Tensor:

@@ -58,6 +58,11 @@ def probabilities(logits: Tensor) -> Tensor:
     return logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1)[:, 1:]
 
 
+def widened(logits: Tensor) -> Tensor:
+    """In float32 where a network computed in 16 bits, which are too few for losses."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
 def scaled(image: Tensor, device: torch.device) -> Tensor:
     """Images on the device, 8-bit ones scaled to [-1, 1] there."""
     image = image.to(device, non_blocking=True)

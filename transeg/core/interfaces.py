@@ -394,6 +394,8 @@ class Generator(nn.Module, ABC):
     averages: Mapping[str, float] = {}
     """Names of submodules of which an exponential moving average is kept, each with its decay for an iteration, which
     short trainings shorten; inference uses the average."""
+    uncompiled: ClassVar[tuple[str, ...]] = ()
+    """Names of submodules that torch.compile must leave as they are, such as those whose gradients a loss contains."""
 
     def adapted(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         """Published weights by our names, in the shapes that they have here; as they are, by default."""

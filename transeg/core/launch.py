@@ -19,6 +19,7 @@ from transeg.core.distributed import join_ranks, world
 from transeg.core.errors import UsageError
 from transeg.core.experiment import Experiment, difference, read_experiment
 from transeg.core.parts import Parts, build_parts
+from transeg.core.precision import slowness
 from transeg.core.registry import Registry
 from transeg.core.run import Run
 from transeg.core.run_folder import RunFolder
@@ -103,8 +104,9 @@ def launch(prepared: Prepared, registry: Registry, console: Console) -> dict[str
         keep_freed_memory()
     experiment = prepared.experiment.model_copy(update={"device": str(device)})
     relay, failures = registry.plugin_hooks()
-    for failure in failures:
-        console.print(f"[yellow]Warning:[/] {failure}", highlight=False)
+    slow = slowness(experiment.train.precision, device)
+    for warning in (*failures, *([slow] if slow else [])):
+        console.print(f"[yellow]Warning:[/] {warning}", highlight=False)
 
     def hooks(experiment: Experiment) -> Sequence[Hook]:
         return [hook for made in relay.transeg_runner_hooks(experiment=experiment) for hook in made]

@@ -117,6 +117,8 @@ def build_parts(experiment: Experiment, registry: Registry) -> Parts:
         val = filled(data.val, "val", registry) if data.val else own_validation(data.source, registry)
         parts = replace(parts, val=None if val is None else stained(val, data))
     _check_data(experiment, parts)
+    if experiment.train.ema is not None and experiment.segmenter is None:
+        raise UsageError("train.ema averages the weights of a segmenter, and there is none; leave it out.")
     if experiment.folds is not None:
         held = held_out(parts.source, parts.val, experiment.folds, experiment.seed)
         parts = replace(parts, held=held)

@@ -23,6 +23,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from transeg.core import checkpoint
+from transeg.core.acceleration import resume
 from transeg.core.distributed import broadcast_state, world
 from transeg.core.errors import UsageError
 from transeg.core.loops import TrainLoop
@@ -134,7 +135,8 @@ class Runner(MMEngineRunner):
                 )
             self.model.load_state_dict(state["model"])
             for name, wrapper in self.optim_wrapper.items():
-                wrapper.optimizer.load_state_dict(state["optimizers"][name])
+                resume(wrapper.optimizer, state["optimizers"][name])
+            self.model.updates.load_state_dict(state.get("scales", {}))
             self.train_loop.iter = state["iteration"]
             self._random_state = state["random"]
             self.call_hook("after_load_checkpoint", checkpoint=state)
@@ -150,6 +152,7 @@ class Runner(MMEngineRunner):
         state = {
             **self._state(),
             "optimizers": {name: wrapper.optimizer.state_dict() for name, wrapper in self.optim_wrapper.items()},
+            "scales": self.model.updates.state_dict(),
             "random": checkpoint.random_state(),
         }
         self._write(state, self._folder.last)

@@ -16,6 +16,7 @@ from rich.console import Console
 from torch.utils.data import DataLoader
 
 from transeg.core import previews
+from transeg.core.acceleration import compiled, networks
 from transeg.core.averages import Averages
 from transeg.core.data.stream import (
     SOURCE,
@@ -34,7 +35,7 @@ from transeg.core.distillation import build_distillation
 from transeg.core.distributed import world
 from transeg.core.errors import TransegError
 from transeg.core.evaluation import SegmentationMetric, evaluation_loader, in_order
-from transeg.core.experiment import DataOptions, Experiment
+from transeg.core.experiment import DataOptions, Experiment, TrainOptions
 from transeg.core.hooks.averages import AveragesHook
 from transeg.core.hooks.checkpoints import CheckpointHook
 from transeg.core.hooks.distillation import DistillationHook
@@ -47,6 +48,7 @@ from transeg.core.hooks.schedule import ScheduleHook
 from transeg.core.hooks.times import TimesHook
 from transeg.core.interfaces import Dataset, Region, Sample
 from transeg.core.parts import Parts
+from transeg.core.precision import products
 from transeg.core.progress import bar
 from transeg.core.quality import TranslationMetric, TranslationSet, judged_by_networks
 from transeg.core.registry import Registry
@@ -104,7 +106,7 @@ def train(
         channels = parts.domains.target_channels
         distillation = build_distillation(experiment, parts.segmenter, parts.teachers, channels, registry)
     task = task_for(experiment, parts, registry, [distillation] if distillation is not None else [])
-    averages = Averages(task, _averaged(parts, options.iterations))
+    averages = Averages(task, _averaged(parts, options))
     interrupt, progress, trackers = InterruptHook(), ProgressHook(console, title), Trackers({})
     hooks: list[Hook] = [
         ScheduleHook(task),
@@ -139,13 +141,16 @@ def train(
         hooks=hooks,
         resume=resume,
     )
+    chosen = networks(parts.generator, parts.segmenter) if options.compile else {}
     try:
-        runner.train()
+        with products(options.precision), compiled(chosen) if chosen else nullcontext():
+            runner.train()
     except KeyboardInterrupt:
         interrupt.interrupted = True
     except torch.OutOfMemoryError as error:
         raise TransegError(
-            "The GPU's memory is not enough; lower train.batch_size or data.size, and start anew."
+            "The GPU's memory is not enough; lower train.batch_size (train.accumulation makes up for it) or data.size, "
+            "and start anew."
         ) from error
     finally:
         progress.close()
@@ -169,13 +174,15 @@ def identity(experiment: Experiment) -> str:
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
-def _averaged(parts: Parts, iterations: int) -> dict[str, float]:
+def _averaged(parts: Parts, options: TrainOptions) -> dict[str, float]:
     """Which parts of the task are averaged, by their names in it, and how much of its average an iteration leaves.
 
-    An average that reaches far back in a short training is little more than its beginning, so decays are shortened.
+    An average that reaches far back in a short training is little more than its beginning, so the decays that
+    generators bring along are shortened; what a user chose for the segmenter is left as it is.
     """
     wanted = {} if parts.generator is None else parts.generator.averages
-    return {f"generator.{name}": shortened(decay, iterations) for name, decay in wanted.items()}
+    decays = {f"generator.{name}": shortened(decay, options.iterations) for name, decay in wanted.items()}
+    return decays if parts.segmenter is None or options.ema is None else {**decays, "segmenter": options.ema}
 
 
 def shortened(decay: float, iterations: int) -> float:

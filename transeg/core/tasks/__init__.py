@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from transeg.core.acceleration import fuse
 from transeg.core.build import build_loss
 from transeg.core.distributed import world
 from transeg.core.experiment import Experiment
@@ -19,6 +20,7 @@ from transeg.core.tasks.joint import JointTask
 from transeg.core.tasks.segmentation import SegmentationTask
 from transeg.core.tasks.task import Task
 from transeg.core.tasks.translation import TranslationTask
+from transeg.core.tasks.updates import Updates
 from transeg.core.trained import conditioning, joint_multiple
 
 __all__ = ["Task", "task_for", "validation"]
@@ -38,8 +40,7 @@ def task_for(experiment: Experiment, parts: Parts, registry: Registry, extra_ter
         assert parts.generator is not None
         assert experiment.generator is not None
         translation = TranslationTask(parts.generator, conditioning(experiment.generator, parts.domains))
-        translation.inference = validation(experiment, parts)
-        return translation
+        return _completed(translation, experiment, parts)
     assert experiment.loss is not None
     loss = build_loss(experiment.loss, registry, train.head_weights or ())
     modules = (parts.segmenter, loss, *extra_terms)
@@ -61,7 +62,23 @@ def task_for(experiment: Experiment, parts: Parts, registry: Registry, extra_ter
             parts.generator, parts.segmenter, loss, optimization, options, epoch, given, share, extra_terms
         )
     task.validates_target = parts.validates_target
+    return _completed(task, experiment, parts)
+
+
+def _completed(task: Task, experiment: Experiment, parts: Parts) -> Task:
+    train, device = experiment.train, torch.device(experiment.device)
     task.inference = validation(experiment, parts)
+    task.updates = Updates(
+        device,
+        precision=train.precision,
+        accumulation=train.accumulation,
+        clip=train.clip,
+        channels_last=train.channels_last,
+        compiled=train.compile,
+    )
+    if train.channels_last:
+        task.to(memory_format=torch.channels_last)
+    fuse((o.optimizer for o in task.optimizers().values()), train.fused, device)
     return task
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from transeg.core.conditions import Conditioning
 from transeg.core.experiment import JointOptions
-from transeg.core.forward import classes, segment, translated
+from transeg.core.forward import classes, segment, translated, widened
 from transeg.core.interfaces import Batch, Generator, Optimization, Phase, Segmenter
 from transeg.core.losses import LossSum
 from transeg.core.tasks.segmentation import SegmentationTask
@@ -108,7 +108,7 @@ class JointTask(SegmentationTask):
                 return 0.0
 
     def _segmentation_losses(self, fake: Tensor, batch: Batch) -> dict[str, Tensor]:
-        losses = self.segmentation_losses(_scale_gradient(fake, self.weight()), batch)
+        losses = self.segmentation_losses(_scale_gradient(widened(fake), self.weight()), batch)
         if self._given.by_mask:
             on_real = self.segmentation_losses(batch.source, batch)
             losses = {name: self._share * loss + (1 - self._share) * on_real[name] for name, loss in losses.items()}
@@ -117,7 +117,9 @@ class JointTask(SegmentationTask):
             return losses
         assert batch.target is not None
         labels = self._pseudo_labels(batch.target)
-        on_target = self.loss(segment(self.segmenter, batch.target), labels)
+        heads = [widened(logits) for logits in segment(self.segmenter, batch.target)]
+        with torch.autocast(batch.target.device.type, enabled=False):
+            on_target = self.loss(heads, labels)
         mixed = {name: (1 - share) * losses[name] + share * loss for name, loss in on_target.items()}
         return {**losses, **mixed}
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from transeg.core.evaluation import EvaluationItem
-from transeg.core.forward import segment
+from transeg.core.forward import segment, widened
 from transeg.core.interfaces import Batch, Optimization, Phase, Segmenter
 from transeg.core.losses import LossSum
 from transeg.core.tasks.task import Task
@@ -45,17 +46,18 @@ class SegmentationTask(Task):
         yield Phase(("segmenter",), self.segmentation_losses(batch.source, batch))
 
     def segmentation_losses(self, image: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """Every loss on labelled images by name.
+        """Every loss on labelled images by name, computed in float32.
 
         Args:
             image: what the segmenter sees, ``(N, C, H, W)``: the source image or its translation.
             batch: where it comes from.
         """
         assert batch.source_mask is not None
-        heads = segment(self.segmenter, image)
-        losses: dict[str, Tensor] = self.loss(heads, batch.source_mask)
-        for term in self.extra_terms:
-            losses |= term(heads[0], image, batch)
+        heads = [widened(logits) for logits in segment(self.segmenter, image)]
+        with torch.autocast(image.device.type, enabled=False):
+            losses: dict[str, Tensor] = self.loss(heads, batch.source_mask)
+            for term in self.extra_terms:
+                losses |= term(heads[0], image, batch)
         return losses
 
     def val_step(self, items: Sequence[EvaluationItem]) -> list[Tensor]:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
+
+
+def widened(x: Tensor) -> Tensor:
+    """In float32 where networks computed in 16 bits, which are too few for losses."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def instance_norm(channels: int) -> nn.GroupNorm:

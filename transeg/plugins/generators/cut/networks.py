@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from transeg.plugins.generators.layers import ResidualBlock, instance_norm, normed_relu
+from transeg.plugins.generators.layers import ResidualBlock, instance_norm, normed_relu, widened
 
 
 class BlurDown(nn.Module):
@@ -73,27 +73,26 @@ class ResnetGenerator(nn.Module):
         )
         initialise(self)
 
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.model(x)
-        return out
+    def forward(
+        self, x: Tensor, layers: Sequence[int] = (), last: int | None = None
+    ) -> Tensor | tuple[Tensor, list[Tensor]]:
+        """The result; with ``layers``, also the outputs of these, from one pass that may end behind the ``last``."""
+        features = []
+        for index, layer in enumerate(self.model[: None if last is None else last + 1]):
+            x = layer(x)
+            if index in layers:
+                features.append(x)
+        return (x, features) if layers else x
 
     def with_features(self, x: Tensor, layers: Sequence[int]) -> tuple[Tensor, list[Tensor]]:
-        """The result, and the outputs of the given layers, from one pass."""
-        wanted, features = set(layers), []
-        for index, layer in enumerate(self.model):
-            x = layer(x)
-            if index in wanted:
-                features.append(x)
-        return x, features
+        """The result, and the outputs of the given layers."""
+        both: tuple[Tensor, list[Tensor]] = self(x, layers)  # a call, which torch.compile sees
+        return both
 
     def features(self, x: Tensor, layers: Sequence[int]) -> list[Tensor]:
         """The outputs of the given layers; nothing behind the last of them is computed."""
-        wanted, features = set(layers), []
-        for index, layer in enumerate(self.model[: max(layers) + 1]):
-            x = layer(x)
-            if index in wanted:
-                features.append(x)
-        return features
+        both: tuple[Tensor, list[Tensor]] = self(x, layers, max(layers))
+        return both[1]
 
 
 class PatchDiscriminator(nn.Module):
@@ -143,7 +142,8 @@ class PatchProjection(nn.Module):
         projected = []
         for head, feature, where in zip(self.children(), features, positions, strict=True):
             patches = feature.flatten(2).gather(2, where[:, None, :].expand(-1, feature.shape[1], -1))
-            vectors = head(patches.transpose(1, 2))
+            with torch.autocast(feature.device.type, enabled=False):  # vectors this short overflow when divided by
+                vectors = head(widened(patches.transpose(1, 2)))
             projected.append(vectors / (vectors.norm(dim=-1, keepdim=True) + 1e-7))
         return projected
 

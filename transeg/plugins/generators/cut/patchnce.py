@@ -21,7 +21,8 @@ def patch_nce(query: Tensor, key: Tensor, temperature: float) -> Tensor:
         value.
     """
     key = key.detach()
-    cosines = query @ key.transpose(1, 2)
+    with torch.autocast(query.device.type, enabled=False):  # the temperature makes much of small differences
+        cosines = query @ key.transpose(1, 2)
     positive = (query * key).sum(-1, keepdim=True)
     own = torch.eye(query.shape[1], dtype=torch.bool, device=query.device)
     logits = torch.cat((positive, cosines.masked_fill(own, -10.0)), dim=-1) / temperature

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from transeg.plugins.generators.layers import widened
 from transeg.plugins.generators.syndiff.embedding import PixelNorm, initialise, scaled_uniform, sinusoids
 from transeg.plugins.generators.syndiff.resampling import Down, Smooth, Up
 
@@ -42,7 +43,7 @@ class AdaptiveNorm(nn.Module):
         self.style = nn.Linear(embedding, 2 * channels)
 
     def forward(self, x: Tensor, latent: Tensor) -> Tensor:
-        scale, shift = self.style(latent).chunk(2, 1)
+        scale, shift = widened(self.style(latent)).chunk(2, 1)  # no norm takes short ones beside a float32 image
         # The rows as channels of one image: one pass normalises and modulates, each row by its own numbers.
         rows = x.reshape(1, -1, *x.shape[2:])
         normed = F.group_norm(rows, len(x) * self._groups, scale.flatten(), shift.flatten(), eps=1e-6)

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from transeg.plugins.generators.layers import instance_norm, normal_weights
+from transeg.plugins.generators.layers import instance_norm, normal_weights, widened
 from transeg.plugins.generators.syndiff.embedding import initialise, scaled_uniform, sinusoids
 from transeg.plugins.generators.syndiff.resampling import Down
 
@@ -51,7 +51,7 @@ class StepDiscriminator(nn.Module):
             h = block(h, time)
         h = _leaky(self.final_conv(with_deviation(h)))
         logits: Tensor = self.end_linear(h.sum((2, 3)))
-        return logits[:, 0]
+        return widened(logits[:, 0])
 
     def _blocks(self) -> list[DownBlock]:
         return [child for child in self.children() if isinstance(child, DownBlock)]
@@ -106,10 +106,10 @@ def with_deviation(x: Tensor) -> Tensor:
     """
     count = len(x)
     size = next(size for size in range(min(count, GROUP), 0, -1) if count % size == 0)
-    groups = x.reshape(size, count // size, -1)
+    groups = widened(x).reshape(size, count // size, -1)  # the small number would be zero in float16
     variance = (groups - groups.mean(0)).square().mean(0)
     deviation = (variance + 1e-8).sqrt().mean(1).repeat(size)
-    return torch.cat((x, deviation.view(-1, 1, 1, 1).expand(-1, 1, *x.shape[2:])), 1)
+    return torch.cat((x, deviation.to(x.dtype).view(-1, 1, 1, 1).expand(-1, 1, *x.shape[2:])), 1)
 
 
 class PatchDiscriminator(nn.Module):

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from transeg.core.interfaces import Batch, Generator, Noise, Optimization, Phase
+from transeg.plugins.generators.layers import widened
 from transeg.plugins.generators.syndiff.denoiser import LATENT, Denoiser
 from transeg.plugins.generators.syndiff.diffusion import STEPS, Diffusion
 from transeg.plugins.generators.syndiff.discriminators import PatchDiscriminator, StepDiscriminator
@@ -124,6 +125,7 @@ class SynDiff(Generator):
 
     directions = ("source-to-target", "target-to-source")
     key_map = ((r"(?<![^.])(module\.)+", ""), (r"^(\w+)_dict\.", r"\1."))
+    uncompiled = ("disc_diffusive_1", "disc_diffusive_2", "diffusion")  # R1 is a loss of the former's gradients
     averages = dict.fromkeys(
         ("gen_diffusive_1", "gen_diffusive_2", "gen_non_diffusive_1to2", "gen_non_diffusive_2to1"), 0.999
     )
@@ -282,7 +284,7 @@ class SynDiff(Generator):
         )
         return {
             "G_diff": F.softplus(-side.steps(fake, draws.step, later)).mean(),
-            "G_cycle": F.softplus(-side.patches(made)).mean(),
+            "G_cycle": F.softplus(-widened(side.patches(made))).mean(),
             "L1": L1_WEIGHT * F.l1_loss(compared, side.real),
         }
 
@@ -320,7 +322,7 @@ def _adam(networks: Sequence[nn.Module], lr: float) -> Optimization:
 
 
 def _judge_patches(side: Side, made: Tensor) -> dict[str, Tensor]:
-    on_real, on_fake = side.patches(torch.cat((side.real, made.detach()))).chunk(2)
+    on_real, on_fake = widened(side.patches(torch.cat((side.real, made.detach())))).chunk(2)
     return {"D_cycle_real": F.softplus(-on_real).mean(), "D_cycle_fake": F.softplus(on_fake).mean()}
 
 

@@ -1,0 +1,70 @@
+"""What makes a training faster and leaves its result as it is but for rounding: memory layout, fusion, compilation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from transeg.core.errors import TransegError
+from transeg.core.interfaces import Generator, Segmenter
+
+
+def fuse(optimizers: Iterable[Optimizer], fused: bool | None, device: torch.device) -> None:
+    """Let each optimizer that can update all of its weights in one pass.
+
+    Args:
+        optimizers: before their first step.
+        fused: whether to; None for yes on a GPU, and elsewhere as each optimizer was built.
+        device: where the weights are.
+    """
+    wanted = fused if fused is not None else device.type == "cuda" or None
+    for optimizer in optimizers:
+        if wanted is not None and "fused" in optimizer.defaults:
+            for group in (optimizer.defaults, *optimizer.param_groups):
+                group["fused"] = wanted
+
+
+def resume(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
+    """Load an optimizer's state, and leave how it updates its weights as it is."""
+    own = optimizer.state_dict()["param_groups"]
+    groups = [
+        {**group, **({"fused": mine["fused"]} if "fused" in mine else {})}
+        for group, mine in zip(state["param_groups"], own, strict=True)
+    ]
+    optimizer.load_state_dict({**state, "param_groups": groups})
+
+
+def networks(generator: Generator | None, segmenter: Segmenter | None) -> dict[str, nn.Module]:
+    """The networks that torch.compile may translate, by name."""
+    found: dict[str, nn.Module] = {} if segmenter is None else {"segmenter": segmenter}
+    if generator is not None:
+        found |= {name: network for name, network in generator.named_children() if name not in generator.uncompiled}
+    return found
+
+
+@contextmanager
+def compiled(chosen: Mapping[str, nn.Module]) -> Iterator[None]:
+    """Have networks translated at their first call within ``set_stance("default")``; all other calls stay plain.
+
+    Their names and weights stay where they are.
+
+    Raises:
+        TransegError: one of them cannot be translated here.
+    """
+    import torch._dynamo.exc as reasons
+
+    for network in chosen.values():
+        network.compile(dynamic=False)
+    try:
+        with torch.compiler.set_stance("force_eager"):
+            yield
+    except (reasons.TorchDynamoException, RuntimeError) as error:
+        if isinstance(error, reasons.TorchDynamoException) or "torch.compile" in str(error):
+            line = str(error).strip().splitlines()[0]
+            raise TransegError(f"A network cannot be compiled: {line}. Train without: --no-compile.") from error
+        raise
