@@ -28,10 +28,20 @@ class RunFolder:
         self.tensorboard = path / "tensorboard"
         self.trackers = path / "trackers.json"
         self.evaluation = path / "evaluation"
+        self.lock = path / ".lock"
 
     def part(self, name: str) -> RunFolder:
         """A training that belongs to this run, in a folder of its own."""
         return RunFolder(self.path / name)
+
+    def has_checkpoint(self) -> bool:
+        """Whether there is one of any of the run's trainings."""
+        return self.last.exists() or any(self.path.glob("*/checkpoints/last.pt"))
+
+    @property
+    def go_on(self) -> str:
+        """How an unfinished run goes on, as a sentence."""
+        return f"Go on with: toolkit run --run-dir {self.path} --resume"
 
     def create(self) -> None:
         """Make the folder.
@@ -57,7 +67,7 @@ class RunFolder:
             UsageError: one already does.
         """
         try:
-            with FileLock(self.path / ".lock", timeout=0):
+            with FileLock(self.lock, timeout=1):  # who asks whether it is held, holds it for an instant
                 yield
         except Timeout as error:
             raise UsageError(
