@@ -1,16 +1,19 @@
-"""Two processes train as one with the joint batch."""
+"""Two processes work as one."""
 
-import subprocess
-import sys
+import json
+import shutil
 
 import pytest
 import torch
-from conftest import TINY_CUT, TINY_DATA, TINY_SYNDIFF, TINY_TARGET, command
+from conftest import TINY_CUT, TINY_DATA, TINY_SYNDIFF, TINY_TARGET, TINY_TEST, command
+from servers import Ranks
 
-NETWORK = '''
-import torch
+from transeg.core.registry import Registry
+
+NETWORKS = '''
 from torch import nn
 from transeg.core.interfaces import Segmenter
+from transeg.plugins.segmenters.unet import UNet
 
 class Plain(Segmenter):
     """Without batch norm, whose statistics are those of a rank alone."""
@@ -23,6 +26,16 @@ class Plain(Segmenter):
 
     def forward(self, image):
         return self.body(image)
+
+class Frozen(UNet):
+    """Its batch norms keep the statistics that they have."""
+
+    def train(self, mode: bool = True):
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        return self
 '''
 ALONE = '''
 from transeg.plugins.generators.syndiff import SynDiff, discriminators
@@ -32,29 +45,88 @@ discriminators.GROUP = 1
 class Alone(SynDiff):
     """Without looks at the other images of a batch, which are those of a rank alone."""
 '''
+BROKEN = '''
+import os
+from torch import nn
+
+class Broken(nn.BCEWithLogitsLoss):
+    """No number in the third iteration on the second rank."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, logits, target):
+        self.calls += 1
+        loss = super().forward(logits[:, 0], (target == 1).float())
+        return loss if self.calls < 3 or os.environ["RANK"] == "0" else self.third(loss)
+
+    def third(self, loss):
+        return loss * float("nan")
+
+class Raising(Broken):
+    """An error in its place."""
+
+    def third(self, loss):
+        raise ZeroDivisionError("a fault of the loss")
+'''
 MANIFEST = """
 [plugin]
 contract = 1
 [segmenter.plain]
 entry = "plain.py:Plain"
+[segmenter.frozen]
+entry = "plain.py:Frozen"
+[loss.broken]
+entry = "broken.py:Broken"
+role = "segmentation"
+[loss.raising]
+entry = "broken.py:Raising"
+role = "segmentation"
 [generator.alone]
 entry = "alone.py:Alone"
 """
 OPTIONS = ["train.iterations=4", "train.val_interval=2", "train.checkpoint_interval=2", "baseline=none"]
+GENERATORS = {
+    "cut": ("cut", [*TINY_CUT, *TINY_TARGET]),
+    # deep enough for dropout; batch norm would know but half of the batch
+    "pix2pix": ("pix2pix", ["data.size=64", "generator.width=4", "generator.depth=6", "generator.norm=instance"]),
+    "syndiff": ("alone", [*TINY_SYNDIFF, *TINY_TARGET, "generator.r1_interval=2"]),
+}
+"""How each built-in generator is trained here: under which name, and with which options."""
+
+BUILT_IN = [component.name for component in Registry().components("generator") if component.package == "transeg"]
 
 
-def line(tmp_path, parts, folder, batch_size):
-    settings = [*TINY_DATA, *OPTIONS, f"train.batch_size={batch_size}", "data.workers=0"]
-    if "cut" in parts:
-        settings += [*TINY_CUT, *TINY_TARGET]
-    if "alone" in parts:
-        settings += [*TINY_SYNDIFF, *TINY_TARGET, "generator.r1_interval=2"]
-    if "pix2pix" in parts:  # deep enough for dropout; batch norm would know but half of the batch
-        settings += ["data.size=64", "generator.width=4", "generator.depth=6", "generator.norm=instance"]
-    if {"--generator", "--segmenter"} <= set(parts):
-        settings.append("joint.weight=0.5")
-    loss = ["--loss", "bce"] if "--segmenter" in parts else []
-    return command(([*parts, *loss], settings), "--registry", tmp_path / "plain.toml", "--run-dir", folder)
+@pytest.fixture(scope="module")
+def one():
+    """A process that is alone; not this one, which must not import what changes others' constants."""
+    ranks = Ranks(1)
+    yield ranks
+    ranks.close()
+
+
+@pytest.fixture(scope="module")
+def two():
+    ranks = Ranks(2)
+    yield ranks
+    ranks.close()
+
+
+@pytest.fixture
+def line(tmp_path):
+    """Arguments of `toolkit run`."""
+    (tmp_path / "plain.py").write_text(NETWORKS)
+    (tmp_path / "alone.py").write_text(ALONE)
+    (tmp_path / "broken.py").write_text(BROKEN)
+    (tmp_path / "plain.toml").write_text(MANIFEST)
+
+    def arguments(parts, settings, folder, *more):
+        loss = ["--loss", "bce"] if "--segmenter" in parts and "--loss" not in parts else []
+        settings = [*TINY_DATA, *OPTIONS, *settings, "data.workers=0"]
+        return command(([*parts, *loss], settings), "--registry", tmp_path / "plain.toml", "--run-dir", folder, *more)
+
+    return arguments
 
 
 def everything(folder):
@@ -63,51 +135,192 @@ def everything(folder):
     return state["model"] | {f"average of {key}": average for key, average in state["averages"].items()}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "parts",
-    [
-        ["--segmenter", "plain"],
-        ["--generator", "cut"],
-        ["--generator", "cut", "--segmenter", "plain"],
-        ["--generator", "cut", "--segmenter", "plain", "--set", "generator.variant=fastcut"],
-        ["--generator", "pix2pix", "--segmenter", "plain"],
-        ["--generator", "alone"],
-        ["--generator", "alone", "--segmenter", "plain"],
-    ],
-    ids=[
-        "supervised",
-        "translation",
-        "joint",
-        "joint-fastcut",
-        "joint-pix2pix",
-        "translation-syndiff",
-        "joint-syndiff",
-    ],
-)
-def test_two_ranks_are_one_with_the_joint_batch(tmp_path, process, parts):
-    (tmp_path / "plain.py").write_text(NETWORK)
-    (tmp_path / "alone.py").write_text(ALONE)
-    (tmp_path / "plain.toml").write_text(MANIFEST)
-    one = process(*line(tmp_path, parts, tmp_path / "one", 4))
-    assert one.returncode == 0, one.stderr
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
-    two = subprocess.run(
-        [*launcher, "-m", "transeg", *line(tmp_path, parts, tmp_path / "two", 2)], capture_output=True, text=True
-    )
-    assert two.returncode == 0, two.stderr
-    assert two.stdout.count("strategy") == 1  # only one rank speaks
-    a, b = (everything(tmp_path / name) for name in ("one", "two"))
-    begun = process(*line(tmp_path, parts, tmp_path / "begun", 4), "--set", "train.iterations=1")
-    assert begun.returncode == 0, begun.stderr
-    start = everything(tmp_path / "begun")
-    # A bias in front of a norm has no gradient but rounding, which Adam makes as large as any other: weights alone.
+def assert_equal_training(start, a, b):
+    """That two trainings went the same way but for rounding.
+
+    A bias in front of a norm has no gradient but rounding, which Adam makes as large as any other: weights alone.
+    """
     names = [key for key in a if a[key].ndim >= 2]
     moved, apart = (
         torch.cat([(a[key] - other[key]).abs().flatten() for key in names]).mean().item() for other in (start, b)
     )
     assert moved > 1e-5
     assert apart < 0.01 * moved, (apart, moved)
+
+
+def cases():
+    yield pytest.param(["--segmenter", "plain"], [], id="supervised")
+    yield pytest.param(["--segmenter", "frozen"], ["segmenter.base=4"], id="supervised-frozen-batch-norm")
+    for name in BUILT_IN:
+        assert name in GENERATORS, f"Say in GENERATORS how {name} is trained here."
+        used, settings = GENERATORS[name]
+        yield pytest.param(["--generator", used], settings, id=f"translation-{name}")
+        yield pytest.param(
+            ["--generator", used, "--segmenter", "plain"], [*settings, "joint.weight=0.5"], id=f"joint-{name}"
+        )
+    settings = [*GENERATORS["cut"][1], "generator.variant=fastcut", "joint.weight=0.5"]
+    yield pytest.param(["--generator", "cut", "--segmenter", "plain"], settings, id="joint-fastcut")
+
+
+@pytest.mark.parametrize(("parts", "settings"), list(cases()))
+def test_two_ranks_are_one_with_the_joint_batch(tmp_path, one, two, line, parts, settings):
+    one(*line(parts, [*settings, "train.batch_size=4"], tmp_path / "one"))
+    one(*line(parts, [*settings, "train.batch_size=4", "train.iterations=1"], tmp_path / "begun"))
+    said = two(*line(parts, [*settings, "train.batch_size=2"], tmp_path / "two"))
+    assert [output.count("strategy") for output, _ in said] == [1, 0]  # only one rank speaks
+    assert_equal_training(*(everything(tmp_path / name) for name in ("begun", "one", "two")))
+
+
+@pytest.mark.parametrize("name", ["cut", "pix2pix"])
+def test_both_stages_of_a_sequential_run_are_shared(tmp_path, one, two, line, name):
+    """Images translated or synthesized in between are rounded to whole intensities."""
+    parts = ["--generator", name, "--segmenter", "plain", "--strategy", "sequential"]
+    settings = [*GENERATORS[name][1], "baseline=none"]
+    if name == "pix2pix":
+        parts += ["--source", "phantom"]
+        settings += ["synthesis.count=5"]
+    one(*line(parts, [*settings, "train.batch_size=4"], tmp_path / "one"))
+    one(*line(parts, [*settings, "train.batch_size=4", "train.iterations=1"], tmp_path / "begun"))
+    two(*line(parts, [*settings, "train.batch_size=2"], tmp_path / "two"))
+    made = "synthetic" if name == "pix2pix" else "translated"
+    files = [{p.relative_to(tmp_path / r): p for p in (tmp_path / r / made).rglob("*.*")} for r in ("one", "two")]
+    assert files[0].keys() == files[1].keys()
+    assert (tmp_path / "one" / made / "manifest.json").read_text() == (
+        tmp_path / "two" / made / "manifest.json"
+    ).read_text()
+    assert_equal_training(*(everything(tmp_path / name / "translation") for name in ("begun", "one", "two")))
+    assert_equal_training(*(everything(tmp_path / name) for name in ("begun", "one", "two")))
+
+
+def test_folds_are_shared(tmp_path, one, two, line):
+    parts, settings = ["--segmenter", "plain", "--folds", "2"], [*TINY_TEST]
+    one(*line(parts, [*settings, "train.batch_size=4"], tmp_path / "one"))
+    one(*line(parts, [*settings, "train.batch_size=4", "train.iterations=1"], tmp_path / "begun"))
+    two(*line(parts, [*settings, "train.batch_size=2"], tmp_path / "two"))
+    for fold in ("fold-1", "fold-2"):
+        assert_equal_training(*(everything(tmp_path / name / fold) for name in ("begun", "one", "two")))
+    assert (tmp_path / "two" / "evaluation" / "phantom.csv").exists()
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, one):
+    """Runs whose results do not depend on who works with them: a segmenter, a translator, and one of label maps."""
+    folder = tmp_path_factory.mktemp("trained")
+    common = [*TINY_DATA, *OPTIONS, "train.batch_size=2", "data.workers=0"]
+    both = ["data.test.phantom.count=25", "data.test.phantom.side=32", *GENERATORS["cut"][1], "segmenter.base=4"]
+    one(*command((["--generator", "cut", "--segmenter", "unet"], [*common, *both]), "--run-dir", folder / "cut"))
+    masks = ["--generator", "pix2pix", "--source", "phantom"]
+    one(*command((masks, [*common, *GENERATORS["pix2pix"][1]]), "--run-dir", folder / "pix2pix"))
+    return folder
+
+
+def written(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_tests_are_shared_and_exact(tmp_path, one, two, trained):
+    """Five images on two ranks: none counts twice, and all is as one rank says, to the last digit."""
+    said = {}
+    for name, ranks in (("one", one), ("two", two)):
+        options = ["--count", "--json", "--device", "cpu", "-o", tmp_path / name]
+        said[name] = ranks("evaluate", trained / "cut", *options)
+    table = json.loads(said["one"][0][0])
+    assert table["tests"]["phantom"]["images"] == 5
+    assert "counts" in table["tests"]["phantom"]
+    assert said["two"][0][0] == said["one"][0][0]
+    assert said["two"][1] == ("", "")
+    assert {p: b for p, b in written(tmp_path / "one").items() if p.suffix == ".csv"} == {
+        p: b for p, b in written(tmp_path / "two").items() if p.suffix == ".csv"
+    }
+
+
+def test_judging_is_shared_and_exact(tmp_path, one, two, trained):
+    said = {}
+    for name, ranks in (("one", one), ("two", two)):
+        options = ["--test", "phantom", "--json", "--device", "cpu", "-o", tmp_path / name]
+        said[name] = ranks("evaluate", trained / "pix2pix", *options)
+    assert "ssim" in json.loads(said["one"][0][0])["quality"]["phantom"]
+    assert said["two"][0][0] == said["one"][0][0]
+    assert written(tmp_path / "one") == written(tmp_path / "two")
+
+
+def test_validation_is_shared_and_exact(tmp_path, one, two, line):
+    """Three validation images on two ranks; the training learns nothing, so that weights are the same."""
+    settings = ["train.lr=1e-12", "data.source.count=30", "train.log_interval=1"]
+    for name, ranks, size in (("one", one, 2), ("two", two, 1)):
+        ranks(*line(["--segmenter", "plain"], [*settings, f"train.batch_size={size}"], tmp_path / name))
+    said = [
+        [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("one", "two")
+    ]
+    found = [[{k: v for k, v in each.items() if k.startswith("val/")} for each in lines] for lines in said]
+    errors = [[each.pop("val/mae") for each in lines if each] for lines in found]
+    assert found[0] == found[1]
+    assert errors[0] == pytest.approx(errors[1], abs=1e-6)  # two images at a time are rounded otherwise than one
+    assert {each["val/images"] for each in found[0] if each} == {3}
+
+
+@pytest.mark.parametrize("what", ["translate", "synthesize", "convert"])
+def test_files_are_shared(tmp_path, one, two, trained, what, toolkit):
+    """Each rank writes its share, and the whole is what one writes."""
+    made = tmp_path / "made"
+    toolkit("synthesize", trained / "pix2pix", "-o", made, "--count", "5", "--device", "cpu")
+    for name, ranks in (("one", one), ("two", two)):
+        out = tmp_path / name / "made"  # its name is written in it
+        lines = {
+            "translate": ["translate", trained / "cut", made, "-o", out, "--format", "folder", "--device", "cpu"],
+            "synthesize": ["synthesize", trained / "pix2pix", "-o", out, "--count", "5", "--device", "cpu"],
+            "convert": ["data", "convert", f"folder:{made}", f"nnunet:{out}"],
+        }
+        said = ranks(*lines[what])
+        assert said[-1][0] == "" or ranks is one
+    assert len(written(tmp_path / "one")) > 5
+    assert written(tmp_path / "one") == written(tmp_path / "two")
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"), [("broken", "not a finite number at iteration 3"), ("raising", "a fault of the loss")]
+)
+def test_what_fails_on_one_rank_ends_all(tmp_path, two, line, loss, message):
+    """It is said once, and no weights are saved that it has spoiled."""
+    settings = ["train.batch_size=1", "train.checkpoint_interval=1"]
+    said = two(*line(["--segmenter", "plain", "--loss", loss], settings, tmp_path / "run"), code=1)
+    messages = [" ".join(error.split()) for _, error in said if "Error:" in error]
+    assert len(messages) == 1
+    assert message in messages[0]
+    state = torch.load(tmp_path / "run" / "checkpoints" / "last.pt", weights_only=True)
+    assert state["iteration"] == 2
+    assert all(tensor.isfinite().all() for tensor in state["model"].values())
+
+
+def test_what_is_wrong_is_said_once(tmp_path, two):
+    said = two("run", "--segmenter", "unet", "--set", "train.lr=-1", "--run-dir", tmp_path, code=2)
+    assert sum("train.lr" in error for _, error in said) == 1
+
+
+def test_resumed_on_another_number_of_ranks(tmp_path, one, two, line):
+    """What counts is how many images a step learns from."""
+    parts, settings = ["--segmenter", "plain", "--loss", "raising"], ["train.checkpoint_interval=1"]
+    one(*line(parts, [*settings, "train.batch_size=4"], tmp_path / "one"))
+    one(*line(parts, [*settings, "train.batch_size=4", "train.iterations=1"], tmp_path / "begun"))
+    two(*line(parts, [*settings, "train.batch_size=2"], tmp_path / "cut"), code=1)
+    registry = ["--registry", tmp_path / "plain.toml"]
+    begun, whole = everything(tmp_path / "begun"), everything(tmp_path / "one")
+    for name, ranks, options in (
+        ("same", two, []),
+        ("accumulated", one, ["train.accumulation=2"]),
+        ("larger", one, ["train.batch_size=4"]),
+    ):
+        folder = tmp_path / name
+        shutil.copytree(tmp_path / "cut", folder)
+        ranks("run", "--run-dir", folder, "--resume", *registry, *(text for o in options for text in ("--set", o)))
+        assert_equal_training(begun, whole, everything(folder))
+    ((_, error),) = one("run", "--run-dir", tmp_path / "cut", "--resume", *registry, code=2)
+    said = " ".join(error.split())
+    assert "learns from 4 images at a time" in said
+    assert "these options make 2" in said
+    assert "--devices 2, or --devices 1 --set train.batch_size=4 train.accumulation=1, or" in said
+    assert "--devices 1 --set train.accumulation=2." in said
 
 
 def test_gradients_are_averaged_in_buckets(monkeypatch):

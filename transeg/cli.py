@@ -5,12 +5,11 @@ from __future__ import annotations
 import functools
 import json
 import logging
-import os
 import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import click
 from rich.console import Console
@@ -19,6 +18,7 @@ from rich.logging import RichHandler
 from transeg import __version__
 from transeg.core.errors import TransegError, UsageError
 from transeg.core.manifest import KINDS
+from transeg.core.ranks import launched, rank_and_ranks, speaks
 from transeg.core.registry import Registry
 
 EPILOG = "Every command has --help. Start with: toolkit run --generator cut --segmenter hardnet"
@@ -30,6 +30,10 @@ class Failure(click.ClickException):
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
         self.exit_code = exit_code  # type: ignore[misc]  # click declares it for the class but reads the instance's
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        if speaks(self.__cause__):
+            super().show(file)
 
 
 class Toolkit(click.Group):
@@ -317,6 +321,12 @@ def info(component: str, as_json: bool, registry: Registry) -> None:
 @click.option(
     "--compile/--no-compile", default=None, help="Train with networks translated by torch.compile; or do not."
 )
+@click.option(
+    "--devices",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Train in so many processes here, each on a GPU of its own.",
+)
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in --run-dir.")
 @click.option("--dry-run", is_flag=True, help="Check and build everything, print the plan and stop.")
 @as_json
@@ -340,10 +350,17 @@ def run(
         --target kvasir:/data/kvasir-seg --test kvasir:/data/kvasir-seg
     """
     from transeg import tables
-    from transeg.core.launch import launch, prepare
+    from transeg.core.launch import launch, prepare, processes_wanted
+    from transeg.core.processes import run_in
 
     console = talk()
     named["assignments"] += more
+    if not (launched() or dry_run):
+        count, folder = processes_wanted(named, registry, config=config, run_dir=run_dir, resume=resume)
+        if count > 1:
+            where = [] if run_dir else ["--run-dir", str(folder.path)]
+            begin = sys.argv.index("run") + 1
+            sys.exit(run_in(count, [*sys.argv[1:begin], *where, *sys.argv[begin:]], folder))
     prepared = prepare(named, registry, config=config, run_dir=run_dir, resume=resume, dry_run=dry_run)
     if not console.quiet and not (as_json and dry_run):
         tables.show_plan(prepared, console if as_json else Console())
@@ -405,7 +422,10 @@ def evaluate(
     from transeg.core.use import evaluate_run
 
     quality = QualityOptions(features=features, lpips=lpips, segmenter=consistency)
-    metrics, judged, out = evaluate_run(run_dir, registry, talk(), quality=quality, **named)
+    console = talk()
+    metrics, judged, out = evaluate_run(run_dir, registry, console, quality=quality, **named)
+    if console.quiet:
+        return
     if as_json:
         click.echo(json.dumps({"tests": metrics, "quality": judged}, indent=2))
         return
@@ -582,7 +602,10 @@ def synthesize(
 
     chosen = variation or ("recombine" if masks is None else "none")
     options = SynthesisOptions.model_validate({"masks": masks, "variation": chosen})
-    out = synthesize_images(run_dir, registry, talk(), count=count, options=options, **named)
+    console = talk()
+    out = synthesize_images(run_dir, registry, console, count=count, options=options, **named)
+    if console.quiet:
+        return
     Console().print(f"{count} images in {out / 'images'}, their masks in {out / 'masks'}", highlight=False)
     Console().print(f"Learn from them with: toolkit run ... --synthetic folder:{out}", highlight=False)
 
@@ -649,7 +672,7 @@ def _kind(name: str | None) -> str | None:
 
 def talk() -> Console:
     """The console for everything but results; what the toolkit logs goes there, too."""
-    console = Console(stderr=True, quiet=os.environ.get("RANK", "0") != "0")
+    console = Console(stderr=True, quiet=rank_and_ranks()[0] != 0)
     handler = RichHandler(console=console, show_time=False, show_path=False)
     handler.setFormatter(logging.Formatter("%(message)s"))
     logging.getLogger("transeg").handlers = [handler]

@@ -127,7 +127,10 @@ def convert(origin: str, destination: str, assignments: tuple[str, ...], as_json
     from transeg import tables
     from transeg.core.convert import convert_dataset
 
-    report = convert_dataset(origin, destination, assignments, registry, talk())
+    console = talk()
+    report = convert_dataset(origin, destination, assignments, registry, console)
+    if console.quiet:
+        return
     if as_json:
         click.echo(json.dumps(report, indent=2))
     else:

@@ -17,7 +17,7 @@ from transeg.core.registry import BUILTIN
 
 if TYPE_CHECKING:
     from transeg.core.combinations import Combination
-    from transeg.core.experiment import DataOptions, TrainOptions
+    from transeg.core.experiment import DataOptions, Experiment, TrainOptions
     from transeg.core.launch import Prepared
     from transeg.core.parts import Parts
     from transeg.core.registry import Component, Registry
@@ -168,6 +168,12 @@ def example(component: Component, cls: Any) -> str:
             return f"toolkit run --segmenter unet --source {data} --test {data}"
 
 
+def _batch(experiment: Experiment) -> str:
+    """Images of a forward pass, and where there are several."""
+    each = f" in each of {experiment.devices} processes" if experiment.devices > 1 else ""
+    return f"{experiment.train.batch_size}{each}"
+
+
 def _pixels(data: DataOptions, parts: Parts) -> str:
     """What training sees of an image."""
     from transeg.core.train import training_windows
@@ -218,7 +224,7 @@ def show_plan(prepared: Prepared, console: Console) -> None:
         stages += f", the segmenter's in each of {experiment.members} folds"
     add(
         "training",
-        f"{train.iterations:,} iterations{stages}, batch {train.batch_size}, {_pixels(data, parts)}, "
+        f"{train.iterations:,} iterations{stages}, batch {_batch(experiment)}, {_pixels(data, parts)}, "
         f"{experiment.device}, {data.workers} workers, seed {experiment.seed}{_computing(train)}",
     )
     networks = {"generator": parts.generator, "segmenter": parts.segmenter}

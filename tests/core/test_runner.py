@@ -100,7 +100,7 @@ def test_a_killed_run_ends_with_the_same_bytes(tmp_path):
     resumed, _, _ = train(tmp_path / "cut", resume=True)
     assert torch.equal(whole.weight, resumed.weight)
     a, b = (checkpoint.load(tmp_path / name / "checkpoints" / "last.pt") for name in ("whole", "cut"))
-    assert torch.equal(a["random"]["torch"], b["random"]["torch"])
+    assert torch.equal(a["random"][0]["torch"], b["random"][0]["torch"])
     assert a["optimizers"]["weight"]["state"][0]["step"] == 10
 
 

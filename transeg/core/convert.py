@@ -11,6 +11,7 @@ from rich.console import Console
 from transeg.core.build import build_dataset, dataset_writer
 from transeg.core.data.splits import SPLITS
 from transeg.core.data.writing import read_json, write_json
+from transeg.core.distributed import from_first, join_ranks
 from transeg.core.errors import UsageError
 from transeg.core.experiment import chosen_dataset
 from transeg.core.interfaces import About, Dataset
@@ -28,7 +29,8 @@ def convert_dataset(
 ) -> dict[str, Any]:
     """Write all splits of a dataset in the layout of another.
 
-    What is in the folder already stays, so that an interrupted conversion goes on.
+    What is in the folder already stays, so that an interrupted conversion goes on; processes that torchrun starts share
+    the images.
 
     Args:
         origin: a dataset as on the command line.
@@ -44,6 +46,7 @@ def convert_dataset(
         UsageError: one of them cannot be used, or the folder holds something else.
         DataError: an image cannot be read, or the layout cannot hold it.
     """
+    join_ranks()
     table, target = parse_dataset(origin, registry), parse_dataset(destination, registry)
     for assignment in assignments:
         table = merge(table, parse_assignment(assignment))
@@ -57,7 +60,7 @@ def convert_dataset(
     some = next(iter(parts.values()))
     writer = dataset_writer(target["name"], out, About(some.classes, some.channels, out.name, domain), registry)
     place = f"{target['name']}:{domain}"
-    _claim(out, place, {"from": origin, "options": sorted(assignments)})
+    from_first(lambda: _claim(out, place, {"from": origin, "options": sorted(assignments)}))
     with bar(console, "converting", sum(map(len, parts.values()))) as advance:
         written = translate_dataset(lambda sample: sample, parts, writer, advance)
     counts = {split: sum(sample.split == split for sample in written) for split in SPLITS}

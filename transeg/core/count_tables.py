@@ -6,13 +6,14 @@ import csv
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from transeg.core import bland_altman
-from transeg.core.counting import Counting
+from transeg.core.counting import CountedObject, Counting
 from transeg.core.csv_files import CsvFiles
+from transeg.core.distributed import in_turns
 from transeg.core.interfaces import IGNORE
 from transeg.core.metrics.agreement import agreement
 
@@ -48,6 +49,16 @@ class ObjectTables(CsvFiles):
             self._objects.writerow([image, number, self._names[each.label], each.area, *place])
 
 
+class _Counted(NamedTuple):
+    """An image's objects, true and predicted, by class; and whether its true ones are numbered."""
+
+    name: str
+    group: str
+    true: list[int]
+    predicted: list[int]
+    numbered: bool
+
+
 class CountAgreement:
     """Counts predicted objects and true ones, image by image.
 
@@ -59,10 +70,7 @@ class CountAgreement:
     def __init__(self, counting: Counting, names: Sequence[str]) -> None:
         self._counting = counting
         self._names = names
-        self._images: list[tuple[str, str]] = []
-        self._true: list[list[int]] = []
-        self._predicted: list[list[int]] = []
-        self._numbered = 0
+        self._rows: list[_Counted] = []
 
     def add(
         self, name: str, group: str, prediction: np.ndarray, truth: np.ndarray, instances: np.ndarray | None
@@ -78,11 +86,15 @@ class CountAgreement:
         """
         true = self._counting(truth) if instances is None else self._counting.numbered(instances, truth)
         predicted = self._counting(np.where(truth == IGNORE, IGNORE, prediction))
-        self._images.append((name, group))
-        for objects, rows in ((true, self._true), (predicted, self._predicted)):
-            counts = Counter(each.label for each in objects)
-            rows.append([counts[index] for index in range(1, len(self._names))])
-        self._numbered += instances is not None
+        self._rows.append(_Counted(name, group, self._by_class(true), self._by_class(predicted), instances is not None))
+
+    def share(self) -> None:
+        """Put together what the ranks have counted, each of its share of the images."""
+        self._rows = in_turns(self._rows)
+
+    def _by_class(self, objects: Sequence[CountedObject]) -> list[int]:
+        counts = Counter(each.label for each in objects)
+        return [counts[index] for index in range(1, len(self._names))]
 
     def summary(self) -> dict[str, Any]:
         """How the counts agree.
@@ -93,7 +105,8 @@ class CountAgreement:
             ``classes``.
         """
         (everything, *of_classes) = [agreement(*counts) for counts in self._series().values()]
-        result = {"method": self._counting.method, "min_area": self._counting.min_area, "numbered": self._numbered}
+        numbered = sum(row.numbered for row in self._rows)
+        result = {"method": self._counting.method, "min_area": self._counting.min_area, "numbered": numbered}
         result |= everything
         if of_classes:
             result["classes"] = dict(zip(self._names[1:], of_classes, strict=True))
@@ -109,16 +122,16 @@ class CountAgreement:
             writer = csv.writer(file)
             columns = [f"{kind}{suffix}" for suffix in suffixes for kind in ("true", "predicted", "error")]
             writer.writerow(["name", "group", *columns])
-            for index, image in enumerate(self._images):
+            for index, row in enumerate(self._rows):
                 pairs = [(int(true[index]), int(predicted[index])) for true, predicted in series.values()]
                 writer.writerow(
-                    [*image, *(n for true, predicted in pairs for n in (true, predicted, predicted - true))]
+                    [row.name, row.group, *(n for true, found in pairs for n in (true, found, found - true))]
                 )
         bland_altman.draw(series, folder / f"{label}.png")
 
     def _series(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """True and predicted counts ``(images,)``: of all objects, and for several classes of each."""
-        true, predicted = np.array(self._true), np.array(self._predicted)
+        true, predicted = (np.array([row[index] for row in self._rows]) for index in (2, 3))
         series = {"objects": (true.sum(1), predicted.sum(1))}
         if len(self._names) > 2:
             series |= {name: (true[:, i], predicted[:, i]) for i, name in enumerate(self._names[1:])}

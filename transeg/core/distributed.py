@@ -1,58 +1,148 @@
-"""What ranks share: parameters at the start, gradients before each step. Nothing is wrapped."""
+"""What ranks share: parameters at the start, gradients before each step, decisions, results. Nothing is wrapped."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import zip_longest
+from typing import TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
+
+from transeg.core.errors import TransegError, UsageError
+from transeg.core.ranks import LostProcessError, rank_and_ranks
 
 Row = TypeVar("Row")
 
 BUCKET_BYTES = 25 * 2**20
 """Gradients travel in buckets of about this size, as in PyTorch's own data-parallel wrapper."""
 
+PATIENCE = timedelta(days=7)
+"""How long a rank waits for what others work on: shares of a test set are not of one length. Gradients come at once, so
+they have PyTorch's own limits, half an hour and on GPUs ten minutes."""
+
+
+@dataclass(frozen=True)
+class _Meeting:
+    """Ranks that have met.
+
+    Attributes:
+        store: where they leave notes for each other.
+        patient: the group in which they share results and decisions.
+    """
+
+    store: Store
+    patient: dist.ProcessGroup
+
+
+_meeting: _Meeting | None = None
+
 
 def world() -> tuple[int, int]:
-    """(rank, number of ranks), also before :func:`join_ranks`."""
-    if dist.is_initialized():
-        return dist.get_rank(), dist.get_world_size()
-    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    """(rank, number of ranks) of those that have met; (0, 1) before :func:`join_ranks`."""
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 
-def join_ranks(device: torch.device) -> torch.device:
-    """Meet the other processes that torchrun has started, if any.
+def store() -> Store | None:
+    """Where ranks that have met leave notes for each other."""
+    return None if _meeting is None else _meeting.store
 
-    Returns:
-        The device of this rank.
+
+def join_ranks() -> None:
+    """Meet the other processes that a launcher has started, if any.
+
+    Raises:
+        TransegError: they did not come.
     """
-    if world()[1] == 1 or dist.is_initialized():
+    global _meeting
+    rank, ranks = rank_and_ranks()
+    if ranks == 1 or _meeting is not None:
+        return
+    try:
+        notes, rank, ranks = next(rendezvous("env://"))
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
+            store=PrefixStore("group", notes),
+            rank=rank,
+            world_size=ranks,
+        )
+        patient = cast("dist.ProcessGroup", dist.new_group(backend="gloo", timeout=PATIENCE))
+    except (RuntimeError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0]
+        raise TransegError(f"The {ranks} processes of this run did not meet: {reason}.") from error
+    _meeting = _Meeting(PrefixStore("notes", notes), patient)
+
+
+def leave_ranks() -> None:
+    """Part from the others when all is done."""
+    global _meeting
+    if _meeting is not None:
+        _meeting = None
+        dist.destroy_process_group()
+
+
+def rank_device(device: torch.device) -> torch.device:
+    """The device of this rank: of several GPUs its own.
+
+    Raises:
+        UsageError: there are fewer GPUs than ranks on this machine.
+    """
+    if world()[1] == 1 or device.type != "cuda":
         return device
-    if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-        torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    index, count = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+    if index >= count:
+        raise UsageError(f"This machine has {count} GPUs, but more processes than that; start one for each GPU.")
+    device = torch.device("cuda", index)
+    torch.cuda.set_device(device)
     return device
 
 
 def gathered(rows: Sequence[Row]) -> list[Row]:
     """The rows of all ranks, by rank; no rank goes on before all are here."""
-    if world()[1] == 1:
-        return list(rows)
-    parts: list[list[Row]] = [[]] * world()[1]
-    dist.all_gather_object(parts, list(rows))
-    return [row for part in parts for row in part]
+    return [row for part in _parts(rows) for row in part]
+
+
+def in_turns(rows: Sequence[Row]) -> list[Row]:
+    """The rows of all ranks, in the order of a list of which each rank took every so-manieth."""
+    missing = object()
+    turns = zip_longest(*_parts(rows), fillvalue=missing)
+    return [cast("Row", row) for turn in turns for row in turn if row is not missing]
+
+
+def from_first(make: Callable[[], Row]) -> Row:
+    """Let the first rank do something while the others wait, and give all what it returns."""
+    if _meeting is None:
+        return make()
+    shared = [make() if world()[0] == 0 else None]
+    with _together():
+        dist.broadcast_object_list(shared, 0, group=_meeting.patient)
+    return cast("Row", shared[0])
+
+
+def any_rank(flag: bool) -> bool:
+    """Whether it is so on any rank: what one decides, all must."""
+    if _meeting is None:
+        return flag
+    flags = torch.tensor(int(flag))
+    with _together():
+        dist.all_reduce(flags, dist.ReduceOp.MAX, group=_meeting.patient)
+    return bool(flags)
 
 
 @torch.no_grad()
 def broadcast_state(module: nn.Module) -> None:
     """Give every rank the first rank's parameters and buffers."""
     if world()[1] > 1:
-        for tensor in (*module.parameters(), *module.buffers()):
-            dist.broadcast(tensor.detach(), 0)
+        with _together():
+            for tensor in (*module.parameters(), *module.buffers()):
+                dist.broadcast(tensor.detach(), 0)
 
 
 @torch.no_grad()
@@ -64,10 +154,30 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     for bucket in _buckets(gradients):
         flat = torch.cat([gradient.flatten() for gradient in bucket])
-        dist.all_reduce(flat)
+        with _together():
+            dist.all_reduce(flat)
         flat /= size
         for gradient, mean in zip(bucket, torch.split(flat, [g.numel() for g in bucket]), strict=True):
             gradient.copy_(mean.view_as(gradient))
+
+
+def _parts(rows: Sequence[Row]) -> list[list[Row]]:
+    """The rows of each rank."""
+    if _meeting is None:
+        return [list(rows)]
+    parts: list[list[Row]] = [[]] * world()[1]
+    with _together():
+        dist.all_gather_object(parts, list(rows), group=_meeting.patient)
+    return parts
+
+
+@contextmanager
+def _together() -> Iterator[None]:
+    """Say of whatever keeps ranks from sharing that one of them is gone, which it is but for faults of our own."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise LostProcessError("Another process of this run has ended.") from error
 
 
 def _buckets(gradients: Sequence[Tensor]) -> Iterator[list[Tensor]]:

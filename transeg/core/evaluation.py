@@ -23,7 +23,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from transeg.core.count_tables import CountAgreement
 from transeg.core.data.stream import begin_worker
-from transeg.core.distributed import world
+from transeg.core.distributed import from_first, in_turns, world
 from transeg.core.errors import DataError
 from transeg.core.forward import classes, probabilities
 from transeg.core.inference import Forward, Inference, at_size
@@ -228,7 +228,7 @@ def evaluate(
     advance: Callable[[], None] = lambda: None,
     counts: CountAgreement | None = None,
 ) -> list[DetailedScore]:
-    """Score every image of a labelled dataset, at its own size.
+    """Score every image of a labelled dataset, at its own size. Ranks share the images; all get all scores.
 
     Args:
         forward: images -> logits.
@@ -248,7 +248,9 @@ def evaluate(
             prediction = classes(at_size(logits, *item.mask.shape)[None])[0].numpy()
             counts.add(item.name, item.group, prediction, item.mask.numpy(), item.instances)
         advance()
-    return scores
+    if counts is not None:
+        counts.share()
+    return in_turns(scores)
 
 
 def evaluation_loader(
@@ -261,16 +263,14 @@ def evaluation_loader(
 def in_order(items: TorchDataset[T], *, batch_size: int, workers: int) -> DataLoader[T]:
     """Items in lists, in their own order; it draws nothing from the global random generator.
 
-    Each rank takes every so-manieth image, and all take equally many: mmengine puts the ranks' results in order and
-    cuts off what the last round repeated.
+    Each rank takes every so-manieth item; :func:`~transeg.core.distributed.in_turns` puts results together again.
     """
     rank, ranks = world()
     count = len(items)  # type: ignore[arg-type]  # every dataset here has a length, but PyTorch's class does not say so
-    rounds = -(-count // ranks)
     return DataLoader(
         items,
         batch_size=batch_size,
-        sampler=[(turn * ranks + rank) % count for turn in range(rounds)],
+        sampler=range(rank, count, ranks),
         num_workers=workers,
         collate_fn=list,
         worker_init_fn=begin_worker,
@@ -299,7 +299,21 @@ def _of_classes(image: ImageScore, names: Sequence[str]) -> dict[str, float]:
     return {f"{key}_{name}": float(values[i]) for key, values in metrics for i, name in enumerate(names[1:])}
 
 
-class SegmentationMetric(BaseMetric):
+class SharedMetric(BaseMetric):
+    """A metric of items that the ranks share as :func:`in_order` gives them out.
+
+    mmengine's own way repeats items, puts results into a folder where the process stands, and drops them again.
+    """
+
+    def evaluate(self, size: int) -> dict[str, Any]:
+        """The table of all items, on all ranks."""
+        results = in_turns(self.results)
+        self.results.clear()
+        table = from_first(lambda: self.compute_metrics(results))
+        return {f"{self.prefix}/{key}": value for key, value in table.items()}
+
+
+class SegmentationMetric(SharedMetric):
     """Feeds mmengine's validation loop: logits against the masks of the items."""
 
     default_prefix = "val"

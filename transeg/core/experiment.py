@@ -263,6 +263,8 @@ class TrainOptions(Options):
     """The segmenter's learning rate; a generator's rates are its own options."""
     weight_decay: float = Field(0.0, ge=0)
     """The segmenter's."""
+    sync_batch_norm: bool = False
+    """Normalise with the statistics of all processes' images; without, each knows those of its own."""
     head_weights: tuple[NonNegativeFloat, ...] | None = None
     """Of the loss on the segmenter's final head and on each auxiliary one; by default 1 each."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
@@ -383,6 +385,22 @@ class Experiment(Options):
     tracking: TrackingOptions = TrackingOptions()
     seed: int = Field(0, ge=0)
     device: str = "cpu"
+    devices: PositiveInt = 1
+    """Processes that share each step's batch, each with a GPU or a share of the cores."""
+
+    @property
+    def joint_batch(self) -> int:
+        """Images that a step learns from, in all processes."""
+        return self.train.batch_size * self.train.accumulation * self.devices
+
+    @model_validator(mode="after")
+    def _batch_norm_can_be_shared(self) -> Self:
+        if self.train.sync_batch_norm and self.device == "cpu":
+            raise ValueError(
+                "processes can share the statistics of batch norm on GPUs alone; leave out train.sync_batch_norm, or "
+                "take a segmenter that normalises images one by one"
+            )
+        return self
 
     @model_validator(mode="after")
     def _folds_fit(self) -> Self:

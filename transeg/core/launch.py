@@ -14,12 +14,14 @@ from rich.console import Console
 
 from transeg.core.allocation import keep_freed_memory
 from transeg.core.build import completed
-from transeg.core.compose import compose, resumed
-from transeg.core.distributed import join_ranks, world
+from transeg.core.compose import compose, pick_device, resumed
+from transeg.core.distributed import from_first, join_ranks, leave_ranks, rank_device, world
 from transeg.core.errors import UsageError
 from transeg.core.experiment import Experiment, difference, read_experiment
 from transeg.core.parts import Parts, build_parts
 from transeg.core.precision import slowness
+from transeg.core.processes import check_gpus
+from transeg.core.ranks import launched
 from transeg.core.registry import Registry
 from transeg.core.run import Run
 from transeg.core.run_folder import RunFolder
@@ -33,7 +35,26 @@ from transeg.core.settings import (
     read_settings,
 )
 from transeg.core.trackers import check_installed
-from transeg.core.train import RUNTIME
+from transeg.core.train import BATCH, RUNTIME
+
+
+def processes_wanted(
+    named: Mapping[str, Any], registry: Registry, *, config: Path | None, run_dir: Path | None, resume: bool
+) -> tuple[int, RunFolder]:
+    """How many processes a command's options ask for, and where the run goes; see :func:`prepare` for the arguments.
+
+    Raises:
+        UsageError: the settings cannot be read, or there are not that many GPUs.
+    """
+    settings = read_settings(config) if config else {}
+    settings = merge(settings, settings_of(named, settings, registry))
+    folder = RunFolder(run_dir or _new_folder(settings))
+    stored = read_settings(folder.experiment) if resume and folder.experiment.exists() else {}
+    count = settings.get("devices", stored.get("devices", 1))
+    if isinstance(count, int) and count > 1:
+        check_gpus(count, pick_device(str(settings.get("device", stored.get("device", "auto")))))
+        return count, folder
+    return 1, folder  # whatever else it is, validation says
 
 
 @dataclass(frozen=True)
@@ -78,11 +99,14 @@ def prepare(
     """
     settings = read_settings(config) if config else {}
     settings = merge(settings, settings_of(named, settings, registry))
-    folder = RunFolder(run_dir or _new_folder(settings))
+    join_ranks()
     rank, ranks = world()
-    if run_dir is None and (resume or ranks > 1):
-        raise UsageError("A run that is resumed, or trained by several processes, needs its folder: --run-dir FOLDER.")
-    if folder.experiment.exists() and not resume and not dry_run and rank == 0:
+    if launched():
+        settings["devices"] = ranks
+    if run_dir is None and resume:
+        raise UsageError("A run that is resumed needs its folder: --run-dir FOLDER.")
+    folder = RunFolder(run_dir or from_first(lambda: _new_folder(settings)))
+    if from_first(folder.experiment.exists) and not (resume or dry_run):
         raise UsageError(f"{folder.path} already holds a run; add --resume to go on, or choose another --run-dir.")
     if resume and folder.experiment.exists():
         experiment = _same(folder, settings, registry)
@@ -99,7 +123,12 @@ def prepare(
 
 def launch(prepared: Prepared, registry: Registry, console: Console) -> dict[str, Any]:
     """Run what was prepared, and give back what ``metrics.json`` holds."""
-    device = join_ranks(torch.device(prepared.experiment.device))
+    device = rank_device(torch.device(prepared.experiment.device))
+    if prepared.experiment.devices != world()[1]:
+        raise UsageError(
+            f"The experiment is for {prepared.experiment.devices} processes; start it with `toolkit run`, or say "
+            "--devices 1."
+        )
     if device.type == "cpu":
         keep_freed_memory()
     experiment = prepared.experiment.model_copy(update={"device": str(device)})
@@ -111,7 +140,9 @@ def launch(prepared: Prepared, registry: Registry, console: Console) -> dict[str
     def hooks(experiment: Experiment) -> Sequence[Hook]:
         return [hook for made in relay.transeg_runner_hooks(experiment=experiment) for hook in made]
 
-    return Run(prepared.folder, registry, console, prepared.resume, hooks)(experiment, prepared.parts)
+    metrics = Run(prepared.folder, registry, console, prepared.resume, hooks)(experiment, prepared.parts)
+    leave_ranks()
+    return metrics
 
 
 def settings_of(named: Mapping[str, Any], under: Settings, registry: Registry) -> Settings:
@@ -123,7 +154,9 @@ def settings_of(named: Mapping[str, Any], under: Settings, registry: Registry) -
         registry: knows which datasets have domains.
     """
     settings: Settings = {
-        key: named[key] for key in ("strategy", "baseline", "folds", "seed", "device") if named.get(key) is not None
+        key: named[key]
+        for key in ("strategy", "baseline", "folds", "seed", "device", "devices")
+        if named.get(key) is not None
     }
     for kind in ("generator", "segmenter", "loss"):
         if named.get(kind):
@@ -200,10 +233,28 @@ def _same(folder: RunFolder, settings: Settings, registry: Registry) -> Experime
     """The stored experiment, after a check that the settings of the command that resumes it do not change it."""
     stored = read_experiment(folder.experiment)
     wanted = completed(resumed(stored, settings), registry)
-    changed = difference(stored, wanted, RUNTIME)
+    if stored.joint_batch != wanted.joint_batch:
+        raise UsageError(_other_batch(folder, stored, wanted))
+    changed = difference(stored, wanted, (*RUNTIME, *BATCH))
     if changed:
         raise UsageError(
             f"{folder.path} holds another experiment: {changed}. Resume it with the options that it was started with, "
             f"or choose another --run-dir."
         )
     return wanted
+
+
+def _other_batch(folder: RunFolder, stored: Experiment, wanted: Experiment) -> str:
+    """Why a run cannot go on with batches of another size, and with which options it can."""
+    ways = [f"--devices {stored.devices}"] if wanted.devices != stored.devices else []
+    share, rest = divmod(stored.joint_batch, wanted.devices)
+    if not rest:
+        split = f"train.batch_size={share} train.accumulation=1"
+        ways.append(f"--devices {wanted.devices} --set {split}")
+        times, rest = divmod(share, stored.train.batch_size)
+        if not rest and times > 1:
+            ways.append(f"--devices {wanted.devices} --set train.accumulation={times}")
+    return (
+        f"{folder.path} learns from {stored.joint_batch} images at a time (train.batch_size x train.accumulation x "
+        f"devices), but these options make {wanted.joint_batch}. Resume it with {', or '.join(ways)}."
+    )

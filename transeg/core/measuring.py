@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from transeg.core.counting import Counting
 from transeg.core.data.files import by_stem, mask_values
 from transeg.core.data.images import read_binary_mask, read_label_map
 from transeg.core.data.writing import file_name, write_json
+from transeg.core.distributed import from_first
 from transeg.core.errors import DataError, UsageError
 from transeg.core.evaluation import DetailedScore, evaluate, score_labels, summarize, write_csv
 from transeg.core.inference import Inference
@@ -53,7 +55,7 @@ def measure(
     for label, dataset in datasets.items():
         counts = CountAgreement(counting, names) if counting is not None else None
         scores = evaluate(trained.segment, dataset, inference, trained.device, workers, advance, counts)
-        table[label] = _written(label, scores, names, counts, folder)
+        table[label] = from_first(partial(_written, label, scores, names, counts, folder))
     return table
 
 

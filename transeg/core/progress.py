@@ -16,10 +16,12 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from transeg.core.distributed import world
+
 
 @contextmanager
 def bar(console: Console, title: str, total: int, unit: str = "images") -> Iterator[Callable[[], None]]:
-    """Give a function that advances by one."""
+    """Give a function that advances by one, or of several ranks, which share the work, by one for each."""
     if not console.is_terminal:
         console.print(f"{title}: {total} {unit.removesuffix('s') if total == 1 else unit}")
         yield lambda: None
@@ -32,7 +34,7 @@ def bar(console: Console, title: str, total: int, unit: str = "images") -> Itera
     )
     with Progress(*columns, console=console, transient=True, expand=True) as progress:
         task = progress.add_task(title, total=total)
-        yield lambda: progress.advance(task)
+        yield lambda: progress.advance(task, world()[1])
 
 
 class Meter:

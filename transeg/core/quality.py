@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from mmengine.evaluator import BaseMetric
 from rich.console import Console
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
@@ -20,8 +19,9 @@ from torch.utils.data import Subset
 from transeg.core.conditions import Conditioning
 from transeg.core.data.images import resize, unit_range
 from transeg.core.data.stream import to_tensor
+from transeg.core.distributed import from_first, in_turns
 from transeg.core.errors import UsageError
-from transeg.core.evaluation import in_order
+from transeg.core.evaluation import SharedMetric, in_order
 from transeg.core.experiment import QualityOptions
 from transeg.core.features import Features, feature_network, perceptual_distance
 from transeg.core.forward import classes, scaled
@@ -140,7 +140,7 @@ class Judge:
         )
 
 
-class TranslationMetric(BaseMetric):
+class TranslationMetric(SharedMetric):
     """Feeds mmengine's validation loop: translated images, and what is known of them.
 
     The values are :data:`MEANS` over the images, and ``fid`` and ``kid``. ``consistency_dice_real`` is what the same
@@ -283,8 +283,7 @@ def judge_translation(
                     back = inference.run(home, made, trained.device)
                 metric.add(item, made, back)
                 advance()
-            _write_csv(metric.results, folder / f"{way.label}-translation.csv")
-            table[way.label] = metric.compute_metrics(metric.results)
+            table[way.label] = from_first(partial(_judged, metric, in_turns(metric.results), folder, way.label))
     return table
 
 
@@ -346,6 +345,11 @@ class Swapped(Dataset):
         sample = self._dataset[index]
         assert sample.target is not None
         return replace(sample, image=sample.target, target=sample.image)
+
+
+def _judged(metric: TranslationMetric, results: list[dict[str, Any]], folder: Path, label: str) -> dict[str, Any]:
+    _write_csv(results, folder / f"{label}-translation.csv")
+    return metric.compute_metrics(results)
 
 
 def _write_csv(results: Sequence[dict[str, Any]], path: Path) -> None:

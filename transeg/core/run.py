@@ -13,7 +13,7 @@ from rich.console import Console
 from transeg.core import previews
 from transeg.core.build import build_dataset, build_segmenter, dataset_writer
 from transeg.core.data.writing import write_json, write_text
-from transeg.core.distributed import world
+from transeg.core.distributed import from_first, world
 from transeg.core.environment import environment
 from transeg.core.errors import TransegError
 from transeg.core.experiment import DatasetChoice, Experiment, Strategy, SynthesisOptions
@@ -75,17 +75,12 @@ class Run:
             try:
                 metrics = self._stages(experiment, parts)
             except TransegError as error:
-                if isinstance(error, InterruptedRunError) or self._has_begun():
-                    command = f"toolkit run --run-dir {self.folder.path} --resume"
-                    raise type(error)(f"{error} Go on with: {command}") from error
+                if isinstance(error, InterruptedRunError) or self.folder.has_checkpoint():
+                    raise type(error)(f"{error} {self.folder.go_on}") from error
                 raise
             if world()[0] == 0:
                 write_json(self.folder.metrics, metrics)
             return metrics
-
-    def _has_begun(self) -> bool:
-        """Whether there is a checkpoint of any of the trainings."""
-        return self.folder.last.exists() or any(self.folder.path.glob("*/checkpoints/last.pt"))
 
     def _stages(self, experiment: Experiment, parts: Parts) -> dict[str, Any]:
         stage, stage_parts = experiment, parts
@@ -128,7 +123,7 @@ class Run:
         for number, name in enumerate(fold_names(len(parts.held))):
             place, own = folder.part(name), self._with_new_segmenter(single, parts.fold(number))
             self._train(single, own, place, f"{title}, {name} of {len(parts.held)}")
-            write_text(place.experiment, single.to_toml())
+            _note(place, single)
             trained = Trained.load(place, self.registry, stage.device)
             assert own.val is not None
             tests = self._test(trained, {**own.tests, "held-out": own.val}, place, f"testing {name}")
@@ -172,7 +167,7 @@ class Run:
         folder = self.folder.part("translation")
         val = parts.val if parts.judge is not None and not parts.validates_target else None
         self._train(first, replace(parts, val=val, tests={}, segmenter=None), folder, "translation")
-        write_text(folder.experiment, first.to_toml())
+        _note(folder, first)
         trained = Trained.load(folder, self.registry, experiment.device)
         if experiment.synthesis is not None:
             return self._synthesized(experiment, parts, trained, folder)
@@ -221,14 +216,13 @@ class Run:
             channels=parts.source.channels,
             ignore=IGNORE,
         )
-        if world()[0] == 0:
-            options = experiment.synthesis
-            maps = label_maps(experiment, parts.source, options, self.registry)
-            count = options.count or len(maps)
-            with bar(self.console, "synthesizing", count) as advance, timed(self.folder, folder, "synthesizing"):
-                assert choice.root is not None
-                inference = trained.inference_for_training()
-                synthesize(trained, maps, count, choice.root, inference, experiment.seed, advance)
+        options = experiment.synthesis
+        maps = label_maps(experiment, parts.source, options, self.registry)
+        count = options.count or len(maps)
+        with bar(self.console, "synthesizing", count) as advance, timed(self.folder, folder, "synthesizing"):
+            assert choice.root is not None
+            inference = trained.inference_for_training()
+            synthesize(trained, maps, count, choice.root, inference, experiment.seed, advance)
         second = without(experiment, "generator", "joint", "synthesis", strategy="supervised")
         data = second.data.model_copy(update={"synthetic": choice})
         synthetic = build_dataset(choice, "synthetic", self.registry)
@@ -237,7 +231,7 @@ class Run:
 
     def _quality(self, trained: Trained, parts: Parts) -> dict[str, Any]:
         """What there is to say of the generator's images, by the name of the dataset."""
-        if world()[0] != 0 or trained.generator is None or parts.judge is None:
+        if trained.generator is None or parts.judge is None:
             return {}
         like_source = trained.given.by_mask or trained.segmenter is None
         datasets = parts.tests if like_source and parts.tests else {}
@@ -253,17 +247,22 @@ class Run:
         folder = self.folder.part("baseline")
         plain_parts = self._with_new_segmenter(plain, replace(parts, target=None, generator=None, judge=None))
         self._learn(plain, plain_parts, folder, "source-only baseline")
-        write_text(folder.experiment, plain.to_toml())
+        _note(folder, plain)
         trained = Trained.load(folder, self.registry, experiment.device)
         return self._test(trained, parts.tests, folder, "testing the baseline")
 
     def _test(self, trained: Trained, tests: Mapping[str, Dataset], folder: RunFolder, title: str) -> dict[str, Any]:
-        if world()[0] != 0 or not tests or trained.segmenter is None:
+        if not tests or trained.segmenter is None:
             return {}
         total = sum(len(dataset) for dataset in tests.values())
         with bar(self.console, title, total) as advance, timed(self.folder, folder, "testing"):
             counting = trained.counting()
             return measure(trained, tests, folder.evaluation, trained.inference(), advance, counting)
+
+
+def _note(folder: RunFolder, experiment: Experiment) -> None:
+    """Write down the experiment of a stage, without which its checkpoints cannot be loaded."""
+    from_first(lambda: write_text(folder.experiment, experiment.to_toml()))
 
 
 def label_maps(experiment: Experiment, source: Dataset, options: SynthesisOptions, registry: Registry) -> LabelMaps:

@@ -36,6 +36,15 @@ class RunFolder:
         """A training that belongs to this run, in a folder of its own."""
         return RunFolder(self.path / name)
 
+    def has_checkpoint(self) -> bool:
+        """Whether there is one of any of the run's trainings."""
+        return self.last.exists() or any(self.path.glob("*/checkpoints/last.pt"))
+
+    @property
+    def go_on(self) -> str:
+        """How an unfinished run goes on, as a sentence."""
+        return f"Go on with: toolkit run --run-dir {self.path} --resume"
+
     def create(self) -> None:
         """Make the folder.
 

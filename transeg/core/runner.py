@@ -18,13 +18,13 @@ from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner as MMEngineRunner
-from mmengine.runner import ValLoop
+from mmengine.runner import ValLoop, set_random_seed
 from torch import nn
 from torch.utils.data import DataLoader
 
 from transeg.core import checkpoint
 from transeg.core.acceleration import resume
-from transeg.core.distributed import broadcast_state, world
+from transeg.core.distributed import broadcast_state, gathered, world
 from transeg.core.errors import UsageError
 from transeg.core.loops import TrainLoop
 from transeg.core.run_folder import RunFolder
@@ -74,7 +74,7 @@ class Runner(MMEngineRunner):
         self._domains = domains
         self._device = device
         self._go_on = resume
-        self._random_state: dict[str, Any] | None = None
+        self._random_states: list[dict[str, Any]] | None = None
         wrappers = {name: OptimWrapper(o.optimizer) for name, o in task.optimizers().items()}
         val: dict[str, Any] = {}
         if validation is not None:
@@ -92,7 +92,7 @@ class Runner(MMEngineRunner):
             optim_wrapper=OptimWrapperDict(**wrappers),
             default_hooks=dict.fromkeys(DEFAULT_HOOKS),
             custom_hooks=list(hooks),
-            randomness={"seed": seed},
+            randomness={"seed": seed, "diff_rank_seed": True},  # dropout that ranks share would be less of it
             experiment_name=uuid4().hex,  # mmengine keeps its message hubs and loggers by this name for ever
             **val,
         )
@@ -138,14 +138,20 @@ class Runner(MMEngineRunner):
                 resume(wrapper.optimizer, state["optimizers"][name])
             self.model.updates.load_state_dict(state.get("scales", {}))
             self.train_loop.iter = state["iteration"]
-            self._random_state = state["random"]
+            self._random_states = state["random"]
             self.call_hook("after_load_checkpoint", checkpoint=state)
         broadcast_state(self.model)
 
     def restore_random_state(self) -> None:
-        """Put the random generators where the checkpoint found them; the loop calls it before its first iteration."""
-        if self._random_state is not None:
-            checkpoint.restore_random_state(self._random_state)
+        """Put the random generators where the checkpoint found them; the loop calls it before its first iteration.
+
+        On another number of ranks none is where it was: all begin anew, by the seed and the iteration.
+        """
+        states, (rank, ranks) = self._random_states, world()
+        if states is not None and len(states) == ranks:
+            checkpoint.restore_random_state(states[rank])
+        elif states is not None:
+            set_random_seed((self.seed + 7919 * self.iter) % 2**31)  # mmengine has added the rank
 
     def save_last(self) -> None:
         """Write what resuming needs."""
@@ -153,7 +159,7 @@ class Runner(MMEngineRunner):
             **self._state(),
             "optimizers": {name: wrapper.optimizer.state_dict() for name, wrapper in self.optim_wrapper.items()},
             "scales": self.model.updates.state_dict(),
-            "random": checkpoint.random_state(),
+            "random": gathered([checkpoint.random_state()]),
         }
         self._write(state, self._folder.last)
 

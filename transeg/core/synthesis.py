@@ -10,6 +10,7 @@ import numpy as np
 
 from transeg.core.data.images import lossless_suffix
 from transeg.core.data.writing import file_name, write_json, write_whole
+from transeg.core.distributed import from_first, in_turns, world
 from transeg.core.errors import UsageError
 from transeg.core.inference import Inference
 from transeg.core.label_maps import LabelMaps
@@ -28,7 +29,7 @@ def synthesize(
 ) -> None:
     """Write pairs of images and masks in the `folder` layout.
 
-    What is there already stays, so that an interrupted synthesis goes on.
+    What is there already stays, so that an interrupted synthesis goes on. Of several processes each makes its share.
 
     Args:
         trained: a run whose generator is given label maps.
@@ -45,13 +46,14 @@ def synthesize(
     """
     if not trained.given.by_mask:
         raise UsageError("The generator of this run is given images, not label maps; see `toolkit translate`.")
-    manifest = {}
+    rank, ranks = world()
+    manifest = []
     suffix = lossless_suffix(trained.domains.target_channels)
-    for number in range(count):
+    for number in range(rank, count, ranks):
         labels = maps[number]
         stem = f"{number:06d}-{file_name(labels.name)}"
         noise = seed * 2**32 + number
-        manifest[stem] = {"name": labels.name, "group": labels.group, "noise": noise}
+        manifest.append((stem, {"name": labels.name, "group": labels.group, "noise": noise}))
         image = folder / "images" / f"{stem}{suffix}"
         if not image.exists():
             given = trained.given.labels(labels.mask, labels.instances, inference)
@@ -60,4 +62,5 @@ def synthesize(
                 write_whole(folder / kind / f"{stem}.png", inference.prepare_mask(numbers))
             write_whole(image, as_pixels(made))
         advance()
-    write_json(folder / "manifest.json", manifest)
+    everything = dict(in_turns(manifest))
+    from_first(lambda: write_json(folder / "manifest.json", everything))

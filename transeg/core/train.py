@@ -6,13 +6,16 @@ import hashlib
 import json
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from rich.console import Console
+from timm.layers import convert_sync_batchnorm
+from torch import nn
 from torch.utils.data import DataLoader
 
 from transeg.core import previews
@@ -32,7 +35,7 @@ from transeg.core.data.stream import (
 )
 from transeg.core.data.windows import Regions, Windows, pools
 from transeg.core.distillation import build_distillation
-from transeg.core.distributed import world
+from transeg.core.distributed import from_first, world
 from transeg.core.errors import TransegError
 from transeg.core.evaluation import SegmentationMetric, evaluation_loader, in_order
 from transeg.core.experiment import DataOptions, Experiment, TrainOptions
@@ -58,6 +61,8 @@ from transeg.core.tasks import task_for, validation
 from transeg.core.trackers import Trackers, begin
 from transeg.core.trained import Trained, conditioning
 
+Network = TypeVar("Network", bound=nn.Module)
+
 PREVIEW_ROWS = 4
 
 RUNTIME = (
@@ -75,6 +80,10 @@ RUNTIME = (
     "counting",
 )
 """Options that leave a training's result as it is; all others must be the same when it is resumed."""
+
+
+BATCH = ("devices", "train.batch_size", "train.accumulation")
+"""How a step's batch is split up: what counts is :attr:`Experiment.joint_batch`."""
 
 
 class InterruptedRunError(TransegError):
@@ -105,6 +114,12 @@ def train(
     if parts.segmenter is not None:
         channels = parts.domains.target_channels
         distillation = build_distillation(experiment, parts.segmenter, parts.teachers, channels, registry)
+    if options.sync_batch_norm and world()[1] > 1:
+        parts = replace(
+            parts,
+            segmenter=parts.segmenter and _with_shared_batch_norm(parts.segmenter),
+            generator=parts.generator and _with_shared_batch_norm(parts.generator),
+        )
     task = task_for(experiment, parts, registry, [distillation] if distillation is not None else [])
     averages = Averages(task, _averaged(parts, options))
     interrupt, progress, trackers = InterruptHook(), ProgressHook(console, title), Trackers({})
@@ -145,6 +160,7 @@ def train(
     try:
         with products(options.precision), compiled(chosen) if chosen else nullcontext():
             runner.train()
+        from_first(lambda: None)  # the first one's checkpoints are whole before others load them, or end
     except KeyboardInterrupt:
         interrupt.interrupted = True
     except torch.OutOfMemoryError as error:
@@ -164,14 +180,22 @@ def train(
 
 def identity(experiment: Experiment) -> str:
     """A digest of all options that decide a training's result."""
-    document = experiment.model_dump(mode="json")
-    for option in RUNTIME:
+    document = experiment.model_dump(mode="json") | {"joint_batch": experiment.joint_batch}
+    for option in (*RUNTIME, *BATCH):
         *path, last = option.split(".")
         table = document
         for key in path:
             table = table[key]
         table.pop(last)
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
+def _with_shared_batch_norm(network: Network) -> Network:
+    """A network with batch norms whose statistics are those of all ranks; names in its checkpoints stay.
+
+    timm's conversion knows timm's own norms, which have an activation in them: PyTorch's would drop that.
+    """
+    return cast("Network", convert_sync_batchnorm(network))
 
 
 def _averaged(parts: Parts, options: TrainOptions) -> dict[str, float]:

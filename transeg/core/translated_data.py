@@ -14,7 +14,7 @@ from transeg.core.build import build_dataset, dataset_writer
 from transeg.core.compose import pick_device
 from transeg.core.data.splits import SPLITS
 from transeg.core.data.writing import read_json, write_json
-from transeg.core.distributed import gathered, join_ranks, world
+from transeg.core.distributed import from_first, join_ranks, rank_device
 from transeg.core.errors import UsageError
 from transeg.core.experiment import chosen_dataset
 from transeg.core.interfaces import About, Dataset, Sample
@@ -68,7 +68,8 @@ def translate_data(
     table = parse_dataset(data, registry)
     for assignment in assignments:
         table = merge(table, parse_assignment(assignment))
-    place = join_ranks(torch.device(pick_device(device or "auto")))
+    join_ranks()
+    place = rank_device(torch.device(pick_device(device or "auto")))
     translator = Translator.load(run, registry, str(place), direction=direction, window=window)
     if translator.trained.given.by_mask:
         raise UsageError(f"The generator of {run} is given label maps; see `toolkit synthesize`.")
@@ -85,7 +86,7 @@ def translate_data(
         "options": sorted(assignments),
         "layout": layout,
     }
-    _claim(out, made_by)
+    from_first(lambda: _claim(out, made_by))
     some = next(iter(parts.values()))
     about = About(some.classes, translator.makes, out.name, _domain(translator))
     writer = dataset_writer(layout, out, about, registry)
@@ -95,12 +96,11 @@ def translate_data(
 
     with bar(console, "translating", sum(map(len, parts.values()))) as advance:
         written = translate_dataset(translated, parts, writer, advance)
-    if world()[0] == 0:
-        samples = {
-            f"{s.split}/{s.name}": {"split": s.split, "name": s.name, "group": s.group, "seed": seed_of(s.name)}
-            for s in sorted(written, key=lambda s: (s.split, s.name))
-        }
-        write_json(out / MANIFEST, {**made_by, "samples": samples})
+    samples = {
+        f"{s.split}/{s.name}": {"split": s.split, "name": s.name, "group": s.group, "seed": seed_of(s.name)}
+        for s in sorted(written, key=lambda s: (s.split, s.name))
+    }
+    from_first(lambda: write_json(out / MANIFEST, {**made_by, "samples": samples}))
     return len(written)
 
 
@@ -130,18 +130,16 @@ def _claim(out: Path, made_by: dict[str, Any]) -> None:
     Raises:
         UsageError: it holds something else.
     """
-    if world()[0] == 0:
-        if (out / MANIFEST).exists():
-            found = read_json(out / MANIFEST)
-            differs = [key for key, value in made_by.items() if found.get(key) != value]
-            if differs:
-                key = differs[0]
-                raise UsageError(
-                    f"{out} holds another translation: its {key} is {found.get(key)}, not {made_by[key]}; "
-                    "choose another folder with --out."
-                )
-        elif out.exists() and any(out.iterdir()):
-            raise UsageError(f"{out} is not empty and holds no translation; choose another folder with --out.")
-        else:
-            write_json(out / MANIFEST, {**made_by, "samples": {}})
-    gathered([])
+    if (out / MANIFEST).exists():
+        found = read_json(out / MANIFEST)
+        differs = [key for key, value in made_by.items() if found.get(key) != value]
+        if differs:
+            key = differs[0]
+            raise UsageError(
+                f"{out} holds another translation: its {key} is {found.get(key)}, not {made_by[key]}; "
+                "choose another folder with --out."
+            )
+    elif out.exists() and any(out.iterdir()):
+        raise UsageError(f"{out} is not empty and holds no translation; choose another folder with --out.")
+    else:
+        write_json(out / MANIFEST, {**made_by, "samples": {}})

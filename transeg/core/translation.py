@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from transeg.core.data.images import numbered, resize_mask
-from transeg.core.distributed import gathered, world
+from transeg.core.distributed import from_first, gathered, world
 from transeg.core.errors import UsageError
 from transeg.core.inference import Forward, Inference, at_size
 from transeg.core.interfaces import Dataset, Sample, Writer, Written
@@ -158,8 +158,7 @@ def translate_dataset(
             written.append(Written(sample.name, split, sample.group, sample.pixel_size))
             advance()
     everything = gathered(written)
-    if rank == 0:
-        writer.finish(everything)
+    from_first(lambda: writer.finish(everything))
     return everything
 
 

@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from rich.console import Console
 
 from transeg.core.allocation import keep_freed_memory
 from transeg.core.build import build_dataset
-from transeg.core.compose import expand_tests, share_options, share_scaling
+from transeg.core.compose import expand_tests, pick_device, share_options, share_scaling
 from transeg.core.count_tables import ObjectTables
 from transeg.core.counting import Counting
 from transeg.core.data.splits import SPLITS
+from transeg.core.distributed import join_ranks, rank_device
 from transeg.core.errors import DataError, UsageError
 from transeg.core.experiment import QualityOptions, SynthesisOptions, chosen_dataset
 from transeg.core.fibre_tables import FibreTables
@@ -54,7 +56,7 @@ def evaluate_run(
     translate_with: Path | None = None,
     direction: str | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any], Path]:
-    """Measure a run's segmenter on labelled datasets, and its generator's images.
+    """Measure a run's segmenter on labelled datasets, and its generator's images; processes of torchrun share them.
 
     Args:
         run_dir: the run folder.
@@ -74,6 +76,7 @@ def evaluate_run(
     Returns:
         The table of each dataset by name; what is said of the generator's images, by dataset; the folder of CSV files.
     """
+    join_ranks()
     folder = RunFolder(run_dir)
     trained = _trained(folder, registry, device)
     choices = dict(trained.experiment.data.test)
@@ -231,7 +234,8 @@ def synthesize_images(
     seed: int,
     device: str | None,
 ) -> Path:
-    """Make labelled images with a run's generator; see :func:`transeg.core.synthesis.synthesize`.
+    """Make labelled images with a run's generator; see :func:`transeg.core.synthesis.synthesize`. Processes of torchrun
+    share the work.
 
     Args:
         run_dir: the run folder.
@@ -243,6 +247,7 @@ def synthesize_images(
         seed: of label maps and noise.
         device: where the generator goes; None for a GPU where there is one.
     """
+    join_ranks()
     trained = _trained(RunFolder(run_dir), registry, device)
     if not trained.given.by_mask:
         raise UsageError(f"The generator of {run_dir} is given images, not label maps; see `toolkit translate`.")
@@ -327,7 +332,8 @@ def translate_images(
 
 
 def _trained(folder: RunFolder, registry: Registry, device: str | None) -> Trained:
-    trained = Trained.load(folder, registry, device)
+    place = rank_device(torch.device(pick_device(device or "auto")))
+    trained = Trained.load(folder, registry, str(place))
     if trained.device.type == "cpu":
         keep_freed_memory()
     return trained

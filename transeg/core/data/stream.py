@@ -226,8 +226,12 @@ def training_loader(
 
 
 def begin_worker(_index: int) -> None:
-    """Leave Ctrl-C to the main process, which ends the loader's workers when it has finished its iteration."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Leave signals to the main process, which ends the loader's workers when it has finished its iteration.
+
+    Schedulers and torchrun send SIGTERM to workers, too; a worker that the main process leaves behind notices that.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def to_tensor(image: np.ndarray) -> Tensor:

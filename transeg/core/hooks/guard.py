@@ -10,11 +10,14 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor
 
+from transeg.core.distributed import any_rank, gathered
 from transeg.core.errors import TransegError
 
 
 class GuardHook(Hook):
     """Looks at every loss; on a GPU it only waits for the answer once in an interval, and before each checkpoint.
+
+    What is not finite on one rank is in the weights of all, so all stop.
 
     Args:
         interval: iterations between two looks on a GPU.
@@ -44,8 +47,8 @@ class GuardHook(Hook):
         self._check(runner.iter)
 
     def _check(self, iteration: int) -> None:
-        if self._worst is not None and not math.isfinite(float(self._worst)):
-            broken = [name for name, value in self._last.items() if not math.isfinite(float(value))]
+        if self._worst is not None and any_rank(not math.isfinite(float(self._worst))):
+            broken = gathered([name for name, value in self._last.items() if not math.isfinite(float(value))])
             which = f"The loss {broken[0]} is not a finite number" if broken else "A loss was not a finite number"
             raise TransegError(
                 f"{which} at iteration {iteration}. The last checkpoint is from before; a lower learning rate "

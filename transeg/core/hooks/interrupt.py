@@ -11,33 +11,46 @@ from typing import Any
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from transeg.core.distributed import any_rank
+from transeg.core.ranks import orphaned
+
 logger = logging.getLogger("transeg.run")
 
 
 class InterruptHook(Hook):
     """The first signal lets the iteration end and a checkpoint be written; a second one stops at once.
 
+    A signal to one rank stops all behind the same iteration.
+
     Attributes:
-        interrupted: whether a signal came.
+        interrupted: whether a signal came, to any rank.
     """
 
     def __init__(self) -> None:
         self.interrupted = False
+        self._asked = False
         self._previous: dict[signal.Signals, Any] = {}
 
     def before_train(self, runner: Runner) -> None:
         """Take the signals over; only a main thread can."""
 
         def stop(_number: int, _frame: FrameType | None) -> None:
-            if self.interrupted:
+            if self._asked:
                 raise KeyboardInterrupt
-            self.interrupted = True
-            runner.train_loop.stop_training = True
+            self._asked = True
             logger.warning("Stopping behind this iteration; press Ctrl-C again to stop at once.")
 
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._previous[number] = signal.signal(number, stop)
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
+    ) -> None:
+        """Stop where any rank has been asked to."""
+        self.interrupted = any_rank(self._asked or orphaned())
+        if self.interrupted:
+            runner.train_loop.stop_training = True
 
     def after_run(self, runner: Runner) -> None:
         """Give the signals back."""
