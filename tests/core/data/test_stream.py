@@ -140,6 +140,15 @@ def test_tensors_keep_eight_bits_and_scale_the_rest(pixels, tensor):
     assert torch.equal(found, tensor)
 
 
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, 9])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_tensors_have_their_channels_first_whatever_the_memory_looks_like(channels, dtype):
+    pixels = (np.random.default_rng(0).random((7, 9, channels)) * 255).astype(dtype)
+    for view in (pixels, pixels[::-1, 1:5], pixels.transpose(1, 0, 2)):
+        expected = view.transpose(2, 0, 1) if dtype is np.uint8 else view.transpose(2, 0, 1) * np.float32(2) - 1
+        assert np.array_equal(to_tensor(view).numpy(), expected)
+
+
 def test_images_keep_their_own_size_where_they_are_not_resized():
     """A crop of the training size out of the image as it is; a resized one would be shrunk to it."""
 
