@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from torch.utils.data._utils.pin_memory import pin_memory
 
 from transeg.core.data.stream import (
     SOURCE,
@@ -205,3 +206,17 @@ def test_an_image_is_as_it_was_when_a_tensor_was_made_of_it(dtype, channels):
     first = to_tensor(image)
     assert np.array_equal(image, before)
     assert torch.equal(first, to_tensor(image))
+
+
+def test_a_batch_is_pinned_where_a_gpu_will_copy_from_it(monkeypatch):
+    """PyTorch's loader leaves objects alone that do not say how they are pinned."""
+    pinned = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor, *_: pinned.append(tensor) or tensor.clone())
+    (batch,) = batches(iterations=1)
+    found = pin_memory(batch)
+    assert {id(tensor) for tensor in pinned} == {
+        id(tensor) for tensor in (batch.source, batch.source_mask, batch.target, batch.positions)
+    }
+    assert found.source is not batch.source
+    assert content(found) == content(batch)
+    assert (found.seed, found.iteration, found.instances) == (batch.seed, batch.iteration, None)
