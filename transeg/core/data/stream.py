@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, default_collate
 from torch.utils.data import Dataset as TorchDataset
 
 from transeg.core.data.augmentation import Augmentation, Transform
@@ -268,7 +268,7 @@ def _stack(tensors: Sequence[Tensor | None]) -> Tensor | None:
     present = [tensor for tensor in tensors if tensor is not None]
     if present and len(present) < len(tensors):
         raise DataError("Some images of a dataset have a mask or counterpart and others have none; all or none must.")
-    return torch.stack(present) if present else None
+    return default_collate(present) if present else None  # in a worker, straight into shared memory
 
 
 @lru_cache(maxsize=4)
