@@ -28,6 +28,7 @@ PATIENCE = 10.0
 """Seconds to wait for another process to finish its writing."""
 
 logger = logging.getLogger("transeg.data")
+_said: set[Path] = set()
 
 
 class BoundedFolder:
@@ -36,7 +37,8 @@ class BoundedFolder:
     Files used since this object was made do not make room: those of one training, if they do not all fit, would else
     push each other out in turn, and hardly any would be there when it is wanted again.
 
-    Where nothing can be written, one of the processes that share this object says so, and none tries again.
+    Where nothing can be written, one of the processes that share this object says so, and none tries again; so it is
+    said once of a run, whose trainings have an object each.
 
     Args:
         path: the folder; made where it is missing.
@@ -118,8 +120,10 @@ class BoundedFolder:
         return total
 
     def _give_up(self, error: Exception) -> None:
-        if not self._broken.item():
-            self._broken.fill_(1)
+        said = bool(self._broken.item()) or self.path in _said
+        self._broken.fill_(1)
+        _said.add(self.path)
+        if not said:
             reason = getattr(error, "strerror", None) or str(error)
             logger.warning(
                 "Decoded images cannot be kept in %s: %s. The run goes on and decodes what is not there each time; "
