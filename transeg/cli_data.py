@@ -15,7 +15,7 @@ from transeg.core.registry import Registry
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def data() -> None:
-    """List, import, download, check and convert datasets."""
+    """List, import, download, check and convert datasets; what is kept of them."""
 
 
 with_root = click.option(
@@ -107,6 +107,25 @@ def verify(dataset: str, assignments: tuple[str, ...], as_json: bool, registry: 
         tables.show_verification(report, Console())
     if report["faults"]:
         sys.exit(1)
+
+
+@data.command()
+@click.option("--clear", is_flag=True, help="Remove all of it.")
+@as_json
+def cache(clear: bool, as_json: bool) -> None:
+    """Show how much is kept of decoded images.
+
+    Trainings keep them where data.cache says how much they may.
+    """
+    from transeg.core.data import cache
+
+    removed = cache.clear() if clear else 0
+    folder, kept = cache.image_cache(), cache.cache_size()
+    if as_json:
+        click.echo(json.dumps({"folder": str(folder), "bytes": kept, "removed": removed}, indent=2))
+    else:
+        freed = f" ({removed / 1e6:,.1f} MB removed)" if clear else ""
+        click.echo(f"{kept / 1e6:,.1f} MB{freed} in {folder}")
 
 
 @data.command()

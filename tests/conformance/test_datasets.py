@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from layouts import write
 
+from transeg.core.data.cache import Cache, Cached
 from transeg.core.data.windows import Regions
 from transeg.core.interfaces import IGNORE, Dataset, Region
 from transeg.core.options import options
@@ -13,6 +14,7 @@ REGISTRY = Registry()
 COMPONENTS = list(REGISTRY.components("dataset"))
 OPTIONS = {"phantom": {"count": 10, "side": 16}}
 UNLABELLED = {"aligned", "unitopatho"}
+NOT_KEPT = {"phantom", "hdf5", "pannuke"}  # made, or in files of many images that need little decoding
 NUMBERED = {"pannuke", "consep", "glas", "monuseg"}
 
 
@@ -89,6 +91,20 @@ def test_its_parts_are_parts_of_its_samples(build):
         whole, found = getattr(sample, name), getattr(part, name)
         assert (whole is None) == (found is None)
         assert whole is None or np.array_equal(found, whole[3:10, 2:11])
+
+
+def test_what_it_says_its_samples_are_made_of_decides_them(component, build, tmp_path):
+    """Kept decoded, they are as they were, and those of another domain or split do not get in the way."""
+    cache = Cache(tmp_path / "cache", 10**9)
+    datasets = [build("all", domain=domain) for domain in component.domains] or [build("all")]
+    for dataset in [*datasets, *datasets]:
+        cached = Cached(dataset, cache)
+        for index in (0, len(dataset) - 1):
+            sample, found = dataset[index], cached(index)
+            for name in ("image", "mask", "target", "instances", "depth", "name", "group", "pixel_size"):
+                assert np.array_equal(getattr(found, name), getattr(sample, name))
+    assert (dataset.origin_of(0) is None) == (component.name in NOT_KEPT)
+    assert bool(list((tmp_path / "cache").glob("*.sample"))) == (component.name not in NOT_KEPT)
 
 
 def test_names_are_unique(build):

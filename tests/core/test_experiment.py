@@ -1,9 +1,10 @@
+import os
 import tomllib
 
 import pytest
 
 from transeg.core.build import completed
-from transeg.core.compose import compose, resumed
+from transeg.core.compose import compose, cores, resumed
 from transeg.core.errors import UsageError
 from transeg.core.experiment import difference, read_experiment
 from transeg.core.launch import labelled, settings_of
@@ -82,6 +83,28 @@ def test_load_size_follows_the_size():
     assert composed(JOINT, {"data": {**REAL, "size": 128}}).data.load_size == 160
 
 
+@pytest.mark.parametrize(
+    ("given", "size"), [("off", None), ("20GB", 20 * 10**9), ("1.5 GiB", 3 * 2**29), (2_000_000, 2_000_000)]
+)
+def test_a_cache_has_a_size(given, size):
+    experiment = composed(JOINT, {"data": {"cache": given}})
+    assert experiment.data.cache_bytes == size
+    assert experiment.data.cache == str(given)  # as it was said
+
+
+def test_nothing_is_kept_that_nobody_asked_for():
+    assert composed(JOINT, {}).data.cache_bytes is None
+
+
+def test_workers_are_as_many_as_this_process_may_have(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(12)), raising=False)
+    assert cores() == 12
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "5")
+    assert cores() == 2
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "50")
+    assert cores() == 1
+
+
 def test_settings_outweigh_the_preset():
     experiment = composed(JOINT, {"data": {"size": 64}, "train": {"iterations": 7}, "loss": {"name": "dice"}})
     assert (experiment.data.size, experiment.train.iterations, experiment.loss.name) == (64, 7, "dice")
@@ -105,6 +128,8 @@ def test_settings_outweigh_the_preset():
         ({**JOINT, "train": {"iterations": 0}}, "train.iterations cannot be 0"),
         ({**JOINT, "train": {"lr": "fast"}}, "train.lr cannot be 'fast'"),
         ({**JOINT, "data": {"test": 3}}, "must be tables"),
+        ({**JOINT, "data": {"cache": "20 pounds"}}, "the size '20 pounds'; say data.cache=off"),
+        ({**JOINT, "data": {"cache": 20}}, "or a size such as data.cache=20GB"),
         ({**JOINT, "device": "tpu9"}, "no device 'tpu9'"),
         ({"segmenter": {"width": 3}}, "The segmenter has options but no name"),
         ({**JOINT, "joint": {"schedule": "lineer"}}, "joint.schedule cannot be 'lineer'"),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from filelock import FileLock
 
+from transeg.core.cache_folder import cache_folder
 from transeg.core.errors import TransegError
 from transeg.core.experiment import ARTIFACT
 from transeg.core.extras import quiet_wandb, require
@@ -46,8 +46,7 @@ def weights_file(weights: Path | str) -> Path:
 
 def cache() -> Path:
     """Where artifacts are kept."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base, "transeg", "artifacts")
+    return cache_folder("artifacts")
 
 
 def _fetch(name: str, folder: Path) -> None:

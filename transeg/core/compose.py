@@ -86,7 +86,7 @@ def compose(settings: Settings, registry: Registry) -> Experiment:
 def _following(device: str) -> Settings:
     """Defaults that follow the device."""
     on_cpu = device == "cpu"
-    workers = 0 if on_cpu else min(8, os.cpu_count() or 1)
+    workers = 0 if on_cpu else min(8, cores())
     return {"data": {"workers": workers}, "train": {"precision": "fp32" if on_cpu else "tf32"}}
 
 
@@ -292,6 +292,12 @@ def _preset(settings: Settings, registry: Registry) -> Settings:
     if settings["strategy"] != "joint":
         preset.pop("joint", None)
     return preset
+
+
+def cores() -> int:
+    """Processor cores that are there for this process, which may be fewer than the machine has; one at least."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, allowed // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def pick_device(name: str) -> str:

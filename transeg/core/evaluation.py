@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from transeg.core.count_tables import CountAgreement
+from transeg.core.data.cache import Cache, Cached
 from transeg.core.data.stream import begin_worker
 from transeg.core.distributed import from_first, in_turns, world
 from transeg.core.errors import DataError
@@ -48,17 +49,24 @@ class EvaluationItem(NamedTuple):
 
 
 class EvaluationSet(TorchDataset[EvaluationItem]):
-    """The labelled images of a dataset, prepared for the network."""
+    """The labelled images of a dataset, prepared for the network.
 
-    def __init__(self, dataset: Dataset, inference: Inference) -> None:
+    Args:
+        dataset: the images.
+        inference: how they reach the network.
+        cache: keeps them decoded.
+    """
+
+    def __init__(self, dataset: Dataset, inference: Inference, cache: Cache | None = None) -> None:
         self._dataset = dataset
+        self._samples = Cached(dataset, cache)
         self._inference = inference
 
     def __len__(self) -> int:
         return len(self._dataset)
 
     def __getitem__(self, index: int) -> EvaluationItem:
-        sample = self._dataset[index]
+        sample = self._samples(index)
         if sample.mask is None:
             raise DataError(f"{sample.name} has no mask, so nothing can be measured on it.")
         mask = torch.from_numpy(sample.mask.astype(np.int64))
@@ -239,7 +247,7 @@ def evaluate(
         advance: called behind each image.
         counts: is given each image to count its objects.
     """
-    loader = evaluation_loader(dataset, inference, batch_size=1, workers=workers)
+    loader = in_order(EvaluationSet(dataset, inference), batch_size=1, workers=workers)
     scores = []
     for (item,) in loader:
         logits = inference.run(forward, item.image, device)
@@ -253,17 +261,16 @@ def evaluate(
     return in_turns(scores)
 
 
-def evaluation_loader(
-    dataset: Dataset, inference: Inference, *, batch_size: int, workers: int
-) -> DataLoader[EvaluationItem]:
-    """The labelled images of a dataset; see :func:`in_order`."""
-    return in_order(EvaluationSet(dataset, inference), batch_size=batch_size, workers=workers)
-
-
-def in_order(items: TorchDataset[T], *, batch_size: int, workers: int) -> DataLoader[T]:
+def in_order(items: TorchDataset[T], *, batch_size: int, workers: int, again: bool = False) -> DataLoader[T]:
     """Items in lists, in their own order; it draws nothing from the global random generator.
 
     Each rank takes every so-manieth item; :func:`~transeg.core.distributed.in_turns` puts results together again.
+
+    Args:
+        items: what is loaded.
+        batch_size: length of the lists.
+        workers: processes that load.
+        again: whether there will be other rounds: the workers wait for them.
     """
     rank, ranks = world()
     count = len(items)  # type: ignore[arg-type]  # every dataset here has a length, but PyTorch's class does not say so
@@ -272,6 +279,7 @@ def in_order(items: TorchDataset[T], *, batch_size: int, workers: int) -> DataLo
         batch_size=batch_size,
         sampler=range(rank, count, ranks),
         num_workers=workers,
+        persistent_workers=again and workers > 0,
         collate_fn=list,
         worker_init_fn=begin_worker,
         generator=torch.Generator(),

@@ -12,11 +12,14 @@ import tomli_w
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
+    ByteSize,
     ConfigDict,
     Field,
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
+    TypeAdapter,
     ValidationError,
     model_validator,
 )
@@ -46,6 +49,26 @@ def _path_or_artifact(value: Path | str) -> Path | str:
 
 Weights = Annotated[Path | str, AfterValidator(_path_or_artifact)]
 """An absolute path, or the name of an artifact."""
+
+
+def _cache_size(value: object) -> str:
+    text = str(value).strip()
+    if text != "off":
+        try:
+            enough = TypeAdapter(ByteSize).validate_python(text) >= LEAST_CACHE
+        except ValidationError:
+            enough = False
+        if not enough:
+            raise ValueError(
+                f"the cache cannot have the size {text!r}; say data.cache=off, or a size such as data.cache=20GB"
+            )
+    return text
+
+
+LEAST_CACHE = 10**6
+"""Bytes; less is meant in another unit."""
+CacheSize = Annotated[str, BeforeValidator(_cache_size)]
+"""`off`, or bytes with a unit."""
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 Strategy = Literal["supervised", "translation", "sequential", "joint"]
 Variation = Literal["none", "deform", "recombine"]
@@ -207,6 +230,8 @@ class DataOptions(Options):
     """Samples between two renewals of the pseudo-labels."""
     workers: int = Field(ge=0)
     """Processes that load and augment; 0 for none."""
+    cache: CacheSize = "off"
+    """Keep decoded images on disk, for this run and others, in so many bytes: `20GB`. See `toolkit data cache`."""
 
     @model_validator(mode="after")
     def _tiles_fit(self) -> Self:
@@ -226,6 +251,11 @@ class DataOptions(Options):
                 "data.resize and data.load_ratio, or leave out data.tile"
             )
         return self
+
+    @property
+    def cache_bytes(self) -> int | None:
+        """How much of decoded images may be kept; None for nothing."""
+        return None if self.cache == "off" else TypeAdapter(ByteSize).validate_python(self.cache)
 
     @property
     def load_size(self) -> int | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from transeg.core.data.splits import folds as cut_folds
 from transeg.core.errors import UsageError
-from transeg.core.interfaces import Dataset, Region, Sample
+from transeg.core.interfaces import Dataset, Origin, Region, Sample
 
 
 def held_out(source: Dataset, val: Dataset | None, folds: int, seed: int) -> list[list[int]]:
@@ -76,6 +76,10 @@ class Chosen(Dataset):
     def read_region(self, index: int, region: Region) -> Sample | None:
         dataset, place = self.places[index]
         return dataset.read_region(place, region)
+
+    def origin_of(self, index: int) -> Origin | None:
+        dataset, place = self.places[index]
+        return dataset.origin_of(place)
 
 
 def means(tables: Sequence[dict[str, dict[str, Any]]]) -> dict[str, dict[str, float | None]]:

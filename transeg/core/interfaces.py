@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -61,6 +62,20 @@ class Region(NamedTuple):
     left: int
     height: int
     width: int
+
+
+class Origin(NamedTuple):
+    """What a sample is made of: samples of equal origins are equal, wherever and whenever they are decoded.
+
+    Attributes:
+        files: whose contents decide it.
+        how: whatever else does: the options of the dataset, the sample's own name and group.
+        reader: the class that decodes it; when the source of that changes, nothing decoded before counts.
+    """
+
+    files: tuple[Path, ...]
+    how: str
+    reader: type
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +217,10 @@ class Dataset(ABC):
         """
         return None
 
+    def origin_of(self, index: int) -> Origin | None:
+        """What a sample is made of, so that it may be kept decoded (``data.cache``); None where it may not."""
+        return None
+
 
 class Segmenter(nn.Module):
     """A network from image to logits, built by ``Class(in_channels, num_classes, **options)``.
@@ -338,6 +357,14 @@ class Batch:
     seed: int
     instances: Tensor | None = None
     iteration: int = 0
+
+    def pin_memory(self) -> Batch:
+        """The batch in memory that a GPU copies from while others compute; PyTorch's loader calls it."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        pinned: dict[str, Any] = {
+            name: value.pin_memory() for name, value in values.items() if isinstance(value, Tensor)
+        }
+        return replace(self, **pinned)
 
     def noise(self) -> Noise:
         """Draws for each row, the same on any number of ranks and new in each iteration."""

@@ -17,6 +17,7 @@ from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import Subset
 
 from transeg.core.conditions import Conditioning
+from transeg.core.data.cache import Cache, Cached
 from transeg.core.data.images import resize, unit_range
 from transeg.core.data.stream import to_tensor
 from transeg.core.distributed import from_first, in_turns
@@ -75,10 +76,12 @@ class TranslationSet(TorchDataset[TranslationItem]):
         dataset: the images.
         given: what the generator is given of them.
         inference: how they reach it.
+        cache: keeps them decoded.
     """
 
-    def __init__(self, dataset: Dataset, given: Conditioning, inference: Inference) -> None:
+    def __init__(self, dataset: Dataset, given: Conditioning, inference: Inference, cache: Cache | None = None) -> None:
         self._dataset = dataset
+        self._samples = Cached(dataset, cache)
         self._given = given
         self._inference = inference
 
@@ -86,7 +89,7 @@ class TranslationSet(TorchDataset[TranslationItem]):
         return len(self._dataset)
 
     def __getitem__(self, index: int) -> TranslationItem:
-        sample = self._dataset[index]
+        sample = self._samples(index)
         given = self._given.sample(sample, self._inference)
         counterpart = sample.image if self._given.by_mask else sample.target
         real = None if counterpart is None else to_tensor(_at(given, counterpart))

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 from transeg.core import previews
 from transeg.core.acceleration import compiled, networks
 from transeg.core.averages import Averages
+from transeg.core.data.cache import Cache, image_cache
 from transeg.core.data.stream import (
     SOURCE,
     SYNTHETIC,
@@ -37,7 +38,7 @@ from transeg.core.data.windows import Regions, Windows, pools
 from transeg.core.distillation import build_distillation
 from transeg.core.distributed import from_first, world
 from transeg.core.errors import TransegError
-from transeg.core.evaluation import SegmentationMetric, evaluation_loader, in_order
+from transeg.core.evaluation import EvaluationSet, SegmentationMetric, in_order
 from transeg.core.experiment import DataOptions, Experiment, TrainOptions
 from transeg.core.hooks.averages import AveragesHook
 from transeg.core.hooks.checkpoints import CheckpointHook
@@ -75,6 +76,7 @@ RUNTIME = (
     "train.channels_last",
     "train.fused",
     "data.workers",
+    "data.cache",
     "data.test",
     "tracking",
     "counting",
@@ -142,16 +144,18 @@ def train(
             PreviewHook(draw, folder.previews, trackers, options.val_interval),
             progress,
         ]
+    kept = experiment.data.cache_bytes
+    cache = None if kept is None else Cache(image_cache(), kept)
     runner = Runner(
         task,
         folder,
         identity=identity(experiment),
         device=device,
         seed=experiment.seed,
-        loader=_loader(experiment, parts, device, console),
+        loader=_loader(experiment, parts, device, console, cache),
         iterations=options.iterations,
         val_interval=options.val_interval,
-        validation=_validation(experiment, parts),
+        validation=_validation(experiment, parts, cache),
         domains=parts.domains,
         hooks=hooks,
         resume=resume,
@@ -250,16 +254,19 @@ def _middle(dataset: Dataset, index: int, tile: int) -> Sample:
     return Regions(dataset, limit=0)(index, Region(top, left, min(sides[0], tile), min(sides[1], tile)))
 
 
-def _loader(experiment: Experiment, parts: Parts, device: torch.device, console: Console) -> DataLoader[Item]:
+def _loader(
+    experiment: Experiment, parts: Parts, device: torch.device, console: Console, cache: Cache | None
+) -> DataLoader[Item]:
     rank, ranks = world()
     options = experiment.train
-    real = _domain(experiment, parts.source, SOURCE, console)
+    real = _domain(experiment, parts.source, SOURCE, console, cache)
     source: Domain | Mixture = real
     if parts.synthetic is not None:
-        synthetic = _domain(experiment, parts.synthetic, SYNTHETIC, console)
+        synthetic = _domain(experiment, parts.synthetic, SYNTHETIC, console, cache)
         source = Mixture(real, synthetic, experiment.data.synthetic_share)
+    target = None if parts.target is None else _domain(experiment, parts.target, TARGET, console, cache)
     return training_loader(
-        TrainingStream(source, _domain(experiment, parts.target, TARGET, console) if parts.target else None),
+        TrainingStream(source, target),
         Places(options.iterations, options.batch_size * options.accumulation, rank, ranks),
         Collate(experiment.seed, options.batch_size * options.accumulation * ranks),
         workers=experiment.data.workers,
@@ -275,7 +282,7 @@ def training_windows(data: DataOptions, dataset: Dataset, limit: int) -> Windows
     return Windows([dataset.size_of(index) for index in range(count)], data.tile, data.stride)
 
 
-def _domain(experiment: Experiment, dataset: Dataset, stream: int, console: Console) -> Domain:
+def _domain(experiment: Experiment, dataset: Dataset, stream: int, console: Console, cache: Cache | None) -> Domain:
     data = experiment.data
     given = None if experiment.generator is None else experiment.generator.condition
     limit = {SOURCE: data.source_limit, TARGET: data.target_limit, SYNTHETIC: 0}[stream]
@@ -284,7 +291,7 @@ def _domain(experiment: Experiment, dataset: Dataset, stream: int, console: Cons
         sampling = data.tile_sampling if stream != TARGET else "position"
         looks = sampling != "position"
         with bar(console, "looking at masks", windows.images) if looks else nullcontext(lambda: None) as advance:
-            drawn = pools(dataset, windows, sampling, advance)
+            drawn = pools(dataset, windows, sampling, advance, cache)
     return Domain(
         dataset,
         stream,
@@ -297,10 +304,11 @@ def _domain(experiment: Experiment, dataset: Dataset, stream: int, console: Cons
         with_instances=given == "mask+boundary",
         windows=windows,
         pools=drawn,
+        cache=cache,
     )
 
 
-def _validation(experiment: Experiment, parts: Parts) -> tuple[DataLoader[Any], BaseMetric] | None:
+def _validation(experiment: Experiment, parts: Parts, cache: Cache | None) -> tuple[DataLoader[Any], BaseMetric] | None:
     """Validation images and what measures them: a segmenter where there is one, else the generator's images.
 
     Round trips are left to the end: of a diffusion model, two translations of each image would take longer than what
@@ -311,13 +319,14 @@ def _validation(experiment: Experiment, parts: Parts) -> tuple[DataLoader[Any], 
     inference, workers = validation(experiment, parts), experiment.data.workers
     batch_size = experiment.train.batch_size if experiment.data.resize else 1
     if parts.segmenter is not None:
-        loader = evaluation_loader(parts.val, inference, batch_size=batch_size, workers=workers)
+        images = EvaluationSet(parts.val, inference, cache)
+        loader = in_order(images, batch_size=batch_size, workers=workers, again=True)
         return loader, SegmentationMetric(parts.domains.class_names)
     assert experiment.generator is not None
     assert parts.judge is not None
     given = conditioning(experiment.generator, parts.domains)
     if not (given.by_mask or parts.val.paired or judged_by_networks(experiment.quality)):
         return None
-    items = TranslationSet(parts.val, given, inference)
+    items = TranslationSet(parts.val, given, inference, cache)
     metric = TranslationMetric(parts.judge, parts.target, inference)
-    return in_order(items, batch_size=batch_size, workers=workers), metric
+    return in_order(items, batch_size=batch_size, workers=workers, again=True), metric

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from torch.utils.data._utils.pin_memory import pin_memory
 
 from transeg.core.data.stream import (
     SOURCE,
@@ -140,6 +141,15 @@ def test_tensors_keep_eight_bits_and_scale_the_rest(pixels, tensor):
     assert torch.equal(found, tensor)
 
 
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, 9])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_tensors_have_their_channels_first_whatever_the_memory_looks_like(channels, dtype):
+    pixels = (np.random.default_rng(0).random((7, 9, channels)) * 255).astype(dtype)
+    for view in (pixels, pixels[::-1, 1:5], pixels.transpose(1, 0, 2)):
+        expected = view.transpose(2, 0, 1) if dtype is np.uint8 else view.transpose(2, 0, 1) * np.float32(2) - 1
+        assert np.array_equal(to_tensor(view).numpy(), expected)
+
+
 def test_images_keep_their_own_size_where_they_are_not_resized():
     """A crop of the training size out of the image as it is; a resized one would be shrunk to it."""
 
@@ -196,3 +206,17 @@ def test_an_image_is_as_it_was_when_a_tensor_was_made_of_it(dtype, channels):
     first = to_tensor(image)
     assert np.array_equal(image, before)
     assert torch.equal(first, to_tensor(image))
+
+
+def test_a_batch_is_pinned_where_a_gpu_will_copy_from_it(monkeypatch):
+    """PyTorch's loader leaves objects alone that do not say how they are pinned."""
+    pinned = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor, *_: pinned.append(tensor) or tensor.clone())
+    (batch,) = batches(iterations=1)
+    found = pin_memory(batch)
+    assert {id(tensor) for tensor in pinned} == {
+        id(tensor) for tensor in (batch.source, batch.source_mask, batch.target, batch.positions)
+    }
+    assert found.source is not batch.source
+    assert content(found) == content(batch)
+    assert (found.seed, found.iteration, found.instances) == (batch.seed, batch.iteration, None)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -21,7 +22,7 @@ from transeg.core.data.images import (
 from transeg.core.data.splits import FOLDERS, SPLITS, split_by_lists, split_by_ratio
 from transeg.core.data.tiff import open_tiff
 from transeg.core.errors import DataError
-from transeg.core.interfaces import IGNORE, Dataset, Fault, Region, Sample, Written
+from transeg.core.interfaces import IGNORE, Dataset, Fault, Origin, Region, Sample, Written
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,9 @@ class FileDataset(Dataset):
 
     values: Mapping[int, int] | None = None
     """Class of every mask value; None for masks of one class, which are cut at half of their range."""
+    reads_pairs_alone: ClassVar[bool] = False
+    """Said by a subclass that decodes in its own way and looks at no file but those of the pair, so that what it
+    decodes may be kept."""
 
     def __init__(self, pairs: Sequence[Pair], faults: Sequence[Fault] = ()) -> None:
         self.pairs = list(pairs)
@@ -113,17 +117,34 @@ class FileDataset(Dataset):
 
     def read_region(self, index: int, region: Region) -> Sample | None:
         pair = self.pairs[index]
-        cls = type(self)  # who knows what the files of a dataset are that reads them by itself
-        by_itself = cls.labels is not FileDataset.labels or cls.pixels is not FileDataset.pixels
         files = [open_tiff(path) for path in (pair.image, pair.mask) if path is not None]
         alike = None not in files and len({file.size for file in files if file is not None}) == 1
-        if by_itself or pair.instances or pair.target or not alike:
+        if self._by_itself() or pair.instances or pair.target or not alike:
             return None  # decoding the whole also says where sizes do not agree
         image, mask = read_image(pair.image, self.channels, region), None
         if pair.mask is not None:
             values = self.values
             mask = read_binary_mask(pair.mask, region) if values is None else read_label_map(pair.mask, values, region)
         return Sample(image, mask, pair.name, pair.group, pixel_size=pair.pixel_size)
+
+    def origin_of(self, index: int) -> Origin | None:
+        if self._by_itself() and not self.reads_pairs_alone:
+            return None
+        pair = self.pairs[index]
+        values = [getattr(pair, field.name) for field in fields(pair)]
+        parts = [part for value in values for part in (value if isinstance(value, tuple) else (value,))]
+        known = [... if isinstance(part, Path) else part for part in parts]  # and which of the files there are
+        options = [item for item in sorted(vars(self).items()) if item[0] not in ("pairs", "faults")]
+        try:
+            how = [pickle.dumps(value).hex() for value in (pair.name, *known, *options)]
+        except (pickle.PicklingError, AttributeError, TypeError):
+            return None
+        return Origin(tuple(part for part in parts if isinstance(part, Path)), " ".join(how), type(self))
+
+    def _by_itself(self) -> bool:
+        """Whether a subclass reads files in a way of its own; who knows what they are."""
+        cls = type(self)
+        return any(getattr(cls, name) is not getattr(FileDataset, name) for name in ("__getitem__", "labels", "pixels"))
 
 
 def mask_values(classes: Sequence[str], values: Sequence[int] | None, ignore: int | None) -> Mapping[int, int] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import lru_cache, reduce
 from pathlib import Path
 
 import cv2
@@ -197,7 +197,8 @@ def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
         cv2.resize(np.ascontiguousarray(pixels[:, :, first : first + 4]), (width, height), interpolation=method)
         for first in range(0, pixels.shape[2], 4)
     ]
-    return np.concatenate([chunk.reshape(height, width, -1) for chunk in chunks], axis=2)
+    resized = [chunk.reshape(height, width, -1) for chunk in chunks]
+    return resized[0] if len(resized) == 1 else np.concatenate(resized, axis=2)
 
 
 def resize_mask(mask: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -267,7 +268,8 @@ def _refuse_jpeg(path: Path, what: str) -> None:
 
 def _mask_pixels(path: Path, region: Region | None = None) -> np.ndarray:
     """``(H, W)`` values of a mask, or of a region of it."""
-    return np.asarray(_label_channels(path, region).max(axis=2))
+    channels = np.moveaxis(_label_channels(path, region), 2, 0)
+    return reduce(np.maximum, channels[1:], channels[0])  # .max(axis=2) takes 25 times as long, and as long as all else
 
 
 def _label_channels(path: Path, region: Region | None = None) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 
 from transeg.core.data.images import resize, resize_mask
 from transeg.core.errors import DataError
-from transeg.core.interfaces import Dataset, Sample
+from transeg.core.interfaces import Dataset, Origin, Sample
 
 LARGEST = 2**30
 """Pixels of an image; a larger one comes of a wrong unit."""
@@ -73,6 +73,10 @@ class Rescaled(Dataset):
 
     def group_of(self, index: int) -> str:
         return self._dataset.group_of(index)
+
+    def origin_of(self, index: int) -> Origin | None:
+        origin = self._dataset.origin_of(index)
+        return origin and origin._replace(how=f"{origin.how} rescaled {self._wanted!r} {self._factor!r}")
 
     def _size(self, size: tuple[int, int], said: tuple[float, float] | None, name: str) -> tuple[int, int]:
         """Height and width that an image gets."""

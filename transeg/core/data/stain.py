@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +13,7 @@ import numpy as np
 
 from transeg.core.data.images import read_image, unit_range
 from transeg.core.errors import DataError, UsageError
-from transeg.core.interfaces import Dataset, Sample
+from transeg.core.interfaces import Dataset, Origin, Sample
 
 Method = Literal["macenko", "reinhard"]
 
@@ -32,6 +34,9 @@ class Stain:
             means and deviations of the colours.
         reference: an image file with the wanted stain.
 
+    Attributes:
+        how: a text that differs where results do.
+
     Raises:
         UsageError: torchstain is not installed, or the reference shows no tissue.
         DataError: the reference cannot be read.
@@ -49,6 +54,7 @@ class Stain:
         if not _shows_tissue(image):
             raise UsageError(f"data.stain.reference: {reference} shows hardly any tissue, so it has no stain to match.")
         self._normaliser.fit(image)
+        self.how = f"{method} {version('torchstain')} {hashlib.sha256(image.tobytes()).hexdigest()} {image.shape}"
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """Normalise ``(H, W, 3)`` of any type; the result is uint8.
@@ -100,6 +106,10 @@ class Stained(Dataset):
 
     def group_of(self, index: int) -> str:
         return self._dataset.group_of(index)
+
+    def origin_of(self, index: int) -> Origin | None:
+        origin = self._dataset.origin_of(index)
+        return origin and origin._replace(how=f"{origin.how} stained {self._normalise.how}")
 
 
 def _shows_tissue(pixels: np.ndarray) -> bool:

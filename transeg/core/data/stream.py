@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 import signal
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, default_collate
 from torch.utils.data import Dataset as TorchDataset
 
 from transeg.core.data.augmentation import Augmentation, Transform
+from transeg.core.data.cache import Cache, Cached
 from transeg.core.data.images import numbered, resize, resize_mask, unit_range
 from transeg.core.data.windows import Regions, Windows, padded
 from transeg.core.errors import DataError
@@ -44,6 +47,32 @@ class View(NamedTuple):
     instances: Tensor | None
 
 
+@dataclass(frozen=True)
+class Preparation:
+    """What is done to every sample before it is augmented.
+
+    Attributes:
+        size: height and width that images are resized to; None for their own.
+        with_instances: whether the numbers of single objects are wanted.
+    """
+
+    size: int | None
+    with_instances: bool
+
+    def __call__(self, sample: Sample) -> Sample:
+        """Resized, and without what a training does not look at."""
+        height, width = (self.size, self.size) if self.size else sample.size
+        instances = numbered(sample.instances) if self.with_instances and sample.instances is not None else None
+        return replace(
+            sample,
+            image=resize(unit_range(sample.image), height, width),
+            mask=None if sample.mask is None else resize_mask(sample.mask, height, width),
+            target=None if sample.target is None else resize(unit_range(sample.target), height, width),
+            instances=None if instances is None else resize_mask(instances, height, width),
+            depth=None,
+        )
+
+
 class Domain:
     """One domain's images, or windows on them, in random order, resized and augmented.
 
@@ -59,6 +88,7 @@ class Domain:
         with_instances: whether the numbers of single objects are wanted.
         windows: on the images, each of which then counts as an image.
         pools: numbers of the windows to draw from; of several, each is equally likely, and each draw is anew.
+        cache: keeps decoded images.
     """
 
     def __init__(
@@ -75,14 +105,14 @@ class Domain:
         with_instances: bool = False,
         windows: Windows | None = None,
         pools: Sequence[np.ndarray] = (),
+        cache: Cache | None = None,
     ) -> None:
-        self._dataset = dataset
-        self._with_instances = with_instances
-        self._regions = Regions(dataset)
+        self._prepare = Preparation(load_size, with_instances)
+        self._prepared = Cached(dataset, cache, self._prepare)
+        self._regions = Regions(dataset, cache=cache)
         self._windows = windows
         self._pools = pools or (range(min(limit, len(dataset)) if limit else len(dataset)),)
         self._sampling = sampling
-        self._load_size = load_size
         self._augment = Augmentation(transforms, size, seed, _AUGMENT + stream)
         self._key = (seed, _ORDER + stream)
 
@@ -99,14 +129,8 @@ class Domain:
     def __getitem__(self, position: int) -> View:
         """What stands at a place of the stream."""
         sample = self._sample(self.index(position))
-        height, width = (self._load_size, self._load_size) if self._load_size else sample.size
-        instances = numbered(sample.instances) if self._with_instances and sample.instances is not None else None
         image, mask, paired, instances = self._augment(
-            position,
-            resize(unit_range(sample.image), height, width),
-            None if sample.mask is None else resize_mask(sample.mask, height, width),
-            None if sample.target is None else resize(unit_range(sample.target), height, width),
-            None if instances is None else resize_mask(instances, height, width),
+            position, sample.image, sample.mask, sample.target, sample.instances
         )
         return View(
             to_tensor(image),
@@ -117,8 +141,9 @@ class Domain:
 
     def _sample(self, number: int) -> Sample:
         if self._windows is None:
-            return self._dataset[number]
-        return padded(self._regions(*self._windows[number]), self._windows.tile, self._windows.tile)
+            return self._prepared(number)
+        window = self._regions(*self._windows[number])
+        return self._prepare(padded(window, self._windows.tile, self._windows.tile))
 
 
 class Mixture:
@@ -236,7 +261,9 @@ def begin_worker(_index: int) -> None:
 
 def to_tensor(image: np.ndarray) -> Tensor:
     """``(H, W, C)`` uint8 or float in [0, 1] -> ``(C, H, W)`` uint8, or float32 in [-1, 1]."""
-    tensor = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+    planes = np.empty((image.shape[2], *image.shape[:2]), image.dtype)
+    cv2.split(image, list(planes))  # transposing by NumPy or PyTorch takes seven times as long
+    tensor = torch.from_numpy(planes)
     # not in place: a grey float image shares its memory with the tensor, and is seen again
     return tensor if tensor.dtype == torch.uint8 else tensor.float() * 2 - 1
 
@@ -245,7 +272,7 @@ def _stack(tensors: Sequence[Tensor | None]) -> Tensor | None:
     present = [tensor for tensor in tensors if tensor is not None]
     if present and len(present) < len(tensors):
         raise DataError("Some images of a dataset have a mask or counterpart and others have none; all or none must.")
-    return torch.stack(present) if present else None
+    return default_collate(present) if present else None  # in a worker, straight into shared memory
 
 
 @lru_cache(maxsize=4)

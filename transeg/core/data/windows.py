@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from transeg.core.data.cache import Cache, Cached
 from transeg.core.data.images import cut
 from transeg.core.data.recent import Recent
 from transeg.core.errors import UsageError
@@ -71,17 +72,19 @@ class Regions:
     Args:
         dataset: where they come from.
         limit: bytes of decoded samples to keep; the newest is kept whatever its size.
+        cache: what else keeps them.
     """
 
-    def __init__(self, dataset: Dataset, limit: int = KEPT_BYTES) -> None:
+    def __init__(self, dataset: Dataset, limit: int = KEPT_BYTES, cache: Cache | None = None) -> None:
         self._dataset = dataset
+        self._whole = Cached(dataset, cache)
         self._kept: Recent[Sample] = Recent(limit, _bytes)
 
     def __call__(self, index: int, region: Region) -> Sample:
         part = self._dataset.read_region(index, region)
         if part is not None:
             return part
-        whole = self._kept.get(index, lambda: self._dataset[index])
+        whole = self._kept.get(index, lambda: self._whole(index))
         arrays: dict[str, Any] = {name: cut(pixels, region) for name, pixels in _arrays(whole).items()}
         return replace(whole, **arrays)
 
@@ -101,7 +104,13 @@ def padded(sample: Sample, height: int, width: int) -> Sample:
     return replace(sample, **arrays)
 
 
-def pools(dataset: Dataset, windows: Windows, sampling: TileSampling, advance: Callable[[], None]) -> list[np.ndarray]:
+def pools(
+    dataset: Dataset,
+    windows: Windows,
+    sampling: TileSampling,
+    advance: Callable[[], None],
+    cache: Cache | None = None,
+) -> list[np.ndarray]:
     """Numbers of the windows to draw from, in one pool or in several that are equally likely.
 
     Args:
@@ -110,13 +119,14 @@ def pools(dataset: Dataset, windows: Windows, sampling: TileSampling, advance: C
         sampling: `position`: all windows; `foreground`: those that show anything but background; `classes`: a pool for
             each class, of the windows that show it.
         advance: called behind each image whose mask is looked at.
+        cache: keeps decoded images.
 
     Raises:
         UsageError: there is no such window.
     """
     if sampling == "position":
         return [np.arange(len(windows))]
-    regions = Regions(dataset, limit=0)
+    regions = Regions(dataset, limit=0, cache=cache)
     shown = []
     for image in range(windows.images):
         shown.append(_shown(regions, image, windows, len(dataset.classes)))

@@ -11,7 +11,7 @@ import numpy as np
 from transeg.core.data.files import by_stem, split_folders
 from transeg.core.data.images import read_image
 from transeg.core.errors import DataError
-from transeg.core.interfaces import Dataset, Sample
+from transeg.core.interfaces import Dataset, Origin, Sample
 
 
 class Aligned(Dataset):
@@ -64,6 +64,11 @@ class Aligned(Dataset):
         # numbers begin anew in each folder, as in facades/
         name = f"{part}_{path.stem}"
         return Sample(_with(image, self.channels), None, name, name, _with(target, self.target_channels))
+
+    def origin_of(self, index: int) -> Origin:
+        part, path = self._pictures[index]
+        how = (part, path.stem, self._direction, self.channels, self.target_channels)
+        return Origin((path,), repr(how), type(self))
 
 
 def _with(pixels: np.ndarray, channels: int) -> np.ndarray:

@@ -147,6 +147,7 @@ class Axon(FileDataset):
     domains = ("SEM", "TEM")
     writer = AxonWriter
     channels = 1
+    reads_pairs_alone = True
 
     def __init__(
         self,

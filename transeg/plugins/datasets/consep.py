@@ -40,6 +40,8 @@ class CoNSeP(FileDataset):
         seed: of the shuffle before they are chosen.
     """
 
+    reads_pairs_alone = True
+
     def __init__(
         self,
         root: Path,

@@ -32,6 +32,7 @@ class GlaS(FileDataset):
     """
 
     classes = ("background", "gland")
+    reads_pairs_alone = True
 
     def __init__(
         self,

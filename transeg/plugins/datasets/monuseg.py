@@ -34,6 +34,7 @@ class MoNuSeg(FileDataset):
     """
 
     classes = ("background", "nucleus")
+    reads_pairs_alone = True
 
     def __init__(
         self,

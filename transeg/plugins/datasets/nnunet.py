@@ -131,6 +131,7 @@ class NNUNet(FileDataset):
     """
 
     writer = NNUNetWriter
+    reads_pairs_alone = True
 
     def __init__(
         self,
