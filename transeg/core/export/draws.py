@@ -40,7 +40,7 @@ class Draws:
 
     @property
     def inputs(self) -> dict[str, int]:
-        """Channels of the graph's input ``noise`` ``(N, C, H, W)`` and length of ``latent`` ``(N, L)``, where it has them."""
+        """Channels of the input ``noise`` ``(N, C, H, W)`` and length of ``latent`` ``(N, L)``, where it has them."""
         lengths = {"noise": self._length("field"), "latent": self._length("vector")}
         return {name: length for name, length in lengths.items() if length}
 

@@ -124,7 +124,7 @@ class Export:
         runs: dict[str, Run] = {"original": expected}
         with bar(console, "exporting", len(steps), "files") as advance:
             for name, form, make in steps:
-                run = make(folder / name)
+                run = _made(make, folder / name)
                 found = check.differences(expected, run, batches, name)
                 if form not in ("int8", "fp16"):
                     check.check_tolerance(found, name)
@@ -267,6 +267,17 @@ class Export:
     def _smallest(self) -> int:
         generator = None if self.translator is None else self.translator.trained.generator
         return 1 if generator is None else generator.smallest
+
+
+def _made(make: Callable[[Path], Run], path: Path) -> Run:
+    """What a step makes; whatever a converter says becomes a sentence."""
+    try:
+        return make(path)
+    except TransegError:
+        raise
+    except Exception as error:  # every converter fails in its own way
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+        raise TransegError(f"{path.name} cannot be made of this network, so nothing is kept: {reason}") from error
 
 
 def _networks(run_dir: Path, registry: Registry, wanted: Wanted) -> tuple[Trained, Translator | None]:

@@ -19,7 +19,15 @@ def write_fp16(source: Path, path: Path) -> None:
     import onnx
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
-    onnx.save(convert_float_to_float16(onnx.load(source), keep_io_types=True), path)
+    model = convert_float_to_float16(onnx.load(source), keep_io_types=True)
+    made: set[str] = set()
+    for node in list(
+        model.graph.node
+    ):  # it casts a tensor anew for each reader, under one name, which is no valid file
+        if made.issuperset(node.output):
+            model.graph.node.remove(node)
+        made.update(node.output)
+    onnx.save(model, path)
 
 
 def write_int8(source: Path, path: Path, inputs: Sequence[str], samples: Iterable[Sequence[Tensor]]) -> None:
