@@ -1,30 +1,80 @@
-"""Every segmenter leaves PyTorch: ONNX Runtime gives its numbers."""
+"""Every segmenter and generator leaves PyTorch, for images of any size and number."""
 
-import numpy as np
 import pytest
 import torch
 
+from transeg.core.conditions import Conditioning
+from transeg.core.deploy import folded
+from transeg.core.export.draws import draws_of
+from transeg.core.export.formats import FILES, Writer, opened
+from transeg.core.export.graph import Graph, Segmenting, Translating
+from transeg.core.forward import segment
+from transeg.core.options import options
 from transeg.core.registry import Registry
 
-onnxruntime = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
 REGISTRY = Registry()
-COMPONENTS = [component for component in REGISTRY.components("segmenter") if component.status == "ok"]
+SEGMENTERS = [component for component in REGISTRY.components("segmenter") if component.status == "ok"]
+GENERATORS = [component for component in REGISTRY.components("generator") if component.status == "ok"]
+SMALL = {
+    "ducknet": {"filters": 4},
+    "unet": {"base": 4},
+    "unetpp": {"base": 4},
+    "nnunet": {"base": 4},
+    "cut": {"width": 4, "blocks": 5, "patches": 8},
+    "pix2pix": {"width": 4, "depth": 4, "noise": False},
+    "syndiff": {
+        "preset": "small",
+        "width": 4,
+        "multipliers": (1, 1),
+        "discriminator_width": 4,
+        "translator_width": 4,
+        "translator_blocks": 1,
+    },
+}
+"""Options that make a network small, by name; others are exported as they are."""
+SIZES = [(1, 64, 64), (3, 70, 45), (2, 33, 101)]
+FAST = pytest.param("torchscript", id="torchscript")
+FORMS = [FAST, *(pytest.param(form, marks=pytest.mark.slow, id=form) for form in FILES if form != "torchscript")]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("component", COMPONENTS, ids=str)
-def test_onnx_runtime_agrees(component, tmp_path):
+def network(component):
     torch.manual_seed(0)
-    network = REGISTRY.load(component)(3, 1).eval()
-    side = max(64, network.size_multiple)
-    image = torch.rand(1, 3, side, side)
-    torch.onnx.export(network, (image,), tmp_path / "model.onnx", dynamo=True, verbose=False)
-    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
-    for seed in (1, 2):
-        image = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(seed))
+    cls, channels = REGISTRY.load(component), (3, 1 if component.kind == "segmenter" else 3)
+    wanted = {key: value for key, value in SMALL.get(component.name, {}).items() if key in options(cls)}
+    return cls(*channels, **wanted).eval()
+
+
+def check(graph, form, folder, reference):
+    graph.eval()
+    path = folder / FILES[form]
+    Writer(graph).write(form, path)
+    run = opened(form, path, graph.inputs)
+    for count, height, width in SIZES:
+        image = torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(count))
+        inputs = image, *graph.draws.of(torch.arange(count), height, width)
         with torch.inference_mode():
-            expected = network(image).numpy()
-        (found,) = session.run(None, {session.get_inputs()[0].name: image.numpy()})
-        assert np.abs(found - expected).max() <= 1e-4 * max(1.0, np.abs(expected).max())
+            expected, found = reference(*inputs), run(inputs)
+        assert found.shape == expected.shape
+        assert (found - expected).abs().max() <= 1e-4
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("component", SEGMENTERS, ids=str)
+def test_segmenters_at_any_size(component, form, tmp_path):
+    segmenter = network(component)
+    graph = Graph(None, Segmenting(folded(segmenter, 3), 3, sigmoid=True), 3)
+    check(graph, form, tmp_path, lambda image: segment(segmenter, image * 2 - 1)[0].sigmoid())
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("component", GENERATORS, ids=str)
+def test_generators_at_any_size(component, form, tmp_path):
+    generator = network(component)
+    direction = generator.directions[-1]
+    graph = Graph(
+        Translating(generator, direction, Conditioning("image", 2, 3), draws_of(generator, 3, direction)), None, 3
+    )
+    check(graph, form, tmp_path, lambda *inputs: graph(*inputs))

@@ -22,7 +22,7 @@ def segment(segmenter: Segmenter, image: Tensor) -> list[Tensor]:
         ``(N, K, H, W)`` each; heads of a coarser resolution are resized.
     """
     height, width = image.shape[2:]
-    shift, scale = _statistics(segmenter.mean, segmenter.std, image.shape[1], image.device, image.dtype)
+    shift, scale = shift_and_scale(segmenter.mean, segmenter.std, image.shape[1], image.device, image.dtype)
     padded = pad_to_multiple(torch.addcmul(shift, image, scale), segmenter.size_multiple)
     outputs = segmenter(padded)
     heads = outputs if isinstance(outputs, (list, tuple)) else [outputs]
@@ -83,7 +83,7 @@ def _resized(logits: Tensor, size: torch.Size) -> Tensor:
 
 
 @lru_cache(maxsize=16)
-def _statistics(
+def shift_and_scale(
     mean: tuple[float, ...], std: tuple[float, ...], channels: int, device: torch.device, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
     """(shift, scale) with ``shift + scale * x`` = ``((x + 1) / 2 - mean) / std``; the average where channels differ."""

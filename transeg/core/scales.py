@@ -47,7 +47,7 @@ def factors(
     """
     if rescale is not None:
         return rescale, rescale
-    known = _like(experiment) if translator is None else _taken(translator)
+    known = known_scale(experiment, translator)
     if known.pixel_size is None:
         return (known.rescale or 1.0,) * 2
     if pixel_size is None:
@@ -56,6 +56,11 @@ def factors(
             f"images are with --pixel-size UM, or how to resample them with --rescale FACTOR."
         )
     return pixel_size[0] / known.pixel_size, pixel_size[1] / known.pixel_size
+
+
+def known_scale(experiment: Experiment, translator: Translator | None) -> DatasetChoice:
+    """The dataset whose ``pixel_size`` or ``rescale`` says what the first network knows."""
+    return _like(experiment) if translator is None else _taken(translator)
 
 
 def _like(experiment: Experiment) -> DatasetChoice:

@@ -44,6 +44,8 @@ class AdaptiveNorm(nn.Module):
 
     def forward(self, x: Tensor, latent: Tensor) -> Tensor:
         scale, shift = widened(self.style(latent)).chunk(2, 1)  # no norm takes short ones beside a float32 image
+        if torch.compiler.is_exporting() or torch._C._get_tracing_state():  # the rest is for one number of rows
+            return F.group_norm(x, self._groups, eps=1e-6) * scale[:, :, None, None] + shift[:, :, None, None]
         # The rows as channels of one image: one pass normalises and modulates, each row by its own numbers.
         rows = x.reshape(1, -1, *x.shape[2:])
         normed = F.group_norm(rows, len(x) * self._groups, scale.flatten(), shift.flatten(), eps=1e-6)
@@ -108,8 +110,8 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         positions = self.GroupNorm_0(x).flatten(2).transpose(1, 2)
-        query, key, value = self.NIN_0(positions), self.NIN_1(positions), self.NIN_2(positions)
-        h = self.NIN_3(F.scaled_dot_product_attention(query, key, value))
+        query, key, value = (mix(positions)[:, None] for mix in (self.NIN_0, self.NIN_1, self.NIN_2))
+        h = self.NIN_3(F.scaled_dot_product_attention(query, key, value)[:, 0])  # ONNX wants the axis of the heads
         return _merged(x, h.transpose(1, 2).reshape(x.shape))
 
 

@@ -293,7 +293,7 @@ class SynDiff(Generator):
         size = denoiser.out_channels, *condition.shape[2:]
         image = noise.field(stream, *size).to(condition)
         for step in reversed(range(STEPS)):
-            steps = torch.full((len(image),), step, device=image.device)
+            steps = torch.full((image.shape[0],), step, device=image.device)
             latent = noise.vector(stream + 2 * step + 1, LATENT).to(image)
             guess = denoiser(torch.cat((image, condition), 1), steps, latent)
             if step > 0:

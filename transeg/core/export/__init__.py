@@ -1,0 +1,1 @@
+"""Trained networks for other programs: written, run again there, compared, described."""

@@ -1,0 +1,412 @@
+"""A run's networks as a folder that others can use: written, checked and described, whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from transeg.core.build import build_generator, build_segmenter
+from transeg.core.data.writing import write_json, write_text
+from transeg.core.errors import TransegError, UsageError
+from transeg.core.experiment import GeneratorChoice
+from transeg.core.export import check, reduced
+from transeg.core.export.card import card
+from transeg.core.export.describe import description
+from transeg.core.export.draws import draws_of
+from transeg.core.export.formats import FILES, Run, Writer, opened
+from transeg.core.export.graph import Graph, Segmenting, Translating
+from transeg.core.export.images import Folder, Images, available, graph_input, spread, total
+from transeg.core.export.tensors import write_config, write_tensors
+from transeg.core.extras import require
+from transeg.core.interfaces import Dataset, Sample, Segmenter
+from transeg.core.progress import bar
+from transeg.core.registry import Registry
+from transeg.core.run_folder import RunFolder
+from transeg.core.settings import Settings, merge, parse_assignment
+from transeg.core.trained import Trained
+from transeg.core.translation import Translator
+
+FORMATS = (*FILES, "safetensors")
+COMPARED, CALIBRATED = 4, 64
+"""Images that a file is compared on, and that 8-bit ranges are found on, at most."""
+LARGEST = 512
+"""Images that are taken at their own size are cut to this for the comparison, in their middle."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be exported.
+
+    Attributes:
+        formats: of :data:`FORMATS`.
+        int8: whether the ONNX file is wanted in 8 bits, too.
+        fp16: whether in float16.
+        translate_with: a run whose generator sees images first.
+        direction: of the translation; None for source to target.
+        generator: whether the run's generator is wanted where it has a segmenter, too.
+        images: a folder to check on; None for the run's own.
+        assignments: options of the generator that change none of its weights.
+    """
+
+    formats: tuple[str, ...]
+    int8: bool = False
+    fp16: bool = False
+    translate_with: Path | None = None
+    direction: str | None = None
+    generator: bool = False
+    images: Path | None = None
+    assignments: tuple[str, ...] = ()
+
+
+def export_run(run_dir: Path, registry: Registry, console: Console, out: Path, wanted: Wanted) -> dict[str, Any]:
+    """Export a run.
+
+    Args:
+        run_dir: the run folder.
+        registry: where components come from.
+        console: for progress.
+        out: a folder that is not there yet, or empty.
+        wanted: what goes into it.
+
+    Returns:
+        What ``export.json`` holds.
+
+    Raises:
+        UsageError: the folder is taken, a package is missing, or the run has no such part.
+        TransegError: a network cannot leave PyTorch, or a file differs from the original; then nothing is kept.
+    """
+    _check_wanted(wanted)
+    with _staged(out) as staging:
+        trained, translator = _networks(run_dir, registry, wanted)
+        export = Export(run_dir, trained, translator, _graph(trained, translator, wanted), registry, wanted)
+        report = export.write(staging, console)
+        write_text(staging / "README.md", card(run_dir, export.graph, trained, translator, registry, report, staging))
+    return report
+
+
+@dataclass(frozen=True)
+class Export:
+    """One export under way.
+
+    Attributes:
+        run_dir: the run folder.
+        trained: the run.
+        translator: what sees images first, or alone.
+        graph: what leaves PyTorch.
+        registry: where components come from.
+        wanted: by the user.
+    """
+
+    run_dir: Path
+    trained: Trained
+    translator: Translator | None
+    graph: Graph
+    registry: Registry
+    wanted: Wanted
+
+    def write(self, folder: Path, console: Console) -> dict[str, Any]:
+        """Write every file but the card; gives what ``export.json`` holds."""
+        expected = check.original(self.trained, self.translator, self.graph)
+        wholes = [self._input(sample) for sample in spread(self._to_check(), COMPARED)]
+        batches = check.batches(self.graph, wholes, self._smallest())
+        steps = self._steps(folder)
+        rows: list[dict[str, Any]] = []
+        runs: dict[str, Run] = {"original": expected}
+        with bar(console, "exporting", len(steps), "files") as advance:
+            for name, form, make in steps:
+                run = _made(make, folder / name)
+                found = check.differences(expected, run, batches, name)
+                if form not in ("int8", "fp16"):
+                    check.check_tolerance(found, name)
+                else:
+                    runs[name] = run
+                rows.append(self._row(folder / name, form, run, found, batches[0]))
+                advance()
+        measured = self._measured(runs, console) if len(runs) > 1 else None
+        by_name = {} if measured is None else measured["dice"]
+        for row in rows:
+            row["dice"] = by_name.get(row["file"])
+        report = {
+            "part": self.graph.part,
+            "tolerance": check.TOLERANCE,
+            "threads": torch.get_num_threads(),
+            "original": {"ms": check.milliseconds(expected, batches[0]), "dice": by_name.get("original")},
+            "files": rows,
+            "measured_on": None if measured is None else measured["images"],
+            "not_measured": None if measured is None else measured["why_not"],
+        }
+        write_json(folder / "preprocessing.json", description(self.trained, self.translator, self.graph))
+        write_json(folder / "export.json", report)
+        return report
+
+    def _steps(self, folder: Path) -> list[tuple[str, str, Callable[[Path], Run]]]:
+        """Files, their formats, and what writes and opens each."""
+        writer = Writer(self.graph.eval())
+        steps: list[tuple[str, str, Callable[[Path], Run]]] = []
+        for form in (form for form in FILES if form in self.wanted.formats):
+            steps.append((FILES[form], form, partial(self._graph_file, writer, form)))
+            if form == "onnx" and self.wanted.fp16:
+                steps.append(("model-fp16.onnx", "fp16", partial(self._fp16, folder / FILES["onnx"])))
+            if form == "onnx" and self.wanted.int8:
+                steps.append(("model-int8.onnx", "int8", partial(self._int8, folder / FILES["onnx"])))
+        if "safetensors" in self.wanted.formats:
+            steps.append((f"{self.graph.part}.safetensors", "safetensors", self._tensors))
+        return steps
+
+    def _graph_file(self, writer: Writer, form: str, path: Path) -> Run:
+        writer.write(form, path)
+        return opened(form, path, self.graph.inputs)
+
+    def _fp16(self, source: Path, path: Path) -> Run:
+        reduced.write_fp16(source, path)
+        return opened("onnx", path, self.graph.inputs)
+
+    def _int8(self, source: Path, path: Path) -> Run:
+        images = self._of_run().to_calibrate() if self.wanted.images is None else self._to_check()
+        samples = (self._with_draws(self._input(sample)) for sample in spread(images, CALIBRATED))
+        reduced.write_int8(source, path, self.graph.inputs, samples)
+        return opened("onnx", path, self.graph.inputs)
+
+    def _tensors(self, path: Path) -> Run:
+        """The network's weights in a file, and the network built again from them."""
+        write_config(self.trained, self.graph.part, path.with_suffix(".json"))
+        if self.graph.segmenting is not None:
+            write_tensors(self._unfolded(), path)
+            return check.original(replace(self.trained, segmenter=self._segmenter(path)), None, self.graph)
+        translator, choice = self.translator, self.trained.experiment.generator
+        assert translator is not None
+        assert translator.trained.generator is not None
+        assert choice is not None
+        write_tensors(translator.trained.generator, path)
+        channels = translator.trained.given.channels, self.trained.domains.target_channels
+        again = build_generator(choice.model_copy(update={"weights": path}), *channels, 0, self.registry).eval()
+        return check.original(
+            self.trained, replace(translator, trained=replace(self.trained, generator=again)), self.graph
+        )
+
+    def _unfolded(self) -> Segmenter:
+        """The segmenter as it was trained."""
+        if self.trained.experiment.folds is not None:
+            raise UsageError(
+                f"The result of {self.run_dir} is the mean of its folds, and a safetensors file holds one network; "
+                f"export a fold: toolkit export {self.run_dir / 'fold-1'} ..."
+            )
+        segmenter = Trained.load(RunFolder(self.run_dir), self.registry, "cpu", layers=True).segmenter
+        assert segmenter is not None
+        return segmenter
+
+    def _segmenter(self, path: Path) -> Segmenter:
+        choice, domains = self.trained.experiment.segmenter, self.trained.domains
+        assert choice is not None
+        choice = choice.model_copy(update={"weights": path})
+        sizes = domains.target_channels, len(domains.class_names)
+        return build_segmenter(choice, *sizes, 0, self.registry, whole=True, pretrained=False).eval()
+
+    def _row(
+        self, path: Path, form: str, run: Run, found: Sequence[dict[str, Any]], inputs: tuple[Tensor, ...]
+    ) -> dict[str, Any]:
+        return {
+            "file": path.name,
+            "format": form,
+            "bytes": path.stat().st_size,
+            "difference": max(row["difference"] for row in found),
+            "compared": list(found),
+            "ms": check.milliseconds(run, inputs),
+            "dice": None,
+        }
+
+    def _measured(self, runs: dict[str, Run], console: Console) -> dict[str, Any]:
+        """Dice of smaller numbers beside the original's, or why there is none."""
+        if self.graph.segmenting is None:
+            return {"images": 0, "dice": {}, "why_not": "A generator alone has no Dice."}
+        datasets, why_not = available(self._of_run().labelled)
+        if not datasets:
+            return {"images": 0, "dice": {}, "why_not": why_not or "The run has no labelled images to measure it on."}
+        count = sum(number for _, number in total(datasets, check.MEASURED))
+        with bar(console, "measuring", count) as advance:
+            found = check.dice(runs, self.graph, datasets, self.trained.inference(), advance)
+        return {"images": count, "dice": found, "why_not": None}
+
+    def _of_run(self) -> Images:
+        if self.translator is None:
+            return Images(self.trained.experiment, backwards=False, adapted=False, registry=self.registry)
+        experiment = self.translator.trained.experiment
+        return Images(experiment, backwards=self.translator.backwards, adapted=True, registry=self.registry)
+
+    def _to_check(self) -> Dataset:
+        if self.wanted.images is not None:
+            return Folder(self.wanted.images, self.graph.channels)
+        try:
+            return self._of_run().to_check()
+        except UsageError as error:
+            raise UsageError(
+                f"{error} Or say on which images to check what is exported, with --images FOLDER."
+            ) from error
+
+    def _input(self, sample: Sample) -> Tensor:
+        """An image as the graph takes it, of the size at which the run's networks see it."""
+        first = self.trained if self.translator is None else self.translator.trained
+        if self.wanted.images is not None:
+            sample = replace(sample, image=first.normalised(sample.image))
+        inference = first.inference()
+        return graph_input(self.graph, sample, inference, inference.window or LARGEST)
+
+    def _with_draws(self, image: Tensor) -> tuple[Tensor, ...]:
+        return image, *self.graph.draws.of(torch.arange(len(image)), *image.shape[-2:])
+
+    def _smallest(self) -> int:
+        generator = None if self.translator is None else self.translator.trained.generator
+        return 1 if generator is None else generator.smallest
+
+
+def _made(make: Callable[[Path], Run], path: Path) -> Run:
+    """What a step makes; whatever a converter says becomes a sentence."""
+    try:
+        return make(path)
+    except TransegError:
+        raise
+    except Exception as error:  # every converter fails in its own way
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+        raise TransegError(f"{path.name} cannot be made of this network, so nothing is kept: {reason}") from error
+
+
+def _networks(run_dir: Path, registry: Registry, wanted: Wanted) -> tuple[Trained, Translator | None]:
+    """The run, and what sees images first or alone.
+
+    Raises:
+        UsageError: there is no such part, or the parts do not fit each other.
+    """
+    trained = Trained.load(RunFolder(run_dir), registry, "cpu")
+    alone = wanted.generator or trained.segmenter is None
+    if wanted.translate_with is not None:
+        if alone:
+            raise UsageError("--translate-with puts a generator before a segmenter, and here is none to put it before.")
+        channels = trained.domains.target_channels
+        translator = Translator.adapting(
+            wanted.translate_with, registry, "cpu", direction=wanted.direction, channels=channels
+        )
+        _check_sizes(run_dir, trained, wanted.translate_with, translator)
+        return trained, _with_options(translator, wanted.assignments, registry)
+    if alone:
+        translator = Translator.load(run_dir, registry, "cpu", direction=wanted.direction, window=None)
+        return trained, _with_options(translator, wanted.assignments, registry)
+    if wanted.direction is not None:
+        raise UsageError("--direction is of a translation; say --translate-with RUN or --generator, too.")
+    if wanted.assignments:
+        raise UsageError("--set is for options of a generator; say --translate-with RUN or --generator, too.")
+    return trained, None
+
+
+def _check_sizes(run_dir: Path, trained: Trained, other: Path, translator: Translator) -> None:
+    """Whether two runs see images alike, so that one can follow the other in one graph.
+
+    Raises:
+        UsageError: they do not.
+    """
+    sizes = [(each.size, each.window) for each in (translator.trained.inference(), trained.inference())]
+    if sizes[0] != sizes[1]:
+        raise UsageError(
+            f"The generator of {other} sees {_seen(*sizes[0])}, the segmenter of {run_dir} {_seen(*sizes[1])}; one "
+            "graph sees one size, so export them one by one."
+        )
+    if trained.experiment.data.stain is not None:
+        raise UsageError(
+            f"The segmenter of {run_dir} sees images with normalised stain, which no graph does between two networks; "
+            "export them one by one."
+        )
+
+
+def _seen(size: int | None, window: int) -> str:
+    if window:
+        return f"windows of {window} pixels"
+    return "images at their own size" if size is None else f"images resized to {size} pixels"
+
+
+def _with_options(translator: Translator, assignments: Sequence[str], registry: Registry) -> Translator:
+    """A generator built again with other options around the same weights.
+
+    Raises:
+        UsageError: an assignment is for something else, or the weights do not fit any more.
+    """
+    settings: Settings = {}
+    for assignment in assignments:
+        settings = merge(settings, parse_assignment(assignment))
+    if not settings:
+        return translator
+    trained = translator.trained
+    if set(settings) != {"generator"} or trained.generator is None or trained.experiment.generator is None:
+        raise UsageError("--set is for options of the generator here, such as generator.noise=false.")
+    table = {**trained.experiment.generator.model_dump(), "weights": None, **settings["generator"]}
+    channels = trained.given.channels, trained.domains.target_channels
+    generator = build_generator(GeneratorChoice(**table), *channels, 0, registry)
+    try:
+        generator.load_state_dict(trained.generator.state_dict())
+    except RuntimeError as error:
+        raise UsageError(f"{', '.join(assignments)} changes the generator's weights, which are trained.") from error
+    return replace(translator, trained=replace(trained, generator=generator.eval()))
+
+
+def _graph(trained: Trained, translator: Translator | None, wanted: Wanted) -> Graph:
+    translating = segmenting = None
+    channels = trained.domains.target_channels
+    if translator is not None:
+        generator, given = translator.trained.generator, translator.trained.given
+        assert generator is not None
+        channels = given.channels if given.by_mask else translator.takes
+        direction = translator.direction or generator.directions[0]
+        translating = Translating(generator, direction, given, draws_of(generator, channels, direction))
+    if trained.segmenter is not None and not wanted.generator:
+        assert trained.experiment.segmenter is not None
+        sigmoid = len(trained.domains.class_names) == 2 and trained.experiment.segmenter.num_classes != 2
+        segmenting = Segmenting(trained.segmenter, trained.domains.target_channels, sigmoid=sigmoid)
+    return Graph(translating, segmenting, channels)
+
+
+def _check_wanted(wanted: Wanted) -> None:
+    """Whether what is wanted goes together, and its packages are installed.
+
+    Raises:
+        UsageError: it does not, or they are not.
+    """
+    if (wanted.int8 or wanted.fp16) and "onnx" not in wanted.formats:
+        raise UsageError("--int8 and --fp16 make smaller ONNX files; say --format onnx, too.")
+    if "safetensors" in wanted.formats and wanted.translate_with is not None:
+        raise UsageError("A safetensors file holds the weights of one network; export the two runs one by one.")
+    packages = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "safetensors": ("safetensors",)}
+    for form in wanted.formats:
+        for package in packages.get(form, ()):
+            require(package, "export", f"The format {form}")
+    require("huggingface_hub", "export", "A model card")
+
+
+@contextmanager
+def _staged(out: Path) -> Iterator[Path]:
+    """A folder beside the wanted one, which it becomes when everything in it is there.
+
+    Raises:
+        UsageError: the wanted one is taken, or cannot be made.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{out} is there already, and not an empty folder; choose another with -o.")
+    staging = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        staging.mkdir(parents=True)
+    except OSError as error:
+        raise UsageError(f"{out} cannot be written: {error.strerror}; choose another with -o.") from error
+    try:
+        yield staging
+        staging.replace(out)
+    except OSError as error:
+        raise TransegError(f"{out} cannot be written: {error.strerror}.") from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
