@@ -45,9 +45,9 @@ ZH320 = Preset(
 )
 """zh320/medical-segmentation-pytorch (2025), as it tuned its U-Net, ResUNet and their like on four sets of polyps.
 
-Its `base_lr`, log-uniform in [1e-3, 1e-1], reaches Adam as a tenth of that. Left out: the optimizer (SGD, Adam or AdamW;
-17 of its 20 winners are of the latter two), and averaged weights whose decay grows to one, since neither is an option
-here.
+Its `base_lr`, log-uniform in [1e-3, 1e-1], reaches Adam as a tenth of that. Left out, since neither is an option here:
+the optimizer (SGD, Adam or AdamW; 17 of its 20 winners are of the latter two) and averaged weights whose decay grows to
+one.
 """
 
 PRESETS: dict[str, Preset] = {

@@ -10,8 +10,10 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler, BruteForceSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
+from optuna.storages import RetryHeartbeatStaleTrialCallback
 
 from transeg.core.search.options import Pruner, Sampler
+from transeg.core.search.storage import quiet
 
 SAMPLERS: dict[Sampler, Callable[[int], BaseSampler]] = {
     "tpe": lambda seed: TPESampler(seed=seed),
@@ -22,7 +24,7 @@ SAMPLERS: dict[Sampler, Callable[[int], BaseSampler]] = {
 
 
 class SeededByTrial(BaseSampler):
-    """A sampler whose random numbers depend on the number of the trial.
+    """A sampler whose random numbers depend on how many trials were begun before, but for those begun again.
 
     So workers of one study draw different numbers, and a study that is interrupted goes on as it would have.
 
@@ -37,7 +39,11 @@ class SeededByTrial(BaseSampler):
         self._sampler = make(seed)
 
     def before_trial(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
-        seed = int(np.random.SeedSequence((self._seed, trial.number)).generate_state(1)[0])
+        trials = study.get_trials(deepcopy=False)
+        with quiet():
+            again = RetryHeartbeatStaleTrialCallback.retried_trial_number
+            before = sum(other.number < trial.number and again(other) is None for other in trials)
+        seed = int(np.random.SeedSequence((self._seed, before)).generate_state(1)[0])
         self._sampler = self._make(seed)
         self._sampler.before_trial(study, trial)
 

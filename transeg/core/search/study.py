@@ -134,7 +134,8 @@ def _check_same(
     other = difference(validated(record["experiment"]), base, (*RUNTIME, *ROOTS))
     theirs = parse_space(record["space"])
     for option in sorted({*theirs, *space}):
-        if theirs.get(option) != space.get(option):
+        said = [repr(each[option]) if option in each else "not there" for each in (theirs, space)]
+        if said[0] != said[1]:  # 1 is not 1.0 here
             other = other or f"the space of {option} is {theirs.get(option)} there and {space.get(option)} here"
     if record["metric"] != options.metric:
         other = other or f"the metric is {record['metric']} there and {options.metric} here"
