@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import re
 import sys
 from typing import Any
 
@@ -28,5 +29,10 @@ def environment(registry: Registry) -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "gpus": gpus,
-        "arguments": sys.argv[1:],
+        "arguments": [without_password(argument) for argument in sys.argv[1:]],
     }
+
+
+def without_password(text: str) -> str:
+    """A text whose addresses (``scheme://user:password@host``) have lost their passwords."""
+    return re.sub(r"(://[^/@:\s]*):\S*@", r"\1:***@", text)

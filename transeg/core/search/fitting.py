@@ -69,6 +69,10 @@ def fitted(space: Space, settings: Mapping[str, Any], registry: Registry) -> Spa
     for kind, values in named.items():
         if not isinstance(values, Choices) or not all(isinstance(value, str) for value in values.values):
             raise UsageError(f'The space of {kind} must be a list of names, such as ["{values.samples[0]}"].')
+    for option in space:
+        kind, _, rest = option.partition(".")
+        if kind in COMPONENTS and rest == "name":
+            raise UsageError(f'Components are searched by their kind: say "{kind}" in place of "{option}".')
     return {option: _fitted(option, space, named, settings, registry) for option in space}
 
 

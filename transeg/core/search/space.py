@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -30,9 +31,11 @@ class Range:
 
     def suggest(self, trial: optuna.Trial, option: str) -> float:
         """Let a trial choose."""
-        if isinstance(self.low, int) and isinstance(self.high, int):
-            return int(trial.suggest_int(option, self.low, self.high, step=int(self.step or 1), log=self.log))
-        return float(trial.suggest_float(option, self.low, self.high, step=self.step, log=self.log))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that steps do not end at high is what somebody may want
+            if isinstance(self.low, int) and isinstance(self.high, int):
+                return int(trial.suggest_int(option, self.low, self.high, step=int(self.step or 1), log=self.log))
+            return float(trial.suggest_float(option, self.low, self.high, step=self.step, log=self.log))
 
     def value(self, stored: Any) -> Any:
         """What a trial has chosen, from what its study holds of it."""

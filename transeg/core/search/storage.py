@@ -148,5 +148,6 @@ def _made_by_another(error: SQLAlchemyError) -> bool:
 def _reason(error: Exception, url: URL) -> str:
     """The first line of what the database says, without the password, should that be in it."""
     cause = getattr(error, "orig", None) or getattr(error.__cause__, "orig", None) or error
-    line = next((line for line in str(cause).splitlines() if line.strip()), type(error).__name__)
+    said = cause.args[-1] if cause.args else ""  # MySQL's have a number first
+    line = next((line for line in str(said).splitlines() if line.strip()), type(error).__name__)
     return (line.replace(str(url.password), "***") if url.password else line).strip().rstrip(".")
