@@ -234,8 +234,8 @@ def test_no_password_is_shown(tmp_path):
 
 def test_sequential_trials_are_judged_by_their_last_stage(tmp_path, toolkit):
     tiny = ["generator.width=4", "generator.blocks=5", "generator.patches=8", "train.iterations=2", "segmenter.base=2"]
-    data = ["data.size=32", "data.source.count=10", "data.source.side=32", "data.target.count=10", "data.target.side=32"]
-    settings = [text for setting in [*tiny, *data, "train.batch_size=2"] for text in ("--set", setting)]
+    data = [f"data.{role}.{option}" for role in ("source", "target") for option in ("count=10", "side=32")]
+    settings = [text for setting in [*tiny, *data, "data.size=32", "train.batch_size=2"] for text in ("--set", setting)]
     options = ["--generator", "cut", "--segmenter", "unet", "--strategy", "sequential", *settings]
     folder = tmp_path / "s"
     toolkit("search", *options, "--space", "generator.lr=1e-4..1e-3:log", "--trials", 1, "--search-dir", folder)
