@@ -36,15 +36,14 @@ class SeededByTrial(BaseSampler):
     def __init__(self, make: Callable[[int], BaseSampler], seed: int) -> None:
         self._make = make
         self._seed = seed
-        self._sampler = make(seed)
+        self._sampler: BaseSampler = RandomSampler(seed=seed)
 
     def before_trial(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
         trials = study.get_trials(deepcopy=False)
         with quiet():
             again = RetryHeartbeatStaleTrialCallback.retried_trial_number
             before = sum(other.number < trial.number and again(other) is None for other in trials)
-        seed = int(np.random.SeedSequence((self._seed, before)).generate_state(1)[0])
-        self._sampler = self._make(seed)
+            self._sampler = self._make(int(np.random.SeedSequence((self._seed, before)).generate_state(1)[0]))
         self._sampler.before_trial(study, trial)
 
     def infer_relative_search_space(

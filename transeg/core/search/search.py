@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import optuna
 from rich.console import Console
 
 from transeg.core.data.writing import write_text
@@ -45,6 +46,11 @@ def search(plan: Plan, registry: Registry, console: Console, *, timeout: float |
     plan.folder.create()
     storage = opened(plan.storage)
     with database_errors(plan.storage):
+        if plan.folder.trials.exists() and plan.study.name not in optuna.get_all_study_names(storage):
+            raise UsageError(
+                f"{plan.folder.trials} has trials of which no study {plan.study.name} is known; choose another "
+                f"--search-dir, or say the --storage and --study that they belong to."
+            )
         study = join_study(storage, plan.study, plan.settings, plan.space, base, images)
         plan.write()
         worker = Worker(plan, study, registry, console, timeout)
