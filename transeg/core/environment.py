@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -34,7 +35,7 @@ def environment(registry: Registry) -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "gpus": gpus,
-        "arguments": sys.argv[1:],
+        "arguments": [without_password(argument) for argument in sys.argv[1:]],
     }
 
 
@@ -46,3 +47,8 @@ def _commit() -> str | None:
     line = ["git", "-C", str(tree), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     found = subprocess.run(line, capture_output=True, text=True, check=False)
     return found.stdout.strip() or None
+
+
+def without_password(text: str) -> str:
+    """A text whose addresses (``scheme://user:password@host``) have lost their passwords."""
+    return re.sub(r"(://[^/@:\s]*):\S*@", r"\1:***@", text)

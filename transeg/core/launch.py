@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,9 @@ def processes_wanted(
     return 1, folder  # whatever else it is, validation says
 
 
+logger = logging.getLogger("transeg.run")
+
+
 @dataclass(frozen=True)
 class Prepared:
     """A run that could begin now."""
@@ -98,6 +102,10 @@ def prepare(
         UsageError: anything that keeps the run from beginning.
     """
     settings = read_settings(config) if config else {}
+    if settings.pop("search", None) is not None:
+        logger.warning(
+            "[search] in %s is for `toolkit search`; this run takes the other options as they stand.", config
+        )
     settings = merge(settings, settings_of(named, settings, registry))
     join_ranks()
     rank, ranks = world()
@@ -121,8 +129,20 @@ def prepare(
     return Prepared(experiment, parts, folder, resume)
 
 
-def launch(prepared: Prepared, registry: Registry, console: Console) -> dict[str, Any]:
-    """Run what was prepared, and give back what ``metrics.json`` holds."""
+def launch(
+    prepared: Prepared,
+    registry: Registry,
+    console: Console,
+    own_hooks: Callable[[Experiment], Sequence[Hook]] = lambda _: (),
+) -> dict[str, Any]:
+    """Run what was prepared, and give back what ``metrics.json`` holds.
+
+    Args:
+        prepared: the run.
+        registry: where components come from.
+        console: for progress.
+        own_hooks: makes those that a training gets from the caller, besides the plugins'.
+    """
     device = rank_device(torch.device(prepared.experiment.device))
     if prepared.experiment.devices != world()[1]:
         raise UsageError(
@@ -138,7 +158,8 @@ def launch(prepared: Prepared, registry: Registry, console: Console) -> dict[str
         console.print(f"[yellow]Warning:[/] {warning}", highlight=False)
 
     def hooks(experiment: Experiment) -> Sequence[Hook]:
-        return [hook for made in relay.transeg_runner_hooks(experiment=experiment) for hook in made]
+        of_plugins = [hook for made in relay.transeg_runner_hooks(experiment=experiment) for hook in made]
+        return [*of_plugins, *own_hooks(experiment)]
 
     metrics = Run(prepared.folder, registry, console, prepared.resume, hooks)(experiment, prepared.parts)
     leave_ranks()

@@ -1,0 +1,1 @@
+"""Search: Optuna over the options of an experiment."""
