@@ -319,7 +319,9 @@ def info(component: str, as_json: bool, registry: Registry) -> None:
     help="In which training computes; by default fp32, on a GPU tf32.",
 )
 @click.option(
-    "--compile/--no-compile", default=None, help="Train with networks translated by torch.compile; or do not."
+    "--compile/--no-compile",
+    default=None,
+    help="Train with networks that torch.compile has translated, or not; by default not.",
 )
 @click.option(
     "--devices",
