@@ -29,6 +29,7 @@ ZH320 = Preset(
     space={
         "loss": Choices(("ohem", "ce")),
         "train.lr": Range(1e-4, 1e-2, log=True),
+        "train.ema": Choices((0.99, None)),
         f"{_transform('RandomScale')}.scale_limit.0": Range(-0.8, -0.1),
         f"{_transform('RandomScale')}.scale_limit.1": Range(0.25, 1.5),
         f"{_transform('ColorJitter')}.brightness": Range(0.0, 0.9),
@@ -45,9 +46,9 @@ ZH320 = Preset(
 )
 """zh320/medical-segmentation-pytorch (2025), as it tuned its U-Net, ResUNet and their like on four sets of polyps.
 
-Its `base_lr`, log-uniform in [1e-3, 1e-1], reaches Adam as a tenth of that. Left out, since neither is an option here:
-the optimizer (SGD, Adam or AdamW; 17 of its 20 winners are of the latter two) and averaged weights whose decay grows to
-one.
+Its `base_lr`, log-uniform in [1e-3, 1e-1], reaches Adam as a tenth of that. Its weights are averaged, or not, with a
+decay that grows to one; here it stays. Left out, since Adam alone trains a segmenter here: the optimizer (SGD, Adam or
+AdamW; 17 of its 20 winners are of the latter two).
 """
 
 PRESETS: dict[str, Preset] = {
