@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from transeg.cli import main
-from transeg.cli_data import data
-from transeg.cli_nnunet import nnunet
+from transeg.commands.data import data
+from transeg.commands.nnunet import nnunet
 
 GROUPS = {"data": data, "nnunet": nnunet}
 README = (Path(__file__).parent.parent / "README.md").read_text()

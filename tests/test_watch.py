@@ -12,7 +12,7 @@ from conftest import SUPERVISED, command
 from filelock import FileLock
 from rich.console import Console
 
-from transeg.cli_watch import _view, sparkline
+from transeg.commands.watch import _view, sparkline
 from transeg.core.watching import look
 
 RUN = command((SUPERVISED[0], [*SUPERVISED[1], "train.iterations=3", "train.log_interval=1"]))
