@@ -51,6 +51,11 @@ class TestData:
         text = sentence(*on(tmp_path / "none"))
         assert f"The folder {tmp_path / 'none'} of the dataset folder does not exist" in text
 
+    @pytest.mark.parametrize(("where", "option"), [("source", "source"), ("val", "val"), ("test.mine", "test")])
+    def test_a_name_where_a_table_belongs(self, sentence, where, option):
+        text = sentence("run", "--segmenter", "unet", "--set", f"data.{where}=x")
+        assert text.startswith(f"data.{where} is a table, not 'x'; say --{option} NAME:FOLDER")
+
     def test_no_folder_said(self, sentence, monkeypatch):
         monkeypatch.delenv("TRANSEG_DATA", raising=False)
         text = sentence("run", "--segmenter", "unet", "--source", "kvasir")

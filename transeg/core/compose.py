@@ -129,6 +129,19 @@ def departures(experiment: Experiment, defaults: Mapping[str, Settings]) -> list
     ]
 
 
+def _check_tables(data: Settings) -> None:
+    """Raise a sentence where a dataset is no table."""
+    roles = ("source", "target", "synthetic", "val")
+    tables = {role: (f"data.{role}", data[role]) for role in roles if role in data}
+    tables |= {f"test {label}": (f"data.test.{label}", table) for label, table in data["test"].items()}
+    for role, (where, table) in tables.items():
+        if not isinstance(table, dict):
+            raise UsageError(
+                f"{where} is a table, not {table!r}; say --{role.split()[0]} NAME:FOLDER, or set one of its options, "
+                f"such as {where}.root=FOLDER."
+            )
+
+
 def _with_datasets(settings: Settings, registry: Registry) -> Settings:
     """The phantom where no data are named; a generator that learns from pairs has but one domain of it."""
     settings = deepcopy(settings)
@@ -136,9 +149,9 @@ def _with_datasets(settings: Settings, registry: Registry) -> Settings:
     tests = data.setdefault("test", {}) if isinstance(data, dict) else None
     if not isinstance(data, dict) or not isinstance(tests, dict):
         raise UsageError("[data] and [data.test] must be tables.")
+    _check_tables(data)
     for label, table in tests.items():
-        if isinstance(table, dict):
-            table.setdefault("name", label)
+        table.setdefault("name", label)
     if "name" in data.get("source", {}):
         return settings
     others = {role: data[role].get("name", DEFAULT_DATASET) for role in ("target", "val") if role in data}

@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from filelock import FileLock, Timeout
-
-from transeg.core.run_folder import RunFolder, fold_names
+from transeg.core.run_folder import RunFolder, fold_names, held
 
 if TYPE_CHECKING:
     from transeg.core.experiment import Experiment
@@ -19,23 +17,11 @@ State = Literal["not begun", "running", "stopped", "finished"]
 
 def state_of(folder: RunFolder) -> State:
     """Whether the run goes on: a process that trains into the folder holds its lock."""
-    if _held(folder.lock):
+    if held(folder.lock):
         return "running"
     if folder.metrics.exists():
         return "finished"
     return "stopped" if folder.experiment.exists() else "not begun"
-
-
-def _held(path: Path) -> bool:
-    if not path.exists():
-        return False
-    try:
-        with FileLock(path, timeout=0):
-            return False
-    except Timeout:
-        return True
-    except OSError:  # somebody else's folder: who may not write there cannot ask
-        return False
 
 
 def training_names(experiment: Experiment) -> list[str]:

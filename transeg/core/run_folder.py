@@ -77,6 +77,19 @@ class RunFolder:
             ) from error
 
 
+def held(lock: Path) -> bool:
+    """Whether a process holds a lock; of somebody else's folder, where one may not write, nobody can say so."""
+    if not lock.exists():
+        return False
+    try:
+        with FileLock(lock, timeout=0):
+            return False
+    except Timeout:
+        return True
+    except OSError:
+        return False
+
+
 def fold_names(folds: int) -> list[str]:
     """The parts of a run folder that its folds are trained in."""
     return [f"fold-{number}" for number in range(1, folds + 1)]

@@ -12,10 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from filelock import FileLock, Timeout
-
 from transeg.core.errors import TransegError, UsageError
-from transeg.core.run_folder import RunFolder
+from transeg.core.run_folder import RunFolder, held
 from transeg.core.settings import Settings, read_settings
 from transeg.core.sweep.grid import REPEATS, parse_axes, points
 
@@ -67,13 +65,13 @@ class Cell:
         """What has become of it by now."""
         if self.folder.metrics.exists():
             return "done"
-        if _held(self.claim) or _held(self.folder.lock):
+        if held(self.claim) or held(self.folder.lock):
             return "running"
         return "failed" if self.failure.exists() else "waiting"
 
     def orphaned(self) -> bool:
         """Whether it is trained by a process that no sweep takes care of."""
-        return self.state() == "running" and not _held(self.claim)
+        return self.state() == "running" and not held(self.claim)
 
     def reason(self) -> str:
         """Why it failed, in a sentence; '' where it has not.
@@ -171,14 +169,3 @@ def _left_out(path: Path) -> dict[str, str]:
         return {}
     except (OSError, ValueError, AttributeError) as error:
         raise UsageError(f"{path} cannot be read: {error}.") from error
-
-
-def _held(path: Path) -> bool:
-    """Whether a process holds a lock."""
-    if not path.exists():
-        return False
-    try:
-        with FileLock(path, timeout=0):
-            return False
-    except Timeout:
-        return True
