@@ -40,13 +40,13 @@ class Toolkit(click.Group):
     """The built-in commands and those of plugins, which are imported when they are called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted({*super().list_commands(ctx), *_plugin_commands()})
+        return sorted({*super().list_commands(ctx), *_plugin_commands(ctx)})
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         built_in = super().get_command(ctx, name)
-        if built_in is not None or name not in _plugin_commands():
+        if built_in is not None or name not in _plugin_commands(ctx):
             return built_in
-        entry, summary = _plugin_commands()[name]
+        entry, summary = _plugin_commands(ctx)[name]
 
         @click.command(name, help=summary, context_settings={"ignore_unknown_options": True}, add_help_option=False)
         @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
@@ -76,9 +76,14 @@ class Toolkit(click.Group):
             raise Failure(message, 1) from error
 
 
-def _plugin_commands() -> dict[str, tuple[str, str]]:
-    plugins = (plugin for plugin in Registry().plugins if plugin.status == "ok")
-    return {name: (entry.entry, entry.summary) for plugin in plugins for name, entry in plugin.commands.items()}
+def _plugin_commands(ctx: click.Context) -> dict[str, tuple[str, str]]:
+    """What plugins offer, looked up once for a command line: the help asks for each command by itself."""
+    found: dict[str, tuple[str, str]] | None = ctx.meta.get(__name__)
+    if found is None:
+        plugins = (plugin for plugin in Registry().plugins if plugin.status == "ok")
+        found = {name: (entry.entry, entry.summary) for plugin in plugins for name, entry in plugin.commands.items()}
+        ctx.meta[__name__] = found
+    return found
 
 
 def with_registry(command: Callable[..., Any]) -> Callable[..., Any]:

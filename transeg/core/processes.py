@@ -15,6 +15,7 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, PContext, start_processes
 from torch.distributed.elastic.multiprocessing.api import RunProcsResult, SignalException
 
+from transeg.core.compose import cores
 from transeg.core.errors import TransegError, UsageError
 from transeg.core.ranks import QUIET, WATCHED
 from transeg.core.run_folder import RunFolder
@@ -79,7 +80,7 @@ def run_in(count: int, arguments: Sequence[str], folder: RunFolder) -> int:
 
 def _environment(rank: int, count: int, port: int) -> dict[str, str]:
     """What torchrun says to a process; the cores are shared out."""
-    threads = os.environ.get("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // count)))
+    threads = os.environ.get("OMP_NUM_THREADS", str(max(1, cores() // count)))
     return {
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
