@@ -58,9 +58,17 @@ def test_how_far_a_run_is(begun):
     assert stage.losses == {"dice": [0.9, 0.5]}
     assert stage.rates == {"segmenter": 1e-4}
     assert stage.best == (1, 0.25)
+    assert progress.batch_size == 2
     assert stage.seconds_per_iteration == 3
     assert stage.left == pytest.approx(3 * 1 * (1 + 3 / 6))  # one iteration, and half as long again for validation
     assert stage.preview.name == "000002.png"
+
+
+def test_images_are_those_of_a_whole_step(begun):
+    path = begun / "experiment.toml"
+    text = path.read_text().replace("accumulation = 1", "accumulation = 3").replace("devices = 1", "devices = 2")
+    path.write_text(text)
+    assert look(begun).batch_size == 2 * 3 * 2
 
 
 def test_what_is_not_there_yet(tmp_path):

@@ -80,7 +80,7 @@ def look(path: Path) -> Progress:
     times = read_json(folder.times) if folder.times.exists() else {}
     stages = [_stage(folder, name, experiment, times.get(name, {})) for name in training_names(experiment)]
     begun = [stage for stage in stages if stage.done]
-    return Progress(state, stages, begun[-1] if begun else None, experiment.train.batch_size)
+    return Progress(state, stages, begun[-1] if begun else None, experiment.joint_batch)
 
 
 def _stage(folder: RunFolder, name: str, experiment: Experiment, spent: dict[str, float]) -> Stage:
