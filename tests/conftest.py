@@ -1,3 +1,4 @@
+import signal
 import subprocess
 import sys
 
@@ -5,6 +6,8 @@ import pytest
 from click.testing import CliRunner
 
 from transeg.cli import main
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # where a shell runs tests in the background, it is ignored
 
 TINY_DATA = ["data.size=32", "data.source.count=10", "data.source.side=32"]
 TINY_TRAINING = ["train.iterations=3", "train.batch_size=2", "train.val_interval=2", "train.checkpoint_interval=2"]

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -220,3 +223,13 @@ def test_a_batch_is_pinned_where_a_gpu_will_copy_from_it(monkeypatch):
     assert found.source is not batch.source
     assert content(found) == content(batch)
     assert (found.seed, found.iteration, found.instances) == (batch.seed, batch.iteration, None)
+
+
+def test_workers_that_wait_for_another_round_keep_no_program_from_ending():
+    code = """
+from torch.utils.data import DataLoader
+from transeg.core.data.stream import begin_worker
+loader = DataLoader(range(4), num_workers=1, persistent_workers=True, worker_init_fn=begin_worker)
+assert len(list(loader)) == 4
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=100)
