@@ -5,6 +5,7 @@ import torch
 
 from transeg.core.conditions import Conditioning
 from transeg.core.deploy import folded
+from transeg.core.export.check import TOLERANCE
 from transeg.core.export.draws import draws_of
 from transeg.core.export.formats import FILES, Writer, opened
 from transeg.core.export.graph import Graph, Segmenting, Translating
@@ -58,7 +59,8 @@ def check(graph, form, folder, reference):
         with torch.inference_mode():
             expected, found = reference(*inputs), run(inputs)
         assert found.shape == expected.shape
-        assert (found - expected).abs().max() <= 1e-4
+        # norms of single images over the few pixels of a deepest stage make rounding larger: 2e-4 in nnunet
+        assert (found - expected).abs().max() <= TOLERANCE
 
 
 @pytest.mark.parametrize("form", FORMS)
