@@ -264,6 +264,8 @@ def begin_worker(_index: int) -> None:
 @atexit.register
 def end_workers() -> None:
     """End the workers that are left: Python would send them SIGTERM when it exits, and wait for them for ever."""
+    if hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # PyTorch's handler would raise that a worker was killed
     for process in multiprocessing.active_children():
         if process.daemon:
             process.kill()
