@@ -67,7 +67,7 @@ def test_nothing_sticks_out(opened, width):
 
 
 def test_the_slider_follows_mouse_and_keyboard(opened):
-    page = opened()
+    page = opened(reduced_motion="reduce")  # a page that still scrolls smoothly to the slider moves it from the mouse
     comparison = page.locator(".compare").first
     slider = comparison.locator("input")
     shown = comparison.locator("figure").first.locator("img")

@@ -222,6 +222,7 @@ def test_showing_what_is_not_there_gets_a_sentence(tmp_path, toolkit):
 
 
 def test_ranks_are_refused(tmp_path, toolkit, monkeypatch):
+    monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert "several workers" in words(search(toolkit, tmp_path / "s", code=2).stderr)
 

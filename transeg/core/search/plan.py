@@ -13,11 +13,11 @@ import tomli_w
 from sqlalchemy.engine import URL
 
 from transeg.core.data.writing import write_text
-from transeg.core.distributed import world
 from transeg.core.errors import UsageError, did_you_mean
 from transeg.core.experiment import Experiment
 from transeg.core.launch import settings_of
 from transeg.core.parts import Parts, build_parts
+from transeg.core.ranks import rank_and_ranks
 from transeg.core.registry import Registry
 from transeg.core.run_folder import RunFolder
 from transeg.core.search.fitting import combinations, fitted
@@ -133,7 +133,7 @@ def plan(
     Raises:
         UsageError: anything that keeps the search from beginning.
     """
-    if world()[1] > 1:
+    if rank_and_ranks()[1] > 1:
         raise UsageError(
             "A search trains each trial in one process; start several workers with the same command rather than "
             "several ranks."
