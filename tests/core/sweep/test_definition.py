@@ -131,6 +131,13 @@ def test_there_must_be_an_axis(define):
     assert "no axis to sweep" in define("--segmenter", "unet", code=2).stderr
 
 
+def test_ranks_are_refused(define, monkeypatch, tmp_path):
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert "torchrun" in define("--segmenter", "unet", "--segmenter", "resunet", code=2).stderr
+    assert not (tmp_path / "s").exists()
+
+
 def test_axes_of_any_option():
     assert parse_axis("train.lr=1e-3,1e-4") == {"train.lr": [1e-3, 1e-4]}
     assert parse_axis("loss=dice,dice+0.5*bce") == {"loss": ["dice", "dice+0.5*bce"]}

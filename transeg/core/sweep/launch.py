@@ -9,7 +9,8 @@ from typing import Any
 from rich.console import Console
 
 from transeg.core.compose import pick_device
-from transeg.core.errors import TransegError
+from transeg.core.errors import TransegError, UsageError
+from transeg.core.ranks import rank_and_ranks
 from transeg.core.registry import Registry
 from transeg.core.settings import read_settings
 from transeg.core.sweep.definition import define, settings_of_sweep, write
@@ -52,6 +53,8 @@ def sweep(
         UsageError: it cannot begin.
         TransegError: a signal ended it.
     """
+    if rank_and_ranks()[1] > 1:
+        raise UsageError("A sweep starts each cell's process itself; name several with --device rather than torchrun.")
     settings = settings_of_sweep(named, config, registry)
     if settings == {"sweep": {}} and is_sweep(path):
         settings = read_settings(definition_of(path))
