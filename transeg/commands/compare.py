@@ -9,11 +9,11 @@ from typing import Any
 import click
 from rich.console import Console
 
-from transeg.cli import as_json
+from transeg.commands.options import as_json
 from transeg.core.errors import UsageError
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command()
 @click.argument("runs", metavar="RUNS...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--test", "tests", multiple=True, metavar="NAME", help="A test set; by default all. Repeatable.")
 @click.option(

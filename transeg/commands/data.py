@@ -9,11 +9,12 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from transeg.cli import as_json, talk, with_registry
+from transeg.commands.console import talk
+from transeg.commands.options import as_json, with_registry
 from transeg.core.registry import Registry
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group()
 def data() -> None:
     """List, import, download, check and convert datasets; what is kept of them."""
 

@@ -10,11 +10,12 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from transeg.cli import as_json, direction, talk, translate_with, with_registry
+from transeg.commands.console import talk
+from transeg.commands.options import as_json, direction, translate_with, with_registry
 from transeg.core.registry import Registry
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command()
 @click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), metavar="FOLDER", help="Where to.")
 @click.option(

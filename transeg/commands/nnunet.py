@@ -9,7 +9,8 @@ from typing import Any
 import click
 from rich.console import Console
 
-from transeg.cli import as_json, direction, pixel_size, rescale, talk, translate_with, with_registry
+from transeg.commands.console import talk
+from transeg.commands.options import as_json, direction, pixel_size, rescale, translate_with, with_registry
 from transeg.core.registry import Registry
 
 fold = click.Choice(["0", "1", "2", "3", "4", "all"])
@@ -19,7 +20,7 @@ assignments = click.option(
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group()
 def nnunet() -> None:
     """Train and use nnU-Net itself (Isensee et al., Nature Methods 2021).
 

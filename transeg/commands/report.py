@@ -7,11 +7,12 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from transeg.cli import talk, with_registry
+from transeg.commands.console import talk
+from transeg.commands.options import with_registry
 from transeg.core.registry import Registry
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command()
 @click.argument("path", metavar="RUN|SWEEP", type=click.Path(path_type=Path))
 @click.option(
     "-o",

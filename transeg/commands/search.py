@@ -12,7 +12,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from transeg.cli import as_json, run, talk, with_registry
+from transeg.commands.console import talk
+from transeg.commands.options import as_json, with_registry
+from transeg.commands.run import run
 from transeg.core.errors import UsageError
 from transeg.core.extras import require
 from transeg.core.registry import Registry
@@ -44,7 +46,7 @@ SHOWN = 10
 """Trials in the table of what was found."""
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command()
 @click.option(
     "--space",
     "spaces",

@@ -11,14 +11,15 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
-from transeg.cli import as_json, talk, with_registry
+from transeg.commands.console import talk
+from transeg.commands.options import as_json, with_registry
 from transeg.core.registry import Registry
 
 if TYPE_CHECKING:
     from transeg.core.sweep.folder import Cell, State, Sweep
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command()
 @click.argument("folder", metavar="SWEEP", type=click.Path(path_type=Path))
 @click.option(
     "--generator", multiple=True, metavar="NAME", help="Translates images. Repeat it for an axis, as those below."

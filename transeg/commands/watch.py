@@ -27,7 +27,7 @@ LINE_SECONDS = 15.0
 BARS = "▁▂▃▄▅▆▇█"
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command()
 @click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
 def watch(run_dir: Path) -> None:
     """Follow the training in the run folder RUN.

@@ -23,7 +23,7 @@ import pluggy
 
 from transeg.core import hookspecs
 from transeg.core.errors import TransegError, UsageError, did_you_mean
-from transeg.core.manifest import CommandEntry, DatasetEntry, Entry, read_manifest
+from transeg.core.manifest import KINDS, CommandEntry, DatasetEntry, Entry, read_manifest
 
 GROUP = "transeg"
 BUILTIN = "transeg"
@@ -230,6 +230,18 @@ class Registry:
                     f"The hooks of the plugin {plugin.package} are left out: {type(error).__name__}: {error}"
                 )
         return self._manager.hook, failures
+
+
+def kind_named(name: str) -> str:
+    """A kind, by its name in the singular or plural.
+
+    Raises:
+        UsageError: there is no such kind.
+    """
+    kind = "loss" if name in ("loss", "losses") else name.removesuffix("s")
+    if kind not in KINDS:
+        raise UsageError(f"There is no kind {name!r}; there are {', '.join(KINDS)}, and combinations.")
+    return kind
 
 
 def _proxies() -> Iterator[ManifestProxy]:
