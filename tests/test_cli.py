@@ -4,8 +4,10 @@ import subprocess
 import sys
 
 import pytest
+from click.testing import CliRunner
 from conftest import BOTH, SUPERVISED, TRANSLATION, command
 
+from transeg.cli import main
 from transeg.core.errors import TransegError
 
 KEYS = {"kind", "name", "package", "status", "summary", "params", "paper", "tags"}
@@ -181,6 +183,19 @@ def test_a_narrow_window_cuts_no_word_of_a_name(process):
     assert max(len(line) for line in result.stdout.splitlines()) <= 60
 
 
+@pytest.mark.parametrize(
+    ("words", "place", "found"),
+    [("toolkit sw", 1, "sweep"), ("toolkit run --gen", 2, "--generator"), ("toolkit data down", 2, "download")],
+)
+def test_completion(words, place, found):
+    said = {"_TOOLKIT_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(place)}
+    assert f"plain,{found}" in CliRunner().invoke(main, prog_name="toolkit", env=said).stdout.split()
+
+
+def test_a_command_that_is_not_there(toolkit):
+    assert "There is no command 'swep'. Did you mean 'sweep'?" in toolkit("swep", code=2).stderr
+
+
 def test_a_plugins_command(tmp_path, monkeypatch, toolkit):
     package = tmp_path / "commanding"
     package.mkdir()
@@ -189,6 +204,7 @@ def test_a_plugins_command(tmp_path, monkeypatch, toolkit):
     )
     (package / "registry.toml").write_text(
         '[plugin]\ncontract = 1\n[command.hello]\nentry = "commanding:hello"\nsummary = "Greets"\n'
+        '[command.list]\nentry = "commanding:hello"\n[command.lost]\nentry = "commanding:lost"\n'
     )
     info = tmp_path / "commanding-1.dist-info"
     info.mkdir()
@@ -197,6 +213,9 @@ def test_a_plugins_command(tmp_path, monkeypatch, toolkit):
     monkeypatch.syspath_prepend(str(tmp_path))
     assert "Greets" in toolkit("--help").stdout
     assert toolkit("hello", "--x", "you").stdout == "hello you\n"
+    assert "Usage: toolkit hello [OPTIONS]" in CliRunner().invoke(main, ["hello", "-h"], prog_name="toolkit").stdout
+    assert "The command lost cannot be loaded: AttributeError" in toolkit("lost", code=1).stderr
+    assert "Generators" in toolkit("list", "generators").stdout  # a built-in name stays what it was
 
 
 def test_a_benchmark_fits_the_window(process):

@@ -10,7 +10,7 @@ import click
 
 from transeg import __version__
 from transeg.commands.options import installed
-from transeg.core.errors import TransegError
+from transeg.core.errors import TransegError, UsageError, did_you_mean
 from transeg.core.manifest import CommandEntry
 from transeg.core.ranks import speaks
 
@@ -57,6 +57,14 @@ class Toolkit(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         entry = _entries(ctx).get(name)
         return Later(name, entry) if entry else None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        names = self.list_commands(ctx)
+        if args[0] not in names and not args[0].startswith("-") and not ctx.resilient_parsing:
+            raise UsageError(f"There is no command {args[0]!r}.{did_you_mean(args[0], names)}")
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -8,10 +8,13 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from transeg.commands.console import talk
 from transeg.commands.options import as_json, device, with_registry
 from transeg.core.registry import Registry
+from transeg.tables.numbers import counted
 
 
 @click.command()
@@ -39,13 +42,49 @@ def benchmark(registry: Registry, segmenters: tuple[str, ...], as_json: bool, **
     toolkit benchmark unet hardnet --size 512
     toolkit benchmark unet --set segmenter.base=64 --train --batch 4
     """
-    from transeg import tables
     from transeg.core import benchmark
 
     report = benchmark.benchmark(segmenters, registry, talk(), **named)
     if as_json:
         click.echo(json.dumps(report, indent=2))
     else:
-        tables.show_benchmark(report, Console())
+        show_benchmark(report, Console())
     if any("error" in row for row in report["segmenters"]):
         sys.exit(1)
+
+
+def show_benchmark(report: dict[str, Any], console: Console) -> None:
+    """Size, cost and speed of each segmenter."""
+    done = [row for row in report["segmenters"] if "error" not in row]
+    if done:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        table.add_column("segmenter", style="cyan", overflow="fold")
+        for name in ("M params", "GMAC", "ms", "images/s", "GB peak", "of peak"):
+            table.add_column(name, justify="right")
+        for row in done:
+            memory = "-" if row["peak_memory"] is None else f"{row['peak_memory'] / 1e9:.2f}"
+            table.add_row(
+                row["name"],
+                f"{row['parameters'] / 1e6:.2f}",
+                f"{row['gmacs']:.1f}",
+                f"{row['seconds'] * 1e3:,.1f}",
+                f"{row['images_per_second']:.2f}",
+                memory,
+                f"{row['gmacs_per_second'] / row['peak_gmacs_per_second']:.0%}",
+            )
+        console.print(table)
+        console.print(f"[dim]{_conditions(report, done)}[/]", highlight=False)
+    for row in report["segmenters"]:
+        if "error" in row:
+            console.print(f"[red]failed[/]  {escape(row['error'])}", highlight=False)
+
+
+def _conditions(report: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+    work = "Training steps" if report["train"] else "Inference"
+    threads = f", {counted(rows[0]['threads'], 'thread')}" if report["device"] == "cpu" else ""
+    reached = max(row["peak_gmacs_per_second"] for row in rows)
+    return (
+        f"{work}, {report['size']}x{report['size']} pixels, {report['device']}{threads}. GMAC are those of an image, "
+        f"ms those of a batch ({counted(report['batch'], 'image')}). The peak is one large convolution's, "
+        f"{reached:,.0f} GMAC/s."
+    )

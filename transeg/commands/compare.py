@@ -11,6 +11,7 @@ from rich.console import Console
 
 from transeg.commands.options import as_json
 from transeg.core.errors import UsageError
+from transeg.tables.comparison import show_comparison, show_leaderboard
 
 
 @click.command()
@@ -55,7 +56,6 @@ def compare(
     toolkit compare runs/unet runs/hardnet runs/ducknet --baseline runs/unet --format markdown -o table.md
     toolkit compare runs/sweep
     """
-    from transeg import tables
     from transeg.core.data.writing import write_text
     from transeg.core.leaderboard import compared
     from transeg.core.leaderboard_files import as_csv, as_markdown
@@ -63,7 +63,7 @@ def compare(
     chosen = _layout(layout, as_json, out)
     document = compared(runs, tests=tests, metrics=metrics, baseline=baseline, pairwise=chosen in ("table", "json"))
     if chosen == "table":
-        show = tables.show_comparison if "a" in document else tables.show_leaderboard
+        show = show_comparison if "a" in document else show_leaderboard
         show(document, Console())
         return
     text = {"markdown": as_markdown, "csv": as_csv, "json": _as_json}[chosen](document)

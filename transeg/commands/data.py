@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from transeg.commands.console import talk
 from transeg.commands.options import as_json, with_registry
 from transeg.core.registry import Registry
+from transeg.tables.numbers import counted
 
 
 @click.group()
@@ -33,14 +37,13 @@ with_root = click.option(
 @with_registry
 def list_datasets(root: Path | None, as_json: bool, registry: Registry) -> None:
     """Show terms and size of every dataset, and what is here."""
-    from transeg import tables
     from transeg.core.inventory import inventory
 
     rows = inventory(registry, root)
     if as_json:
         click.echo(json.dumps(rows, indent=2))
     else:
-        tables.show_inventory(rows, Console())
+        show_inventory(rows, Console())
 
 
 @data.command("import")
@@ -58,14 +61,13 @@ def import_dataset(name: str, sources: tuple[Path, ...], root: Path | None, as_j
     toolkit data import kvasir kvasir-seg.zip --root /data
     toolkit data import pannuke fold_1.zip fold_2.zip fold_3.zip
     """
-    from transeg import tables
     from transeg.core import acquire
 
     report = acquire.import_dataset(name, sources, registry, talk(), root=root)
     if as_json:
         click.echo(json.dumps(report, indent=2))
     else:
-        tables.show_import(report, Console())
+        show_import(report, Console())
 
 
 @data.command()
@@ -78,14 +80,13 @@ def download(name: str, root: Path | None, as_json: bool, registry: Registry) ->
 
     Where they let nobody do that but a person, this says where it is and under which terms.
     """
-    from transeg import tables
     from transeg.core import acquire
 
     report = acquire.download_dataset(name, registry, talk(), root=root)
     if as_json:
         click.echo(json.dumps(report, indent=2))
     else:
-        tables.show_import(report, Console())
+        show_import(report, Console())
 
 
 @data.command()
@@ -98,14 +99,13 @@ def verify(dataset: str, assignments: tuple[str, ...], as_json: bool, registry: 
 
     Reports each fault by file.
     """
-    from transeg import tables
     from transeg.core.use import verify_dataset
 
     report = verify_dataset(dataset, assignments, registry, talk())
     if as_json:
         click.echo(json.dumps(report, indent=2))
     else:
-        tables.show_verification(report, Console())
+        show_verification(report, Console())
     if report["faults"]:
         sys.exit(1)
 
@@ -144,7 +144,6 @@ def convert(origin: str, destination: str, assignments: tuple[str, ...], as_json
     toolkit data convert axon:SEM:axon-sem nnunet:Dataset001_SEM
     toolkit data convert axon:TEM:axon-tem folder:tem --set pixel_size=0.1
     """
-    from transeg import tables
     from transeg.core.convert import convert_dataset
 
     console = talk()
@@ -154,4 +153,53 @@ def convert(origin: str, destination: str, assignments: tuple[str, ...], as_json
     if as_json:
         click.echo(json.dumps(report, indent=2))
     else:
-        tables.show_conversion(report, Console())
+        show_conversion(report, Console())
+
+
+def show_inventory(rows: list[dict[str, Any]], console: Console) -> None:
+    """Every dataset, and whether it is here."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("dataset", style="cyan", no_wrap=True)
+    table.add_column("here")
+    table.add_column("size", justify="right", no_wrap=True)
+    table.add_column("download", no_wrap=True)
+    table.add_column("terms", overflow="fold")
+    for row in rows:
+        how = "by command" if row["download"] else "by hand" if row["url"] else ""
+        table.add_row(row["name"], "[green]yes[/]" if row["present"] else "", row["size"], how, row["licence"])
+    console.print(table)
+    console.print(
+        "[dim]`toolkit data download NAME` fetches a dataset, or says where it is and on which terms; "
+        "`toolkit data import` keeps what was downloaded by hand.[/]",
+        highlight=False,
+    )
+
+
+def show_import(report: dict[str, Any], console: Console) -> None:
+    """What was imported, and what is wrong with it."""
+    added = f"{report['added']} files added" if report["added"] else "all of it was there already"
+    console.print(
+        f"{counted(report['images'], 'image')} in {report['folder']}; {added}.", highlight=False, soft_wrap=True
+    )
+    for fault in report["faults"]:
+        console.print(f"[red]fault[/]  {escape(fault['reason'])}", highlight=False, soft_wrap=True)
+
+
+def show_verification(report: dict[str, Any], console: Console) -> None:
+    """Counts and faults of a dataset."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("", "train", "val", "test"):
+        table.add_column(name, justify="right" if name else "left")
+    for label, counts in report["splits"].items():
+        table.add_row(label, *(str(counts[split]) for split in ("train", "val", "test")))
+    console.print(table)
+    for fault in report["faults"]:
+        console.print(f"[red]fault[/]  {escape(fault['reason'])}", highlight=False, soft_wrap=True)
+    found = f"{len(report['faults'])} faults" if report["faults"] else "no fault"
+    console.print(f"{report['images']} images, {found}.", highlight=False)
+
+
+def show_conversion(report: dict[str, Any], console: Console) -> None:
+    """What was converted."""
+    counts = ", ".join(f"{count} {split}" for split, count in report["splits"].items() if count)
+    console.print(f"{report['images']} images ({counts}) in {report['to']}", highlight=False, soft_wrap=True)

@@ -22,6 +22,7 @@ from transeg.commands.options import (
     with_registry,
 )
 from transeg.core.registry import Registry
+from transeg.tables.results import show_measured, show_quality
 
 
 @click.command()
@@ -64,7 +65,6 @@ def evaluate(
     With --count, another table says how predicted and true numbers of objects agree; counts/ beside the CSV files has
     them and a Bland-Altman plot.
     """
-    from transeg import tables
     from transeg.core.experiment import QualityOptions
     from transeg.core.use import evaluate_run
 
@@ -77,6 +77,6 @@ def evaluate(
         click.echo(json.dumps({"tests": metrics, "quality": judged}, indent=2))
         return
     if metrics:
-        tables.show_measured(metrics, out, Console())
+        show_measured(metrics, out, Console())
     if judged:
-        tables.show_quality(judged, Console())
+        show_quality(judged, Console())

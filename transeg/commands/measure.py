@@ -12,6 +12,7 @@ from rich.console import Console
 from transeg.commands.console import talk
 from transeg.commands.options import as_json, split, with_counting, with_registry
 from transeg.core.registry import Registry
+from transeg.tables.results import show_measured
 
 
 @click.command()
@@ -39,11 +40,10 @@ def measure(registry: Registry, masks: Path, as_json: bool, **named: Any) -> Non
     \b
     toolkit measure predicted --test axon:SEM:/data/axon --values 0,127,255 -o measured
     """
-    from transeg import tables
     from transeg.core.use import evaluate_masks
 
     metrics = evaluate_masks(masks, registry, talk(), **named)
     if as_json:
         click.echo(json.dumps({"tests": metrics}, indent=2))
         return
-    tables.show_measured(metrics, named["out"], Console())
+    show_measured(metrics, named["out"], Console())

@@ -12,6 +12,7 @@ from rich.console import Console
 from transeg.commands.console import talk
 from transeg.commands.options import as_json, direction, pixel_size, rescale, translate_with, with_registry
 from transeg.core.registry import Registry
+from transeg.tables.results import show_measured
 
 fold = click.Choice(["0", "1", "2", "3", "4", "all"])
 device = click.option("--device", metavar="NAME", help="cpu, cuda or cuda:1; by default a GPU where there is one.")
@@ -58,14 +59,13 @@ def train(registry: Registry, data: str, wanted: tuple[str, ...], as_json: bool,
     \b
     toolkit nnunet train axon:SEM:/data/axon -o runs/nnunet --fold 0 --fold 1
     """
-    from transeg import tables
     from transeg.core.nnunet.training import train
 
     metrics = train(data, registry, talk(), out=out, wanted=wanted or ("0",), **named)
     if as_json:
         click.echo(json.dumps({"folds": metrics}, indent=2))
     elif metrics:
-        tables.show_measured(metrics, out / "measured", Console())
+        show_measured(metrics, out / "measured", Console())
 
 
 @nnunet.command()
@@ -99,13 +99,12 @@ def predict(
     toolkit nnunet predict runs/nnunet photos -o masks
     toolkit nnunet predict runs/nnunet --test axon:SEM:/data/axon -o measured
     """
-    from transeg import tables
     from transeg.core.nnunet.prediction import predict
 
     count, metrics = predict(model_folder, images, registry, talk(), out=out, **named)
     if as_json:
         click.echo(json.dumps({"masks": count, "tests": metrics}, indent=2))
     elif metrics:
-        tables.show_measured(metrics, out, Console())
+        show_measured(metrics, out, Console())
     else:
         Console().print(f"{count} masks in {out / 'masks'}, outlines in {out / 'overlays'}", highlight=False)

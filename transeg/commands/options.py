@@ -56,8 +56,6 @@ out = click.option("-o", "--out", required=True, type=click.Path(path_type=Path)
 split = click.option(
     "--split", type=click.Choice(["train", "val", "test", "all"]), help="Of the test sets; by default test."
 )
-    "--split", type=click.Choice(["train", "val", "test", "all"]), help="Of the test sets; by default test."
-)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
 
 

@@ -14,6 +14,8 @@ from transeg.commands.console import talk
 from transeg.commands.options import as_json, device, with_registry
 from transeg.core.ranks import launched
 from transeg.core.registry import Registry
+from transeg.tables.plan import show_plan
+from transeg.tables.results import show_results
 
 
 @click.command()
@@ -101,7 +103,6 @@ def run(
     toolkit run --generator cut --segmenter hardnet --source synth-colon:/data/synth \\
         --target kvasir:/data/kvasir-seg --test kvasir:/data/kvasir-seg
     """
-    from transeg import tables
     from transeg.core.launch import launch, prepare, processes_wanted
     from transeg.core.processes import run_in
 
@@ -115,7 +116,7 @@ def run(
             sys.exit(run_in(count, [*sys.argv[1:begin], *where, *sys.argv[begin:]], folder))
     prepared = prepare(named, registry, config=config, run_dir=run_dir, resume=resume, dry_run=dry_run)
     if not console.quiet and not (as_json and dry_run):
-        tables.show_plan(prepared, console if as_json else Console())
+        show_plan(prepared, console if as_json else Console())
     if dry_run:
         if as_json:
             click.echo(json.dumps(prepared.plan(), indent=2))
@@ -126,4 +127,4 @@ def run(
     if as_json:
         click.echo(json.dumps({**metrics, "run_dir": str(prepared.folder.path)}, indent=2))
     else:
-        tables.show_results(metrics, prepared.folder, Console())
+        show_results(metrics, prepared.folder, Console())

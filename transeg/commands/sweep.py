@@ -14,6 +14,7 @@ from rich.markup import escape
 from transeg.commands.console import talk
 from transeg.commands.options import as_json, with_registry
 from transeg.core.registry import Registry
+from transeg.tables.comparison import show_leaderboard
 
 if TYPE_CHECKING:
     from transeg.core.sweep.folder import Cell, State, Sweep
@@ -129,7 +130,6 @@ def _about(cell: Cell, state: State) -> dict[str, Any]:
 
 def _show_results(made: Sweep, as_json: bool) -> None:
     """The leaderboard; exits with 1 where a cell has failed."""
-    from transeg import tables
     from transeg.core.sweep.live import counts, states_of
     from transeg.core.sweep.results import results
 
@@ -138,7 +138,7 @@ def _show_results(made: Sweep, as_json: bool) -> None:
         click.echo(json.dumps(found, indent=2))
     else:
         if found["leaderboard"] is not None:
-            tables.show_leaderboard(found["leaderboard"], console)
+            show_leaderboard(found["leaderboard"], console)
         console.print(f"\n{counts(states_of(made))}: {made.path}", highlight=False, soft_wrap=True)
     failed = [cell for cell in found["cells"] if cell["state"] == "failed"]
     for cell in failed:
