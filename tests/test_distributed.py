@@ -293,6 +293,16 @@ def test_what_fails_on_one_rank_ends_all(tmp_path, two, line, loss, message):
     assert all(tensor.isfinite().all() for tensor in state["model"].values())
 
 
+def test_an_overflow_on_one_rank_skips_the_step_of_all(tmp_path, two, line):
+    """Its loss is left out on that rank; both go on in step, to the end."""
+    settings = ["train.batch_size=1", "train.precision=fp16"]
+    two(*line(["--segmenter", "plain", "--loss", "broken"], settings, tmp_path / "run"))
+    state = torch.load(tmp_path / "run" / "checkpoints" / "last.pt", weights_only=True)
+    assert state["iteration"] == 4
+    assert state["scales"]["segmenter"]["scale"] == 2.0**14  # two of the four iterations
+    assert all(tensor.isfinite().all() for tensor in state["model"].values())
+
+
 def test_what_is_wrong_is_said_once(tmp_path, two):
     said = two("run", "--segmenter", "unet", "--set", "train.lr=-1", "--run-dir", tmp_path, code=2)
     assert sum("train.lr" in error for _, error in said) == 1

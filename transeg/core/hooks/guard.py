@@ -35,11 +35,11 @@ class GuardHook(Hook):
     ) -> None:
         """Note whether all losses are finite."""
         self._last = outputs or {}
-        if not self._last:
-            return
-        total = torch.stack([value.float() for value in self._last.values()]).sum()
-        self._worst = total if self._worst is None else self._worst + total
-        if total.device.type == "cpu" or (batch_idx + 1) % self._interval == 0:
+        if self._last:
+            total = torch.stack([value.float() for value in self._last.values()]).sum()
+            self._worst = total if self._worst is None else self._worst + total
+        on_cpu = next(runner.model.parameters()).device.type == "cpu"
+        if on_cpu or (batch_idx + 1) % self._interval == 0:
             self._check(batch_idx + 1)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
@@ -47,7 +47,8 @@ class GuardHook(Hook):
         self._check(runner.iter)
 
     def _check(self, iteration: int) -> None:
-        if self._worst is not None and any_rank(not math.isfinite(float(self._worst))):
+        broken_here = self._worst is not None and not math.isfinite(float(self._worst))
+        if any_rank(broken_here):  # asked on every rank, also where fp16 has skipped a step and left nothing to look at
             broken = gathered([name for name, value in self._last.items() if not math.isfinite(float(value))])
             which = f"The loss {broken[0]} is not a finite number" if broken else "A loss was not a finite number"
             raise TransegError(
