@@ -3,14 +3,20 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from conftest import TINY_CUT, TINY_DATA, TINY_SYNDIFF, TINY_TARGET, TINY_TEST, command
 from servers import Ranks
 
+from transeg.core.evaluation import evaluate
+from transeg.core.parts import build_parts
 from transeg.core.registry import Registry
+from transeg.core.run_folder import RunFolder
+from transeg.core.trained import Trained
 
 NETWORKS = '''
+import torch
 from torch import nn
 from transeg.core.interfaces import Segmenter
 from transeg.plugins.segmenters.unet import UNet
@@ -26,6 +32,17 @@ class Plain(Segmenter):
 
     def forward(self, image):
         return self.body(image)
+
+class Experts(Segmenter):
+    """Each image is for one of its networks, so that a rank may have no gradient for another."""
+
+    def __init__(self, in_channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.experts = nn.ModuleList(Plain(in_channels, num_classes) for _ in range(3))
+
+    def forward(self, image):
+        numbers = [int(one[..., 0].sum() * 1000) % 3 for one in image]
+        return torch.stack([self.experts[number](one[None])[0] for number, one in zip(numbers, image)])
 
 class Frozen(UNet):
     """Its batch norms keep the statistics that they have."""
@@ -75,6 +92,8 @@ MANIFEST = """
 contract = 1
 [segmenter.plain]
 entry = "plain.py:Plain"
+[segmenter.experts]
+entry = "plain.py:Experts"
 [segmenter.frozen]
 entry = "plain.py:Frozen"
 [loss.broken]
@@ -150,6 +169,7 @@ def assert_equal_training(start, a, b):
 
 def cases():
     yield pytest.param(["--segmenter", "plain"], [], id="supervised")
+    yield pytest.param(["--segmenter", "experts"], [], id="supervised-parts-without-gradient")
     yield pytest.param(["--segmenter", "frozen"], ["segmenter.base=4"], id="supervised-frozen-batch-norm")
     for name in BUILT_IN:
         assert name in GENERATORS, f"Say in GENERATORS how {name} is trained here."
@@ -260,6 +280,19 @@ def test_validation_is_shared_and_exact(tmp_path, one, two, line):
     assert {each["val/images"] for each in found[0] if each} == {3}
 
 
+def test_validation_measures_the_network_that_is_saved(tmp_path, two, line):
+    """With batch norm, whose running statistics differ between ranks; those of the first are saved."""
+    settings = ["train.batch_size=2", "data.source.count=30", "segmenter.base=4"]
+    two(*line(["--segmenter", "unet"], settings, tmp_path / "run"))
+    registry, folder = Registry(), RunFolder(tmp_path / "run")
+    trained = Trained.load(folder, registry, "cpu")
+    val = build_parts(trained.experiment, registry).val
+    scores = evaluate(trained.segment, val, trained.inference(), torch.device("cpu"), 0)
+    said = [json.loads(line) for line in folder.scalars.read_text().splitlines()]
+    found = {each["iteration"]: each["val/mae"] for each in said if "val/mae" in each}
+    assert found[trained.iteration] == pytest.approx(np.mean([one.values["mae"] for one in scores]), abs=1e-6)
+
+
 @pytest.mark.parametrize("what", ["translate", "synthesize", "convert"])
 def test_files_are_shared(tmp_path, one, two, trained, what, toolkit):
     """Each rank writes its share, and the whole is what one writes."""
@@ -340,7 +373,7 @@ def test_gradients_are_averaged_in_buckets(monkeypatch):
     parameters = [torch.nn.Parameter(torch.zeros(n)) for n in (3, 5, 7)]
     for index, parameter in enumerate(parameters):
         parameter.grad = torch.full_like(parameter, float(index + 1))
-    parameters.append(torch.nn.Parameter(torch.zeros(2)))  # without a gradient
+    parameters += [torch.nn.Parameter(torch.zeros(2)), torch.nn.Parameter(torch.zeros(2), requires_grad=False)]
     sizes = []
 
     def all_reduce(tensor):
@@ -351,5 +384,6 @@ def test_gradients_are_averaged_in_buckets(monkeypatch):
     monkeypatch.setattr(distributed, "BUCKET_BYTES", 4 * 8)
     monkeypatch.setattr(distributed.dist, "all_reduce", all_reduce)
     distributed.average_gradients(parameters)
-    assert sizes == [8, 7]
+    assert sizes == [3 + 5 + 2, 7 + 1, 2 + 1]  # and for each whether there is one
     assert [p.grad[0].item() for p in parameters[:3]] == [1.5, 3.0, 4.5]
+    assert parameters[3].grad is None

@@ -141,24 +141,39 @@ def broadcast_state(module: nn.Module) -> None:
     """Give every rank the first rank's parameters and buffers."""
     if world()[1] > 1:
         with _together():
-            for tensor in (*module.parameters(), *module.buffers()):
-                dist.broadcast(tensor.detach(), 0)
+            for parameter in module.parameters():
+                dist.broadcast(parameter.detach(), 0)
+    broadcast_buffers(module)
+
+
+@torch.no_grad()
+def broadcast_buffers(module: nn.Module) -> None:
+    """Give every rank the first rank's buffers: where batch norm is in eval mode, all must have the same statistics."""
+    if world()[1] > 1:
+        with _together():
+            for buffer in module.buffers():
+                dist.broadcast(buffer, 0)
 
 
 @torch.no_grad()
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Replace each gradient by its mean over the ranks."""
+    """Replace each gradient by its mean over the ranks; without one on some of them, it counts as zero there.
+
+    What has no gradient on any rank is left without one, as in a single process.
+    """
     size = world()[1]
     if size == 1:
         return
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    for bucket in _buckets(gradients):
-        flat = torch.cat([gradient.flatten() for gradient in bucket])
+    for bucket in _buckets([parameter for parameter in parameters if parameter.requires_grad]):
+        there = [parameter.grad is not None for parameter in bucket]
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in bucket]
+        flat = torch.cat([*(g.flatten() for g in gradients), gradients[0].new_tensor(there)])
         with _together():
             dist.all_reduce(flat)
-        flat /= size
-        for gradient, mean in zip(bucket, torch.split(flat, [g.numel() for g in bucket]), strict=True):
-            gradient.copy_(mean.view_as(gradient))
+        *sums, anywhere = torch.split(flat, [*(g.numel() for g in gradients), len(bucket)])
+        for index, (parameter, gradient, total) in enumerate(zip(bucket, gradients, sums, strict=True)):
+            if there[index] or anywhere[index] > 0:
+                parameter.grad = gradient.copy_((total / size).view_as(gradient))
 
 
 def _parts(rows: Sequence[Row]) -> list[list[Row]]:
@@ -180,14 +195,15 @@ def _together() -> Iterator[None]:
         raise LostProcessError("Another process of this run has ended.") from error
 
 
-def _buckets(gradients: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-    bucket: list[Tensor] = []
+def _buckets(parameters: Sequence[nn.Parameter]) -> Iterator[list[nn.Parameter]]:
+    """The same on all ranks, whatever has a gradient there."""
+    bucket: list[nn.Parameter] = []
     size = 0
-    for gradient in gradients:
-        if bucket and (size + gradient.nbytes > BUCKET_BYTES or gradient.dtype != bucket[0].dtype):
+    for parameter in parameters:
+        if bucket and (size + parameter.nbytes > BUCKET_BYTES or parameter.dtype != bucket[0].dtype):
             yield bucket
             bucket, size = [], 0
-        bucket.append(gradient)
-        size += gradient.nbytes
+        bucket.append(parameter)
+        size += parameter.nbytes
     if bucket:
         yield bucket

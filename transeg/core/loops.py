@@ -9,6 +9,7 @@ from mmengine.runner import BaseLoop
 from torch.utils.data import DataLoader
 
 from transeg.core.data.stream import Places
+from transeg.core.distributed import broadcast_buffers
 
 
 class TrainLoop(BaseLoop):
@@ -58,6 +59,7 @@ class TrainLoop(BaseLoop):
             self.run_iter(batch)
             due = self.iter % self.val_interval == 0 or self.iter == self.max_iters
             if due and runner.val_loop is not None:
+                broadcast_buffers(runner.model)  # what is saved and reported is the first rank's network
                 runner.val_loop.run()
         runner.call_hook("after_train_epoch")
         runner.call_hook("after_train")

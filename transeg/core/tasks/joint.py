@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from transeg.core.conditions import Conditioning
+from transeg.core.distributed import broadcast_buffers
 from transeg.core.experiment import JointOptions
 from transeg.core.forward import classes, segment, translated, widened
 from transeg.core.interfaces import Batch, Generator, Optimization, Phase, Segmenter
@@ -131,6 +132,7 @@ class JointTask(SegmentationTask):
 
     def before_iteration(self) -> None:
         if self.labeller is not None and self.iteration % self._epoch == 0:
+            broadcast_buffers(self.segmenter)  # else ranks would look at their targets with different networks
             self.labeller.load_state_dict(self.segmenter.state_dict())
 
     def segment_source(self, image: Tensor, places: Tensor | None) -> Tensor:
