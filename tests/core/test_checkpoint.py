@@ -57,6 +57,22 @@ def test_a_full_disk_gets_a_sentence(tmp_path, monkeypatch):
         checkpoint.save({"model": torch.zeros(1_000_000)}, tmp_path / "last.pt")
 
 
+def test_the_gpu_that_is_trained_on_goes_on_where_it_was(monkeypatch):
+    """On a machine with another number of them, too."""
+    there = {"state": torch.arange(16, dtype=torch.uint8)}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda: there["state"].clone())
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state: there.update(state=state))
+    state = checkpoint.random_state()
+    there["state"] = torch.zeros(16, dtype=torch.uint8)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 7)
+    checkpoint.restore_random_state(state)
+    assert there["state"].tolist() == list(range(16))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.delattr(torch.cuda, "set_rng_state")
+    checkpoint.restore_random_state(state)  # on a CPU
+
+
 def test_permissions_are_those_of_any_file(tmp_path):
     path = tmp_path / "last.pt"
     before = os.umask(0o027)

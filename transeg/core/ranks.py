@@ -31,7 +31,7 @@ class LostProcessError(TransegError):
 def launched() -> bool:
     """Whether a launcher has started this process: torchrun, `srun` with several tasks, or `--devices`."""
     _adopt_slurm(os.environ)
-    return "RANK" in os.environ
+    return {"RANK", "WORLD_SIZE"} <= os.environ.keys()
 
 
 def rank_and_ranks() -> tuple[int, int]:
@@ -72,7 +72,8 @@ def _adopt_slurm(environment: MutableMapping[str, str]) -> None:
     tasks = environment.get("SLURM_STEP_NUM_TASKS", "1")
     if "RANK" in environment or tasks == "1":
         return
-    own_gpu = environment.get("CUDA_VISIBLE_DEVICES", "").isdigit()
+    seen = environment.get("CUDA_VISIBLE_DEVICES", "")
+    own_gpu = seen != "" and "," not in seen  # a number, or the name of a GPU or of a part of one
     job, step = int(environment.get("SLURM_JOB_ID", 0)), int(environment.get("SLURM_STEP_ID", 0))
     environment.update(
         RANK=environment["SLURM_PROCID"],
