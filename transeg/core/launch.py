@@ -36,7 +36,7 @@ from transeg.core.settings import (
     read_settings,
 )
 from transeg.core.trackers import check_installed
-from transeg.core.train import BATCH, RUNTIME
+from transeg.core.train import BATCH, RUNTIME, check_batch_norms
 
 
 def processes_wanted(
@@ -149,6 +149,8 @@ def launch(
             f"The experiment is for {prepared.experiment.devices} processes; start it with `toolkit run`, or say "
             "--devices 1."
         )
+    if prepared.experiment.train.sync_batch_norm and world()[1] > 1:
+        check_batch_norms(prepared.parts.generator, prepared.parts.segmenter)
     if device.type == "cpu":
         keep_freed_memory()
     experiment = prepared.experiment.model_copy(update={"device": str(device)})

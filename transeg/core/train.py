@@ -14,8 +14,9 @@ import torch
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from rich.console import Console
-from timm.layers import convert_sync_batchnorm
+from timm.layers import BatchNormAct2d, convert_sync_batchnorm
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 
 from transeg.core import previews
@@ -37,7 +38,7 @@ from transeg.core.data.stream import (
 from transeg.core.data.windows import Regions, Windows, pools
 from transeg.core.distillation import build_distillation
 from transeg.core.distributed import from_first, world
-from transeg.core.errors import TransegError
+from transeg.core.errors import TransegError, UsageError
 from transeg.core.evaluation import EvaluationSet, SegmentationMetric, in_order
 from transeg.core.experiment import DataOptions, Experiment, TrainOptions
 from transeg.core.hooks.averages import AveragesHook
@@ -112,16 +113,16 @@ def train(
     """
     options = experiment.train
     device = torch.device(experiment.device)
-    distillation = None
-    if parts.segmenter is not None:
-        channels = parts.domains.target_channels
-        distillation = build_distillation(experiment, parts.segmenter, parts.teachers, channels, registry)
     if options.sync_batch_norm and world()[1] > 1:
         parts = replace(
             parts,
             segmenter=parts.segmenter and _with_shared_batch_norm(parts.segmenter),
             generator=parts.generator and _with_shared_batch_norm(parts.generator),
         )
+    distillation = None
+    if parts.segmenter is not None:
+        channels = parts.domains.target_channels
+        distillation = build_distillation(experiment, parts.segmenter, parts.teachers, channels, registry)
     task = task_for(experiment, parts, registry, [distillation] if distillation is not None else [])
     averages = Averages(task, _averaged(parts, options))
     interrupt, progress, trackers = InterruptHook(), ProgressHook(console, title), Trackers({})
@@ -169,8 +170,8 @@ def train(
         interrupt.interrupted = True
     except torch.OutOfMemoryError as error:
         raise TransegError(
-            "The GPU's memory is not enough; lower train.batch_size (train.accumulation makes up for it) or data.size, "
-            "and start anew."
+            "The GPU's memory is not enough. Resume with a lower train.batch_size and as much more train.accumulation, "
+            "or start anew with a lower data.size."
         ) from error
     finally:
         progress.close()
@@ -200,6 +201,23 @@ def _with_shared_batch_norm(network: Network) -> Network:
     timm's conversion knows timm's own norms, which have an activation in them: PyTorch's would drop that.
     """
     return cast("Network", convert_sync_batchnorm(network))
+
+
+def check_batch_norms(*networks: nn.Module | None) -> None:
+    """Whether the batch norms of networks can be replaced by those that ranks share.
+
+    Raises:
+        UsageError: one is of a class that would lose what it does besides.
+    """
+    for network in networks:
+        for norm in () if network is None else network.modules():
+            own = isinstance(norm, _BatchNorm) and type(norm).forward is not _BatchNorm.forward
+            if own and not isinstance(norm, BatchNormAct2d):
+                raise UsageError(
+                    f"The batch norms of {type(network).__name__} are of a kind of its own ({type(norm).__name__}), "
+                    "whose statistics processes cannot share; leave out train.sync_batch_norm, or choose other norms "
+                    "where it has an option for them."
+                )
 
 
 def _averaged(parts: Parts, options: TrainOptions) -> dict[str, float]:
