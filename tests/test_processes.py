@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from conftest import TINY_DATA, TINY_TEST, command
 from servers import Ranks
 from test_resume import assert_same, iterations
 
-from transeg.core import processes, ranks
+from transeg.core import distributed, processes, ranks
 from transeg.core.errors import TransegError, UsageError
 
 SETTINGS = [*TINY_DATA, *TINY_TEST, "segmenter.base=4", "segmenter.variant=paper", "data.size=32", "train.batch_size=2"]
@@ -187,10 +188,13 @@ class TestSlurm:
         ranks._adopt_slurm(other)
         assert said["MASTER_PORT"] != other["MASTER_PORT"]
 
-    def test_a_task_that_sees_its_own_gpu_alone_takes_that(self, scontrol):
-        said = {**STEP, "CUDA_VISIBLE_DEVICES": "3"}
+    @pytest.mark.parametrize(
+        ("seen", "index"), [("3", "0"), ("GPU-8a1f", "0"), ("MIG-77c0", "0"), ("2,3", "1"), ("", "1")]
+    )
+    def test_a_task_that_sees_its_own_gpu_alone_takes_that(self, scontrol, seen, index):
+        said = {**STEP, "CUDA_VISIBLE_DEVICES": seen}
         ranks._adopt_slurm(said)
-        assert said["LOCAL_RANK"] == "0"
+        assert said["LOCAL_RANK"] == index
 
     @pytest.mark.parametrize("change", [{"SLURM_STEP_NUM_TASKS": "1"}, {"RANK": "0"}])
     def test_what_no_launcher_has_started_is_left_alone(self, change):
@@ -208,6 +212,68 @@ class TestSlurm:
         monkeypatch.setenv("PATH", str(tmp_path))
         with pytest.raises(TransegError, match="MASTER_ADDR"):
             ranks._adopt_slurm(dict(STEP))
+
+
+@pytest.mark.parametrize(
+    ("codes", "first"),
+    [
+        ({0: (1, 100), 1: (-9, 100)}, (1, -9)),  # the first has lost the second
+        ({1: (1, 100), 0: (-9, 130)}, (1, 1)),  # which could not be ended otherwise, since it waited in NCCL
+        ({1: (2, 100), 0: (-15, 100)}, (1, 2)),
+        ({1: (-15, 100), 0: (-15, 100)}, (1, -15)),
+    ],
+)
+def test_who_ended_first_is_told_from_who_was_ended_for_it(codes, first):
+    """Codes and seconds in the order in which the ends were seen; ours come later."""
+    failures = {rank: SimpleNamespace(exitcode=code, timestamp=at) for rank, (code, at) in codes.items()}
+    assert processes._first(SimpleNamespace(failures=failures)) == first
+
+
+class TestDevices:
+    @pytest.fixture
+    def chosen(self, monkeypatch):
+        """The GPUs that became the one in use, on a machine of two."""
+        found = []
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+        monkeypatch.setattr(torch.cuda, "set_device", lambda device: found.append(str(device)))
+        return found
+
+    @pytest.mark.parametrize(("named", "used"), [("cuda", []), ("cuda:1", ["cuda:1"]), ("cpu", [])])
+    def test_a_single_process_takes_what_is_named(self, chosen, named, used):
+        assert str(distributed.rank_device(torch.device(named))) == named
+        assert chosen == used
+
+    def test_each_rank_takes_its_own(self, chosen, monkeypatch):
+        monkeypatch.setattr(distributed, "world", lambda: (5, 8))
+        monkeypatch.setenv("LOCAL_RANK", "1")
+        assert str(distributed.rank_device(torch.device("cuda:0"))) == "cuda:1"
+        assert chosen == ["cuda:1"]
+        assert str(distributed.rank_device(torch.device("cpu"))) == "cpu"
+
+    def test_one_that_is_not_there_is_refused(self, chosen, monkeypatch):
+        with pytest.raises(UsageError, match="2 GPUs, counted from 0, so there is no cuda:2"):
+            distributed.rank_device(torch.device("cuda:2"))
+        monkeypatch.setattr(distributed, "world", lambda: (2, 3))
+        monkeypatch.setenv("LOCAL_RANK", "2")
+        with pytest.raises(UsageError, match="start one for each GPU"):
+            distributed.rank_device(torch.device("cuda"))
+        assert not chosen
+
+
+def test_what_nccl_refuses_is_said_and_not_taken_for_a_lost_process(monkeypatch):
+    """Else all processes would leave it to another to say what happened."""
+
+    def broadcast(tensor, root):
+        raise torch.distributed.DistBackendError(
+            "NCCL error in: NCCLUtils.hpp:268, invalid usage\nncclInvalidUsage: This usually reflects ...\n"
+            "Last error:\nDuplicate GPU detected : rank 0 and rank 1 both on CUDA device 4000\n"
+        )
+
+    monkeypatch.setattr(distributed, "world", lambda: (0, 2))
+    monkeypatch.setattr(distributed.dist, "broadcast", broadcast)
+    with pytest.raises(TransegError, match="Duplicate GPU detected") as caught:
+        distributed.broadcast_state(torch.nn.Linear(1, 1))
+    assert not isinstance(caught.value, ranks.LostProcessError)
 
 
 def test_there_must_be_a_gpu_for_each_process(monkeypatch):
@@ -263,6 +329,19 @@ class TestSharedBatchNorm:
         assert [isinstance(module, nn.SyncBatchNorm) for module in shared] == [False, True, True]
         assert list(shared.state_dict()) == keys
         assert torch.equal(shared.eval()(image), before)
+
+    def test_norms_that_do_more_are_not_replaced_by_plain_ones(self):
+        """Pix2pix's normalise each image by its own statistics in eval mode."""
+        from timm.layers import BatchNormAct2d
+        from torch import nn
+
+        from transeg.core.train import check_batch_norms
+        from transeg.plugins.generators.pix2pix import Pix2pix
+
+        with pytest.raises(UsageError, match="norms of Pix2pix are of a kind of its own"):
+            check_batch_norms(Pix2pix(1, 1, width=4, depth=5, norm="batch"), None)
+        known = nn.Sequential(nn.BatchNorm2d(4), BatchNormAct2d(4))
+        check_batch_norms(Pix2pix(1, 1, width=4, depth=5, norm="instance"), known)
 
     def test_a_cpu_has_none(self, toolkit, tmp_path):
         options = ["--set", "train.sync_batch_norm=true", "--device", "cpu", "--run-dir", tmp_path]

@@ -89,19 +89,30 @@ def leave_ranks() -> None:
 
 
 def rank_device(device: torch.device) -> torch.device:
-    """The device of this rank: of several GPUs its own.
+    """The device of this rank, of several GPUs its own; a GPU that is named becomes the one that is used by default.
+
+    Pinned memory, for one, would else take its context from the first GPU, whoever trains there.
 
     Raises:
         UsageError: there are fewer GPUs than ranks on this machine.
     """
-    if world()[1] == 1 or device.type != "cuda":
+    if device.type != "cuda":
         return device
-    index, count = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
-    if index >= count:
-        raise UsageError(f"This machine has {count} GPUs, but more processes than that; start one for each GPU.")
-    device = torch.device("cuda", index)
-    torch.cuda.set_device(device)
+    if world()[1] > 1:
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    count = torch.cuda.device_count()
+    if device.index is not None:
+        if device.index >= count:
+            raise UsageError(_no_gpu(device, count))
+        torch.cuda.set_device(device)
     return device
+
+
+def _no_gpu(device: torch.device, count: int) -> str:
+    this = f"This machine has {count} GPU{'s' * (count != 1)}"
+    if world()[1] > 1:
+        return f"{this}, but more processes than that; start one for each GPU."
+    return f"{this}, counted from 0, so there is no {device}."
 
 
 def gathered(rows: Sequence[Row]) -> list[Row]:
@@ -191,6 +202,12 @@ def _together() -> Iterator[None]:
     """Say of whatever keeps ranks from sharing that one of them is gone, which it is but for faults of our own."""
     try:
         yield
+    except dist.DistBackendError as error:  # NCCL's, and most often of its own: where a rank is gone, it waits
+        reason = str(error).strip().splitlines()[-1].rstrip(".")
+        raise TransegError(
+            f"The GPUs of this run cannot reach each other: {reason}. NCCL_DEBUG=WARN says more; each process needs a "
+            f"GPU of its own."
+        ) from error
     except RuntimeError as error:
         raise LostProcessError("Another process of this run has ended.") from error
 

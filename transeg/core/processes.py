@@ -117,8 +117,10 @@ def _watched(context: PContext, folder: RunFolder) -> tuple[RunProcsResult, bool
 def _first(result: RunProcsResult) -> tuple[int, int]:
     """Rank and exit code of the process that others ended for: one that was killed, else the first that failed."""
     codes: Mapping[int, int] = {rank: failure.exitcode for rank, failure in result.failures.items()}
-    killed = [rank for rank, code in codes.items() if code < 0 and -code != signal.SIGTERM]  # which ends the others
-    rank = (killed or list(codes))[0]
+    began = min(failure.timestamp for failure in result.failures.values())
+    at_first = [rank for rank, failure in result.failures.items() if failure.timestamp <= began + 1]  # later: by us
+    killed = [rank for rank in at_first if codes[rank] < 0 and -codes[rank] != signal.SIGTERM]  # which ends the others
+    rank = (killed or at_first)[0]
     return rank, codes[rank] if codes[rank] < 0 else max(codes.values())
 
 
