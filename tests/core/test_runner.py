@@ -5,6 +5,7 @@ import importlib.metadata
 import json
 import re
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -201,6 +202,19 @@ def test_scalars_are_means_over_an_interval(tmp_path):
     assert [line["iteration"] for line in lines] == [4, 8, 10]
     assert lines[0]["lr/weight"] == pytest.approx(0.1 * 0.7)
     assert all(line["train/loss"] > 0 for line in lines)
+
+
+def test_a_loss_that_comes_rarely_is_averaged_over_where_it_came(tmp_path):
+    class Rare(Toy):
+        def phases(self, batch):
+            for phase in super().phases(batch):
+                rare = {"rare": phase.losses["loss"] * 0 + 3} if self.iteration % 4 == 1 else {}
+                yield replace(phase, losses={**phase.losses, **rare})
+
+    path = tmp_path / "metrics.jsonl"
+    train(tmp_path, task=Rare(), hooks=[ScalarsHook(path, Trackers({}), 8)])
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["train/rare"] for line in lines] == pytest.approx([3, 3])
 
 
 def test_scalars_of_repeated_iterations_are_not_written_twice(tmp_path):

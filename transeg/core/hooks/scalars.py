@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ HISTORY = 100
 class ScalarsHook(Hook):
     """Writes the mean of each loss over an interval, so that a GPU is waited for only once in it.
 
+    It is the mean over the iterations that had the loss: some come rarely, and fp16 may leave out others.
+
     Args:
         path: the JSON-lines file; each line has ``iteration`` (iterations done) and scalars by name.
         trackers: get the same scalars.
@@ -32,7 +35,8 @@ class ScalarsHook(Hook):
         self._trackers = trackers
         self._interval = interval
         self._sums: dict[str, Tensor] = {}
-        self._count = 0
+        self._counts: Counter[str] = Counter()
+        self._iterations = 0
         self._since = 0.0
 
     def before_train(self, runner: Runner) -> None:
@@ -48,15 +52,16 @@ class ScalarsHook(Hook):
         """Add up, and write where an interval ends."""
         for name, value in (outputs or {}).items():
             self._sums[name] = self._sums[name] + value if name in self._sums else value
-        self._count += 1
+            self._counts[name] += 1
+        self._iterations += 1
         done = batch_idx + 1
         if done % self._interval and done != runner.max_iters:
             return
-        means = {f"train/{name}": float(value) / self._count for name, value in self._sums.items()}
+        means = {f"train/{name}": float(value) / self._counts[name] for name, value in self._sums.items()}
         rates = {f"lr/{name}": values[0] for name, values in _rates(runner).items()}
         now = time.perf_counter()
-        speed = {"seconds_per_iteration": (now - self._since) / self._count}
-        self._sums, self._count, self._since = {}, 0, now
+        speed = {"seconds_per_iteration": (now - self._since) / self._iterations}
+        self._sums, self._counts, self._iterations, self._since = {}, Counter(), 0, now
         self._write(runner, done, {**means, **rates, **speed})
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
