@@ -96,6 +96,16 @@ def test_the_slider_follows_mouse_and_keyboard(opened):
     assert slider.input_value() == "0"
 
 
+def test_pictures_go_under_the_sections_that_stay_on_top(opened):
+    page = opened(reduced_motion="reduce")
+    uncovered = """element => {
+        const slider = element.getBoundingClientRect(), nav = document.querySelector("nav").getBoundingClientRect();
+        scrollBy(0, slider.top - 5);
+        return document.elementFromPoint(slider.left + slider.width / 2, nav.height / 2).closest("nav") !== null;
+    }"""
+    assert page.locator(".compare input").first.evaluate(uncovered)
+
+
 def test_the_keyboard_reaches_what_there_is_to_do(opened):
     page = opened()
     page.keyboard.press("Tab")
@@ -137,7 +147,7 @@ def test_it_prints(opened):
     printed = page.pdf(format="A4")
     assert printed.startswith(b"%PDF")
     assert printed.count(b"/Type /Page\n") + printed.count(b"/Type /Page ") >= 3
-    assert page.locator(".compare.laid").count()  # afterwards it is as before
+    page.locator(".compare.laid").first.wait_for()  # afterwards it is as before, in its own time
     page.emulate_media(media="print")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert not page.locator("nav").is_visible()
