@@ -137,7 +137,8 @@ def _class_row(name: str, scores: Scores) -> Row:
 
 
 def _means(name: str, label: str, rows: list[Row]) -> Markup | None:
-    shown = [figures.Estimate(row.name, mean, ends) for row in rows for mean, ends in [row.values["dice"]] if mean]
+    measured = [(row.name, *row.values["dice"]) for row in rows]
+    shown = [figures.Estimate(model, mean, ends) for model, mean, ends in measured if mean is not None]
     return figures.estimates(name, f"Mean Dice on {label}", shown, "Dice, mean and 95 % interval") if shown else None
 
 
