@@ -73,5 +73,6 @@ def test_reliability_leaves_empty_bins_out():
     bins[0] = 10, 0.5, 1
     bins[14] = 5, 4.9, 4
     text = figures.reliability("r", "Reliability", {"run": bins}, binary=True)
-    assert "run: 0.05 is right in 0.10, 0.98 is right in 0.80" in text
+    assert "run: 0.05 is foreground in 0.10, 0.98 is foreground in 0.80" in text
+    assert "0.98 is right in 0.80" in figures.reliability("s", "Reliability", {"run": bins}, binary=False)
     assert "mathdefault" not in text  # the logarithmic axis

@@ -151,7 +151,7 @@ def distribution(name: str, title: str, rows: Mapping[str, np.ndarray], axis: st
 
 
 def reliability(name: str, title: str, rows: Mapping[str, np.ndarray], *, binary: bool) -> Markup:
-    """How often pixels are what they are said to be, over how sure the network was (Guo et al., arXiv:1706.04599).
+    """How often pixels are what they are said to be, over how probable the network said that was (Guo et al., arXiv:1706.04599).
 
     Args:
         name: of the figure.
@@ -160,6 +160,7 @@ def reliability(name: str, title: str, rows: Mapping[str, np.ndarray], *, binary
         binary: whether these are of the foreground, else of the likeliest class.
     """
     means = {label: _of_bins(bins) for label, bins in rows.items()}
+    what = "foreground" if binary else "right"
 
     def draw(figure: Figure) -> None:
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
@@ -167,7 +168,7 @@ def reliability(name: str, title: str, rows: Mapping[str, np.ndarray], *, binary
         for label, (confidence, right, share) in means.items():
             upper.plot(confidence, right, marker="o", markersize=3.5, label=label)
             lower.plot(confidence, share, marker="o", markersize=2.5)
-        upper.set(ylim=(-0.02, 1.02), ylabel="share that is foreground" if binary else "share that is right")
+        upper.set(ylim=(-0.02, 1.02), ylabel=f"share that is {what}")
         lower.set(yscale="log", ylabel="pixels", xlim=(-0.02, 1.02))
         lower.yaxis.set_minor_formatter(lambda *_: "")
         lower.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
@@ -176,7 +177,7 @@ def reliability(name: str, title: str, rows: Mapping[str, np.ndarray], *, binary
             figure.legend(loc="outside upper left", ncols=3)
 
     said = "; ".join(
-        f"{label}: " + ", ".join(f"{p:.2f} is right in {r:.2f}" for p, r, _ in zip(*mean, strict=True))
+        f"{label}: " + ", ".join(f"{p:.2f} is {what} in {r:.2f}" for p, r, _ in zip(*mean, strict=True))
         for label, mean in means.items()
     )
     return plot(name, title, said, (4.4, 4.2), draw)
