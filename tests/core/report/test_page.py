@@ -11,6 +11,7 @@ def test_values_in_words():
         "\N{MINUS SIGN}0.500",
         "123.5",
     ]
+    assert number(-0.0004) == "0.000"
     assert ends(None) == ""
     assert ends((0.1, 0.25)) == "[0.10, 0.25]"
     assert [duration(4.25), duration(185), duration(3720)] == ["4.2 s", "3 min 05 s", "1 h 02 min"]

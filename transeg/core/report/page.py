@@ -50,7 +50,7 @@ def number(value: float | None, digits: int = 3) -> str:
     return (
         "\N{EN DASH}"
         if value is None
-        else f"{value:.{digits if abs(value) < 10 else 1}f}".replace("-", "\N{MINUS SIGN}")
+        else f"{value:z.{digits if abs(value) < 10 else 1}f}".replace("-", "\N{MINUS SIGN}")
     )
 
 
