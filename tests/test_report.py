@@ -89,6 +89,7 @@ def test_it_says_what_was_run_and_what_came_of_it(joint, joint_run):
     for heading in ("Results", "Images", "Translation", "Calibration", "Curves", "Where the time went"):
         assert heading in joint.texts
     assert (joint_run / "experiment.toml").read_text().splitlines()[0] in joint.text
+    assert "learning rate of segmenter" in joint.text
     assert "less foreground than the network's probabilities say" in joint.text
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 from markupsafe import Markup
 
 from transeg.core.history import in_words, series, training_names
@@ -24,13 +25,13 @@ class Course:
         title: what was trained.
         validation: figures of a segmenter, and of a generator's images, by what they show.
         losses: a figure for each, by its name.
-        rates: of learning; None where none was noted.
+        rates: of learning, in one figure by what it shows; empty where none was noted.
     """
 
     title: str
     validation: dict[str, Markup]
     losses: dict[str, Markup]
-    rates: Markup | None
+    rates: dict[str, Markup]
 
 
 @dataclass(frozen=True)
@@ -93,13 +94,33 @@ def _course(record: Record, number: int, names: list[str]) -> Course:
         axis = "Dice on the images that each fold holds out" if several else "on validation images"
         validation[axis] = figures.curves(f"validation-{number}", axis, shown, mark=best)
     validation |= {f"{name} on validation images": small(f"val/{name}") for name in OF_IMAGES if f"val/{name}" in kinds}
-    rates = {k: v for key in kinds if key.startswith("lr/") for k, v in curve(key, key.removeprefix("lr/")).items()}
     return Course(
         title,
         validation,
         {key.removeprefix("train/"): small(key) for key in kinds if key.startswith("train/")},
-        figures.curves(f"rates-{number}", "learning rates", rates) if rates else None,
+        _rates(f"rates-{number}", [curve(key, key.removeprefix("lr/")) for key in kinds if key.startswith("lr/")]),
     )
+
+
+def _rates(place: str, curves: list[dict[str, tuple[list[int], list[float]]]]) -> dict[str, Markup]:
+    """Learning rates; those that lie on each other are one line, as only the last would be seen."""
+    alike: list[tuple[list[str], tuple[list[int], list[float]]]] = []
+    for label, shown in (each for curve in curves for each in curve.items()):
+        same = next((labels for labels, other in alike if _on_each_other(shown, other)), None)
+        if same is None:
+            alike.append(([label], shown))
+        else:
+            same.append(label)
+    lines = {", ".join(labels): shown for labels, shown in alike}
+    if not lines:
+        return {}
+    title = "learning rates" if len(lines) > 1 else f"learning rate of {next(iter(lines))}"
+    return {title: figures.curves(place, title, lines)}
+
+
+def _on_each_other(one: tuple[list[int], list[float]], other: tuple[list[int], list[float]]) -> bool:
+    """Whether two curves differ by less than a line is wide."""
+    return one[0] == other[0] and np.allclose(one[1], other[1], rtol=0, atol=0.01 * max(other[1]))
 
 
 def _best(iterations: list[int], dice: list[float]) -> int | None:

@@ -143,7 +143,7 @@ def machine(record: Record) -> dict[str, str]:
         "began": str(noted.get("began", "")).replace("T", " ").replace("+00:00", " UTC"),
         "device": record.experiment.device,
         "GPUs": ", ".join(noted.get("gpus", ())),
-        "CPUs": f"{noted.get('cpus')}, {noted.get('threads')} threads of PyTorch",
+        "CPUs": f"{noted.get('cpus')}, of which PyTorch uses {noted.get('threads')}",
         "system": str(noted.get("platform", "")),
         "transeg": f"{noted.get('transeg')}{source}",
         "Python": str(noted.get("python", "")),

@@ -137,7 +137,8 @@ def distribution(name: str, title: str, rows: Mapping[str, np.ndarray], axis: st
                 below = -0.16 * counts.max() * (0.5 + 1.5 * ((np.arange(len(values)) * 0.618) % 1))
                 panel.plot(values, below, "o", color=colour, markersize=2.6, alpha=0.8, markeredgewidth=0)
             panel.set_title(f"{label}, median {np.median(values):.3f}", loc="left")
-            panel.set_yticks([])
+            panel.set_yticks([0, counts.max()])
+            panel.set_ylabel("images")
             panel.spines["left"].set_visible(False)
             panel.grid(visible=False, axis="y")
         panels[-1].set(xlim=(-0.02, 1.02), xlabel=axis)
@@ -151,7 +152,7 @@ def distribution(name: str, title: str, rows: Mapping[str, np.ndarray], axis: st
 
 
 def reliability(name: str, title: str, rows: Mapping[str, np.ndarray], *, binary: bool) -> Markup:
-    """How often pixels are what they are said to be, over how probable the network said that was (Guo et al., arXiv:1706.04599).
+    """How often pixels are what they are said to be, over how probable that was said to be (Guo et al., arXiv:1706.04599).
 
     Args:
         name: of the figure.
