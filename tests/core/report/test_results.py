@@ -1,4 +1,14 @@
-from transeg.core.report.results import Row, _means
+import numpy as np
+
+from transeg.core.report.record import Scores
+from transeg.core.report.results import Row, _class_row, _means
+
+
+def test_images_without_a_class_do_not_count_for_it():
+    values = {f"{metric}_axon": np.array([0.5, np.nan, 1.0]) for metric in ("dice", "iou", "hd95")}
+    row = _class_row("axon", Scores(["a", "b", "c"], ["a", "b", "c"], values, None))
+    assert row.images == 2
+    assert row.values["dice"][0] == 0.75
 
 
 def test_a_mean_of_zero_is_drawn_and_none_is_not():

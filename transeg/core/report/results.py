@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -133,7 +133,9 @@ def _row(name: str, scores: Scores, columns: Mapping[str, str], suffix: str = ""
 
 
 def _class_row(name: str, scores: Scores) -> Row:
-    return _row(name, scores, CLASS_COLUMNS, f"_{name}")
+    """Many an image has no pixel of the class, neither in truth nor as found: it does not count."""
+    row = _row(name, scores, CLASS_COLUMNS, f"_{name}")
+    return replace(row, images=int((~np.isnan(scores.values[f"dice_{name}"])).sum()))
 
 
 def _means(name: str, label: str, rows: list[Row]) -> Markup | None:
