@@ -152,7 +152,7 @@ def distribution(name: str, title: str, rows: Mapping[str, np.ndarray], axis: st
 
 
 def reliability(name: str, title: str, rows: Mapping[str, np.ndarray], *, binary: bool) -> Markup:
-    """How often pixels are what they are said to be, over how probable that was said to be (Guo et al., arXiv:1706.04599).
+    """How often pixels are what they are said to be, over how probable that was called (Guo et al., arXiv:1706.04599).
 
     Args:
         name: of the figure.
