@@ -90,6 +90,8 @@ def test_the_view_fits_the_terminal(begun, width):
 def test_sparklines():
     assert sparkline([0, 1], 10) == "▁█"
     assert sparkline([1, 1, 1], 10) == "▁▁▁"
+    assert sparkline([0, 1, float("nan"), float("inf")], 10) == "▁█  "
+    assert sparkline([float("nan")], 10) == " "
     assert sparkline(list(range(100)), 8) == "▁▂▃▄▅▆▇█"
 
 

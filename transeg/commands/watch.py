@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -126,7 +127,7 @@ def _facts(stage: Stage, batch_size: int) -> Table:
     rates = "  ".join(f"{name} {rate:.3g}" for name, rate in stage.rates.items())
     rows = {
         "speed": _speed(stage, batch_size),
-        "left": _left(stage),
+        "time": _left(stage),
         "learning rates": rates,
         "validation": f"Dice {stage.scores[-1][1]:.3f} at {stage.scores[-1][0]:,}" if stage.scores else "",
         "best": f"Dice {best[1]:.3f} at {best[0]:,}" if best else "",
@@ -151,13 +152,17 @@ def _losses(stage: Stage, width: int) -> Table:
 
 
 def sparkline(values: Sequence[float], room: int) -> str:
-    """A bar for each value, or for the mean of as many as must share one, between the smallest and the largest."""
+    """A bar for each value, or for the mean of as many as must share one, between the smallest and the largest.
+
+    What is not finite, as the last loss of a training that broke, is left empty.
+    """
     count = min(room, len(values))
     ends = [index * len(values) // count for index in range(count + 1)]
     means = [sum(values[a:b]) / (b - a) for a, b in itertools.pairwise(ends)]
-    low, high = min(means), max(means)
+    finite = [mean for mean in means if math.isfinite(mean)]
+    low, high = min(finite, default=0.0), max(finite, default=0.0)
     steps = (len(BARS) - 1) / (high - low) if high > low else 0.0
-    return "".join(BARS[round((mean - low) * steps)] for mean in means)
+    return "".join(BARS[round((mean - low) * steps)] if math.isfinite(mean) else " " for mean in means)
 
 
 def _speed(stage: Stage, batch_size: int) -> str:
