@@ -85,12 +85,13 @@ class Record:
         folder = RunFolder(path)
         if not folder.experiment.exists():
             raise UsageError(f"{path} is not a run folder: it has no experiment.toml.")
+        state = state_of(folder)  # before anything else is read: what a finished run holds is complete
         experiment = read_experiment(folder.experiment)
         scores, named = read_scores(folder.evaluation), list(experiment.data.test)
         lines = {name: read_scalars(folder.part(name).scalars) for name in training_names(experiment)}
         return cls(
             folder,
-            state_of(folder),
+            state,
             experiment,
             _json(folder.environment),
             _json(folder.parts),
