@@ -128,5 +128,8 @@ def test_a_run_is_awaited_followed_and_left_alone(toolkit, tmp_path):
 def test_bad_input_gets_a_sentence(toolkit, tmp_path):
     (tmp_path / "file").touch()
     assert "is a file" in toolkit("watch", tmp_path / "file", code=2).output
+    (tmp_path / "cells" / "one").mkdir(parents=True)
+    (tmp_path / "cells" / "one" / "experiment.toml").touch()
+    assert "holds runs and is none" in toolkit("watch", tmp_path, code=2).output
     (tmp_path / "experiment.toml").write_text("[")
     assert "experiment.toml" in toolkit("watch", tmp_path, code=2).output

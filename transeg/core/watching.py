@@ -75,6 +75,9 @@ def look(path: Path) -> Progress:
         raise UsageError(f"{path} is a file; name the folder of a run, as --run-dir did.")
     state = state_of(folder)  # before anything else is read: what a finished run holds is complete
     if not folder.experiment.exists():
+        within = [*path.glob("*/experiment.toml"), *path.glob("*/*/experiment.toml")]
+        if within:
+            raise UsageError(f"{path} holds runs and is none; name one of them, such as {max(within).parent}.")
         return Progress(state, [], None, 1)
     experiment = read_experiment(folder.experiment)
     times = read_json(folder.times) if folder.times.exists() else {}
