@@ -221,6 +221,9 @@ def test_bad_input_gets_a_sentence(toolkit, joint_run, tmp_path):
     assert "no folder" in toolkit("report", tmp_path / "nowhere", code=2).output
     assert not (tmp_path / "nowhere").exists()
     assert "no experiment.toml" in toolkit("report", tmp_path, code=2).output
+    refused = toolkit("report", joint_run, "-o", tmp_path / "new.html", "--device", "nonsense", code=2)
+    assert "nonsense" in refused.output
+    assert not (tmp_path / "new.html").exists()
     other = tmp_path / "thesis.html"
     other.write_text("mine")
     assert "is no report of transeg" in toolkit("report", joint_run, "-o", other, code=2).output

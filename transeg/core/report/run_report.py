@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from transeg.core.allocation import keep_freed_memory
+from transeg.core.compose import pick_device
 from transeg.core.errors import TransegError
 from transeg.core.experiment import DatasetChoice, Experiment
 from transeg.core.interfaces import Dataset
@@ -48,7 +49,7 @@ def run_page(path: Path, registry: Registry, console: Console, device: str | Non
         device: where the networks go that the shown images are put through; None for a GPU where there is one.
 
     Raises:
-        UsageError: it is no run folder.
+        UsageError: it is no run folder, or there is no such device.
         TransegError: one of its files is damaged.
     """
     record = Record.read(path)
@@ -111,9 +112,14 @@ def _short(choice: DatasetChoice) -> str:
 
 
 def _networks(record: Record, registry: Registry, device: str | None) -> tuple[Trained | None, str]:
-    """The run's networks, or why there are none."""
+    """The run's networks, or why there are none.
+
+    Raises:
+        UsageError: there is no such device.
+    """
+    place = pick_device(device or "auto")
     try:
-        trained = Trained.load(record.folder, registry, device)
+        trained = Trained.load(record.folder, registry, place)
     except TransegError as error:
         return None, str(error)
     if trained.device.type == "cpu":
