@@ -1,7 +1,9 @@
 """`toolkit search` on the phantom: what it leaves behind, what it refuses, and what becomes of interruptions."""
 
+import io
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -14,11 +16,14 @@ from pathlib import Path
 import optuna
 import pytest
 import torch
+from rich.console import Console
 
+from transeg.commands.search import _show_found as show
 from transeg.core.registry import Registry
 from transeg.core.run_folder import RunFolder
 from transeg.core.search import storage, study, worker
 from transeg.core.search.plan import SearchFolder
+from transeg.core.search.presets import PRESETS
 from transeg.core.search.trial import Objective
 from transeg.core.trained import Trained
 
@@ -124,6 +129,22 @@ def test_the_folder_alone_goes_on_and_shows(finished, toolkit):
     assert f"{found['best']['value']:.4f}" in shown
     more = json.loads(toolkit("search", "--search-dir", folder, "--trials", 4, "--json").stdout)
     assert more["counts"]["complete"] == 4
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_tables_break_lines_between_options(width):
+    """Published spaces have names of fifty characters; a number that is cut in two is another number."""
+    options = dict.fromkeys(PRESETS["zh320"].space, -0.123456)
+    row = {"number": 0, "value": 0.5, "state": "complete", "options": options, "failure": None}
+    found = {"metric": "dice", "trials": [row], "counts": {"complete": 1}, "importances": {}, "best": None, "files": []}
+    console = Console(file=io.StringIO(), width=width)
+    show(found, console)
+    shown = console.file.getvalue()
+    assert max(map(len, shown.splitlines())) <= width
+    numbers = re.findall(r"(\S+)=-0.1235,?(?=\s)", shown)
+    assert len(numbers) == len(options)
+    assert all(full.endswith(name.removeprefix("…")) for name, full in zip(numbers, options, strict=True))
+    assert (numbers == list(options)) == (width == 120)
 
 
 def test_a_run_leaves_the_search_alone(tmp_path, toolkit):

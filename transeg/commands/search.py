@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
 
 from transeg.commands.console import talk
 from transeg.commands.options import as_json, with_registry
@@ -44,6 +47,10 @@ OF_A_TRIAL = (
 """Options that a search shares with `toolkit run`."""
 SHOWN = 10
 """Trials in the table of what was found."""
+CUT = "…"
+"""Stands for the front of a long name."""
+LEAST = 20
+"""Characters for options beside a trial."""
 
 
 @click.command()
@@ -184,11 +191,10 @@ def _show_found(found: Mapping[str, Any], console: Console) -> None:
     table.add_column("trial", justify="right")
     table.add_column(found["metric"], justify="right")
     table.add_column("state")
-    table.add_column("options", overflow="fold", ratio=1)
+    table.add_column("options")
     for row in found["trials"][:SHOWN]:
         value = "" if row["value"] is None else f"{row['value']:.4f}"
-        options = ", ".join(f"{option}={_said(chosen)}" for option, chosen in row["options"].items())
-        table.add_row(str(row["number"]), value, row["state"], escape(options))
+        table.add_row(str(row["number"]), value, row["state"], _Chosen(row["options"]))
     console.print(table)
     console.print(", ".join(f"{count} {state}" for state, count in found["counts"].items() if count), highlight=False)
     for row in found["trials"]:
@@ -206,6 +212,34 @@ def _show_found(found: Mapping[str, Any], console: Console) -> None:
     if found["best"] is not None:
         console.print(f"\nTrain the best with: toolkit run --config {found['search_dir']}/best.toml", highlight=False)
         console.print(f"Files: {', '.join(found['files'])}", highlight=False)
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """Options with their values, in lines that end between two of them; names that are too long lose their fronts.
+
+    Args:
+        values: by option.
+    """
+
+    values: Mapping[str, Any]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Fit the width of a column."""
+        said = [_cut(option, f"={_said(value)},", options.max_width) for option, value in self.values.items()]
+        yield Text(" ".join(said).removesuffix(","), overflow="fold")
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        """As wide as may be: how much a name must lose follows from it."""
+        return Measurement(min(LEAST, options.max_width), options.max_width)
+
+
+def _cut(option: str, rest: str, width: int) -> str:
+    """An option, without as many of the tables that it stands in as it takes to fit."""
+    short = option
+    while len(short) + len(rest) > width and "." in short.removeprefix(CUT):
+        short = CUT + short.removeprefix(CUT).partition(".")[2]
+    return short + rest
 
 
 def _said(value: Any) -> str:
