@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from rich.console import Console
 
 from transeg.core.registry import Registry
@@ -96,6 +96,29 @@ def test_cells_of_other_processes_are_left_to_them(sweep, train):
     with FileLock(sweep.cells[0].claim):
         assert [name for name, _ in train()[0]] == ["seed1", "seed2"]
     assert states(sweep) == ["waiting", "done", "done"]
+
+
+def test_what_has_failed_in_another_process_waits_for_a_retry(sweep, train):
+    """It was waiting when this process began."""
+    fail = f"import pathlib; pathlib.Path({str(sweep.cells[1].failure)!r}).write_text('{{}}'); {FINISH}"
+    assert [name for name, _ in train({"seed0": fail})[0]] == ["seed0", "seed2"]
+    assert states(sweep) == ["done", "failed", "done"]
+
+
+def test_who_asks_for_a_state_keeps_nobody_from_a_cell(sweep, train, monkeypatch):
+    """To ask, one must hold the lock for an instant; a sweep that meets it then leaves no cell for that."""
+    asked = []
+
+    class HeldOnce(FileLock):
+        def acquire(self, *arguments, **options):
+            if self.lock_file not in asked:
+                asked.append(self.lock_file)
+                raise Timeout(self.lock_file)
+            return super().acquire(*arguments, **options)
+
+    monkeypatch.setattr(module, "FileLock", HeldOnce)
+    assert len(train()[0]) == 3
+    assert states(sweep) == ["done"] * 3
 
 
 def test_orphans_are_waited_for(sweep, train):

@@ -86,7 +86,7 @@ def work(sweep: Sweep, registry: Registry, console: Console, *, devices: Sequenc
                 free.append(child.device)
                 child.conclude(interrupted=bool(signals))
                 board.ended(child.cell)
-            while free and not signals and (claimed := _claimed(untried)):
+            while free and not signals and (claimed := _claimed(untried, retry)):
                 running.append(_start(*claimed, free.pop(0), threads, registry))
                 board.begun(running[-1].cell)
             if len(signals) > told:
@@ -94,23 +94,29 @@ def work(sweep: Sweep, registry: Registry, console: Console, *, devices: Sequenc
                 board.stopping()
                 for child in running:
                     child.process.terminate()
-            if not running and (signals or not any(cell.orphaned() for cell in untried)):
+            if not running and (signals or not any(_is_open(cell, retry) or cell.orphaned() for cell in untried)):
                 return bool(signals)
             board.update()
             time.sleep(POLL_SECONDS)
 
 
-def _claimed(untried: list[Cell]) -> tuple[Cell, FileLock] | None:
+def _is_open(cell: Cell, retry: bool) -> bool:
+    """Whether a process may begin a cell; what has failed meanwhile in another one waits for a retry, too."""
+    state = cell.state()
+    return state == "waiting" or (retry and state == "failed")
+
+
+def _claimed(untried: list[Cell], retry: bool) -> tuple[Cell, FileLock] | None:
     """The first cell that nobody has, now this process's; it is taken from the list."""
     for cell in untried:
-        if cell.state() in ("done", "running"):
+        if not _is_open(cell, retry):
             continue
         claim = FileLock(cell.claim)
         try:
             claim.acquire(timeout=0)
-        except Timeout:
+        except Timeout:  # perhaps by one that only asks for its state
             continue
-        if cell.folder.metrics.exists():  # another process has just finished it
+        if cell.folder.metrics.exists() or (cell.failure.exists() and not retry):  # another process was just at it
             claim.release()
             continue
         untried.remove(cell)
