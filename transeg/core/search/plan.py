@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import tomli_w
+from filelock import FileLock
 from sqlalchemy.engine import URL
 
 from transeg.core.data.writing import write_text
@@ -57,6 +59,24 @@ class SearchFolder:
             raise UsageError(
                 f"The folder {self.path} cannot be made: {error.strerror}; choose another with --search-dir."
             ) from error
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from writing what was found meanwhile.
+
+        Raises:
+            UsageError: the folder cannot be written to.
+        """
+        self.create()
+        lock = FileLock(self.path / ".lock")
+        try:
+            lock.acquire()
+        except OSError as error:
+            raise UsageError(f"The folder {self.path} cannot be written: {error.strerror}.") from error
+        try:
+            yield
+        finally:
+            lock.release()
 
 
 @dataclass(frozen=True)

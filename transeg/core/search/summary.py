@@ -48,6 +48,17 @@ def summary(
         ``study``, ``metric``, ``counts`` by state, ``trials`` (best first, then stopped ones, then the others),
         ``importances`` by option, the ``best`` trial or None, ``files``, ``search_dir``.
     """
+    with folder.locked():  # who writes last has looked last
+        return _summary(study, space, metric, folder, experiment)
+
+
+def _summary(
+    study: optuna.Study,
+    space: Space,
+    metric: str,
+    folder: SearchFolder,
+    experiment: Callable[[Mapping[str, Any]], Experiment],
+) -> dict[str, Any]:
     sign = 1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else -1
     trials = counted(study)
     rows = sorted((_row(trial, space) for trial in trials), key=lambda row: _rank(row, sign))
@@ -118,7 +129,6 @@ def _drawn(study: optuna.Study, metric: str, has_importances: bool, folder: Sear
     from matplotlib import pyplot
     from optuna.visualization import matplotlib as drawing
 
-    folder.path.mkdir(parents=True, exist_ok=True)
     drawn = []
     with quiet():
         axes = {folder.history: drawing.plot_optimization_history(study, target_name=f"validation {metric}")}
