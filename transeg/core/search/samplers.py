@@ -24,7 +24,7 @@ SAMPLERS: dict[Sampler, Callable[[int], BaseSampler]] = {
 
 
 class SeededByTrial(BaseSampler):
-    """A sampler whose random numbers depend on how many trials were begun before, but for those begun again.
+    """A sampler whose random numbers depend on how many trials were begun before; one begun again draws the same.
 
     So workers of one study draw different numbers, and a study that is interrupted goes on as it would have.
 
@@ -42,7 +42,9 @@ class SeededByTrial(BaseSampler):
         trials = study.get_trials(deepcopy=False)
         with quiet():
             again = RetryHeartbeatStaleTrialCallback.retried_trial_number
-            before = sum(other.number < trial.number and again(other) is None for other in trials)
+            first = again(trial)
+            number = trial.number if first is None else first
+            before = sum(other.number < number and again(other) is None for other in trials)
             self._sampler = self._make(int(np.random.SeedSequence((self._seed, before)).generate_state(1)[0]))
         self._sampler.before_trial(study, trial)
 
