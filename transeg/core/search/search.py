@@ -53,7 +53,7 @@ def search(plan: Plan, registry: Registry, console: Console, *, timeout: float |
             )
         study = join_study(storage, plan.study, plan.settings, plan.space, base, images)
         plan.write()
-        worker = Worker(plan, study, registry, console, timeout)
+        worker = Worker(plan, storage, study, registry, console, timeout)
         worker.work()
         found = summary(study, plan.space, plan.study.metric, plan.folder, _making(plan.settings, plan.space, registry))
     return {**found, "interrupted": worker.interrupted}

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import optuna
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.trial import FrozenTrial
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
@@ -30,6 +31,10 @@ GRACE = 30
 """Seconds without one after which its worker counts as dead."""
 RETRIES = 3
 """How often a trial is begun again whose worker died; one that always dies takes its worker along."""
+DEATHS = "deaths"
+"""A trial's attribute: how many of its workers have died."""
+DATABASE_ERRORS = (SQLAlchemyError, optuna.exceptions.StorageInternalError)
+"""What Optuna raises where the database is at fault."""
 ATTEMPTS = 5
 """How often tables are looked for that another worker may just be making."""
 
@@ -117,7 +122,7 @@ def database_errors(url: URL) -> Iterator[None]:
         raise UsageError(f"There is no driver for {where}; say postgresql://, mysql:// or sqlite:///.") from error
     except ImportError as error:
         raise UsageError(f"The driver that {where} needs is not installed.") from error
-    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+    except DATABASE_ERRORS as error:
         reason = _reason(error, url)
         raise TransegError(f"The database {where} cannot be used: {reason}.") from error
     except RuntimeError as error:
@@ -126,17 +131,31 @@ def database_errors(url: URL) -> Iterator[None]:
         raise UsageError(f"The database {where} was made by another version of Optuna: {error}") from error
 
 
+class _Storage(RDBStorage):
+    """Goes on after a sign of life that it could not take down; Optuna would give no other until the trial ends."""
+
+    def record_heartbeat(self, trial_id: int) -> None:
+        with suppress(*DATABASE_ERRORS):
+            super().record_heartbeat(trial_id)
+
+
 def _storage(url: URL, arguments: dict[str, object]) -> RDBStorage:
     with quiet():
-        return RDBStorage(
+        return _Storage(
             url.render_as_string(hide_password=False),
             engine_kwargs=arguments,
             heartbeat_interval=HEARTBEAT,
             grace_period=GRACE,
-            heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(
-                max_retry=RETRIES, inherit_intermediate_values=True
-            ),
+            heartbeat_stale_trial_callback=_retry_dead,
         )
+
+
+def _retry_dead(study: optuna.Study, trial: FrozenTrial) -> None:
+    """Queue a trial again whose worker has died, unless that was once too often; interruptions are no deaths."""
+    deaths = trial.user_attrs.get(DEATHS, 0) + 1
+    if deaths <= RETRIES:
+        trial.user_attrs[DEATHS] = deaths  # of a copy, whose attributes the next one gets
+        retry()(study, trial)
 
 
 def _made_by_another(error: SQLAlchemyError) -> bool:

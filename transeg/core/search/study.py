@@ -105,6 +105,14 @@ def first_number(trial: FrozenTrial) -> int:
     return trial.number if number is None else int(number)
 
 
+def give_first_signs_of_life(storage: RDBStorage, study: optuna.Study) -> None:
+    """Give a sign of life for all that is running: a worker that died before its first one would never be missed."""
+    number = storage.get_study_id_from_name(study.study_name)
+    for trial in counted(study):
+        if trial.state == TrialState.RUNNING:
+            storage.record_heartbeat(storage.get_trial_id_from_study_id_trial_number(number, trial.number))
+
+
 def best(study: optuna.Study) -> FrozenTrial | None:
     """The best of the trials that were trained to the end."""
     complete = [trial for trial in counted(study) if trial.state == TrialState.COMPLETE]

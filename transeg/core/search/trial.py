@@ -6,6 +6,7 @@ import gc
 import json
 import math
 import platform
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,7 +19,7 @@ from transeg.core.errors import TransegError
 from transeg.core.experiment import Experiment
 from transeg.core.launch import Prepared, launch
 from transeg.core.registry import Registry
-from transeg.core.run_folder import RunFolder
+from transeg.core.run_folder import RunFolder, held
 from transeg.core.search.display import Display, DisplayHook
 from transeg.core.search.fitting import applies, in_order
 from transeg.core.search.hook import StudyHook
@@ -65,6 +66,8 @@ class Objective:
 
         try:
             folder.create()
+            while held(folder.lock):  # by a worker that seemed dead, and lets go when it validates
+                time.sleep(1)
             prepared = Prepared(experiment, trial_parts(experiment, self.registry), folder, resume=True)
             launch(prepared, self.registry, Console(quiet=True), hooks)
             value = _best(folder, metric, self.plan.study.maximize)
