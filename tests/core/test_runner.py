@@ -4,6 +4,7 @@ import contextlib
 import importlib.metadata
 import json
 import re
+import signal
 import sys
 from dataclasses import replace
 
@@ -233,8 +234,6 @@ def test_the_history_of_scalars_is_bounded(tmp_path):
 
 
 def test_a_signal_ends_the_run_behind_its_iteration(tmp_path):
-    import signal
-
     class Press(Hook):
         def before_train_iter(self, runner, batch_idx, data_batch=None):
             if batch_idx == 4:
@@ -250,6 +249,17 @@ def test_a_signal_ends_the_run_behind_its_iteration(tmp_path):
     whole, _, _ = train(tmp_path / "whole")
     resumed, _, _ = train(tmp_path, resume=True)
     assert torch.equal(whole.weight, resumed.weight)
+
+
+def test_a_signal_in_the_last_validation_is_heard(tmp_path):
+    class Press(Hook):
+        def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+            if batch_idx == 9:
+                signal.raise_signal(signal.SIGINT)
+
+    interrupt = InterruptHook()
+    train(tmp_path, hooks=[interrupt, Press()])
+    assert interrupt.interrupted
 
 
 def test_the_folder_holds_nothing_of_mmengines(tmp_path):

@@ -23,21 +23,22 @@ class InterruptHook(Hook):
     A signal to one rank stops all behind the same iteration.
 
     Attributes:
-        interrupted: whether a signal came, to any rank.
+        asked: whether a signal came to this process.
+        interrupted: whether training ends for one that came to any rank.
     """
 
     def __init__(self) -> None:
+        self.asked = False
         self.interrupted = False
-        self._asked = False
         self._previous: dict[signal.Signals, Any] = {}
 
     def before_train(self, runner: Runner) -> None:
         """Take the signals over; only a main thread can."""
 
         def stop(_number: int, _frame: FrameType | None) -> None:
-            if self._asked:
+            if self.asked:
                 raise KeyboardInterrupt
-            self._asked = True
+            self.asked = True
             logger.warning("Stopping behind this iteration; press Ctrl-C again to stop at once.")
 
         if threading.current_thread() is threading.main_thread():
@@ -48,9 +49,13 @@ class InterruptHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
         """Stop where any rank has been asked to."""
-        self.interrupted = any_rank(self._asked or orphaned())
+        self.interrupted = any_rank(self.asked or orphaned())
         if self.interrupted:
             runner.train_loop.stop_training = True
+
+    def after_train(self, runner: Runner) -> None:
+        """Stop, too, where that was asked for in the last validation, before anything else begins."""
+        self.interrupted = any_rank(self.asked or self.interrupted)
 
     def after_run(self, runner: Runner) -> None:
         """Give the signals back."""

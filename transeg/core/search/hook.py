@@ -11,12 +11,14 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from transeg.core.errors import UsageError, did_you_mean
+from transeg.core.hooks.interrupt import InterruptHook
 
 
 class StudyHook(Hook):
     """Reports each validation, and raises `optuna.TrialPruned` where the trial is not worth going on with.
 
-    The last validation prunes nothing: what it costs is paid.
+    The last validation prunes nothing: what it costs is paid. Nor does one in which the user has asked to stop, which
+    would go unheard: the next one prunes.
 
     Args:
         trial: of the study.
@@ -42,5 +44,6 @@ class StudyHook(Hook):
         if step not in self._reported:
             self._trial.report(float(value), step)
             self._reported.add(step)
-        if step < runner.max_iters and self._trial.should_prune():
+        stopping = any(isinstance(hook, InterruptHook) and hook.asked for hook in runner.hooks)
+        if step < runner.max_iters and not stopping and self._trial.should_prune():
             raise optuna.TrialPruned(f"at iteration {step} of {runner.max_iters}, with {self._metric} {value:.4f}")
