@@ -59,7 +59,8 @@ def export(registry: Registry, run_dir: Path, out: Path, as_json: bool, formats:
     toolkit export runs/mine -o model --format onnx --int8 --fp16
     toolkit export runs/tem -o model --translate-with runs/sem-to-tem
     """
-    from transeg.core.export.exporting import Wanted, export_run
+    from transeg.core.export.exporting import export_run
+    from transeg.core.export.wanted import Wanted
 
     wanted = Wanted(formats or ("onnx",), **named)
     report = export_run(run_dir, registry, talk(), out, wanted)

@@ -18,54 +18,26 @@ from torch import Tensor
 from transeg.core.build import build_generator, build_segmenter
 from transeg.core.data.writing import write_json, write_text
 from transeg.core.errors import TransegError, UsageError
-from transeg.core.experiment import GeneratorChoice
 from transeg.core.export import check, reduced
 from transeg.core.export.card import card
 from transeg.core.export.describe import description
-from transeg.core.export.draws import draws_of
 from transeg.core.export.formats import FILES, Run, Writer, opened
-from transeg.core.export.graph import Graph, Segmenting, Translating
+from transeg.core.export.graph import Graph
 from transeg.core.export.images import Folder, Images, available, graph_input, spread, total
+from transeg.core.export.networks import graph_of, networks
 from transeg.core.export.tensors import write_config, write_tensors
-from transeg.core.extras import require
+from transeg.core.export.wanted import Wanted
 from transeg.core.interfaces import Dataset, Sample, Segmenter
 from transeg.core.progress import bar
 from transeg.core.registry import Registry
 from transeg.core.run_folder import RunFolder
-from transeg.core.settings import Settings, merge, parse_assignment
 from transeg.core.trained import Trained
 from transeg.core.translation import Translator
 
-FORMATS = (*FILES, "safetensors")
 COMPARED, CALIBRATED = 4, 64
 """Images that a file is compared on, and that 8-bit ranges are found on, at most."""
 LARGEST = 512
 """Images that are taken at their own size are cut to this for the comparison, in their middle."""
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What is to be exported.
-
-    Attributes:
-        formats: of :data:`FORMATS`.
-        int8: whether the ONNX file is wanted in 8 bits, too.
-        fp16: whether in float16.
-        translate_with: a run whose generator sees images first.
-        direction: of the translation; None for source to target.
-        generator: whether the run's generator is wanted where it has a segmenter, too.
-        images: a folder to check on; None for the run's own.
-        assignments: options of the generator that change none of its weights.
-    """
-
-    formats: tuple[str, ...]
-    int8: bool = False
-    fp16: bool = False
-    translate_with: Path | None = None
-    direction: str | None = None
-    generator: bool = False
-    images: Path | None = None
-    assignments: tuple[str, ...] = ()
 
 
 def export_run(run_dir: Path, registry: Registry, console: Console, out: Path, wanted: Wanted) -> dict[str, Any]:
@@ -85,10 +57,10 @@ def export_run(run_dir: Path, registry: Registry, console: Console, out: Path, w
         UsageError: the folder is taken, a package is missing, or the run has no such part.
         TransegError: a network cannot leave PyTorch, or a file differs from the original; then nothing is kept.
     """
-    _check_wanted(wanted)
+    wanted.check()
     with _staged(out) as staging:
-        trained, translator = _networks(run_dir, registry, wanted)
-        export = Export(run_dir, trained, translator, _graph(trained, translator, wanted), registry, wanted)
+        trained, translator = networks(run_dir, registry, wanted)
+        export = Export(run_dir, trained, translator, graph_of(trained, translator, wanted), registry, wanted)
         report = export.write(staging, console)
         write_text(staging / "README.md", card(run_dir, export.graph, trained, translator, registry, report, staging))
     return report
@@ -278,115 +250,6 @@ def _made(make: Callable[[Path], Run], path: Path) -> Run:
     except Exception as error:  # every converter fails in its own way
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
         raise TransegError(f"{path.name} cannot be made of this network, so nothing is kept: {reason}") from error
-
-
-def _networks(run_dir: Path, registry: Registry, wanted: Wanted) -> tuple[Trained, Translator | None]:
-    """The run, and what sees images first or alone.
-
-    Raises:
-        UsageError: there is no such part, or the parts do not fit each other.
-    """
-    trained = Trained.load(RunFolder(run_dir), registry, "cpu")
-    alone = wanted.generator or trained.segmenter is None
-    if wanted.translate_with is not None:
-        if alone:
-            raise UsageError("--translate-with puts a generator before a segmenter, and here is none to put it before.")
-        channels = trained.domains.target_channels
-        translator = Translator.adapting(
-            wanted.translate_with, registry, "cpu", direction=wanted.direction, channels=channels
-        )
-        _check_sizes(run_dir, trained, wanted.translate_with, translator)
-        return trained, _with_options(translator, wanted.assignments, registry)
-    if alone:
-        translator = Translator.load(run_dir, registry, "cpu", direction=wanted.direction, window=None)
-        return trained, _with_options(translator, wanted.assignments, registry)
-    if wanted.direction is not None:
-        raise UsageError("--direction is of a translation; say --translate-with RUN or --generator, too.")
-    if wanted.assignments:
-        raise UsageError("--set is for options of a generator; say --translate-with RUN or --generator, too.")
-    return trained, None
-
-
-def _check_sizes(run_dir: Path, trained: Trained, other: Path, translator: Translator) -> None:
-    """Whether two runs see images alike, so that one can follow the other in one graph.
-
-    Raises:
-        UsageError: they do not.
-    """
-    sizes = [(each.size, each.window) for each in (translator.trained.inference(), trained.inference())]
-    if sizes[0] != sizes[1]:
-        raise UsageError(
-            f"The generator of {other} sees {_seen(*sizes[0])}, the segmenter of {run_dir} {_seen(*sizes[1])}; one "
-            "graph sees one size, so export them one by one."
-        )
-    if trained.experiment.data.stain is not None:
-        raise UsageError(
-            f"The segmenter of {run_dir} sees images with normalised stain, which no graph does between two networks; "
-            "export them one by one."
-        )
-
-
-def _seen(size: int | None, window: int) -> str:
-    if window:
-        return f"windows of {window} pixels"
-    return "images at their own size" if size is None else f"images resized to {size} pixels"
-
-
-def _with_options(translator: Translator, assignments: Sequence[str], registry: Registry) -> Translator:
-    """A generator built again with other options around the same weights.
-
-    Raises:
-        UsageError: an assignment is for something else, or the weights do not fit any more.
-    """
-    settings: Settings = {}
-    for assignment in assignments:
-        settings = merge(settings, parse_assignment(assignment))
-    if not settings:
-        return translator
-    trained = translator.trained
-    if set(settings) != {"generator"} or trained.generator is None or trained.experiment.generator is None:
-        raise UsageError("--set is for options of the generator here, such as generator.noise=false.")
-    table = {**trained.experiment.generator.model_dump(), "weights": None, **settings["generator"]}
-    channels = trained.given.channels, trained.domains.target_channels
-    generator = build_generator(GeneratorChoice(**table), *channels, 0, registry)
-    try:
-        generator.load_state_dict(trained.generator.state_dict())
-    except RuntimeError as error:
-        raise UsageError(f"{', '.join(assignments)} changes the generator's weights, which are trained.") from error
-    return replace(translator, trained=replace(trained, generator=generator.eval()))
-
-
-def _graph(trained: Trained, translator: Translator | None, wanted: Wanted) -> Graph:
-    translating = segmenting = None
-    channels = trained.domains.target_channels
-    if translator is not None:
-        generator, given = translator.trained.generator, translator.trained.given
-        assert generator is not None
-        channels = given.channels if given.by_mask else translator.takes
-        direction = translator.direction or generator.directions[0]
-        translating = Translating(generator, direction, given, draws_of(generator, channels, direction))
-    if trained.segmenter is not None and not wanted.generator:
-        assert trained.experiment.segmenter is not None
-        sigmoid = len(trained.domains.class_names) == 2 and trained.experiment.segmenter.num_classes != 2
-        segmenting = Segmenting(trained.segmenter, trained.domains.target_channels, sigmoid=sigmoid)
-    return Graph(translating, segmenting, channels)
-
-
-def _check_wanted(wanted: Wanted) -> None:
-    """Whether what is wanted goes together, and its packages are installed.
-
-    Raises:
-        UsageError: it does not, or they are not.
-    """
-    if (wanted.int8 or wanted.fp16) and "onnx" not in wanted.formats:
-        raise UsageError("--int8 and --fp16 make smaller ONNX files; say --format onnx, too.")
-    if "safetensors" in wanted.formats and wanted.translate_with is not None:
-        raise UsageError("A safetensors file holds the weights of one network; export the two runs one by one.")
-    packages = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "safetensors": ("safetensors",)}
-    for form in wanted.formats:
-        for package in packages.get(form, ()):
-            require(package, "export", f"The format {form}")
-    require("huggingface_hub", "export", "A model card")
 
 
 @contextmanager
