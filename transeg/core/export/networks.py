@@ -38,7 +38,8 @@ def networks(run_dir: Path, registry: Registry, wanted: Wanted) -> tuple[Trained
         return trained, _with_options(translator, wanted.assignments, registry)
     if alone:
         translator = Translator.load(run_dir, registry, "cpu", direction=wanted.direction, window=None)
-        return trained, _with_options(translator, wanted.assignments, registry)
+        translator = _with_options(translator, wanted.assignments, registry)
+        return translator.trained, translator
     if wanted.direction is not None:
         raise UsageError("--direction is of a translation; say --translate-with RUN or --generator, too.")
     if wanted.assignments:
@@ -82,17 +83,20 @@ def _with_options(translator: Translator, assignments: Sequence[str], registry: 
         settings = merge(settings, parse_assignment(assignment))
     if not settings:
         return translator
-    trained = translator.trained
-    if set(settings) != {"generator"} or trained.generator is None or trained.experiment.generator is None:
+    trained, wanted = translator.trained, settings.get("generator")
+    assert trained.generator is not None
+    assert trained.experiment.generator is not None
+    if settings.keys() != {"generator"} or not isinstance(wanted, dict) or wanted.keys() & GeneratorChoice.model_fields:
         raise UsageError("--set is for options of the generator here, such as generator.noise=false.")
-    table = {**trained.experiment.generator.model_dump(), "weights": None, **settings["generator"]}
+    choice = GeneratorChoice(**{**trained.experiment.generator.model_dump(), "weights": None, **wanted})
     channels = trained.given.channels, trained.domains.target_channels
-    generator = build_generator(GeneratorChoice(**table), *channels, 0, registry)
+    generator = build_generator(choice, *channels, 0, registry)
     try:
         generator.load_state_dict(trained.generator.state_dict())
     except RuntimeError as error:
         raise UsageError(f"{', '.join(assignments)} changes the generator's weights, which are trained.") from error
-    return replace(translator, trained=replace(trained, generator=generator.eval()))
+    experiment = trained.experiment.model_copy(update={"generator": choice})
+    return replace(translator, trained=replace(trained, experiment=experiment, generator=generator.eval()))
 
 
 def graph_of(trained: Trained, translator: Translator | None, wanted: Wanted) -> Graph:
