@@ -190,6 +190,11 @@ def test_label_maps_go_in_as_numbers(toolkit, tmp_path):
     toolkit("export", tmp_path / "run", "-o", tmp_path / "model", *options)
     assert (tmp_path / "model" / "generator.safetensors").exists()
     module = torch.jit.load(str(tmp_path / "model" / "model.torchscript"))
+    (tmp_path / "maps").mkdir()
+    Image.fromarray(np.eye(40, dtype=np.uint8) * 255).save(tmp_path / "maps" / "one.png")
+    toolkit("export", tmp_path / "run", "-o", tmp_path / "other", *options, "--images", tmp_path / "maps")
+    said = [tmp_path / "model" / name for name in ("README.md", "generator.json")]
+    assert ["noise=False" in said[0].read_text(), json.loads(said[1].read_text())["options"]["noise"]] == [True, False]
     of_run = trained(tmp_path / "run")
     of_run.generator._noise = False
     labels = (images(2, 29, 35)[:, 0] > 0.5).long()
@@ -259,6 +264,10 @@ def test_bad_input_gets_a_sentence(toolkit, run, joint_run, tmp_path, monkeypatc
     )
     assert "There is no image or folder" in said(run, "-o", out, "--images", tmp_path / "gone")
     assert "changes the generator's weights" in said(joint_run, "-o", out, "--generator", "--set", "generator.width=8")
+    for setting in ("generator=8", "generator.condition=mask", "segmenter.base=8"):
+        assert "options of the generator here" in said(joint_run, "-o", out, "--generator", "--set", setting)
+    monkeypatch.chdir(tmp_path)
+    assert "names no folder that could be made" in said(run, "-o", ".")
     both = ["--translate-with", joint_run, "--format", "safetensors"]
     assert "the weights of one network" in said(joint_run, "-o", out, *both)
     assert "Invalid value for '--format'" in said(run, "-o", out, "--format", "onyx")

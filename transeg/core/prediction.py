@@ -122,12 +122,16 @@ def translate_files(
 
 def _made_of_labels(trained: Trained, file: Path, inference: Inference) -> np.ndarray:
     """``(H, W, C)`` uint8: the image that a label map becomes."""
-    count = len(trained.domains.class_names)
-    known = {**{number: number for number in range(count)}, IGNORE: IGNORE}
-    mask = read_binary_mask(file) if count == 2 else read_label_map(file, known)
+    mask = read_labels(file, len(trained.domains.class_names))
     forward = partial(trained.translate, seed=seed_of(file.stem))
     made = inference.run(forward, trained.given.labels(mask, None, inference), trained.device)
     return as_pixels(at_size(made, *mask.shape))
+
+
+def read_labels(file: Path, count: int) -> np.ndarray:
+    """``(H, W)``: a label map of so many classes, in which those of two are black and white."""
+    known = {**{number: number for number in range(count)}, IGNORE: IGNORE}
+    return read_binary_mask(file) if count == 2 else read_label_map(file, known)
 
 
 def scaled_by(image: np.ndarray, scale: tuple[float, float]) -> np.ndarray:

@@ -209,6 +209,11 @@ class Export:
             found = check.dice(runs, self.graph, datasets, self.trained.inference(), advance)
         return {"images": count, "dice": found, "why_not": None}
 
+    @property
+    def _first(self) -> Trained:
+        """The run whose network is the first to see images."""
+        return self.trained if self.translator is None else self.translator.trained
+
     def _of_run(self) -> Images:
         if self.translator is None:
             return Images(self.trained.experiment, backwards=False, adapted=False, registry=self.registry)
@@ -217,7 +222,7 @@ class Export:
 
     def _to_check(self) -> Dataset:
         if self.wanted.images is not None:
-            return Folder(self.wanted.images, self.graph.channels)
+            return Folder(self.wanted.images, self.graph, self._first)
         try:
             return self._of_run().to_check()
         except UsageError as error:
@@ -227,10 +232,7 @@ class Export:
 
     def _input(self, sample: Sample) -> Tensor:
         """An image as the graph takes it, of the size at which the run's networks see it."""
-        first = self.trained if self.translator is None else self.translator.trained
-        if self.wanted.images is not None:
-            sample = replace(sample, image=first.normalised(sample.image))
-        inference = first.inference()
+        inference = self._first.inference()
         return graph_input(self.graph, sample, inference, inference.window or LARGEST)
 
     def _with_draws(self, image: Tensor) -> tuple[Tensor, ...]:
@@ -259,6 +261,8 @@ def _staged(out: Path) -> Iterator[Path]:
     Raises:
         UsageError: the wanted one is taken, or cannot be made.
     """
+    if not out.name:
+        raise UsageError(f"-o {out} names no folder that could be made; say one with a name, such as -o model.")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} is there already, and not an empty folder; choose another with -o.")
     staging = out.with_name(f".{out.name}.{os.getpid()}")
@@ -268,8 +272,9 @@ def _staged(out: Path) -> Iterator[Path]:
         raise UsageError(f"{out} cannot be written: {error.strerror}; choose another with -o.") from error
     try:
         yield staging
-        staging.replace(out)
-    except OSError as error:
-        raise TransegError(f"{out} cannot be written: {error.strerror}.") from error
+        try:
+            staging.replace(out)
+        except OSError as error:
+            raise TransegError(f"{out} cannot be written: {error.strerror}.") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)

@@ -18,10 +18,9 @@ from transeg.core.forward import scaled
 from transeg.core.inference import Inference
 from transeg.core.interfaces import Dataset, Sample
 from transeg.core.parts import filled, own_validation, stained
-from transeg.core.prediction import image_files
+from transeg.core.prediction import image_files, read_labels
 from transeg.core.registry import Registry
-
-Picked = Iterator[Sample]
+from transeg.core.trained import Trained
 
 
 @dataclass(frozen=True)
@@ -82,18 +81,28 @@ class Images:
 
 
 class Folder(Dataset):
-    """Image files without labels."""
+    """Image files without labels, or label maps without images where a graph takes these.
 
-    def __init__(self, path: Path, channels: int) -> None:
+    Args:
+        path: of a file, or of a folder of them.
+        graph: takes them.
+        trained: the run whose network is the first to see them.
+    """
+
+    def __init__(self, path: Path, graph: Graph, trained: Trained) -> None:
         self._files = image_files(path)
-        self.channels = channels
+        self._by_mask, self.channels = graph.by_mask, graph.channels
+        self._trained = trained
 
     def __len__(self) -> int:
         return len(self._files)
 
     def __getitem__(self, index: int) -> Sample:
         file = self._files[index]
-        return Sample(read_image(file, self.channels), None, file.stem, file.stem)
+        if self._by_mask:
+            mask = read_labels(file, len(self._trained.domains.class_names))
+            return Sample(mask[:, :, None], mask, file.stem, file.stem)
+        return Sample(self._trained.normalised(read_image(file, self.channels)), None, file.stem, file.stem)
 
 
 def spread(dataset: Dataset, count: int) -> Iterator[Sample]:
