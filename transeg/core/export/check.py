@@ -101,7 +101,7 @@ def differences(expected: Run, found: Run, inputs: Sequence[Inputs], what: str) 
         try:
             after = found(each)
         except Exception as error:  # every runtime fails in its own way
-            reason = str(error).strip().splitlines()[-1][:300]
+            reason = str(error).strip().rpartition("\n")[2][:300] or type(error).__name__
             raise TransegError(
                 f"{what} does not run on {count} images of {size[1]}x{size[0]} pixels, so nothing is kept: {reason}"
             ) from error

@@ -250,8 +250,13 @@ def _made(make: Callable[[Path], Run], path: Path) -> Run:
     except TransegError:
         raise
     except Exception as error:  # every converter fails in its own way
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-        raise TransegError(f"{path.name} cannot be made of this network, so nothing is kept: {reason}") from error
+        root: BaseException = error
+        while root.__cause__ is not None:
+            root = root.__cause__
+        reason = str(root).strip().partition("\n")[0][:300]
+        raise TransegError(
+            f"{path.name} cannot be made of this network, so nothing is kept: {type(root).__name__}: {reason}"
+        ) from error
 
 
 @contextmanager

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from transeg.core.errors import TransegError
 from transeg.core.export.graph import Graph
 
 Run = Callable[[Sequence[Tensor]], Tensor]
@@ -43,18 +42,10 @@ class Writer:
         Args:
             form: a key of :data:`FILES`.
             path: of the file.
-
-        Raises:
-            TransegError: the network holds what cannot leave PyTorch.
         """
         write = {"onnx": self._onnx, "torchscript": self._torchscript, "torch-export": self._torch_export}[form]
-        try:
-            with _quiet(), torch.no_grad():
-                write(path)
-        except TransegError:
-            raise
-        except Exception as error:  # a network may hold anything, and every converter fails in its own way
-            raise TransegError(f"This {self._graph.part} cannot leave PyTorch as {form}: {_reason(error)}") from error
+        with _quiet(), torch.no_grad():
+            write(path)
 
     def example(self) -> tuple[Tensor, ...]:
         """Inputs that a graph is recorded with."""
@@ -66,25 +57,31 @@ class Writer:
 
     def _exported(self) -> Any:
         if self._program is None:
-            self._program = torch.export.export(self._graph, self.example(), dynamic_shapes=self._shapes())
+            shapes = [dict.fromkeys(axes, torch.export.Dim.DYNAMIC) for axes in self._axes()]
+            self._program = torch.export.export(self._graph, self.example(), dynamic_shapes=_nested(shapes))
+            for node in self._program.graph.nodes:
+                node.meta.pop("stack_trace", None)  # it names folders of this machine
         return self._program
 
-    def _shapes(self) -> tuple[Any, ...]:
-        dynamic = torch.export.Dim.DYNAMIC
-        first = {0: dynamic, 1: dynamic, 2: dynamic} if self._graph.by_mask else {0: dynamic, 2: dynamic, 3: dynamic}
-        each = {"noise": {0: dynamic, 2: dynamic, 3: dynamic}, "latent": {0: dynamic}}
-        draws = tuple(each[name] for name in self._graph.draws.inputs)
-        return (first, draws) if draws else (first,)
+    def _axes(self) -> list[dict[int, str]]:
+        """Of each input, the axes that may have any length, by what they are called in files."""
+        image = {0: "batch", 2: "height", 3: "width"}
+        labels = {0: "batch", 1: "height", 2: "width"}
+        each = {"image": image, "labels": labels, "noise": image, "latent": {0: "batch"}}
+        return [each[name] for name in self._graph.inputs]
 
     def _onnx(self, path: Path) -> None:
         program = torch.onnx.export(
             self._exported(),
+            dynamic_shapes=_nested(self._axes()),
             dynamo=True,
             verbose=False,
             input_names=self._graph.inputs,
             output_names=[self._graph.output],
         )
         assert program is not None
+        for node in program.model.graph.all_nodes():
+            node.metadata_props.clear()  # where in which file of this machine a line of Python stands
         program.save(path, external_data=False)
 
     def _torchscript(self, path: Path) -> None:
@@ -92,6 +89,12 @@ class Writer:
 
     def _torch_export(self, path: Path) -> None:
         torch.export.save(self._exported(), path)
+
+
+def _nested(each: Sequence[Any]) -> tuple[Any, ...]:
+    """One thing for each input, as the graph's ``(image, *draws)`` is seen from outside."""
+    first, *draws = each
+    return (first, tuple(draws)) if draws else (first,)
 
 
 def opened(form: str, path: Path, inputs: Sequence[str]) -> Run:
@@ -128,14 +131,6 @@ def _session(path: Path, inputs: Sequence[str]) -> Run:
         return torch.from_numpy(result)
 
     return run
-
-
-def _reason(error: BaseException) -> str:
-    """What stands at the root of a converter's error, in a line."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    said = next((line for line in str(error).splitlines() if line.strip()), "")
-    return f"{type(error).__name__}: {said[:300]}"
 
 
 @contextmanager
