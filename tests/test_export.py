@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
 DOCS = Path(__file__).parent.parent / "docs" / "export.md"
+FOLDERS = re.compile(rb"/(transeg|site-packages|bin)/")
 SIZES = [(1, 32, 32), (3, 45, 37), (2, 33, 70)]
 
 
@@ -54,6 +56,17 @@ def images(count, height, width, seed=0):
 def onnx_session(path):
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     return lambda image: torch.from_numpy(session.run(None, {"image": image.numpy()})[0])
+
+
+def test_axes_have_names_and_no_folder_of_this_machine_is_in_a_graph(exported):
+    for name in ("model.onnx", "model-fp16.onnx", "model-int8.onnx"):
+        session = onnxruntime.InferenceSession(exported[0] / name, providers=["CPUExecutionProvider"])
+        (image,), (probabilities,) = session.get_inputs(), session.get_outputs()
+        assert image.shape == ["batch", 3, "height", "width"]
+        assert probabilities.shape == ["batch", 1, "height", "width"]
+        assert not FOLDERS.search((exported[0] / name).read_bytes())
+    with zipfile.ZipFile(exported[0] / "model.pt2") as program:
+        assert not any(FOLDERS.search(program.read(entry)) for entry in program.namelist())
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "model.torchscript", "model.pt2"])
@@ -153,6 +166,10 @@ def test_generator_and_segmenter_are_one_graph(toolkit, joint_run, tmp_path):
     card = ModelCard.load(tmp_path / "both" / "README.md")
     assert card.data.eval_results is None  # the segmenter alone was tested
     assert "On translated images it has not been tested" in card.text
+    assert (
+        "images, as those of phantom, domain clean, and first makes images, as those of phantom, domain scope"
+        in card.text
+    )
 
 
 def test_chance_comes_in_as_inputs(toolkit, tmp_path):
@@ -164,6 +181,8 @@ def test_chance_comes_in_as_inputs(toolkit, tmp_path):
     toolkit("export", tmp_path / "run", "-o", tmp_path / "model", *options)
     about = json.loads((tmp_path / "model" / "preprocessing.json").read_text())
     assert [given["name"] for given in about["inputs"]] == ["image", "noise", "latent"]
+    said = (tmp_path / "model" / "README.md").read_text()
+    assert "images, as those of phantom, domain scope, and makes images, as those of phantom, domain clean" in said
     module = torch.jit.load(str(tmp_path / "model" / "model.torchscript"))
     generator = trained(tmp_path / "run").generator
     for count, height, width in ((1, 32, 32), (3, 48, 64)):
@@ -193,8 +212,10 @@ def test_label_maps_go_in_as_numbers(toolkit, tmp_path):
     (tmp_path / "maps").mkdir()
     Image.fromarray(np.eye(40, dtype=np.uint8) * 255).save(tmp_path / "maps" / "one.png")
     toolkit("export", tmp_path / "run", "-o", tmp_path / "other", *options, "--images", tmp_path / "maps")
-    said = [tmp_path / "model" / name for name in ("README.md", "generator.json")]
-    assert ["noise=False" in said[0].read_text(), json.loads(said[1].read_text())["options"]["noise"]] == [True, False]
+    said = (tmp_path / "model" / "README.md").read_text()
+    assert "noise=False" in said
+    assert "label maps, as those of phantom, domain clean" in said
+    assert not json.loads((tmp_path / "model" / "generator.json").read_text())["options"]["noise"]
     of_run = trained(tmp_path / "run")
     of_run.generator._noise = False
     labels = (images(2, 29, 35)[:, 0] > 0.5).long()

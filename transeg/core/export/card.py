@@ -15,7 +15,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from transeg import __version__
 from transeg.core.data.writing import read_json
 from transeg.core.errors import UsageError
-from transeg.core.experiment import Choice, DatasetChoice, Experiment
+from transeg.core.experiment import DatasetChoice, Experiment, GeneratorChoice, SegmenterChoice
 from transeg.core.export.graph import Graph
 from transeg.core.export.tensors import portable
 from transeg.core.losses import parse_sum
@@ -28,6 +28,7 @@ from transeg.core.translation import Translator
 SHOWN = ("dice", "iou", "precision", "recall", "hd95", "surface_dice")
 """Metrics of a segmenter in the card's table; metrics.json has all."""
 NOT_SAID = "not said"
+NetworkChoice = GeneratorChoice | SegmenterChoice
 
 
 def card(
@@ -77,11 +78,13 @@ def card(
         components=[_component(kind, choice, registry) for kind, choice in chosen],
         data=list(_datasets(parts, registry)),
         experiment=experiment,
+        earlier=parts[1:],
         loss=None if experiment.loss is None else " + ".join(parse_sum(experiment.loss.name)),
         iteration=trained.iteration,
         metrics=metrics,
         tests=tests,
         quality=_quality(metrics) if graph.segmenting is None else [],
+        translation=None if translator is None else _translation(translator),
         tested=sorted({_domain(choice) for choice in experiment.data.test.values()}),
         papers=list(_papers(parts, chosen, registry)),
         versions={"transeg": environment.get("transeg", NOT_SAID), **environment.get("packages", {})},
@@ -95,10 +98,10 @@ def card(
     return f"{content.rstrip()}\n"
 
 
-def _components(parts: Iterable[Experiment], graph: Graph) -> list[tuple[str, Choice]]:
+def _components(parts: Iterable[Experiment], graph: Graph) -> list[tuple[str, NetworkChoice]]:
     """Kind and choice of each network that is in the graph; its generator is the last run's."""
     experiments = list(parts)
-    found: list[tuple[str, Choice]] = []
+    found: list[tuple[str, NetworkChoice]] = []
     if graph.translating is not None and experiments[-1].generator is not None:
         found.append(("generator", experiments[-1].generator))
     if graph.segmenting is not None and experiments[0].segmenter is not None:
@@ -106,10 +109,28 @@ def _components(parts: Iterable[Experiment], graph: Graph) -> list[tuple[str, Ch
     return found
 
 
-def _component(kind: str, choice: Choice, registry: Registry) -> dict[str, Any]:
+def _component(kind: str, choice: NetworkChoice, registry: Registry) -> dict[str, Any]:
     entry = registry.find(kind, choice.name).entry
     options = ", ".join(f"{key}={value}" for key, value in portable(choice).items())
-    return {"kind": kind, "name": choice.name, "summary": entry.summary, "paper": entry.paper, "options": options}
+    return {
+        "kind": kind,
+        "name": choice.name,
+        "summary": entry.summary,
+        "paper": entry.paper,
+        "options": options,
+        "weights": Path(choice.weights).name if choice.weights else "",
+    }
+
+
+def _translation(translator: Translator) -> tuple[str, str]:
+    """What a generator is given, and what it makes of that."""
+    data = translator.trained.experiment.data
+    source = _domain(data.source)
+    target = _domain(data.target) if data.target else f"the counterparts in {source}"
+    if translator.trained.given.by_mask:
+        return f"label maps, as those of {source}", f"images, as those of {source}"
+    given, made = (target, source) if translator.backwards else (source, target)
+    return f"images, as those of {given}", f"images, as those of {made}"
 
 
 def _datasets(parts: Iterable[Experiment], registry: Registry) -> Iterator[dict[str, str]]:
@@ -144,7 +165,7 @@ def _domain(choice: DatasetChoice) -> str:
 
 
 def _papers(
-    parts: Iterable[Experiment], chosen: Iterable[tuple[str, Choice]], registry: Registry
+    parts: Iterable[Experiment], chosen: Iterable[tuple[str, NetworkChoice]], registry: Registry
 ) -> Iterator[tuple[str, str]]:
     """What to cite, each once: (what for, paper)."""
     used = [(kind, choice.name) for kind, choice in chosen]

@@ -88,9 +88,9 @@ def _with_options(translator: Translator, assignments: Sequence[str], registry: 
     assert trained.experiment.generator is not None
     if settings.keys() != {"generator"} or not isinstance(wanted, dict) or wanted.keys() & GeneratorChoice.model_fields:
         raise UsageError("--set is for options of the generator here, such as generator.noise=false.")
-    choice = GeneratorChoice(**{**trained.experiment.generator.model_dump(), "weights": None, **wanted})
+    choice = GeneratorChoice(**{**trained.experiment.generator.model_dump(), **wanted})
     channels = trained.given.channels, trained.domains.target_channels
-    generator = build_generator(choice, *channels, 0, registry)
+    generator = build_generator(choice.model_copy(update={"weights": None}), *channels, 0, registry)
     try:
         generator.load_state_dict(trained.generator.state_dict())
     except RuntimeError as error:
