@@ -128,5 +128,5 @@ def _behind(graph: Graph, window: int) -> list[str]:
         steps.append("blend tiles by weights that fall towards their borders, a Gaussian of an eighth of a tile")
     steps.append("resize to the image's own height and width, bilinear, half-pixel centres")
     if graph.segmenting is not None:
-        steps.append("threshold, or take the most probable class")
+        steps.append("threshold" if graph.segmenting.sigmoid else "take the most probable class")
     return steps
