@@ -15,7 +15,7 @@ from torch import nn
 
 from transeg.core import distributed
 from transeg.core.build import build_segmenter
-from transeg.core.experiment import SegmenterChoice
+from transeg.core.choices import SegmenterChoice
 from transeg.core.registry import Registry
 
 

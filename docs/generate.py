@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from transeg.commands.info import example
-from transeg.core.experiment import offered
+from transeg.core.choices import offered
 from transeg.core.manifest import DatasetEntry
 from transeg.core.options import EMPTY, Option, description
 from transeg.core.registry import Component, Registry

@@ -27,7 +27,7 @@ def info(component: str, as_json: bool, registry: Registry) -> None:
 
     Its options with their meaning, paper, parameters, and an example.
     """
-    from transeg.core.experiment import offered
+    from transeg.core.choices import offered
     from transeg.core.taps import layers_of
 
     kind, slash, name = component.partition("/")
@@ -53,7 +53,7 @@ def info(component: str, as_json: bool, registry: Registry) -> None:
 
 def show_component(component: Component, cls: type, console: Console) -> None:
     """One component with its options and an example."""
-    from transeg.core.experiment import offered
+    from transeg.core.choices import offered
 
     entry = component.entry
     console.print(f"[bold cyan]{component}[/]  {entry.summary}")

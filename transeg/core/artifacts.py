@@ -8,8 +8,8 @@ from tempfile import TemporaryDirectory
 from filelock import FileLock
 
 from transeg.core.cache_folder import cache_folder
+from transeg.core.choices import ARTIFACT
 from transeg.core.errors import TransegError
-from transeg.core.experiment import ARTIFACT
 from transeg.core.extras import quiet_wandb, require
 
 SUFFIXES = frozenset({".pt", ".pth", ".safetensors", ".bin", ".ckpt"})

@@ -11,19 +11,11 @@ from typing import Any, cast
 import torch
 
 from transeg.core.artifacts import weights_file
+from transeg.core.choices import Choice, DatasetChoice, GeneratorChoice, SegmenterChoice
 from transeg.core.data.augmentation import PRESETS
 from transeg.core.data.rescaled import Rescaled
 from transeg.core.errors import UsageError, did_you_mean
-from transeg.core.experiment import (
-    AugmentationOptions,
-    Choice,
-    DatasetChoice,
-    DistillationOptions,
-    Experiment,
-    GeneratorChoice,
-    SegmenterChoice,
-    SynthesisOptions,
-)
+from transeg.core.experiment import AugmentationOptions, DistillationOptions, Experiment, SynthesisOptions
 from transeg.core.interfaces import About, Dataset, Generator, Segmenter, Writer
 from transeg.core.losses import LossSum, parse_sum
 from transeg.core.options import checked

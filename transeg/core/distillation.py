@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from transeg.core.build import build_segmenter, made
+from transeg.core.choices import TeacherChoice
 from transeg.core.errors import UsageError, did_you_mean
-from transeg.core.experiment import DistillationOptions, Experiment, TeacherChoice
+from transeg.core.experiment import DistillationOptions, Experiment
 from transeg.core.forward import segment, widened
 from transeg.core.interfaces import Batch, Dataset, DistillationLoss, Segmenter
 from transeg.core.options import checked

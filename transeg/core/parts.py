@@ -9,12 +9,13 @@ import torch
 from torch import nn
 
 from transeg.core.build import build_dataset, build_generator, build_segmenter
+from transeg.core.choices import DatasetChoice
 from transeg.core.conditions import Conditioning
 from transeg.core.data.stain import Stained, stain
 from transeg.core.data.windows import Regions
 from transeg.core.distillation import Teacher, build_distillation, build_teachers
 from transeg.core.errors import UsageError
-from transeg.core.experiment import DataOptions, DatasetChoice, Experiment
+from transeg.core.experiment import DataOptions, Experiment
 from transeg.core.folds import Chosen, held_out, joined
 from transeg.core.interfaces import Dataset, Generator, Region, Segmenter
 from transeg.core.quality import Judge, measurable

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 
+from transeg.core.choices import DatasetChoice
 from transeg.core.errors import UsageError
-from transeg.core.experiment import DatasetChoice, Experiment
+from transeg.core.experiment import Experiment
 from transeg.core.translation import Translator
 
 PixelSize = tuple[float, float]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from transeg.core import checkpoint
 from transeg.core.build import build_generator, build_segmenter
+from transeg.core.choices import GeneratorChoice, SegmenterChoice
 from transeg.core.compose import pick_device
 from transeg.core.conditions import Conditioning
 from transeg.core.counting import Counting
@@ -19,7 +20,7 @@ from transeg.core.data.stain import stain
 from transeg.core.deploy import deployed
 from transeg.core.ensemble import Ensemble
 from transeg.core.errors import TransegError, UsageError
-from transeg.core.experiment import Experiment, GeneratorChoice, SegmenterChoice, read_experiment
+from transeg.core.experiment import Experiment, read_experiment
 from transeg.core.forward import segment, translate
 from transeg.core.inference import Inference
 from transeg.core.interfaces import Generator, Noise, Segmenter

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from transeg.core.build import build_generator
+from transeg.core.choices import GeneratorChoice
 from transeg.core.errors import UsageError
-from transeg.core.experiment import GeneratorChoice
 from transeg.core.export.draws import draws_of
 from transeg.core.export.graph import Graph, Segmenting, Translating
 from transeg.core.export.wanted import Wanted

@@ -9,8 +9,8 @@ from safetensors.torch import save
 from torch import nn
 
 from transeg import __version__
+from transeg.core.choices import Choice
 from transeg.core.data.writing import write_json
-from transeg.core.experiment import Choice
 from transeg.core.trained import Trained
 
 

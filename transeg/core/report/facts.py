@@ -7,9 +7,10 @@ import shlex
 from dataclasses import dataclass
 from typing import Any
 
+from transeg.core.choices import Choice, DatasetChoice
 from transeg.core.compose import departures
 from transeg.core.errors import TransegError
-from transeg.core.experiment import Choice, DatasetChoice, Experiment
+from transeg.core.experiment import Experiment
 from transeg.core.losses import parse_sum
 from transeg.core.manifest import DatasetEntry
 from transeg.core.options import options

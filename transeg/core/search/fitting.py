@@ -8,8 +8,8 @@ from dataclasses import replace
 from itertools import product
 from typing import Any
 
+from transeg.core.choices import offered
 from transeg.core.errors import UsageError
-from transeg.core.experiment import offered
 from transeg.core.losses import parse_sum
 from transeg.core.options import options
 from transeg.core.registry import Registry
