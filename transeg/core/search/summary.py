@@ -49,26 +49,16 @@ def summary(
         ``importances`` by option, the ``best`` trial or None, ``files``, ``search_dir``.
     """
     with folder.locked():  # who writes last has looked last
-        return _summary(study, space, metric, folder, experiment)
-
-
-def _summary(
-    study: optuna.Study,
-    space: Space,
-    metric: str,
-    folder: SearchFolder,
-    experiment: Callable[[Mapping[str, Any]], Experiment],
-) -> dict[str, Any]:
-    sign = 1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else -1
-    trials = counted(study)
-    rows = sorted((_row(trial, space) for trial in trials), key=lambda row: _rank(row, sign))
-    leader = best(study)
-    importances = _importances(study)
-    files = _drawn(study, metric, bool(importances), folder)
-    if leader is not None:
-        head = f"# Trial {first_number(leader)} of {study.study_name}: validation {metric} {leader.value:.4f}\n"
-        write_text(folder.best, head + experiment(leader.params).to_toml())
-        files.append(folder.best)
+        sign = 1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else -1
+        trials = counted(study)
+        rows = sorted((_row(trial, space) for trial in trials), key=lambda row: _rank(row, sign))
+        leader = best(study)
+        importances = _importances(study)
+        files = _drawn(study, metric, bool(importances), folder)
+        if leader is not None:
+            head = f"# Trial {first_number(leader)} of {study.study_name}: validation {metric} {leader.value:.4f}\n"
+            write_text(folder.best, head + experiment(leader.params).to_toml())
+            files.append(folder.best)
     return {
         "study": study.study_name,
         "metric": metric,
