@@ -10,7 +10,7 @@ docs: setup
 	$(BIN)/python docs/generate.py
 
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 setup: .venv/ready
 
