@@ -63,6 +63,21 @@ def assert_same(one, other):
     assert (one / "metrics.json").read_text() == (other / "metrics.json").read_text()
 
 
+@pytest.fixture(scope="module")
+def never_stopped(tmp_path_factory):
+    """Supervised and joint runs, each trained once: to the same bytes however many workers load images."""
+    folders = {}
+
+    def call(parts):
+        name = "joint" if parts is BOTH else "supervised"
+        if name not in folders:
+            folders[name] = tmp_path_factory.mktemp("whole") / name
+            subprocess.run([sys.executable, "-m", "transeg", *arguments(parts, folders[name], 0)], check=True)
+        return folders[name]
+
+    return call
+
+
 @pytest.mark.slow
 def test_students_are_killed_and_resumed(tmp_path, process):
     """Teachers come from where they were; learned projections from the checkpoint."""
@@ -77,15 +92,15 @@ def test_students_are_killed_and_resumed(tmp_path, process):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("iteration", [2, 7])
-def test_syntheses_are_killed_and_resumed(tmp_path, process, iteration):
+def test_syntheses_are_killed_and_resumed(tmp_path, process):
     """Dropout is drawn from the place in the stream, label maps and noise from an image's number."""
     options = ["--generator", "pix2pix", "--segmenter", "unet", "--strategy", "sequential", "--source", "phantom"]
     settings = [*SUPERVISED[1], "data.test.phantom.domain=clean", "data.size=64", "synthesis.count=4"]
     parts = options, [*settings, "generator.width=4", "generator.depth=6", "generator.norm=instance"]
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert process(*arguments(parts, whole, 0)).returncode == 0
-    stop_at(arguments(parts, cut, 0), cut / "translation", iteration, signal.SIGKILL)
+    stop_at(arguments(parts, cut, 0), cut / "translation", 2, signal.SIGKILL)
+    stop_at(["run", "--run-dir", str(cut), "--resume"], cut / "translation", 7, signal.SIGKILL)
     result = process("run", "--run-dir", cut, "--resume")
     assert result.returncode == 0, result.stderr
     assert_same(whole, cut)
@@ -94,15 +109,15 @@ def test_syntheses_are_killed_and_resumed(tmp_path, process, iteration):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("iteration", [2, 7])
-def test_averages_and_rare_losses_are_killed_and_resumed(tmp_path, process, iteration):
+def test_averages_and_rare_losses_are_killed_and_resumed(tmp_path, process):
     """SynDiff's penalty comes in every fourth iteration of the training, not of the process."""
     settings = [setting for setting in BOTH[1] if not setting.startswith("generator.")]
     options = ["--generator", "syndiff", "--segmenter", "unet"]
     parts = options, [*settings, *TINY_SYNDIFF, "generator.r1_interval=4"]
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert process(*arguments(parts, whole, 0)).returncode == 0
-    stop_at(arguments(parts, cut, 0), cut, iteration, signal.SIGKILL)
+    stop_at(arguments(parts, cut, 0), cut, 2, signal.SIGKILL)
+    stop_at(["run", "--run-dir", str(cut), "--resume"], cut, 7, signal.SIGKILL)
     result = process("run", "--run-dir", cut, "--resume")
     assert result.returncode == 0, result.stderr
     assert_same(whole, cut)
@@ -172,10 +187,9 @@ def test_compiled_and_fused_networks_are_killed_and_resumed(tmp_path, process):
 @pytest.mark.parametrize("parts", [SUPERVISED, BOTH], ids=["supervised", "joint"])
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("iteration", [2, 7, 12])
-def test_killed_and_resumed(tmp_path, process, parts, workers, iteration):
+def test_killed_and_resumed(tmp_path, process, never_stopped, parts, workers, iteration):
     """Before the first checkpoint, between two, and behind the last; killed once more on the way."""
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    assert process(*arguments(parts, whole, workers)).returncode == 0
+    whole, cut = never_stopped(parts), tmp_path / "cut"
     stop_at(arguments(parts, cut, workers), cut, iteration, signal.SIGKILL)
     if iteration == 2:
         stop_at(["run", "--run-dir", str(cut), "--resume"], cut, 5, signal.SIGKILL)
@@ -185,9 +199,8 @@ def test_killed_and_resumed(tmp_path, process, parts, workers, iteration):
 
 
 @pytest.mark.slow
-def test_interrupted_and_resumed(tmp_path, process):
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    assert process(*arguments(BOTH, whole, 2)).returncode == 0
+def test_interrupted_and_resumed(tmp_path, process, never_stopped):
+    whole, cut = never_stopped(BOTH), tmp_path / "cut"
     code, output = stop_at(arguments(BOTH, cut, 2), cut, 5, signal.SIGINT)
     assert code == 1
     assert "Traceback" not in output

@@ -20,7 +20,7 @@ REGISTRY = Registry()
 SEGMENTERS = [component for component in REGISTRY.components("segmenter") if component.status == "ok"]
 LOSSES = [c for c in REGISTRY.components("loss") if c.status == "ok" and c.entry.role == "segmentation"]
 ROOT = Path(os.environ.get("TRANSEG_DATA", "/nonexistent")) / "kvasir"
-SIDE = 96
+SIDE = 64
 
 
 def pictures(dataset):
