@@ -8,9 +8,8 @@ from transeg.core.compose import compose, cores, resumed
 from transeg.core.errors import UsageError
 from transeg.core.experiment import difference, read_experiment
 from transeg.core.launch import labelled, settings_of
-from transeg.core.losses import parse_sum
 from transeg.core.registry import Registry
-from transeg.core.settings import merge, parse_assignment, parse_dataset, read_settings
+from transeg.core.settings import merge, parse_assignment, parse_dataset, parse_sum, read_settings
 
 REGISTRY = Registry()
 JOINT = {"generator": {"name": "cut"}, "segmenter": {"name": "hardnet"}}

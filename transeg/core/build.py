@@ -17,9 +17,10 @@ from transeg.core.data.rescaled import Rescaled
 from transeg.core.errors import UsageError, did_you_mean
 from transeg.core.experiment import AugmentationOptions, DistillationOptions, Experiment, SynthesisOptions
 from transeg.core.interfaces import About, Dataset, Generator, Segmenter, Writer
-from transeg.core.losses import LossSum, parse_sum
+from transeg.core.losses import LossSum
 from transeg.core.options import checked
 from transeg.core.registry import Registry
+from transeg.core.settings import parse_sum
 from transeg.core.weights import load_weights
 
 SPLIT_OF_ROLE = {"source": "train", "target": "train", "synthetic": "train", "val": "val", "test": "test"}

@@ -13,10 +13,9 @@ import torch
 from transeg.core.errors import UsageError, did_you_mean
 from transeg.core.experiment import Experiment, Strategy, validated
 from transeg.core.interfaces import IGNORE
-from transeg.core.losses import parse_sum
 from transeg.core.manifest import GeneratorEntry, LossEntry
 from transeg.core.registry import Registry
-from transeg.core.settings import Settings, flat, merge
+from transeg.core.settings import Settings, flat, merge, parse_sum
 
 DEFAULT_DATASET = "phantom"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
@@ -11,25 +10,7 @@ from transeg.core.errors import UsageError
 from transeg.core.interfaces import Loss
 from transeg.core.manifest import LossEntry
 from transeg.core.registry import Registry
-
-_TERM = re.compile(r"(?:(?P<weight>\d*\.?\d+(?:e[+-]?\d+)?)\s*\*\s*)?(?P<name>[a-z][\w:.-]*)", re.IGNORECASE)
-
-
-def parse_sum(expression: str) -> dict[str, float]:
-    """``dice+0.5*bce`` -> ``{"dice": 1.0, "bce": 0.5}``.
-
-    Raises:
-        UsageError: it is not such a sum, or a loss stands in it twice.
-    """
-    terms: dict[str, float] = {}
-    for part in expression.split("+"):
-        match = _TERM.fullmatch(part.strip())
-        if match is None:
-            raise UsageError(f"The loss {expression!r} is not a sum such as dice+0.5*bce.")
-        if match["name"] in terms:
-            raise UsageError(f"The loss {expression!r} names {match['name']} twice.")
-        terms[match["name"]] = float(match["weight"] or 1)
-    return terms
+from transeg.core.settings import parse_sum
 
 
 class LossSum(nn.Module):

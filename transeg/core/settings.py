@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from copy import deepcopy
@@ -127,3 +128,23 @@ def flat(table: Mapping[str, Any], prefix: str = "") -> Settings:
     for key, value in table.items():
         dotted |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return dotted
+
+
+_TERM = re.compile(r"(?:(?P<weight>\d*\.?\d+(?:e[+-]?\d+)?)\s*\*\s*)?(?P<name>[a-z][\w:.-]*)", re.IGNORECASE)
+
+
+def parse_sum(expression: str) -> dict[str, float]:
+    """``dice+0.5*bce`` -> ``{"dice": 1.0, "bce": 0.5}``.
+
+    Raises:
+        UsageError: it is not such a sum, or a loss stands in it twice.
+    """
+    terms: dict[str, float] = {}
+    for part in expression.split("+"):
+        match = _TERM.fullmatch(part.strip())
+        if match is None:
+            raise UsageError(f"The loss {expression!r} is not a sum such as dice+0.5*bce.")
+        if match["name"] in terms:
+            raise UsageError(f"The loss {expression!r} names {match['name']} twice.")
+        terms[match["name"]] = float(match["weight"] or 1)
+    return terms

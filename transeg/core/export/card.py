@@ -19,10 +19,10 @@ from transeg.core.errors import UsageError
 from transeg.core.experiment import Experiment
 from transeg.core.export.graph import Graph
 from transeg.core.export.tensors import portable
-from transeg.core.losses import parse_sum
 from transeg.core.manifest import DatasetEntry
 from transeg.core.registry import Registry
 from transeg.core.run_folder import RunFolder
+from transeg.core.settings import parse_sum
 from transeg.core.trained import Trained
 from transeg.core.translation import Translator
 

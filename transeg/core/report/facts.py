@@ -11,11 +11,11 @@ from transeg.core.choices import Choice, DatasetChoice
 from transeg.core.compose import departures
 from transeg.core.errors import TransegError
 from transeg.core.experiment import Experiment
-from transeg.core.losses import parse_sum
 from transeg.core.manifest import DatasetEntry
 from transeg.core.options import options
 from transeg.core.registry import Component, Registry
 from transeg.core.report.record import Record
+from transeg.core.settings import parse_sum
 
 
 @dataclass(frozen=True)

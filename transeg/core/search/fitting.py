@@ -10,11 +10,11 @@ from typing import Any
 
 from transeg.core.choices import offered
 from transeg.core.errors import UsageError
-from transeg.core.losses import parse_sum
 from transeg.core.options import options
 from transeg.core.registry import Registry
 from transeg.core.search.overlay import COMPONENTS, composed, found
 from transeg.core.search.space import Choices, Range, Space
+from transeg.core.settings import parse_sum
 
 
 def applies(option: str, chosen: Mapping[str, Any], registry: Registry) -> bool:
