@@ -48,7 +48,7 @@ ADDS_IN_PLACE = ("resunet", "resunetpp")
 
 def ours(case: str, work: str, image: Tensor) -> Work:
     """As the toolkit trains and predicts."""
-    from transeg.core.allocation import keep_freed_memory
+    from transeg.core.device import keep_freed_memory
     from transeg.core.registry import Registry
     from transeg.core.speed import inference, training_step
 

@@ -110,7 +110,7 @@ def child(arguments: argparse.Namespace) -> None:
     from mmengine.optim import OptimWrapper, OptimWrapperDict
 
     from transeg.core.acceleration import compiled, fuse, networks
-    from transeg.core.allocation import keep_freed_memory
+    from transeg.core.device import keep_freed_memory
     from transeg.core.interfaces import Batch
     from transeg.core.precision import products
     from transeg.core.speed import peak_memory

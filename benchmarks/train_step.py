@@ -40,8 +40,8 @@ def ours(case: str, size: int, count: int, device: str) -> Step:
     import torch
     from mmengine.optim import OptimWrapper, OptimWrapperDict
 
-    from transeg.core.allocation import keep_freed_memory
     from transeg.core.conditions import Conditioning
+    from transeg.core.device import keep_freed_memory
     from transeg.core.experiment import JointOptions
     from transeg.core.forward import translate
     from transeg.core.interfaces import Batch, Generator, Optimization

@@ -4,7 +4,8 @@ import tomllib
 import pytest
 
 from transeg.core.build import completed
-from transeg.core.compose import compose, cores, resumed
+from transeg.core.compose import compose, resumed
+from transeg.core.device import cores
 from transeg.core.errors import UsageError
 from transeg.core.experiment import difference, read_experiment
 from transeg.core.launch import labelled, settings_of

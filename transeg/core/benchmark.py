@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from transeg.core.compose import pick_device
+from transeg.core.device import pick_device
 from transeg.core.errors import TransegError, UsageError, ending
 from transeg.core.options import checked
 from transeg.core.progress import bar

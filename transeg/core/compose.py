@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from transeg.core.device import cores, pick_device
 from transeg.core.errors import UsageError, did_you_mean
 from transeg.core.experiment import Experiment, Strategy, validated
 from transeg.core.interfaces import IGNORE
@@ -304,26 +302,3 @@ def _preset(settings: Settings, registry: Registry) -> Settings:
     if settings["strategy"] != "joint":
         preset.pop("joint", None)
     return preset
-
-
-def cores() -> int:
-    """Processor cores that are there for this process, which may be fewer than the machine has; one at least."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, allowed // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
-
-
-def pick_device(name: str) -> str:
-    """A device that is there; ``auto`` means a GPU where there is one.
-
-    Raises:
-        UsageError: there is no such device.
-    """
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UsageError(f"There is no device {name!r}; say cpu, cuda or cuda:0.") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UsageError("--device cuda: this machine has no GPU that PyTorch can use; say --device cpu.")
-    return name

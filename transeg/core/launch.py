@@ -13,9 +13,9 @@ import torch
 from mmengine.hooks import Hook
 from rich.console import Console
 
-from transeg.core.allocation import keep_freed_memory
 from transeg.core.build import completed
-from transeg.core.compose import compose, pick_device, resumed
+from transeg.core.compose import compose, resumed
+from transeg.core.device import keep_freed_memory, pick_device
 from transeg.core.distributed import from_first, join_ranks, leave_ranks, rank_device, world
 from transeg.core.errors import UsageError
 from transeg.core.experiment import Experiment, difference, read_experiment

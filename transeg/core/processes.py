@@ -15,7 +15,7 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, PContext, start_processes
 from torch.distributed.elastic.multiprocessing.api import RunProcsResult, SignalException
 
-from transeg.core.compose import cores
+from transeg.core.device import cores
 from transeg.core.errors import TransegError, UsageError
 from transeg.core.ranks import QUIET, WATCHED
 from transeg.core.run_folder import RunFolder

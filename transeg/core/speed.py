@@ -20,8 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from transeg.core.allocation import keep_freed_memory
 from transeg.core.deploy import deployed
+from transeg.core.device import keep_freed_memory
 from transeg.core.errors import TransegError
 from transeg.core.forward import segment
 from transeg.core.interfaces import Segmenter

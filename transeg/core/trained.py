@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from transeg.core import checkpoint
 from transeg.core.build import build_generator, build_segmenter
 from transeg.core.choices import GeneratorChoice, SegmenterChoice
-from transeg.core.compose import pick_device
 from transeg.core.conditions import Conditioning
 from transeg.core.counting import Counting
 from transeg.core.data.stain import stain
 from transeg.core.deploy import deployed
+from transeg.core.device import pick_device
 from transeg.core.ensemble import Ensemble
 from transeg.core.errors import TransegError, UsageError
 from transeg.core.experiment import Experiment, read_experiment

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from transeg.core.allocation import keep_freed_memory
 from transeg.core.build import build_dataset
-from transeg.core.compose import expand_tests, pick_device, share_options, share_scaling
+from transeg.core.compose import expand_tests, share_options, share_scaling
 from transeg.core.count_tables import ObjectTables
 from transeg.core.counting import Counting
 from transeg.core.data.splits import SPLITS
+from transeg.core.device import keep_freed_memory, pick_device
 from transeg.core.distributed import join_ranks, rank_device
 from transeg.core.errors import DataError, UsageError
 from transeg.core.experiment import QualityOptions, SynthesisOptions, chosen_dataset

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from transeg.core.allocation import keep_freed_memory
 from transeg.core.choices import DatasetChoice
-from transeg.core.compose import pick_device
+from transeg.core.device import keep_freed_memory, pick_device
 from transeg.core.errors import TransegError
 from transeg.core.experiment import Experiment
 from transeg.core.interfaces import Dataset

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from transeg.core.compose import pick_device
+from transeg.core.device import pick_device
 from transeg.core.errors import TransegError, UsageError
 from transeg.core.ranks import rank_and_ranks
 from transeg.core.registry import Registry

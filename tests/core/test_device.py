@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from transeg.core.allocation import keep_freed_memory
+from transeg.core.device import keep_freed_memory
 
 FAULTS = """
 import resource, torch

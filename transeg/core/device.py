@@ -1,0 +1,53 @@
+"""What this process computes on: its device, its cores, its memory."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+
+import torch
+
+from transeg.core.errors import UsageError
+
+
+def cores() -> int:
+    """Processor cores that are there for this process, which may be fewer than the machine has; one at least."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, allowed // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
+def pick_device(name: str) -> str:
+    """A device that is there; ``auto`` means a GPU where there is one.
+
+    Raises:
+        UsageError: there is no such device.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"There is no device {name!r}; say cpu, cuda or cuda:0.") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UsageError("--device cuda: this machine has no GPU that PyTorch can use; say --device cpu.")
+    return name
+
+
+TRIM_THRESHOLD, MMAP_MAX = -1, -4
+"""Parameters of mallopt(3)."""
+
+
+def keep_freed_memory() -> bool:
+    """Reuse freed tensors of any size, which a CPU frees and needs again in every step of a training, for every image.
+
+    The GNU C library maps each block above 32 MB anew and gives it back when it is freed, so that the kernel clears
+    every page of it in every step: a quarter of the time of a CUT step (docs/decisions/allocation.md).
+
+    Returns:
+        Whether this process has that library, and it took the settings.
+    """
+    if sys.platform != "linux":
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    return mallopt is not None and bool(mallopt(MMAP_MAX, 0) and mallopt(TRIM_THRESHOLD, -1))
