@@ -56,7 +56,7 @@ def compare(
     toolkit compare runs/unet runs/hardnet runs/ducknet --baseline runs/unet --format markdown -o table.md
     toolkit compare runs/sweep
     """
-    from transeg.core.data.writing import write_text
+    from transeg.core.files import write_text
     from transeg.core.leaderboard import compared
     from transeg.core.leaderboard_files import as_csv, as_markdown
 

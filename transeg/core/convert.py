@@ -10,10 +10,10 @@ from rich.console import Console
 
 from transeg.core.build import build_dataset, dataset_writer
 from transeg.core.data.splits import SPLITS
-from transeg.core.data.writing import read_json, write_json
 from transeg.core.distributed import from_first, join_ranks
 from transeg.core.errors import UsageError
 from transeg.core.experiment import chosen_dataset
+from transeg.core.files import read_json, write_json
 from transeg.core.interfaces import About, Dataset
 from transeg.core.progress import bar
 from transeg.core.registry import Registry

@@ -15,10 +15,11 @@ from transeg.core.count_tables import CountAgreement
 from transeg.core.counting import Counting
 from transeg.core.data.files import by_stem, mask_values
 from transeg.core.data.images import read_binary_mask, read_label_map
-from transeg.core.data.writing import file_name, write_json
+from transeg.core.data.writing import file_name
 from transeg.core.distributed import from_first
 from transeg.core.errors import DataError, UsageError
 from transeg.core.evaluation import DetailedScore, evaluate, score_labels, summarize, write_csv
+from transeg.core.files import write_json
 from transeg.core.inference import Inference
 from transeg.core.interfaces import Dataset
 from transeg.core.trained import Trained

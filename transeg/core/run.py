@@ -13,11 +13,11 @@ from rich.console import Console
 from transeg.core import previews
 from transeg.core.build import build_dataset, build_segmenter, dataset_writer
 from transeg.core.choices import DatasetChoice
-from transeg.core.data.writing import write_json, write_text
 from transeg.core.distributed import from_first, world
 from transeg.core.environment import environment
 from transeg.core.errors import TransegError
 from transeg.core.experiment import Experiment, Strategy, SynthesisOptions
+from transeg.core.files import write_json, write_text
 from transeg.core.folds import means
 from transeg.core.interfaces import IGNORE, About, Dataset, Sample
 from transeg.core.label_maps import LabelMaps

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from transeg.core.data.images import lossless_suffix
-from transeg.core.data.writing import file_name, write_json, write_whole
+from transeg.core.data.writing import file_name, write_whole
 from transeg.core.distributed import from_first, in_turns, world
 from transeg.core.errors import UsageError
+from transeg.core.files import write_json
 from transeg.core.inference import Inference
 from transeg.core.label_maps import LabelMaps
 from transeg.core.trained import Trained

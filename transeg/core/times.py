@@ -6,8 +6,8 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from transeg.core.data.writing import read_json, write_json
 from transeg.core.distributed import world
+from transeg.core.files import read_json, write_json
 from transeg.core.run_folder import RunFolder
 
 

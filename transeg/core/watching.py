@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from transeg.core.data.writing import read_json
 from transeg.core.errors import UsageError
 from transeg.core.experiment import Experiment, read_experiment
+from transeg.core.files import read_json
 from transeg.core.history import State, in_words, read_scalars, series, state_of, training_names
 from transeg.core.run_folder import RunFolder
 

@@ -14,11 +14,11 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from transeg import __version__
 from transeg.core.choices import DatasetChoice, GeneratorChoice, SegmenterChoice
-from transeg.core.data.writing import read_json
 from transeg.core.errors import UsageError
 from transeg.core.experiment import Experiment
 from transeg.core.export.graph import Graph
 from transeg.core.export.tensors import portable
+from transeg.core.files import read_json
 from transeg.core.manifest import DatasetEntry
 from transeg.core.registry import Registry
 from transeg.core.run_folder import RunFolder

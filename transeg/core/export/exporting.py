@@ -16,7 +16,6 @@ from rich.console import Console
 from torch import Tensor
 
 from transeg.core.build import build_generator, build_segmenter
-from transeg.core.data.writing import write_json, write_text
 from transeg.core.errors import TransegError, UsageError
 from transeg.core.export import check, reduced
 from transeg.core.export.card import card
@@ -27,6 +26,7 @@ from transeg.core.export.images import Folder, Images, available, graph_input, s
 from transeg.core.export.networks import graph_of, networks
 from transeg.core.export.tensors import write_config, write_tensors
 from transeg.core.export.wanted import Wanted
+from transeg.core.files import write_json, write_text
 from transeg.core.interfaces import Dataset, Sample, Segmenter
 from transeg.core.progress import bar
 from transeg.core.registry import Registry

@@ -10,7 +10,7 @@ from torch import nn
 
 from transeg import __version__
 from transeg.core.choices import Choice
-from transeg.core.data.writing import write_json
+from transeg.core.files import write_json
 from transeg.core.trained import Trained
 
 

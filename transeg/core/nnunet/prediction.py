@@ -15,10 +15,11 @@ from rich.console import Console
 
 from transeg.core.checkpoint import load_safely
 from transeg.core.data.images import read_image, resize_mask, write_image
-from transeg.core.data.writing import file_name, read_json
+from transeg.core.data.writing import file_name
 from transeg.core.device import pick_device
 from transeg.core.errors import TransegError, UsageError
 from transeg.core.extras import require
+from transeg.core.files import read_json
 from transeg.core.interfaces import Dataset
 from transeg.core.measuring import measure_masks
 from transeg.core.prediction import image_files, scaled_by

@@ -13,11 +13,12 @@ from rich.console import Console
 from transeg.core.build import build_dataset, dataset_writer
 from transeg.core.choices import DatasetChoice
 from transeg.core.data.splits import SPLITS, folds
-from transeg.core.data.writing import file_name, read_json, write_json
+from transeg.core.data.writing import file_name
 from transeg.core.device import pick_device
 from transeg.core.errors import TransegError, UsageError
 from transeg.core.experiment import chosen_dataset
 from transeg.core.extras import require
+from transeg.core.files import read_json, write_json
 from transeg.core.interfaces import About, Dataset, Written
 from transeg.core.measuring import measure_masks
 from transeg.core.nnunet.workspace import NUMBER, PLANS, Workspace

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from transeg.core.data.writing import read_json, write_json
 from transeg.core.errors import TransegError, UsageError
+from transeg.core.files import read_json, write_json
 
 NUMBER = 1
 """Of the only dataset in such a folder."""

@@ -12,8 +12,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from transeg import __version__
-from transeg.core.data.writing import write_text
 from transeg.core.errors import UsageError
+from transeg.core.files import write_text
 
 HERE = Path(__file__).parent
 MARK = '<meta name="generator" content="transeg'

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from transeg.core.data.writing import read_json
 from transeg.core.errors import TransegError, UsageError
 from transeg.core.experiment import Experiment, read_experiment
+from transeg.core.files import read_json
 from transeg.core.history import State, read_scalars, state_of, training_names
 from transeg.core.resampling import bootstrap_intervals
 from transeg.core.run_folder import RunFolder

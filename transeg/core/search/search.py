@@ -9,9 +9,9 @@ from typing import Any
 import optuna
 from rich.console import Console
 
-from transeg.core.data.writing import write_text
 from transeg.core.errors import UsageError
 from transeg.core.experiment import Experiment, QualityOptions, read_experiment
+from transeg.core.files import write_text
 from transeg.core.registry import Registry
 from transeg.core.search.plan import Plan, SearchFolder, experiment_of, of_trial, trial_parts
 from transeg.core.search.space import Space

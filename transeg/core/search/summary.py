@@ -10,9 +10,9 @@ import optuna
 from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import FrozenTrial, TrialState
 
-from transeg.core.data.writing import write_text
 from transeg.core.errors import TransegError
 from transeg.core.experiment import Experiment
+from transeg.core.files import write_text
 from transeg.core.search.plan import SearchFolder
 from transeg.core.search.space import Space
 from transeg.core.search.storage import quiet

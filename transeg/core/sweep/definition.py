@@ -13,9 +13,9 @@ from rich.console import Console
 
 from transeg.core.build import completed
 from transeg.core.compose import compose
-from transeg.core.data.writing import write_json, write_text
 from transeg.core.errors import UsageError
 from transeg.core.experiment import Experiment
+from transeg.core.files import write_json, write_text
 from transeg.core.launch import forget, settings_of
 from transeg.core.parts import build_parts
 from transeg.core.progress import bar

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from transeg.core.data.writing import write_json, write_text
 from transeg.core.errors import UsageError
+from transeg.core.files import write_json, write_text
 from transeg.core.leaderboard import entries_of, leaderboard
 from transeg.core.leaderboard_files import as_csv
 from transeg.core.sweep.folder import Sweep

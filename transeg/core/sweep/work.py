@@ -16,8 +16,8 @@ import torch
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from transeg.core.data.writing import write_json
 from transeg.core.errors import ending
+from transeg.core.files import write_json
 from transeg.core.registry import Registry
 from transeg.core.sweep.folder import Cell, Sweep
 from transeg.core.sweep.live import Board

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from mmengine.visualization import BaseVisBackend
 
-from transeg.core.data.writing import read_json, write_json
 from transeg.core.errors import TransegError
 from transeg.core.experiment import Experiment, TrackingOptions
 from transeg.core.extras import require
+from transeg.core.files import read_json, write_json
 from transeg.core.run_folder import RunFolder
 from transeg.core.trackers.mlflow import MLflowBackend
 from transeg.core.trackers.place import Place

@@ -22,12 +22,12 @@ from transeg.core.data.writing import (
     read_about,
     read_records,
     write_about,
-    write_json,
     write_records,
     write_table,
     write_whole,
 )
 from transeg.core.errors import DataError
+from transeg.core.files import write_json
 from transeg.core.interfaces import IGNORE, About, Fault, Sample, Writer, Written
 
 CLASSES = ("background", "myelin", "axon")

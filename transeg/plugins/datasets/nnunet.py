@@ -24,16 +24,9 @@ from transeg.core.data.files import (
 )
 from transeg.core.data.images import read_image
 from transeg.core.data.splits import RATIO
-from transeg.core.data.writing import (
-    check_announced,
-    file_name,
-    image_suffix,
-    read_records,
-    write_json,
-    write_records,
-    write_whole,
-)
+from transeg.core.data.writing import check_announced, file_name, image_suffix, read_records, write_records, write_whole
 from transeg.core.errors import DataError
+from transeg.core.files import write_json
 from transeg.core.interfaces import IGNORE, About, Fault, Sample, Writer, Written
 
 ENDINGS = (".png", ".tif", ".tiff", ".bmp")
