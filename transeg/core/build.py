@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 
 from transeg.core.artifacts import weights_file
-from transeg.core.choices import Choice, DatasetChoice, GeneratorChoice, SegmenterChoice
+from transeg.core.choices import SPLIT_OF_ROLE, Choice, DatasetChoice, GeneratorChoice, SegmenterChoice
 from transeg.core.data.augmentation import PRESETS
 from transeg.core.data.rescaled import Rescaled
 from transeg.core.errors import UsageError, did_you_mean
@@ -22,8 +22,6 @@ from transeg.core.options import checked
 from transeg.core.registry import Registry
 from transeg.core.settings import parse_sum
 from transeg.core.weights import load_weights
-
-SPLIT_OF_ROLE = {"source": "train", "target": "train", "synthetic": "train", "val": "val", "test": "test"}
 
 
 def completed(experiment: Experiment, registry: Registry) -> Experiment:

@@ -134,3 +134,6 @@ def offered(component: type, kind: str) -> list[Option]:
         if name != "name" and name not in own
     ]
     return [*own.values(), *common]
+
+
+SPLIT_OF_ROLE = {"source": "train", "target": "train", "synthetic": "train", "val": "val", "test": "test"}
