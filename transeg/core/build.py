@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -18,6 +18,7 @@ from transeg.core.errors import UsageError, did_you_mean
 from transeg.core.experiment import AugmentationOptions, DistillationOptions, Experiment, SynthesisOptions
 from transeg.core.interfaces import About, Dataset, Generator, Segmenter, Writer
 from transeg.core.losses import LossSum
+from transeg.core.made import made
 from transeg.core.options import checked
 from transeg.core.registry import Registry
 from transeg.core.settings import parse_sum
@@ -253,11 +254,3 @@ def _transforms(augmentation: AugmentationOptions) -> tuple[dict[str, Any], ...]
     if preset not in PRESETS:
         raise UsageError(f"There is no augmentation preset {preset!r}.{did_you_mean(preset, PRESETS)}")
     return tuple(PRESETS[preset])
-
-
-def made(make: Callable[[], Any], where: str) -> Any:
-    """What a constructor makes; what it says of a wrong argument becomes the user's sentence."""
-    try:
-        return make()
-    except ValueError as error:
-        raise UsageError(f"{where}: {error}.") from error

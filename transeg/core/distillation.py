@@ -13,12 +13,13 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from transeg.core.build import build_segmenter, made
+from transeg.core.build import build_segmenter
 from transeg.core.choices import TeacherChoice
 from transeg.core.errors import UsageError, did_you_mean
 from transeg.core.experiment import DistillationOptions, Experiment
 from transeg.core.forward import segment, widened
 from transeg.core.interfaces import Batch, Dataset, DistillationLoss, Segmenter
+from transeg.core.made import made
 from transeg.core.options import checked
 from transeg.core.registry import Registry
 from transeg.core.run_folder import RunFolder
