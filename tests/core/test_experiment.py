@@ -3,7 +3,7 @@ import tomllib
 
 import pytest
 
-from transeg.core.build import completed
+from transeg.core.completion import completed
 from transeg.core.compose import compose, resumed
 from transeg.core.device import cores
 from transeg.core.errors import UsageError

@@ -13,7 +13,7 @@ import torch
 from mmengine.hooks import Hook
 from rich.console import Console
 
-from transeg.core.build import completed
+from transeg.core.completion import completed
 from transeg.core.compose import compose, resumed
 from transeg.core.device import keep_freed_memory, pick_device
 from transeg.core.distributed import from_first, join_ranks, leave_ranks, rank_device, world

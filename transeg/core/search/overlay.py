@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
-from transeg.core.build import completed
+from transeg.core.completion import completed
 from transeg.core.compose import compose
 from transeg.core.errors import UsageError, did_you_mean
 from transeg.core.experiment import Experiment

@@ -11,7 +11,7 @@ from typing import Any
 import tomli_w
 from rich.console import Console
 
-from transeg.core.build import completed
+from transeg.core.completion import completed
 from transeg.core.compose import compose
 from transeg.core.errors import UsageError
 from transeg.core.experiment import Experiment
