@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -11,16 +10,13 @@ from typing import cast
 import torch
 
 from transeg.core.artifacts import weights_file
-from transeg.core.choices import SPLIT_OF_ROLE, Choice, DatasetChoice, GeneratorChoice, SegmenterChoice
-from transeg.core.completion import loss_options
+from transeg.core.choices import SPLIT_OF_ROLE, DatasetChoice, GeneratorChoice, SegmenterChoice
 from transeg.core.data.rescaled import Rescaled
 from transeg.core.errors import UsageError
 from transeg.core.interfaces import About, Dataset, Generator, Segmenter, Writer
-from transeg.core.losses import LossSum
 from transeg.core.made import made
 from transeg.core.options import checked
 from transeg.core.registry import Registry
-from transeg.core.settings import parse_sum
 from transeg.core.weights import load_weights
 
 
@@ -131,14 +127,3 @@ def build_segmenter(
     if choice.weights is not None:
         load_weights(segmenter, weights_file(choice.weights), cls.key_map, "segmenter", whole=whole)
     return segmenter
-
-
-def build_loss(choice: Choice, registry: Registry, head_weights: Sequence[float] = ()) -> LossSum:
-    """The weighted sum that a loss expression names, over heads of these weights."""
-    options = loss_options(choice)
-    terms = {}
-    for name, weight in parse_sum(choice.name).items():
-        cls = registry.load(registry.find("loss", name))
-        values = checked(cls, options.get(name, {}), f"loss.{name}")
-        terms[name] = (weight, made(partial(cls, **values), f"loss.{name}"))
-    return LossSum(terms, head_weights)

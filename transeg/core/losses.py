@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from torch import Tensor, nn
 
+from transeg.core.choices import Choice
+from transeg.core.completion import loss_options
 from transeg.core.errors import UsageError
 from transeg.core.interfaces import Loss
+from transeg.core.made import made
 from transeg.core.manifest import LossEntry
+from transeg.core.options import checked
 from transeg.core.registry import Registry
 from transeg.core.settings import parse_sum
 
@@ -79,3 +84,14 @@ class HybridLoss(Loss):
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         first, *rest = self._sum([logits], target).values()
         return sum(rest, start=first)
+
+
+def build_loss(choice: Choice, registry: Registry, head_weights: Sequence[float] = ()) -> LossSum:
+    """The weighted sum that a loss expression names, over heads of these weights."""
+    options = loss_options(choice)
+    terms = {}
+    for name, weight in parse_sum(choice.name).items():
+        cls = registry.load(registry.find("loss", name))
+        values = checked(cls, options.get(name, {}), f"loss.{name}")
+        terms[name] = (weight, made(partial(cls, **values), f"loss.{name}"))
+    return LossSum(terms, head_weights)

@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from transeg.core.acceleration import fuse
-from transeg.core.build import build_loss
 from transeg.core.distributed import world
 from transeg.core.experiment import Experiment
 from transeg.core.inference import Inference
 from transeg.core.interfaces import Optimization
+from transeg.core.losses import build_loss
 from transeg.core.parts import Parts
 from transeg.core.registry import Registry
 from transeg.core.schedules import LEARNING_RATE, warmed_up
