@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from transeg.core.build import dataset_writer
+from transeg.core.datasets import dataset_writer
 from transeg.core.errors import TransegError, UsageError
 from transeg.core.interfaces import IGNORE, About, Sample, Written
 from transeg.core.nnunet.workspace import Workspace

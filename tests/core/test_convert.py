@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from layouts import axon
 
-from transeg.core.build import build_dataset
+from transeg.core.datasets import build_dataset
 from transeg.core.experiment import chosen_dataset
 from transeg.core.registry import Registry
 from transeg.core.settings import parse_dataset

@@ -14,9 +14,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from transeg.core.build import build_dataset
 from transeg.core.choices import DatasetChoice
 from transeg.core.data.archives import megabytes, unpack
+from transeg.core.datasets import build_dataset
 from transeg.core.errors import DataError, TransegError, UsageError
 from transeg.core.inventory import is_filled, needed_root
 from transeg.core.manifest import Archive, DatasetEntry

@@ -2,75 +2,18 @@
 
 from __future__ import annotations
 
-import os
-from functools import partial
-from pathlib import Path
 from typing import cast
 
 import torch
 
 from transeg.core.artifacts import weights_file
-from transeg.core.choices import SPLIT_OF_ROLE, DatasetChoice, GeneratorChoice, SegmenterChoice
-from transeg.core.data.rescaled import Rescaled
+from transeg.core.choices import GeneratorChoice, SegmenterChoice
 from transeg.core.errors import UsageError
-from transeg.core.interfaces import About, Dataset, Generator, Segmenter, Writer
+from transeg.core.interfaces import Generator, Segmenter
 from transeg.core.made import made
 from transeg.core.options import checked
 from transeg.core.registry import Registry
 from transeg.core.weights import load_weights
-
-
-def build_dataset(choice: DatasetChoice, role: str, registry: Registry) -> Dataset:
-    """A dataset in the role of `source`, `target`, `val` or `test`, which decides its split and domain by default.
-
-    Raises:
-        UsageError: its folder or domain does not exist.
-    """
-    cls = registry.load(registry.find("dataset", choice.name))
-    options = checked(cls, choice.options, f"data.{role}")
-    if cls.domains:
-        options["domain"] = choice.domain or cls.domains[0 if role == "source" else -1]
-    elif choice.domain:
-        raise UsageError(f"The dataset {choice.name} has one domain only, so {choice.domain!r} cannot be chosen.")
-    split = choice.split or SPLIT_OF_ROLE[role]
-    dataset: Dataset = made(lambda: cls(_root(choice, cls), split, **options), f"data.{role}")
-    if choice.pixel_size is None and choice.rescale is None:
-        return dataset
-    rescaled = partial(Rescaled, dataset, pixel_size=choice.pixel_size, factor=choice.rescale)
-    return cast("Dataset", made(rescaled, f"data.{role}"))
-
-
-def dataset_writer(name: str, root: Path, about: About, registry: Registry) -> Writer:
-    """What writes the layout of a dataset into a folder.
-
-    Raises:
-        UsageError: there is no such dataset, or nothing writes its layout.
-    """
-    cls = registry.load(registry.find("dataset", name))
-    if cls.writer is None:
-        writable = [c.name for c in registry.components("dataset") if registry.load(c).writer is not None]
-        raise UsageError(f"The layout of {name} can be read but not written; these can be: {', '.join(writable)}.")
-    return cast("Writer", made(lambda: cls.writer(root, about), str(root)))
-
-
-def _root(choice: DatasetChoice, cls: type[Dataset]) -> Path | None:
-    if not cls.needs_root:
-        if choice.root is not None:
-            domains = f"; it has the domains {', '.join(cls.domains)}" if cls.domains else ""
-            raise UsageError(
-                f"The dataset {choice.name} reads no folder, so {choice.root.name!r} means nothing{domains}."
-            )
-        return None
-    base = os.environ.get("TRANSEG_DATA")
-    if choice.root is None and not base:
-        raise UsageError(
-            f"The dataset {choice.name} needs a folder: say {choice.name}:FOLDER, or set TRANSEG_DATA to the folder "
-            f"that holds {choice.name}/."
-        )
-    root = choice.root or Path(base or "", choice.name)
-    if not root.is_dir():
-        raise UsageError(f"The folder {root} of the dataset {choice.name} does not exist.")
-    return root
 
 
 def build_generator(

@@ -8,8 +8,8 @@ from typing import Any
 
 from rich.console import Console
 
-from transeg.core.build import build_dataset, dataset_writer
 from transeg.core.data.splits import SPLITS
+from transeg.core.datasets import build_dataset, dataset_writer
 from transeg.core.distributed import from_first, join_ranks
 from transeg.core.errors import UsageError
 from transeg.core.experiment import chosen_dataset

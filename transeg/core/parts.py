@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 
-from transeg.core.build import build_dataset, build_generator, build_segmenter
-from transeg.core.choices import DatasetChoice
+from transeg.core.build import build_generator, build_segmenter
 from transeg.core.conditions import Conditioning
-from transeg.core.data.stain import Stained, stain
-from transeg.core.data.windows import Regions
+from transeg.core.datasets import check_alike, check_labelled, filled, has_masks, own_validation, stained
 from transeg.core.distillation import Teacher, build_distillation, build_teachers
 from transeg.core.errors import UsageError
-from transeg.core.experiment import DataOptions, Experiment
+from transeg.core.experiment import Experiment
 from transeg.core.folds import Chosen, held_out, joined
-from transeg.core.interfaces import Dataset, Generator, Region, Segmenter
+from transeg.core.interfaces import Dataset, Generator, Segmenter
 from transeg.core.quality import Judge, measurable
 from transeg.core.registry import Registry
 from transeg.core.trained import Domains, conditioning
@@ -188,7 +186,7 @@ def _check_generator(
         raise UsageError(
             f"The generator {name} learns from pairs, and a target domain of its own has no pairs; leave --target out."
         )
-    if generator.paired and given.by_mask and not _labelled(source):
+    if generator.paired and given.by_mask and not has_masks(source):
         raise UsageError(
             f"The generator {name} makes images from label maps, but the source has none; "
             f"for a paired source say --set generator.condition=image."
@@ -225,76 +223,3 @@ def check_heads(segmenter: Segmenter, experiment: Experiment) -> None:
         )
     if weights[0] == 0:
         raise UsageError("train.head_weights gives the final head, which comes first, no weight; nothing else is used.")
-
-
-def own_validation(source: DatasetChoice, registry: Registry) -> Dataset | None:
-    """The source's validation images, where it keeps some apart from what is trained on."""
-    if source.split not in ("train", None):
-        return None
-    val = build_dataset(source.model_copy(update={"split": "val"}), "source", registry)
-    return val if len(val) else None
-
-
-def filled(choice: DatasetChoice, role: str, registry: Registry, label: str = "") -> Dataset:
-    """A dataset with at least one image and nothing wrong with its list of files.
-
-    Raises:
-        UsageError: it cannot be built, or is not like that.
-    """
-    dataset = build_dataset(choice, role, registry)
-    if dataset.faults:
-        more = f" ({len(dataset.faults) - 1} more)" if len(dataset.faults) > 1 else ""
-        raise UsageError(f"{dataset.faults[0].reason}{more} See all with: toolkit data verify {choice}")
-    if not len(dataset):
-        option = f"data.test.{label}" if label else f"data.{role}"
-        raise UsageError(
-            f"The dataset {choice} has no image in the split that serves as {role}; "
-            f"choose another with --set {option}.split=train, val, test or all."
-        )
-    return dataset
-
-
-def stained(dataset: Dataset, data: DataOptions) -> Dataset:
-    """A dataset with its stain normalised, where an experiment asks for that.
-
-    Raises:
-        UsageError: its images have no colour, or the reference cannot be used.
-    """
-    if data.stain is None:
-        return dataset
-    if dataset.channels != 3:
-        raise UsageError(f"data.stain is for colour images, but there is a dataset of {dataset.channels} channels.")
-    return Stained(dataset, stain(data.stain.method, data.stain.reference))
-
-
-def check_labelled(datasets: Mapping[str, Dataset]) -> None:
-    """Whether datasets have masks, by the first image of each.
-
-    Raises:
-        UsageError: one of them has none.
-    """
-    for label, dataset in datasets.items():
-        if not _labelled(dataset):
-            raise UsageError(
-                f"The images of {label} have no masks, so nothing can be learned from or measured on them."
-            )
-
-
-def _labelled(dataset: Dataset) -> bool:
-    """Whether there are masks, without decoding a slide."""
-    return Regions(dataset, limit=0)(0, Region(0, 0, 1, 1)).mask is not None
-
-
-def check_alike(class_names: Sequence[str], channels: int, others: Mapping[str, Dataset]) -> None:
-    """Whether datasets have the classes and channels that a network learns.
-
-    Raises:
-        UsageError: one of them does not.
-    """
-    for label, dataset in others.items():
-        if len(dataset.classes) != len(class_names):
-            raise UsageError(
-                f"{label} has the classes {', '.join(dataset.classes)}, but the source has {', '.join(class_names)}."
-            )
-        if dataset.channels != channels:
-            raise UsageError(f"{label} has images of {dataset.channels} channels, not {channels} as in the training.")

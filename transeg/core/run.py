@@ -11,8 +11,9 @@ from mmengine.hooks import Hook
 from rich.console import Console
 
 from transeg.core import previews
-from transeg.core.build import build_dataset, build_segmenter, dataset_writer
+from transeg.core.build import build_segmenter
 from transeg.core.choices import DatasetChoice
+from transeg.core.datasets import build_dataset, dataset_writer, filled
 from transeg.core.distributed import from_first, world
 from transeg.core.environment import environment
 from transeg.core.errors import TransegError
@@ -22,7 +23,7 @@ from transeg.core.folds import means
 from transeg.core.interfaces import IGNORE, About, Dataset, Sample
 from transeg.core.label_maps import LabelMaps
 from transeg.core.measuring import measure
-from transeg.core.parts import Parts, filled
+from transeg.core.parts import Parts
 from transeg.core.progress import bar
 from transeg.core.quality import judge_translation
 from transeg.core.registry import Registry

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from transeg.core.build import build_dataset, dataset_writer
 from transeg.core.data.splits import SPLITS
+from transeg.core.datasets import build_dataset, dataset_writer
 from transeg.core.device import pick_device
 from transeg.core.distributed import from_first, join_ranks, rank_device
 from transeg.core.errors import UsageError

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from transeg.core.build import build_dataset
 from transeg.core.compose import expand_tests, share_options, share_scaling
 from transeg.core.count_tables import ObjectTables
 from transeg.core.counting import Counting
 from transeg.core.data.splits import SPLITS
+from transeg.core.datasets import build_dataset, check_alike, check_labelled, filled, own_validation, stained
 from transeg.core.device import keep_freed_memory, pick_device
 from transeg.core.distributed import join_ranks, rank_device
 from transeg.core.errors import DataError, UsageError
@@ -25,7 +25,6 @@ from transeg.core.interfaces import IGNORE, Dataset, Fault
 from transeg.core.launch import labelled
 from transeg.core.measuring import measure, measure_masks
 from transeg.core.morphometry import MorphometryOptions
-from transeg.core.parts import check_alike, check_labelled, filled, own_validation, stained
 from transeg.core.prediction import image_files, predict_files, translate_files
 from transeg.core.progress import bar
 from transeg.core.quality import Judge, judge_translation, measurable

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from transeg.core.data.images import read_image
+from transeg.core.datasets import filled, own_validation, stained
 from transeg.core.errors import UsageError
 from transeg.core.experiment import Experiment
 from transeg.core.export.graph import Graph
 from transeg.core.forward import scaled
 from transeg.core.inference import Inference
 from transeg.core.interfaces import Dataset, Sample
-from transeg.core.parts import filled, own_validation, stained
 from transeg.core.prediction import image_files, read_labels
 from transeg.core.registry import Registry
 from transeg.core.trained import Trained

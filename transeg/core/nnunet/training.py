@@ -10,10 +10,10 @@ from typing import Any
 
 from rich.console import Console
 
-from transeg.core.build import build_dataset, dataset_writer
 from transeg.core.choices import DatasetChoice
 from transeg.core.data.splits import SPLITS, folds
 from transeg.core.data.writing import file_name
+from transeg.core.datasets import build_dataset, dataset_writer
 from transeg.core.device import pick_device
 from transeg.core.errors import TransegError, UsageError
 from transeg.core.experiment import chosen_dataset

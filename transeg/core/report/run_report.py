@@ -9,11 +9,11 @@ from pathlib import Path
 from rich.console import Console
 
 from transeg.core.choices import DatasetChoice
+from transeg.core.datasets import filled, own_validation, stained
 from transeg.core.device import keep_freed_memory, pick_device
 from transeg.core.errors import TransegError
 from transeg.core.experiment import Experiment
 from transeg.core.interfaces import Dataset
-from transeg.core.parts import filled, own_validation, stained
 from transeg.core.progress import bar
 from transeg.core.quality_titles import QUALITY
 from transeg.core.registry import Registry
