@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from layouts import axon
 
+from transeg.core.command_line import parse_dataset
 from transeg.core.datasets import build_dataset
 from transeg.core.experiment import chosen_dataset
 from transeg.core.registry import Registry
-from transeg.core.settings import parse_dataset
 
 REGISTRY = Registry()
 WRITABLE = [c.name for c in REGISTRY.components("dataset") if REGISTRY.load(c).writer is not None]

@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
+from transeg.core.command_line import parse_dataset
 from transeg.core.data.splits import SPLITS
 from transeg.core.datasets import build_dataset, dataset_writer
 from transeg.core.distributed import from_first, join_ranks
@@ -17,7 +18,7 @@ from transeg.core.files import read_json, write_json
 from transeg.core.interfaces import About, Dataset
 from transeg.core.progress import bar
 from transeg.core.registry import Registry
-from transeg.core.settings import Settings, merge, parse_assignment, parse_dataset
+from transeg.core.settings import Settings, merge, parse_assignment
 from transeg.core.translation import translate_dataset
 
 NOTE = "conversion.json"

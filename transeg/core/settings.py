@@ -9,8 +9,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from transeg.core.errors import UsageError, did_you_mean
-from transeg.core.registry import Registry
+from transeg.core.errors import UsageError
 
 Settings = dict[str, Any]
 """Nested tables, as in an experiment file."""
@@ -47,46 +46,6 @@ def parse_assignment(text: str) -> Settings:
     for key in reversed(keys):
         nested = {key: nested}
     return dict(nested)
-
-
-def parse_dataset(text: str, registry: Registry) -> Settings:
-    """``name``, ``name:ROOT``, ``name:DOMAIN`` or ``name:DOMAIN:ROOT`` as a table.
-
-    Raises:
-        UsageError: there is no such dataset.
-    """
-    name, _, rest = text.partition(":")
-    offered = {(component.package, component.name) for component in registry.components("dataset")}
-    second = rest.partition(":")[0]
-    if (name, second) in offered and name not in {known for _, known in offered}:
-        name, rest = f"{name}:{second}", rest.partition(":")[2]
-    table: Settings = {"name": name}
-    domain, _, after = rest.partition(":")
-    domains = registry.find("dataset", name).domains
-    if domain and (domain in domains or ("*" in domains and after)):
-        table["domain"], rest = domain, after
-    if rest:
-        table["root"] = rest
-    return table
-
-
-def parse_teacher(text: str, registry: Registry) -> Settings:
-    """A run folder, or ``NAME:WEIGHTS``, as a table of ``[distillation.teachers]``.
-
-    Raises:
-        UsageError: it is neither.
-    """
-    if Path(text, "experiment.toml").exists():
-        return {"run": text}
-    known = {name for c in registry.components("segmenter") for name in (c.name, f"{c.package}:{c.name}")}
-    for name in sorted(known, key=len, reverse=True):
-        if text == name or text.startswith(f"{name}:"):
-            weights = text[len(name) + 1 :]
-            return {"name": name, "weights": weights} if weights else {"name": name}
-    raise UsageError(
-        f"--teacher {text!r} is neither a run folder nor a segmenter with its weights, as in unet:FILE."
-        f"{did_you_mean(text.partition(':')[0], known)}"
-    )
 
 
 def parse_distiller(text: str) -> Settings:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from transeg.core.command_line import parse_dataset
 from transeg.core.data.splits import SPLITS
 from transeg.core.datasets import build_dataset, dataset_writer
 from transeg.core.device import pick_device
@@ -20,7 +21,7 @@ from transeg.core.files import read_json, write_json
 from transeg.core.interfaces import About, Dataset, Sample
 from transeg.core.progress import bar
 from transeg.core.registry import Registry
-from transeg.core.settings import merge, parse_assignment, parse_dataset
+from transeg.core.settings import merge, parse_assignment
 from transeg.core.translation import Translator, seed_of, translate_dataset
 
 MANIFEST = "translation.json"

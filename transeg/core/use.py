@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
+from transeg.core.command_line import labelled, parse_dataset
 from transeg.core.compose import expand_tests, share_options, share_scaling
 from transeg.core.count_tables import ObjectTables
 from transeg.core.counting import Counting
@@ -22,7 +23,6 @@ from transeg.core.errors import DataError, UsageError
 from transeg.core.experiment import QualityOptions, SynthesisOptions, chosen_dataset
 from transeg.core.fibre_tables import FibreTables
 from transeg.core.interfaces import IGNORE, Dataset, Fault
-from transeg.core.launch import labelled
 from transeg.core.measuring import measure, measure_masks
 from transeg.core.morphometry import MorphometryOptions
 from transeg.core.prediction import image_files, predict_files, translate_files
@@ -32,7 +32,7 @@ from transeg.core.registry import Registry
 from transeg.core.run import label_maps
 from transeg.core.run_folder import RunFolder
 from transeg.core.scales import PixelSize, factors
-from transeg.core.settings import Settings, merge, parse_assignment, parse_dataset
+from transeg.core.settings import Settings, merge, parse_assignment
 from transeg.core.slides import is_large
 from transeg.core.synthesis import synthesize
 from transeg.core.trained import Trained

@@ -10,10 +10,10 @@ from layouts import hdf5, pixels
 from scipy.io import savemat
 from torch.utils.data import DataLoader
 
+from transeg.core.command_line import parse_dataset
 from transeg.core.errors import DataError
 from transeg.core.interfaces import IGNORE, Region
 from transeg.core.registry import Registry
-from transeg.core.settings import parse_dataset
 from transeg.plugins.datasets.hdf5 import HDF5
 
 REAL = Path(os.environ.get("TRANSEG_DATA", "/nonexistent")) / "mr-t1t2"

@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from transeg.core.choices import DatasetChoice
+from transeg.core.command_line import parse_dataset
 from transeg.core.data.splits import SPLITS, folds
 from transeg.core.data.writing import file_name
 from transeg.core.datasets import build_dataset, dataset_writer
@@ -24,7 +25,7 @@ from transeg.core.measuring import measure_masks
 from transeg.core.nnunet.workspace import NUMBER, PLANS, Workspace
 from transeg.core.progress import bar
 from transeg.core.registry import Registry
-from transeg.core.settings import merge, parse_assignment, parse_dataset
+from transeg.core.settings import merge, parse_assignment
 from transeg.core.translation import translate_dataset
 
 FOLDS = 5

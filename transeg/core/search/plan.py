@@ -14,10 +14,10 @@ import tomli_w
 from filelock import FileLock
 from sqlalchemy.engine import URL
 
+from transeg.core.command_line import settings_of
 from transeg.core.errors import UsageError, did_you_mean
 from transeg.core.experiment import Experiment
 from transeg.core.files import write_text
-from transeg.core.launch import settings_of
 from transeg.core.parts import Parts, build_parts
 from transeg.core.ranks import rank_and_ranks
 from transeg.core.registry import Registry

@@ -11,16 +11,16 @@ from typing import Any
 import tomli_w
 from rich.console import Console
 
+from transeg.core.command_line import forget, parse_dataset, settings_of
 from transeg.core.completion import completed
 from transeg.core.compose import compose
 from transeg.core.errors import UsageError
 from transeg.core.experiment import Experiment
 from transeg.core.files import write_json, write_text
-from transeg.core.launch import forget, settings_of
 from transeg.core.parts import build_parts
 from transeg.core.progress import bar
 from transeg.core.registry import Registry
-from transeg.core.settings import Settings, flat, merge, parse_dataset, read_settings
+from transeg.core.settings import Settings, flat, merge, read_settings
 from transeg.core.sweep.folder import Cell, Sweep, definition_of, is_sweep, left_out_of, read_sweep, sweep_of
 from transeg.core.sweep.grid import parse_axes
 
