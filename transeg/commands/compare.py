@@ -57,8 +57,8 @@ def compare(
     toolkit compare runs/sweep
     """
     from transeg.core.files import write_text
-    from transeg.core.leaderboard import compared
     from transeg.core.leaderboard_files import as_csv, as_markdown
+    from transeg.core.sweep.entries import compared
 
     chosen = _layout(layout, as_json, out)
     document = compared(runs, tests=tests, metrics=metrics, baseline=baseline, pairwise=chosen in ("table", "json"))

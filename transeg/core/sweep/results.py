@@ -7,8 +7,9 @@ from typing import Any
 
 from transeg.core.errors import UsageError
 from transeg.core.files import write_json, write_text
-from transeg.core.leaderboard import entries_of, leaderboard
+from transeg.core.leaderboard import leaderboard
 from transeg.core.leaderboard_files import as_csv
+from transeg.core.sweep.entries import entries_of
 from transeg.core.sweep.folder import Sweep
 
 
