@@ -4,10 +4,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from transeg.commands.pixel_size import parse_pixel_size
 from transeg.core.compose import compose
 from transeg.core.errors import UsageError
 from transeg.core.registry import Registry
-from transeg.core.scales import factors, parse_pixel_size
+from transeg.core.scales import factors
 
 
 def experiment(source=None, target=None):

@@ -91,7 +91,7 @@ def with_counting(command: Callable[..., Any]) -> Callable[..., Any]:
 def _parsed(_ctx: click.Context, _parameter: click.Parameter, text: str | None) -> tuple[float, float] | None:
     if text is None:
         return None
-    from transeg.core.scales import parse_pixel_size
+    from transeg.commands.pixel_size import parse_pixel_size
 
     return parse_pixel_size(text)
 
