@@ -12,9 +12,9 @@ from typing import Any
 
 from transeg.commands.info import example
 from transeg.core.choices import offered
-from transeg.core.manifest import DatasetEntry
+from transeg.core.manifest import Component, DatasetEntry
 from transeg.core.options import EMPTY, Option, description
-from transeg.core.registry import Component, Registry
+from transeg.core.registry import Registry
 
 HERE = Path(__file__).parent
 KINDS = {"generator": "Generators", "segmenter": "Segmenters", "loss": "Losses", "dataset": "Datasets"}

@@ -13,9 +13,9 @@ from rich.table import Table
 
 from transeg.commands.options import as_json, with_registry
 from transeg.core.errors import UsageError
-from transeg.core.manifest import KINDS
+from transeg.core.manifest import KINDS, Component
 from transeg.core.options import EMPTY, description, options
-from transeg.core.registry import Component, Registry, kind_named
+from transeg.core.registry import Registry, kind_named
 
 
 @click.command()

@@ -12,8 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from transeg.commands.options import as_json, with_registry
-from transeg.core.manifest import KINDS
-from transeg.core.registry import BUILTIN, Component, Registry, kind_named
+from transeg.core.manifest import KINDS, Component
+from transeg.core.registry import BUILTIN, Registry, kind_named
 
 if TYPE_CHECKING:
     from transeg.core.combinations import Combination

@@ -19,9 +19,9 @@ from transeg.core.data.archives import megabytes, unpack
 from transeg.core.datasets import build_dataset
 from transeg.core.errors import DataError, TransegError, UsageError
 from transeg.core.inventory import is_filled, needed_root
-from transeg.core.manifest import Archive, DatasetEntry
+from transeg.core.manifest import Archive, Component, DatasetEntry
 from transeg.core.progress import bar, download_meter
-from transeg.core.registry import Component, Registry
+from transeg.core.registry import Registry
 
 
 def import_dataset(

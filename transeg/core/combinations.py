@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from transeg.core.manifest import GeneratorEntry
-from transeg.core.registry import Component, Registry
+from transeg.core.manifest import Component, GeneratorEntry
+from transeg.core.registry import Registry
 
 STRATEGIES = ("supervised", "translation", "sequential", "joint")
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from mmengine.hooks import Hook
 
     from transeg.core.experiment import Experiment
-    from transeg.core.registry import Plugin
+    from transeg.core.manifest import Plugin
 
 hookspec = pluggy.HookspecMarker("transeg")
 hookimpl = pluggy.HookimplMarker("transeg")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -124,3 +125,73 @@ def read_manifest(path: Path) -> Manifest:
             f"{path} is written for contract {manifest.plugin.contract}, this transeg speaks contract {CONTRACT}"
         )
     return manifest
+
+
+Status = Literal["ok", "disabled", "broken", "conflict", "missing"]
+
+
+@dataclass(frozen=True)
+class Component:
+    """Something a plugin offers."""
+
+    kind: str
+    name: str
+    package: str
+    version: str
+    entry: Entry
+    root: Path
+    """The folder that the entry's first module lies in."""
+    status: Status = "ok"
+    reason: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind}/{self.name}"
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """A dataset's domains."""
+        return self.entry.domains if isinstance(self.entry, DatasetEntry) else ()
+
+    def summary(self) -> dict[str, Any]:
+        """What `toolkit list --json` says of it."""
+        return {
+            "kind": self.kind,
+            "name": self.name,
+            "package": self.package,
+            "version": self.version,
+            "status": self.status,
+            "reason": self.reason,
+            "summary": self.entry.summary,
+            "params": self.entry.params,
+            "paper": self.entry.paper,
+            "tags": list(self.entry.tags),
+        }
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """An installed package, or a file named on the command line, that offers components."""
+
+    name: str
+    package: str
+    version: str
+    module: str = ""
+    status: Status = "ok"
+    reason: str = ""
+    components: tuple[Component, ...] = ()
+    commands: dict[str, CommandEntry] = field(default_factory=dict)
+
+    def summary(self) -> dict[str, Any]:
+        """What `toolkit list --json` says of a plugin whose components are not known."""
+        return {
+            "kind": "plugin",
+            "name": self.name,
+            "package": self.package,
+            "version": self.version,
+            "status": self.status,
+            "reason": self.reason,
+            "summary": "",
+            "params": None,
+            "paper": "",
+            "tags": [],
+        }

@@ -13,90 +13,21 @@ import os
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any
 
 import pluggy
 
 from transeg.core import hookspecs
 from transeg.core.errors import TransegError, UsageError, did_you_mean
-from transeg.core.manifest import KINDS, CommandEntry, DatasetEntry, Entry, read_manifest
+from transeg.core.manifest import KINDS, Component, Plugin, Status, read_manifest
 
 GROUP = "transeg"
 BUILTIN = "transeg"
 MANIFEST = "registry.toml"
-
-Status = Literal["ok", "disabled", "broken", "conflict", "missing"]
-
-
-@dataclass(frozen=True)
-class Component:
-    """Something a plugin offers."""
-
-    kind: str
-    name: str
-    package: str
-    version: str
-    entry: Entry
-    root: Path
-    """The folder that the entry's first module lies in."""
-    status: Status = "ok"
-    reason: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.kind}/{self.name}"
-
-    @property
-    def domains(self) -> tuple[str, ...]:
-        """A dataset's domains."""
-        return self.entry.domains if isinstance(self.entry, DatasetEntry) else ()
-
-    def summary(self) -> dict[str, Any]:
-        """What `toolkit list --json` says of it."""
-        return {
-            "kind": self.kind,
-            "name": self.name,
-            "package": self.package,
-            "version": self.version,
-            "status": self.status,
-            "reason": self.reason,
-            "summary": self.entry.summary,
-            "params": self.entry.params,
-            "paper": self.entry.paper,
-            "tags": list(self.entry.tags),
-        }
-
-
-@dataclass(frozen=True)
-class Plugin:
-    """An installed package, or a file named on the command line, that offers components."""
-
-    name: str
-    package: str
-    version: str
-    module: str = ""
-    status: Status = "ok"
-    reason: str = ""
-    components: tuple[Component, ...] = ()
-    commands: dict[str, CommandEntry] = field(default_factory=dict)
-
-    def summary(self) -> dict[str, Any]:
-        """What `toolkit list --json` says of a plugin whose components are not known."""
-        return {
-            "kind": "plugin",
-            "name": self.name,
-            "package": self.package,
-            "version": self.version,
-            "status": self.status,
-            "reason": self.reason,
-            "summary": "",
-            "params": None,
-            "paper": "",
-            "tags": [],
-        }
 
 
 @dataclass(frozen=True)

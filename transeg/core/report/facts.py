@@ -11,9 +11,9 @@ from transeg.core.choices import Choice, DatasetChoice
 from transeg.core.compose import departures
 from transeg.core.errors import TransegError
 from transeg.core.experiment import Experiment
-from transeg.core.manifest import DatasetEntry
+from transeg.core.manifest import Component, DatasetEntry
 from transeg.core.options import options
-from transeg.core.registry import Component, Registry
+from transeg.core.registry import Registry
 from transeg.core.report.record import Record
 from transeg.core.settings import parse_sum
 
