@@ -46,7 +46,7 @@ def ours(folder: Path, case: str, side: str, arguments: argparse.Namespace) -> E
     from transeg.core.data.augmentation import PRESETS
     from transeg.core.data.cache import Cache
     from transeg.core.data.stream import SOURCE, Collate, Domain, Places, TrainingStream, training_loader
-    from transeg.core.tasks.task import to_device
+    from transeg.core.training.tasks.task import to_device
     from transeg.plugins.datasets.polyps import Kvasir
 
     cache = Cache(folder / "cache", 10**11) if "kept" in side else None

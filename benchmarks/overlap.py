@@ -13,9 +13,9 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
 
-from transeg.core import distributed
-from transeg.core.build import build_segmenter
-from transeg.core.choices import SegmenterChoice
+from transeg.core.builders.networks import build_segmenter
+from transeg.core.distributed import collectives as distributed
+from transeg.core.experiment.choices import SegmenterChoice
 from transeg.core.registry import Registry
 
 

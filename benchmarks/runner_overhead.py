@@ -26,17 +26,17 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from transeg.core.data.stream import Collate, Item, Places, training_loader
-from transeg.core.hooks.checkpoints import CheckpointHook
-from transeg.core.hooks.guard import GuardHook
-from transeg.core.hooks.interrupt import InterruptHook
-from transeg.core.hooks.progress import ProgressHook
-from transeg.core.hooks.scalars import ScalarsHook
-from transeg.core.hooks.schedule import ScheduleHook
+from transeg.core.inference.trained import Domains
 from transeg.core.interfaces import Batch, Optimization, Phase
-from transeg.core.run_folder import RunFolder
-from transeg.core.runner import Runner
-from transeg.core.tasks.task import Task
-from transeg.core.trained import Domains
+from transeg.core.runs.run_folder import RunFolder
+from transeg.core.training.hooks.checkpoints import CheckpointHook
+from transeg.core.training.hooks.guard import GuardHook
+from transeg.core.training.hooks.interrupt import InterruptHook
+from transeg.core.training.hooks.progress import ProgressHook
+from transeg.core.training.hooks.scalars import ScalarsHook
+from transeg.core.training.hooks.schedule import ScheduleHook
+from transeg.core.training.runner import Runner
+from transeg.core.training.tasks.task import Task
 
 WINDOW = 1000
 CPU = torch.device("cpu")

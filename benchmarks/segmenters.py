@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from transeg.core.speed import Work
+    from transeg.tools.benchmark.speed import Work
 
 REFERENCE_OF = {
     "hardnet": "hardnet-mseg",
@@ -50,7 +50,7 @@ def ours(case: str, work: str, image: Tensor) -> Work:
     """As the toolkit trains and predicts."""
     from transeg.core.device import keep_freed_memory
     from transeg.core.registry import Registry
-    from transeg.core.speed import inference, training_step
+    from transeg.tools.benchmark.speed import inference, training_step
 
     if image.device.type == "cpu":
         keep_freed_memory()
@@ -117,7 +117,7 @@ def child(arguments: argparse.Namespace) -> None:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from transeg.core.speed import machine_peak, peak_memory, times
+    from transeg.tools.benchmark.speed import machine_peak, peak_memory, times
 
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)

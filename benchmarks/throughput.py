@@ -30,9 +30,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-    from transeg.core.experiment import Precision
-    from transeg.core.tasks.task import Task
-    from transeg.core.tasks.updates import Updates
+    from transeg.core.experiment.schema import Precision
+    from transeg.core.training.tasks.task import Task
+    from transeg.core.training.tasks.updates import Updates
 
 METHODS = {"cut": "generator", "syndiff": "generator", "hardnet": "segmenter", "ducknet": "segmenter"}
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
@@ -49,12 +49,12 @@ def task_of(method: str, updates: Updates, full: bool) -> Task:
     """The task that trains a method, as `toolkit run` builds it."""
     import torch
 
-    from transeg.core.conditions import Conditioning
+    from transeg.core.inference.conditioning import Conditioning
     from transeg.core.interfaces import Optimization
-    from transeg.core.losses import LossSum
     from transeg.core.registry import Registry
-    from transeg.core.tasks.segmentation import SegmentationTask
-    from transeg.core.tasks.translation import TranslationTask
+    from transeg.core.training.losses import LossSum
+    from transeg.core.training.tasks.segmentation import SegmentationTask
+    from transeg.core.training.tasks.translation import TranslationTask
 
     registry, options = Registry(), {} if full else SMALL[method]
     cls = registry.load(registry.find(METHODS[method], method))
@@ -109,12 +109,12 @@ def child(arguments: argparse.Namespace) -> None:
     import torch
     from mmengine.optim import OptimWrapper, OptimWrapperDict
 
-    from transeg.core.acceleration import compiled, fuse, networks
     from transeg.core.device import keep_freed_memory
     from transeg.core.interfaces import Batch
-    from transeg.core.precision import products
-    from transeg.core.speed import peak_memory
-    from transeg.core.tasks.updates import Updates
+    from transeg.core.models.compilation import compiled, fuse, networks
+    from transeg.core.training.precision import products
+    from transeg.core.training.tasks.updates import Updates
+    from transeg.tools.benchmark.speed import peak_memory
 
     method, precision, compile_, channels_last = json.loads(arguments.child)
     device = torch.device(arguments.device)

@@ -40,15 +40,15 @@ def ours(case: str, size: int, count: int, device: str) -> Step:
     import torch
     from mmengine.optim import OptimWrapper, OptimWrapperDict
 
-    from transeg.core.conditions import Conditioning
     from transeg.core.device import keep_freed_memory
-    from transeg.core.experiment import JointOptions
-    from transeg.core.forward import translate
+    from transeg.core.experiment.schema import JointOptions
+    from transeg.core.inference.conditioning import Conditioning
     from transeg.core.interfaces import Batch, Generator, Optimization
-    from transeg.core.losses import LossSum
-    from transeg.core.tasks.joint import JointTask
-    from transeg.core.tasks.task import Task
-    from transeg.core.tasks.translation import TranslationTask
+    from transeg.core.models.forward import translate
+    from transeg.core.training.losses import LossSum
+    from transeg.core.training.tasks.joint import JointTask
+    from transeg.core.training.tasks.task import Task
+    from transeg.core.training.tasks.translation import TranslationTask
     from transeg.plugins.generators.cut import CUT
     from transeg.plugins.generators.pix2pix import Pix2pix
     from transeg.plugins.generators.syndiff import SynDiff

@@ -182,7 +182,7 @@ def slide(arguments: argparse.Namespace) -> None:
 def predict(run: str, image: str, out: str, whole: str) -> dict[str, float]:
     """`toolkit predict`, and the peak memory of this process."""
     from transeg.cli import main
-    from transeg.core import slides
+    from transeg.core.inference import whole_slide as slides
 
     slides.LARGE = 2**62 if whole == "1" else 0
     start = time.perf_counter()

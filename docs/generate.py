@@ -10,11 +10,11 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from transeg.commands.info import example
-from transeg.core.choices import offered
+from transeg.core.component_options import EMPTY, Option, description
+from transeg.core.experiment.choices import offered
 from transeg.core.manifest import Component, DatasetEntry
-from transeg.core.options import EMPTY, Option, description
 from transeg.core.registry import Registry
+from transeg.tools.info import example
 
 HERE = Path(__file__).parent
 KINDS = {"generator": "Generators", "segmenter": "Segmenters", "loss": "Losses", "dataset": "Datasets"}

@@ -131,12 +131,12 @@ def test_wrong_usage_exits_with_two(process, arguments):
 
 
 def test_a_fault_of_ours_has_no_traceback_unless_asked_for(toolkit, monkeypatch):
-    import transeg.core.launch
+    import transeg.core.pipeline.launch
 
     def fail(*arguments, **options):
         raise ZeroDivisionError("oh")
 
-    monkeypatch.setattr(transeg.core.launch, "prepare", fail)
+    monkeypatch.setattr(transeg.core.pipeline.launch, "prepare", fail)
     result = toolkit("run", "--segmenter", "unet", code=1)
     assert "ZeroDivisionError: oh" in result.stderr
     assert "Traceback" not in result.stderr
@@ -232,7 +232,7 @@ def test_a_benchmark_as_json_says_what_failed(toolkit, monkeypatch):
     def refuse(request):
         raise TransegError(f"{request.segmenter} cannot be measured: no.")
 
-    monkeypatch.setattr("transeg.core.benchmark.measured_apart", refuse)
+    monkeypatch.setattr("transeg.tools.benchmark.benchmark.measured_apart", refuse)
     arguments = ["benchmark", "unet", "--size", "16", "--device", "cpu"]
     document = json.loads(toolkit(*arguments, "--train", "--json", code=1).stdout)
     assert document == {

@@ -9,9 +9,9 @@ from conftest import BOTH, SUPERVISED, TRANSLATION, command
 from safetensors.torch import save_file
 from test_run import same, weights
 
+from transeg.core.inference.trained import Trained
 from transeg.core.registry import Registry
-from transeg.core.run_folder import RunFolder
-from transeg.core.trained import Trained
+from transeg.core.runs.run_folder import RunFolder
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,11 @@ import torch
 from conftest import TINY_CUT, TINY_DATA, TINY_SYNDIFF, TINY_TARGET, TINY_TEST, command
 from servers import Ranks
 
-from transeg.core.evaluation import evaluate
-from transeg.core.parts import build_parts
+from transeg.core.evaluation.scores import evaluate
+from transeg.core.inference.trained import Trained
 from transeg.core.registry import Registry
-from transeg.core.run_folder import RunFolder
-from transeg.core.trained import Trained
+from transeg.core.runs.run_folder import RunFolder
+from transeg.core.training.parts import build_parts
 
 NETWORKS = '''
 import torch
@@ -368,7 +368,7 @@ def test_resumed_on_another_number_of_ranks(tmp_path, one, two, line):
 
 def test_gradients_are_averaged_in_buckets(monkeypatch):
     """Without a second process: a sum over two equal ranks doubles what it is given."""
-    from transeg.core import distributed
+    from transeg.core.distributed import collectives as distributed
 
     parameters = [torch.nn.Parameter(torch.zeros(n)) for n in (3, 5, 7)]
     for index, parameter in enumerate(parameters):

@@ -13,12 +13,12 @@ from conftest import SUPERVISED, TINY_SYNDIFF, command
 from huggingface_hub import ModelCard
 from PIL import Image
 
-from transeg.core.export import check
-from transeg.core.forward import translate
+from transeg.core.inference.trained import Trained
 from transeg.core.interfaces import Noise
+from transeg.core.models.forward import translate
 from transeg.core.registry import Registry
-from transeg.core.run_folder import RunFolder
-from transeg.core.trained import Trained
+from transeg.core.runs.run_folder import RunFolder
+from transeg.tools.export import check
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
@@ -292,6 +292,6 @@ def test_bad_input_gets_a_sentence(toolkit, run, joint_run, tmp_path, monkeypatc
     both = ["--translate-with", joint_run, "--format", "safetensors"]
     assert "the weights of one network" in said(joint_run, "-o", out, *both)
     assert "Invalid value for '--format'" in said(run, "-o", out, "--format", "onyx")
-    monkeypatch.setattr("transeg.core.extras.find_spec", lambda name: None)
+    monkeypatch.setattr("transeg.core.optional_packages.find_spec", lambda name: None)
     assert "needs onnx, which is not installed: pip install 'transeg[export]'" in said(run, "-o", out)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["taken"]

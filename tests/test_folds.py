@@ -11,14 +11,14 @@ from PIL import Image
 from torch import nn
 
 from transeg.cli import main
-from transeg.core.ensemble import Ensemble
-from transeg.core.experiment import read_experiment
+from transeg.core.experiment.schema import read_experiment
+from transeg.core.inference.trained import Trained
 from transeg.core.interfaces import Segmenter
-from transeg.core.parts import build_parts
+from transeg.core.models.ensemble import Ensemble
 from transeg.core.registry import Registry
-from transeg.core.run_folder import RunFolder
-from transeg.core.train import InterruptedRunError
-from transeg.core.trained import Trained
+from transeg.core.runs.run_folder import RunFolder
+from transeg.core.training.parts import build_parts
+from transeg.core.training.train import InterruptedRunError
 
 
 @pytest.fixture(scope="module")
@@ -126,9 +126,9 @@ def test_the_run_is_the_ensemble_of_its_folds(run, data, toolkit, tmp_path):
 
 
 def test_a_killed_run_goes_on_in_its_fold(run, data, toolkit, tmp_path, monkeypatch):
-    import transeg.core.run
+    import transeg.core.pipeline.run
 
-    original, calls = transeg.core.run.train, []
+    original, calls = transeg.core.pipeline.run.train, []
 
     def interrupted(*arguments, **options):
         calls.append(options["title"])
@@ -136,7 +136,7 @@ def test_a_killed_run_goes_on_in_its_fold(run, data, toolkit, tmp_path, monkeypa
             raise InterruptedRunError("Stopped.")
         original(*arguments, **options)
 
-    monkeypatch.setattr("transeg.core.run.train", interrupted)
+    monkeypatch.setattr("transeg.core.pipeline.run.train", interrupted)
     again = f"toolkit run --run-dir {tmp_path / 'run'} --resume"
     said = toolkit(*line(data, tmp_path / "run"), code=1).stderr
     assert again in said.replace("\n", " ")

@@ -6,7 +6,7 @@ import pytest
 from conformance.test_generators import SMALL
 from conftest import TINY_DATA, TINY_TARGET, TINY_TEST, command
 
-from transeg.core.combinations import combinations
+from transeg.core.experiment.combinations import combinations
 from transeg.core.registry import Registry
 
 NARROW = {

@@ -11,20 +11,20 @@ import pytest
 import torch
 from PIL import Image
 
-from transeg.core.datasets import dataset_writer
+from transeg.core.builders.datasets import dataset_writer
 from transeg.core.errors import TransegError, UsageError
 from transeg.core.interfaces import IGNORE, About, Sample, Written
-from transeg.core.nnunet.workspace import Workspace
+from transeg.core.models.weights import load_weights
 from transeg.core.registry import Registry
-from transeg.core.weights import load_weights
+from transeg.tools.nnunet.workspace import Workspace
 
 pytest.importorskip("nnunetv2")
 
 from nnunetv2.preprocessing.normalization.default_normalization_schemes import ZScoreNormalization
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
-from transeg.core.nnunet.prediction import Model
 from transeg.plugins.segmenters.nnunet import NnUNet
+from transeg.tools.nnunet.prediction import Model
 
 CLASSES = "background", "myelin", "axon"
 ARCHITECTURE = {
@@ -235,7 +235,7 @@ def test_models_of_volumes_are_refused(model):
 
 @pytest.mark.parametrize("arguments", [("train", "phantom"), ("predict", "model", "images")])
 def test_the_extra_is_named(toolkit, tmp_path, monkeypatch, arguments):
-    monkeypatch.setattr("transeg.core.extras.find_spec", lambda _: None)
+    monkeypatch.setattr("transeg.core.optional_packages.find_spec", lambda _: None)
     result = toolkit("nnunet", *arguments, "-o", tmp_path, code=2)
     assert "pip install 'transeg[nnunet]'" in result.output
 

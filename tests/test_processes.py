@@ -13,8 +13,10 @@ from conftest import TINY_DATA, TINY_TEST, command
 from servers import Ranks
 from test_resume import assert_same, iterations
 
-from transeg.core import distributed, processes, ranks
+from transeg.core.distributed import collectives as distributed
+from transeg.core.distributed import ranks
 from transeg.core.errors import TransegError, UsageError
+from transeg.core.pipeline import processes
 
 SETTINGS = [*TINY_DATA, *TINY_TEST, "segmenter.base=4", "segmenter.variant=paper", "data.size=32", "train.batch_size=2"]
 LONG = ["train.iterations=14", "train.checkpoint_interval=3", "train.val_interval=4", "train.log_interval=1"]
@@ -297,7 +299,7 @@ def test_an_experiment_for_several_processes_needs_them(tmp_path, toolkit):
     """Of a program that calls the core itself; `toolkit run` starts them."""
     from rich.console import Console
 
-    from transeg.core.launch import launch, prepare
+    from transeg.core.pipeline.launch import launch, prepare
     from transeg.core.registry import Registry
 
     settings = (*SETTINGS, *LONG, "devices=2")
@@ -320,7 +322,7 @@ class TestSharedBatchNorm:
         from timm.layers import BatchNormAct2d
         from torch import nn
 
-        from transeg.core.train import _with_shared_batch_norm
+        from transeg.core.training.train import _with_shared_batch_norm
 
         network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), BatchNormAct2d(4))
         keys, image = list(network.state_dict()), torch.randn(2, 3, 5, 5)
@@ -335,7 +337,7 @@ class TestSharedBatchNorm:
         from timm.layers import BatchNormAct2d
         from torch import nn
 
-        from transeg.core.train import check_batch_norms
+        from transeg.core.training.train import check_batch_norms
         from transeg.plugins.generators.pix2pix import Pix2pix
 
         with pytest.raises(UsageError, match="norms of Pix2pix are of a kind of its own"):

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from transeg.cli import main
-from transeg.commands.data import data
-from transeg.commands.nnunet import nnunet
+from transeg.tools.data.command import data
+from transeg.tools.nnunet.command import nnunet
 
 GROUPS = {"data": data, "nnunet": nnunet}
 README = (Path(__file__).parent.parent / "README.md").read_text()

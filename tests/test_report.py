@@ -10,7 +10,7 @@ import pytest
 from conftest import SUPERVISED, TRANSLATION, command
 from PIL import Image
 
-from transeg.core.report.record import Record
+from transeg.tools.report.record import Record
 
 VOID = {"meta", "link", "img", "input", "br"}
 

@@ -10,11 +10,11 @@ import torch
 from conftest import BOTH, SUPERVISED, TINY_CUT, TINY_TRAINING, TRANSLATION, command
 from PIL import Image
 
-from transeg.core import precision
 from transeg.core.data.images import read_image
+from transeg.core.inference.trained import Trained
 from transeg.core.registry import Registry
-from transeg.core.run_folder import RunFolder
-from transeg.core.trained import Trained
+from transeg.core.runs.run_folder import RunFolder
+from transeg.core.training import precision
 
 FOLDER = {"experiment.toml", "environment.json", "checkpoints", "metrics.jsonl", "metrics.json", "previews"}
 

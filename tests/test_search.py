@@ -18,14 +18,14 @@ import pytest
 import torch
 from rich.console import Console
 
-from transeg.commands.search import _show_found as show
+from transeg.core.inference.trained import Trained
 from transeg.core.registry import Registry
-from transeg.core.run_folder import RunFolder
-from transeg.core.search import storage, study, worker
-from transeg.core.search.plan import SearchFolder
-from transeg.core.search.presets import PRESETS
-from transeg.core.search.trial import Objective
-from transeg.core.trained import Trained
+from transeg.core.runs.run_folder import RunFolder
+from transeg.tools.search import storage, study, worker
+from transeg.tools.search.command import _show_found as show
+from transeg.tools.search.plan import SearchFolder
+from transeg.tools.search.presets import PRESETS
+from transeg.tools.search.trial import Objective
 
 EXPERIMENT = """
 [segmenter]

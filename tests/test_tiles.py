@@ -110,7 +110,7 @@ class TestLarge:
 
     @pytest.fixture(autouse=True)
     def everything_is_large(self, monkeypatch):
-        from transeg.core import slides
+        from transeg.core.inference import whole_slide as slides
 
         self.large = lambda: monkeypatch.setattr(slides, "LARGE", 0)
         monkeypatch.setattr(slides, "OVERVIEW", 40)

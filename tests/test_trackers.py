@@ -11,9 +11,9 @@ import tomllib
 import pytest
 from conftest import BOTH, SUPERVISED, command
 
-from transeg.core.experiment import read_experiment
-from transeg.core.trackers import NEEDS
-from transeg.core.train import identity
+from transeg.core.experiment.schema import read_experiment
+from transeg.core.training.trackers import NEEDS
+from transeg.core.training.train import identity
 
 WATCHED = """
 import socket, sys

@@ -12,8 +12,8 @@ from conftest import SUPERVISED, command
 from filelock import FileLock
 from rich.console import Console
 
-from transeg.commands.watch import _view, sparkline
-from transeg.core.watching import look
+from transeg.tools.watch.command import _view, sparkline
+from transeg.tools.watch.progress import look
 
 RUN = command((SUPERVISED[0], [*SUPERVISED[1], "train.iterations=3", "train.log_interval=1"]))
 

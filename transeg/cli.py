@@ -9,10 +9,10 @@ from typing import IO, Any
 import click
 
 from transeg import __version__
-from transeg.commands.options import installed
+from transeg.core.distributed.ranks import speaks
 from transeg.core.errors import TransegError, UsageError, did_you_mean
 from transeg.core.manifest import CommandEntry
-from transeg.core.ranks import speaks
+from transeg.tools.common.options import installed
 
 EPILOG = "Every command has --help. Start with: toolkit run --generator cut --segmenter hardnet"
 

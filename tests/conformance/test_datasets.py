@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from layouts import write
 
+from transeg.core.component_options import options
 from transeg.core.data.cache import Cache, Cached
 from transeg.core.data.windows import Regions
 from transeg.core.interfaces import IGNORE, Dataset, Region
-from transeg.core.options import options
 from transeg.core.registry import Registry
 
 REGISTRY = Registry()

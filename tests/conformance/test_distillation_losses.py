@@ -5,8 +5,8 @@ import inspect
 import pytest
 import torch
 
+from transeg.core.component_options import options
 from transeg.core.interfaces import DistillationLoss
-from transeg.core.options import options
 from transeg.core.registry import Registry
 
 REGISTRY = Registry()

@@ -3,15 +3,15 @@
 import pytest
 import torch
 
-from transeg.core.conditions import Conditioning
-from transeg.core.deploy import folded
-from transeg.core.export.check import TOLERANCE
-from transeg.core.export.draws import draws_of
-from transeg.core.export.formats import FILES, Writer, opened
-from transeg.core.export.graph import Graph, Segmenting, Translating
-from transeg.core.forward import segment
-from transeg.core.options import options
+from transeg.core.component_options import options
+from transeg.core.inference.conditioning import Conditioning
+from transeg.core.models.forward import segment
+from transeg.core.models.fusion import folded
 from transeg.core.registry import Registry
+from transeg.tools.export.check import TOLERANCE
+from transeg.tools.export.draws import draws_of
+from transeg.tools.export.formats import FILES, Writer, opened
+from transeg.tools.export.graph import Graph, Segmenting, Translating
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")

@@ -6,12 +6,12 @@ import pytest
 import torch
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 
-from transeg.core.conditions import Conditioning
-from transeg.core.forward import translate
+from transeg.core.component_options import options
+from transeg.core.inference.conditioning import Conditioning
 from transeg.core.interfaces import Batch, Generator
-from transeg.core.options import options
+from transeg.core.models.forward import translate
 from transeg.core.registry import Registry
-from transeg.core.tasks.translation import TranslationTask
+from transeg.core.training.tasks.translation import TranslationTask
 
 REGISTRY = Registry()
 COMPONENTS = list(REGISTRY.components("generator"))

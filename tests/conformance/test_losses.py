@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from transeg.core.component_options import options
 from transeg.core.interfaces import IGNORE, Loss
-from transeg.core.options import options
 from transeg.core.registry import Registry
 
 REGISTRY = Registry()

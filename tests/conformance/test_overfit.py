@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from transeg.core.data.images import resize, resize_mask
 from transeg.core.data.stream import to_tensor
-from transeg.core.forward import classes, scaled, segment
+from transeg.core.models.forward import classes, scaled, segment
 from transeg.core.registry import Registry
 from transeg.plugins.datasets.phantom import Phantom
 from transeg.plugins.datasets.polyps import Kvasir

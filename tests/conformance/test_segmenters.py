@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from transeg.core.deploy import deployed
-from transeg.core.forward import segment
+from transeg.core.component_options import options
 from transeg.core.interfaces import Segmenter
-from transeg.core.options import options
+from transeg.core.models.forward import segment
+from transeg.core.models.fusion import deployed
 from transeg.core.registry import Registry
 
 REGISTRY = Registry()

@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from transeg.core.acceleration import compiled, fuse, networks, resume
 from transeg.core.errors import TransegError
+from transeg.core.models.compilation import compiled, fuse, networks, resume
 from transeg.core.registry import Registry
-from transeg.core.tasks.updates import Updates
+from transeg.core.training.tasks.updates import Updates
 from transeg.plugins.generators.cut import CUT
 from transeg.plugins.generators.pix2pix import Pix2pix
 from transeg.plugins.generators.syndiff import SynDiff

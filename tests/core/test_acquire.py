@@ -16,8 +16,8 @@ import zipfile
 import pytest
 from layouts import BUILDERS, folders, pannuke, pixels, save, write
 
-from transeg.core import acquire
 from transeg.core.registry import Registry
+from transeg.tools.data import acquire
 
 IMPORTABLE = [c.name for c in Registry().components("dataset") if c.name != "phantom"]
 

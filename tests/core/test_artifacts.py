@@ -6,8 +6,8 @@ import pytest
 import torch
 from conftest import SUPERVISED, command
 
-from transeg.core import artifacts
-from transeg.core.artifacts import weights_file
+from transeg.core.builders import wandb_artifacts as artifacts
+from transeg.core.builders.wandb_artifacts import weights_file
 from transeg.core.errors import TransegError, UsageError
 from transeg.core.registry import Registry
 
@@ -89,7 +89,7 @@ def test_what_is_not_there_leaves_nothing_behind(server):
 
 def test_wandb_is_not_installed(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr("transeg.core.extras.find_spec", lambda package: None)
+    monkeypatch.setattr("transeg.core.optional_packages.find_spec", lambda package: None)
     with pytest.raises(UsageError, match=rf"The artifact {NAME} needs wandb, .* pip install 'transeg\[wandb\]'"):
         weights_file(f"wandb:{NAME}")
 

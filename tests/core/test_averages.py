@@ -6,12 +6,12 @@ from conftest import TINY_DATA, TINY_SYNDIFF, TINY_TARGET, TINY_TEST, TINY_TRAIN
 from torch import nn
 
 from transeg.cli import main
-from transeg.core.averages import Averages
+from transeg.core.inference.trained import Trained
+from transeg.core.models.ema import Averages
 from transeg.core.registry import Registry
-from transeg.core.run_folder import RunFolder
-from transeg.core.tasks.task import Task
-from transeg.core.train import shortened
-from transeg.core.trained import Trained
+from transeg.core.runs.run_folder import RunFolder
+from transeg.core.training.tasks.task import Task
+from transeg.core.training.train import shortened
 
 RUN = ["--generator", "syndiff"], [*TINY_DATA, *TINY_TRAINING, *TINY_TARGET, *TINY_SYNDIFF]
 BOTH = ["--generator", "syndiff", "--segmenter", "unet"], [*RUN[1], *TINY_TEST, "segmenter.base=4", "baseline=none"]

@@ -3,11 +3,11 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from transeg.core.benchmark import benchmark
 from transeg.core.errors import TransegError, UsageError
 from transeg.core.interfaces import Segmenter
 from transeg.core.registry import Registry
-from transeg.core.speed import Request, inference, measure, outcome, training_step
+from transeg.tools.benchmark.benchmark import benchmark
+from transeg.tools.benchmark.speed import Request, inference, measure, outcome, training_step
 
 TROUBLE = """
 import os, signal
@@ -174,7 +174,7 @@ def test_all_that_can_be_used_are_measured_without_a_name(run, registry, monkeyp
     def refuse(request):
         raise TransegError(f"not {request.segmenter}")
 
-    monkeypatch.setattr("transeg.core.benchmark.measured_apart", refuse)
+    monkeypatch.setattr("transeg.tools.benchmark.benchmark.measured_apart", refuse)
     report = run(train=True)
     assert report["batch"] == 2
     names = [row["name"] for row in report["segmenters"]]

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from transeg.core import checkpoint
 from transeg.core.errors import TransegError
+from transeg.core.models import checkpoint
 
 
 class Code:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from evaluations import evaluated
 
-from transeg.core.comparison import METRICS, compare_metric, compare_runs
 from transeg.core.errors import UsageError
+from transeg.core.evaluation.comparison import METRICS, compare_metric, compare_runs
 
 RNG = np.random.default_rng(0)
 DICE = RNG.beta(6, 3, size=40)

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from transeg.core.conditions import Conditioning, boundaries
 from transeg.core.data.images import numbered
-from transeg.core.inference import Inference
+from transeg.core.inference.conditioning import Conditioning, boundaries
+from transeg.core.inference.sliding_window import Inference
 from transeg.core.interfaces import IGNORE, Batch, Sample
 
 MASK = torch.tensor([[[0, 0, 1, 1], [0, 2, 1, IGNORE]]])

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from layouts import axon
 
-from transeg.core.command_line import parse_dataset
-from transeg.core.datasets import build_dataset
-from transeg.core.experiment import chosen_dataset
+from transeg.core.builders.datasets import build_dataset
+from transeg.core.experiment.command_line import parse_dataset
+from transeg.core.experiment.schema import chosen_dataset
 from transeg.core.registry import Registry
 
 REGISTRY = Registry()

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from transeg.core.count_tables import CountAgreement, ObjectTables
-from transeg.core.counting import Counting
+from transeg.core.analysis.count_tables import CountAgreement, ObjectTables
+from transeg.core.analysis.counting import Counting
 from transeg.core.interfaces import IGNORE
 
 TWO, THREE = ("background", "nucleus"), ("background", "axon", "myelin")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from transeg.core.counting import Counting
+from transeg.core.analysis.counting import Counting
 from transeg.core.errors import UsageError
 from transeg.core.interfaces import IGNORE
 
@@ -130,7 +130,7 @@ def test_numbered_objects():
 
 
 def test_watershed_without_scikit_image(monkeypatch):
-    monkeypatch.setattr("transeg.core.extras.find_spec", lambda name: None)
+    monkeypatch.setattr("transeg.core.optional_packages.find_spec", lambda name: None)
     Counting("contours")
     with pytest.raises(UsageError, match=r"pip install 'transeg\[watershed\]'"):
         Counting("watershed")

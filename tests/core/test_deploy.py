@@ -5,11 +5,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from transeg.core.deploy import deployed, folded
+from transeg.core.inference.trained import Trained
 from transeg.core.interfaces import Segmenter
+from transeg.core.models.fusion import deployed, folded
 from transeg.core.registry import Registry
-from transeg.core.run_folder import RunFolder
-from transeg.core.trained import Trained
+from transeg.core.runs.run_folder import RunFolder
 
 CPU = torch.device("cpu")
 

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from transeg.core.distillation import Distillation, Teacher, Term, as_channels
 from transeg.core.errors import UsageError
-from transeg.core.forward import probabilities
 from transeg.core.interfaces import Batch, DistillationLoss, Segmenter
-from transeg.core.taps import Taps, layers
+from transeg.core.models.forward import probabilities
+from transeg.core.models.layer_outputs import Taps, layers
+from transeg.core.training.distillation import Distillation, Teacher, Term, as_channels
 
 
 class Net(Segmenter):

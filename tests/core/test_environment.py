@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from transeg.core.environment import environment
 from transeg.core.registry import Registry
+from transeg.core.runs.environment import environment
 
 TREE = Path(__file__).parents[2]
 

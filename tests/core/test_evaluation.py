@@ -10,7 +10,8 @@ from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_sco
 from torchmetrics.functional.classification import multiclass_calibration_error
 from torchmetrics.functional.segmentation import dice_score, hausdorff_distance, mean_iou
 
-from transeg.core.evaluation import (
+from transeg.core.evaluation.metrics.counts import count_pixels, ratios
+from transeg.core.evaluation.scores import (
     SegmentationMetric,
     score,
     score_in_detail,
@@ -20,7 +21,6 @@ from transeg.core.evaluation import (
     write_csv,
 )
 from transeg.core.interfaces import IGNORE
-from transeg.core.metrics.counts import count_pixels, ratios
 
 EXPECTED = parity.read("losses_metrics")["values"]["metrics"]
 NAMES = ("background", "polyp")

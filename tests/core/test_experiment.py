@@ -3,14 +3,14 @@ import tomllib
 
 import pytest
 
-from transeg.core.command_line import labelled, parse_dataset, settings_of
-from transeg.core.completion import completed
-from transeg.core.compose import compose, resumed
 from transeg.core.device import cores
 from transeg.core.errors import UsageError
-from transeg.core.experiment import difference, read_experiment
+from transeg.core.experiment.command_line import labelled, parse_dataset, settings_of
+from transeg.core.experiment.completion import completed
+from transeg.core.experiment.defaults import compose, resumed
+from transeg.core.experiment.schema import difference, read_experiment
+from transeg.core.experiment.settings import merge, parse_assignment, parse_sum, read_settings
 from transeg.core.registry import Registry
-from transeg.core.settings import merge, parse_assignment, parse_sum, read_settings
 
 REGISTRY = Registry()
 JOINT = {"generator": {"name": "cut"}, "segmenter": {"name": "hardnet"}}

@@ -5,7 +5,7 @@ from torchmetrics.functional.image.lpips import _LPIPS
 from torchvision.models import alexnet
 
 from transeg.core.errors import TransegError, UsageError
-from transeg.core.features import feature_network, perceptual_distance
+from transeg.core.evaluation.feature_networks import feature_network, perceptual_distance
 from transeg.core.registry import Registry
 
 CPU = torch.device("cpu")

@@ -5,9 +5,9 @@ import torch
 from conftest import SUPERVISED, command
 from torch import nn
 
-from transeg.core.forward import segment
 from transeg.core.interfaces import Segmenter
-from transeg.core.losses import LossSum
+from transeg.core.models.forward import segment
+from transeg.core.training.losses import LossSum
 
 
 class Heads(Segmenter):

@@ -6,10 +6,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transeg.core.forward import classes, pad_to_multiple, probabilities, segment
-from transeg.core.inference import GRID, OVERLAP, Axis, Inference, at_size, blended, window_starts
+from transeg.core.inference.sliding_window import GRID, OVERLAP, Axis, Inference, at_size, blended, window_starts
+from transeg.core.inference.translator import as_pixels
 from transeg.core.interfaces import Segmenter
-from transeg.core.translation import as_pixels
+from transeg.core.models.forward import classes, pad_to_multiple, probabilities, segment
 
 CPU = torch.device("cpu")
 

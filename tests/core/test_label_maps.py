@@ -3,7 +3,7 @@ import pytest
 
 from transeg.core.errors import DataError
 from transeg.core.interfaces import IGNORE, Dataset, Sample
-from transeg.core.label_maps import LabelMap, LabelMaps, recombine
+from transeg.core.pipeline.label_maps import LabelMap, LabelMaps, recombine
 
 SIDE = 40
 

@@ -8,9 +8,9 @@ from evaluations import evaluated
 from scipy import stats
 
 from transeg.core.errors import UsageError
-from transeg.core.leaderboard import Entry, leaderboard
-from transeg.core.leaderboard_files import as_csv, as_markdown
-from transeg.core.sweep.entries import compared, entries_of
+from transeg.core.evaluation.leaderboard import Entry, leaderboard
+from transeg.core.evaluation.leaderboard_formats import as_csv, as_markdown
+from transeg.tools.sweep.entries import compared, entries_of
 
 RNG = np.random.default_rng(1)
 GOOD, FAIR, POOR = np.sort(RNG.uniform(0.2, 0.9, (3, 24)), axis=0)[::-1].round(6)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from transeg.core.errors import UsageError
-from transeg.core.losses import HybridLoss, LossSum
+from transeg.core.training.losses import HybridLoss, LossSum
 from transeg.plugins.losses.cross_entropy import CrossEntropyLoss
 from transeg.plugins.losses.overlap import DiceLoss
 from transeg.plugins.losses.pixelwise import BCELoss, FocalLoss

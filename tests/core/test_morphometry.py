@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 from skimage.measure import label, perimeter_crofton
 
+from transeg.core.analysis.fibre_tables import FibreTables
+from transeg.core.analysis.morphometry import Morphometry, MorphometryOptions, chosen, perimeters
 from transeg.core.errors import UsageError
-from transeg.core.fibre_tables import FibreTables
-from transeg.core.morphometry import Morphometry, MorphometryOptions, chosen, perimeters
 
 AXON, MYELIN = 1, 2
 

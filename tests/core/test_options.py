@@ -3,8 +3,8 @@ from typing import Literal
 
 import pytest
 
+from transeg.core.component_options import checked, options
 from transeg.core.errors import UsageError
-from transeg.core.options import checked, options
 
 
 class Base:

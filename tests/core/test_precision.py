@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from transeg.core import precision
-from transeg.core.precision import products, slowness
+from transeg.core.training import precision
+from transeg.core.training.precision import products, slowness
 
 CPU = torch.device("cpu")
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import bootstrap
 
-from transeg.core.resampling import bootstrap_intervals, group_sums, holm, paired_p
+from transeg.core.evaluation.statistics import bootstrap_intervals, group_sums, holm, paired_p
 
 RNG = np.random.default_rng(0)
 VALUES = RNG.beta(5, 2, size=(60, 2))

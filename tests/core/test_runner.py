@@ -13,20 +13,20 @@ import torch
 from mmengine.hooks import Hook
 from torch import nn
 
-from transeg.core import checkpoint
 from transeg.core.data.stream import Collate, Item, Places, training_loader
 from transeg.core.errors import TransegError, UsageError
-from transeg.core.hooks.checkpoints import CheckpointHook
-from transeg.core.hooks.guard import GuardHook
-from transeg.core.hooks.interrupt import InterruptHook
-from transeg.core.hooks.scalars import HISTORY, ScalarsHook
-from transeg.core.hooks.schedule import ScheduleHook
+from transeg.core.inference.trained import Domains
 from transeg.core.interfaces import Optimization, Phase
-from transeg.core.run_folder import RunFolder
-from transeg.core.runner import Runner
-from transeg.core.tasks.task import Task
-from transeg.core.trackers import Trackers
-from transeg.core.trained import Domains
+from transeg.core.models import checkpoint
+from transeg.core.runs.run_folder import RunFolder
+from transeg.core.training.hooks.checkpoints import CheckpointHook
+from transeg.core.training.hooks.guard import GuardHook
+from transeg.core.training.hooks.interrupt import InterruptHook
+from transeg.core.training.hooks.scalars import HISTORY, ScalarsHook
+from transeg.core.training.hooks.schedule import ScheduleHook
+from transeg.core.training.runner import Runner
+from transeg.core.training.tasks.task import Task
+from transeg.core.training.trackers import Trackers
 
 CPU = torch.device("cpu")
 

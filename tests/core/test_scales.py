@@ -4,11 +4,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from transeg.commands.pixel_size import parse_pixel_size
-from transeg.core.compose import compose
 from transeg.core.errors import UsageError
+from transeg.core.experiment.defaults import compose
+from transeg.core.inference.pixel_size import factors
 from transeg.core.registry import Registry
-from transeg.core.scales import factors
+from transeg.tools.common.pixel_size import parse_pixel_size
 
 
 def experiment(source=None, target=None):

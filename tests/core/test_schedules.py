@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from transeg.core.schedules import LEARNING_RATE, warmed_up
+from transeg.core.training.schedules import LEARNING_RATE, warmed_up
 
 
 def test_warm_up_and_cosine_are_pytorchs_one_cycle():

@@ -1,6 +1,6 @@
 import numpy as np
 
-from transeg.core import slides
+from transeg.core.inference import whole_slide as slides
 
 
 def test_an_overview_keeps_no_more_than_it_shows(monkeypatch):

@@ -1,8 +1,8 @@
 import json
 import time
 
-from transeg.core.run_folder import RunFolder
-from transeg.core.times import add_seconds, timed
+from transeg.core.runs.run_folder import RunFolder
+from transeg.core.runs.timings import add_seconds, timed
 
 
 def test_seconds_add_up_by_part_and_purpose(tmp_path):

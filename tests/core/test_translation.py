@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from transeg.core.inference import OVERLAP, Axis, Inference
+from transeg.core.inference.sliding_window import OVERLAP, Axis, Inference
+from transeg.core.inference.translator import as_pixels, resampled_labels, seed_of
 from transeg.core.interfaces import Noise, Sample
 from transeg.core.registry import Registry
-from transeg.core.translation import as_pixels, resampled_labels, seed_of
 
 CPU = torch.device("cpu")
 WINDOW = 48

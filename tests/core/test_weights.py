@@ -7,9 +7,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from transeg.core import checkpoint
 from transeg.core.errors import TransegError
-from transeg.core.weights import load_weights, map_keys
+from transeg.core.models import checkpoint
+from transeg.core.models.weights import load_weights, map_keys
 
 
 def network():

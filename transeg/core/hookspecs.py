@@ -9,7 +9,7 @@ import pluggy
 if TYPE_CHECKING:
     from mmengine.hooks import Hook
 
-    from transeg.core.experiment import Experiment
+    from transeg.core.experiment.schema import Experiment
     from transeg.core.manifest import Plugin
 
 hookspec = pluggy.HookspecMarker("transeg")

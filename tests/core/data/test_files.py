@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from transeg.core.api import verify_dataset
 from transeg.core.data.files import find_folder, list_pairs, natural
 from transeg.core.errors import DataError, UsageError
 from transeg.core.interfaces import IGNORE
 from transeg.core.registry import Registry
-from transeg.core.use import verify_dataset
 from transeg.plugins.datasets.aligned import Aligned
 from transeg.plugins.datasets.folder import Folder
 from transeg.plugins.datasets.polyps import ClinicDB, ColonDB, Etis, Kvasir, PolypBenchmark, SynthColon

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from transeg.core.metrics.agreement import agreement
+from transeg.core.analysis.agreement import agreement
 
 
 def test_by_hand():

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torchmetrics.functional.classification import binary_calibration_error
 
-from transeg.core.metrics.calibration import BINS, calibration_bins, calibration_error
+from transeg.core.evaluation.metrics.calibration import BINS, calibration_bins, calibration_error
 
 
 @pytest.mark.parametrize("seed", range(3))

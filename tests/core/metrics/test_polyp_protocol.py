@@ -7,7 +7,7 @@ import pytest
 from scipy.special import expit
 from shapes import case
 
-from transeg.core.metrics.polyp_protocol import METRICS, polyp_protocol, stretched
+from transeg.core.evaluation.metrics.polyp_protocol import METRICS, polyp_protocol, stretched
 
 EVERYWHERE = np.ones((40, 50), dtype=bool)
 CASES = [case(np.random.default_rng(seed), 40, 50) for seed in range(12)]

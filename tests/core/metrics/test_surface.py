@@ -6,7 +6,7 @@ import torch
 from monai.metrics import compute_hausdorff_distance, compute_surface_dice
 from shapes import case
 
-from transeg.core.metrics.surface import TOLERANCE, surface_metrics
+from transeg.core.evaluation.metrics.surface import TOLERANCE, surface_metrics
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*always_return_as_numpy")  # MONAI says so of its own call
 

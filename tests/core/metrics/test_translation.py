@@ -6,7 +6,7 @@ import torch
 from scipy import linalg
 from skimage.metrics import structural_similarity
 
-from transeg.core.metrics.translation import pair_metrics, set_metrics
+from transeg.core.evaluation.metrics.translation import pair_metrics, set_metrics
 
 
 def test_pairs_against_scikit_image():

@@ -1,7 +1,7 @@
 import pytest
 
 from transeg.core.errors import UsageError
-from transeg.core.report.page import MARK, check_place, duration, ends, number
+from transeg.tools.report.page import MARK, check_place, duration, ends, number
 
 
 def test_values_in_words():

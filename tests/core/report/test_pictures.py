@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from transeg.core.interfaces import IGNORE
-from transeg.core.report.cases import ranked
-from transeg.core.report.pictures import (
+from transeg.tools.report.cases import ranked
+from transeg.tools.report.pictures import (
     CLASS_COLOURS,
     CONFUSED,
     ERROR_COLOURS,

@@ -3,8 +3,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from transeg.core.report import figures
-from transeg.core.report.plots import SERIES, plot
+from transeg.tools.report import figures
+from transeg.tools.report.plots import SERIES, plot
 
 
 def drawn(name="one", label="a $x$ <b>"):

@@ -3,12 +3,12 @@
 import pytest
 
 from transeg.core.errors import UsageError
+from transeg.core.experiment.settings import merge
 from transeg.core.registry import Registry
-from transeg.core.search.fitting import applies, combinations, first, fitted
-from transeg.core.search.overlay import composed, laid_over
-from transeg.core.search.presets import PRESETS
-from transeg.core.search.space import Choices, Range
-from transeg.core.settings import merge
+from transeg.tools.search.fitting import applies, combinations, first, fitted
+from transeg.tools.search.overlay import composed, laid_over
+from transeg.tools.search.presets import PRESETS
+from transeg.tools.search.space import Choices, Range
 
 SETTINGS = {"segmenter": {"name": "unet", "base": 4}, "data": {"source": {"name": "phantom"}, "size": 32}}
 

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import optuna
 import pytest
 
-from transeg.core.hooks.interrupt import InterruptHook
-from transeg.core.search.hook import StudyHook
+from transeg.core.training.hooks.interrupt import InterruptHook
+from transeg.tools.search.hook import StudyHook
 
 
 @pytest.fixture

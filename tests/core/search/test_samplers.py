@@ -5,9 +5,9 @@ from typing import get_args
 import optuna
 import pytest
 
-from transeg.core.search.options import Pruner, Sampler
-from transeg.core.search.samplers import pruner, sampler
-from transeg.core.search.storage import quiet, retry
+from transeg.tools.search.options import Pruner, Sampler
+from transeg.tools.search.samplers import pruner, sampler
+from transeg.tools.search.storage import quiet, retry
 
 
 @pytest.fixture(autouse=True)

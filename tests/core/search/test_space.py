@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transeg.core.errors import UsageError
-from transeg.core.search.presets import PRESETS
-from transeg.core.search.space import Choices, Range, parse_space, parse_spaces
+from transeg.tools.search.presets import PRESETS
+from transeg.tools.search.space import Choices, Range, parse_space, parse_spaces
 
 finite = st.floats(allow_nan=False, allow_infinity=False, width=32)
 scalars = st.one_of(st.booleans(), st.integers(-(2**31), 2**31), finite, st.text(max_size=8))

@@ -10,16 +10,16 @@ from rich.console import Console
 
 from transeg.core.errors import TransegError
 from transeg.core.registry import Registry
-from transeg.core.search import storage as storage_module
-from transeg.core.search import trial as trial_module
-from transeg.core.search import worker as worker_module
-from transeg.core.search.options import StudyOptions
-from transeg.core.search.plan import Plan, SearchFolder
-from transeg.core.search.samplers import sampler
-from transeg.core.search.space import Range
-from transeg.core.search.storage import location, opened, quiet
-from transeg.core.search.study import counted, first_number
-from transeg.core.search.worker import Worker
+from transeg.tools.search import storage as storage_module
+from transeg.tools.search import trial as trial_module
+from transeg.tools.search import worker as worker_module
+from transeg.tools.search.options import StudyOptions
+from transeg.tools.search.plan import Plan, SearchFolder
+from transeg.tools.search.samplers import sampler
+from transeg.tools.search.space import Range
+from transeg.tools.search.storage import location, opened, quiet
+from transeg.tools.search.study import counted, first_number
+from transeg.tools.search.worker import Worker
 
 
 @pytest.fixture(scope="module")

@@ -4,10 +4,10 @@ import pytest
 from conftest import TINY_CUT, TINY_DATA, TINY_TEST, TINY_TRAINING
 
 from transeg.core.errors import UsageError
-from transeg.core.experiment import read_experiment
-from transeg.core.sweep import launch
-from transeg.core.sweep.definition import parse_axis
-from transeg.core.sweep.folder import read_sweep
+from transeg.core.experiment.schema import read_experiment
+from transeg.tools.sweep import launch
+from transeg.tools.sweep.definition import parse_axis
+from transeg.tools.sweep.folder import read_sweep
 
 SETTINGS = [*TINY_DATA, *TINY_TRAINING, *TINY_TEST]
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transeg.core.errors import UsageError
-from transeg.core.sweep.grid import parse_axes, points
+from transeg.tools.sweep.grid import parse_axes, points
 
 
 def names(**axes):

@@ -6,9 +6,9 @@ import pytest
 from filelock import FileLock
 from rich.console import Console
 
-from transeg.core.sweep.folder import read_sweep
-from transeg.core.sweep.live import Board, counts, states_of, table
-from transeg.core.sweep.progress import progress
+from transeg.tools.sweep.folder import read_sweep
+from transeg.tools.sweep.live import Board, counts, states_of, table
+from transeg.tools.sweep.progress import progress
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from transeg.core.registry import Registry
-from transeg.core.sweep import work as module
-from transeg.core.sweep.folder import read_sweep
-from transeg.core.sweep.work import command_of, work
+from transeg.tools.sweep import work as module
+from transeg.tools.sweep.folder import read_sweep
+from transeg.tools.sweep.work import command_of, work
 
 FINISH = 'import pathlib, sys; (pathlib.Path(sys.argv[1]) / "metrics.json").write_text("{}")'
 FAIL = 'import sys; print("working"); sys.exit("\\nError: The GPU is on fire.\\nPut it out.")'
@@ -153,7 +153,7 @@ def test_children_end_with_their_parent(tmp_path):
     parent = (
         "import os, subprocess, sys, time\n"
         "program = [sys.executable, '-c', sys.argv[1]]\n"
-        "line = [sys.executable, '-m', 'transeg.core.sweep.child', str(os.getpid()), *program]\n"
+        "line = [sys.executable, '-m', 'transeg.tools.sweep.child', str(os.getpid()), *program]\n"
         "child = subprocess.Popen(line, start_new_session=True)\n"
         "print(child.pid, flush=True)\n"
         "time.sleep(60)\n"

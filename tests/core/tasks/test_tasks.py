@@ -3,14 +3,14 @@ import torch
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from torch import nn
 
-from transeg.core.conditions import Conditioning
-from transeg.core.experiment import JointOptions
-from transeg.core.forward import translate
+from transeg.core.experiment.schema import JointOptions
+from transeg.core.inference.conditioning import Conditioning
 from transeg.core.interfaces import Batch, Generator, Optimization, Phase, Segmenter
-from transeg.core.losses import LossSum
-from transeg.core.tasks.joint import JointTask
-from transeg.core.tasks.segmentation import SegmentationTask
-from transeg.core.tasks.translation import TranslationTask
+from transeg.core.models.forward import translate
+from transeg.core.training.losses import LossSum
+from transeg.core.training.tasks.joint import JointTask
+from transeg.core.training.tasks.segmentation import SegmentationTask
+from transeg.core.training.tasks.translation import TranslationTask
 from transeg.plugins.losses.pixelwise import BCELoss
 
 IMAGES = Conditioning("image", 2, 1)

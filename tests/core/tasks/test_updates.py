@@ -8,15 +8,15 @@ import torch
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from torch import nn
 
-from transeg.core.conditions import Conditioning
 from transeg.core.errors import TransegError
-from transeg.core.experiment import JointOptions
+from transeg.core.experiment.schema import JointOptions
+from transeg.core.inference.conditioning import Conditioning
 from transeg.core.interfaces import Batch, Generator, Optimization, Phase, Segmenter
-from transeg.core.losses import LossSum
-from transeg.core.tasks.joint import JointTask
-from transeg.core.tasks.segmentation import SegmentationTask
-from transeg.core.tasks.translation import TranslationTask
-from transeg.core.tasks.updates import Updates, micro_batches
+from transeg.core.training.losses import LossSum
+from transeg.core.training.tasks.joint import JointTask
+from transeg.core.training.tasks.segmentation import SegmentationTask
+from transeg.core.training.tasks.translation import TranslationTask
+from transeg.core.training.tasks.updates import Updates, micro_batches
 from transeg.plugins.generators.cut import CUT
 from transeg.plugins.generators.pix2pix import Pix2pix
 from transeg.plugins.generators.syndiff import SynDiff, discriminators

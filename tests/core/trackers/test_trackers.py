@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from mmengine.visualization import BaseVisBackend
 
-from transeg.core import trackers
-from transeg.core.compose import compose
 from transeg.core.errors import TransegError, UsageError
-from transeg.core.experiment import TrackingOptions
+from transeg.core.experiment.defaults import compose
+from transeg.core.experiment.schema import TrackingOptions
 from transeg.core.registry import Registry
-from transeg.core.run_folder import RunFolder
-from transeg.core.trackers import Trackers, begin, check_installed
+from transeg.core.runs.run_folder import RunFolder
+from transeg.core.training import trackers
+from transeg.core.training.trackers import Trackers, begin, check_installed
 
 PICTURE = np.zeros((8, 12, 3), dtype=np.uint8)
 
@@ -82,7 +82,7 @@ def test_a_tracker_that_cannot_begin_stops_the_training_before_it_has_begun(tmp_
 
 @pytest.mark.parametrize("name", ["wandb", "mlflow"])
 def test_a_tracker_that_is_not_installed(name, toolkit, tmp_path, monkeypatch):
-    monkeypatch.setattr("transeg.core.extras.find_spec", lambda package: None)
+    monkeypatch.setattr("transeg.core.optional_packages.find_spec", lambda package: None)
     check_installed(TrackingOptions())
     result = toolkit("run", "--segmenter", "unet", "--tracker", name, "--run-dir", tmp_path / "run", code=2)
     said = f"The tracker {name} needs {name}, which is not installed: pip install 'transeg[{name}]'"

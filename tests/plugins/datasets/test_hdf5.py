@@ -10,8 +10,8 @@ from layouts import hdf5, pixels
 from scipy.io import savemat
 from torch.utils.data import DataLoader
 
-from transeg.core.command_line import parse_dataset
 from transeg.core.errors import DataError
+from transeg.core.experiment.command_line import parse_dataset
 from transeg.core.interfaces import IGNORE, Region
 from transeg.core.registry import Registry
 from transeg.plugins.datasets.hdf5 import HDF5

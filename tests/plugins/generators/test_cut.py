@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from transeg.core.interfaces import Batch
-from transeg.core.weights import map_keys
+from transeg.core.models.weights import map_keys
 from transeg.plugins.generators.cut.cut import CUT
 from transeg.plugins.generators.cut.networks import PatchDiscriminator, PatchProjection, ResnetGenerator
 from transeg.plugins.generators.cut.patchnce import patch_nce

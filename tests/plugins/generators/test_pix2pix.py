@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from transeg.core.interfaces import Batch, Noise
-from transeg.core.weights import load_weights
+from transeg.core.models.weights import load_weights
 from transeg.plugins.generators.pix2pix import Pix2pix
 from transeg.plugins.generators.pix2pix.networks import PatchDiscriminator
 

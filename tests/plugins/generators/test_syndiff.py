@@ -11,13 +11,13 @@ import pytest
 import torch
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 
-from transeg.core.averages import Averages
-from transeg.core.conditions import Conditioning
 from transeg.core.errors import TransegError
-from transeg.core.hooks.schedule import ScheduleHook
+from transeg.core.inference.conditioning import Conditioning
 from transeg.core.interfaces import Batch, Noise
-from transeg.core.tasks.translation import TranslationTask
-from transeg.core.weights import load_weights
+from transeg.core.models.ema import Averages
+from transeg.core.models.weights import load_weights
+from transeg.core.training.hooks.schedule import ScheduleHook
+from transeg.core.training.tasks.translation import TranslationTask
 from transeg.plugins.generators.syndiff import SynDiff
 from transeg.plugins.generators.syndiff.denoiser import Denoiser, groups_of
 from transeg.plugins.generators.syndiff.diffusion import STEPS, Diffusion

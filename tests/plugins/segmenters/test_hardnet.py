@@ -2,8 +2,8 @@ import parity
 import pytest
 import torch
 
-from transeg.core.forward import segment
-from transeg.core.weights import map_keys
+from transeg.core.models.forward import segment
+from transeg.core.models.weights import map_keys
 from transeg.plugins.segmenters.hardnet import HarDNetMSEG
 from transeg.plugins.segmenters.hardnet.trunk import HarDNet, layer_channels, links
 

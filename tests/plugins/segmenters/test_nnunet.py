@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from transeg.core.forward import segment
-from transeg.core.weights import load_weights, map_keys
+from transeg.core.models.forward import segment
+from transeg.core.models.weights import load_weights, map_keys
 
 pytest.importorskip("nnunetv2")
 

@@ -2,7 +2,7 @@ import parity
 import pytest
 import torch
 
-from transeg.core.weights import map_keys
+from transeg.core.models.weights import map_keys
 from transeg.plugins.segmenters.resunetpp import ResUNetPP
 
 REFERENCE = parity.read("segmenters")["models"]

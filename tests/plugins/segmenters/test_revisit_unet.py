@@ -3,7 +3,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from transeg.core.weights import map_keys
+from transeg.core.models.weights import map_keys
 from transeg.plugins.segmenters.revisit_unet import Raise, RevisitUNet
 
 

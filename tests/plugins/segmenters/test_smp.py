@@ -7,8 +7,8 @@ import torch
 from conftest import TINY_DATA, TINY_TEST, TINY_TRAINING, command
 from safetensors.torch import save_file
 
-from transeg.core.forward import segment
-from transeg.core.weights import map_keys, read_state_dict
+from transeg.core.models.forward import segment
+from transeg.core.models.weights import map_keys, read_state_dict
 
 published = pytest.importorskip("segmentation_models_pytorch")
 

@@ -4,7 +4,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from transeg.core.forward import segment
+from transeg.core.models.forward import segment
 from transeg.plugins.segmenters.timm_unet import TimmUNet
 
 

@@ -2,9 +2,9 @@ import parity
 import pytest
 import torch
 
-from transeg.core.forward import segment
 from transeg.core.interfaces import Segmenter
-from transeg.core.weights import map_keys
+from transeg.core.models.forward import segment
+from transeg.core.models.weights import map_keys
 from transeg.plugins.segmenters.unet import UNet
 
 VARIANTS = ("zh320", "paper")

@@ -3,9 +3,9 @@ import pytest
 import torch
 from torch import nn
 
-from transeg.core.forward import segment
 from transeg.core.interfaces import Segmenter
-from transeg.core.weights import map_keys
+from transeg.core.models.forward import segment
+from transeg.core.models.weights import map_keys
 from transeg.plugins.segmenters.unetpp import UNetPlusPlus
 
 PUBLISHED = parity.read("keys_unetpp_aux")

@@ -1,0 +1,1 @@
+"""Objects in label maps: counted and measured."""

@@ -1,0 +1,138 @@
+"""What is written of counted objects: tables of what was found, and of how that agrees with the truth."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from transeg.core.analysis import bland_altman
+from transeg.core.analysis.agreement import agreement
+from transeg.core.analysis.counting import CountedObject, Counting
+from transeg.core.analysis.csv_files import CsvFiles
+from transeg.core.distributed.collectives import in_turns
+from transeg.core.interfaces import IGNORE
+
+
+class ObjectTables(CsvFiles):
+    """Writes ``counts.csv``, a line for each image, and ``objects.csv``, a line for each object, as images come.
+
+    Args:
+        counting: how objects are counted.
+        folder: gets both files.
+        names: of the classes, background first.
+    """
+
+    def __init__(self, counting: Counting, folder: Path, names: Sequence[str]) -> None:
+        super().__init__()
+        self._counting = counting
+        self._names = names
+        of_classes = [f"count_{name}" for name in names[1:]] if len(names) > 2 else []
+        self._counts = self.begin(folder / "counts.csv", ["image", "count", *of_classes, "total_area", "mean_area"])
+        self._objects = self.begin(
+            folder / "objects.csv", ["image", "number", "class", "area", "centroid_x", "centroid_y"]
+        )
+
+    def add(self, image: str, mask: np.ndarray) -> None:
+        """Count the objects of an image's ``(H, W)`` label map."""
+        found = self._counting(mask)
+        counts = Counter(each.label for each in found)
+        of_classes = [counts[index] for index in range(1, len(self._names))] if len(self._names) > 2 else []
+        total = sum(each.area for each in found)
+        self._counts.writerow([image, len(found), *of_classes, total, f"{total / len(found):.2f}" if found else ""])
+        for number, each in enumerate(found, start=1):
+            place = f"{each.column:.2f}", f"{each.row:.2f}"
+            self._objects.writerow([image, number, self._names[each.label], each.area, *place])
+
+
+class _Counted(NamedTuple):
+    """An image's objects, true and predicted, by class; and whether its true ones are numbered."""
+
+    name: str
+    group: str
+    true: list[int]
+    predicted: list[int]
+    numbered: bool
+
+
+class CountAgreement:
+    """Counts predicted objects and true ones, image by image.
+
+    Args:
+        counting: how they are counted; true ones that are numbered are counted by their numbers.
+        names: of the classes, background first.
+    """
+
+    def __init__(self, counting: Counting, names: Sequence[str]) -> None:
+        self._counting = counting
+        self._names = names
+        self._rows: list[_Counted] = []
+
+    def add(
+        self, name: str, group: str, prediction: np.ndarray, truth: np.ndarray, instances: np.ndarray | None
+    ) -> None:
+        """Count one image.
+
+        Args:
+            name: of the sample.
+            group: of the sample.
+            prediction: ``(H, W)`` label map.
+            truth: likewise; where it is IGNORE, nothing counts.
+            instances: ``(H, W)`` numbers of the true objects, or None.
+        """
+        true = self._counting(truth) if instances is None else self._counting.numbered(instances, truth)
+        predicted = self._counting(np.where(truth == IGNORE, IGNORE, prediction))
+        self._rows.append(_Counted(name, group, self._by_class(true), self._by_class(predicted), instances is not None))
+
+    def share(self) -> None:
+        """Put together what the ranks have counted, each of its share of the images."""
+        self._rows = in_turns(self._rows)
+
+    def _by_class(self, objects: Sequence[CountedObject]) -> list[int]:
+        counts = Counter(each.label for each in objects)
+        return [counts[index] for index in range(1, len(self._names))]
+
+    def summary(self) -> dict[str, Any]:
+        """How the counts agree.
+
+        Returns:
+            ``method`` and ``min_area``; ``numbered``, how many images have numbered true objects; what
+            :func:`~transeg.core.analysis.agreement.agreement` says, and for several classes the same of each in
+            ``classes``.
+        """
+        (everything, *of_classes) = [agreement(*counts) for counts in self._series().values()]
+        numbered = sum(row.numbered for row in self._rows)
+        result = {"method": self._counting.method, "min_area": self._counting.min_area, "numbered": numbered}
+        result |= everything
+        if of_classes:
+            result["classes"] = dict(zip(self._names[1:], of_classes, strict=True))
+        return result
+
+    def write(self, folder: Path, label: str) -> None:
+        """A CSV file with a line for each image, and a Bland-Altman picture, named by the test set's label."""
+        folder.mkdir(parents=True, exist_ok=True)
+        series = self._series()
+        names = list(series)
+        suffixes = ["", *(f"_{name}" for name in names[1:])]
+        with (folder / f"{label}.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            columns = [f"{kind}{suffix}" for suffix in suffixes for kind in ("true", "predicted", "error")]
+            writer.writerow(["name", "group", *columns])
+            for index, row in enumerate(self._rows):
+                pairs = [(int(true[index]), int(predicted[index])) for true, predicted in series.values()]
+                writer.writerow(
+                    [row.name, row.group, *(n for true, found in pairs for n in (true, found, found - true))]
+                )
+        bland_altman.draw(series, folder / f"{label}.png")
+
+    def _series(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """True and predicted counts ``(images,)``: of all objects, and for several classes of each."""
+        true, predicted = (np.array([row[index] for row in self._rows]) for index in (2, 3))
+        series = {"objects": (true.sum(1), predicted.sum(1))}
+        if len(self._names) > 2:
+            series |= {name: (true[:, i], predicted[:, i]) for i, name in enumerate(self._names[1:])}
+        return series

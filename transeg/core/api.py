@@ -1,0 +1,379 @@
+"""What the command line does with a run folder or a dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from transeg.core.analysis.count_tables import ObjectTables
+from transeg.core.analysis.counting import Counting
+from transeg.core.analysis.fibre_tables import FibreTables
+from transeg.core.analysis.morphometry import MorphometryOptions
+from transeg.core.builders.datasets import build_dataset, check_alike, check_labelled, filled, own_validation, stained
+from transeg.core.data.splits import SPLITS
+from transeg.core.device import keep_freed_memory, pick_device
+from transeg.core.distributed.collectives import join_ranks, rank_device
+from transeg.core.distributed.progress import bar
+from transeg.core.errors import DataError, UsageError
+from transeg.core.evaluation.measure import measure, measure_masks
+from transeg.core.evaluation.translation_quality import Judge, judge_translation, measurable
+from transeg.core.experiment.command_line import labelled, parse_dataset
+from transeg.core.experiment.defaults import expand_tests, share_options, share_scaling
+from transeg.core.experiment.schema import QualityOptions, SynthesisOptions, chosen_dataset
+from transeg.core.experiment.settings import Settings, merge, parse_assignment
+from transeg.core.inference.pixel_size import PixelSize, factors
+from transeg.core.inference.prediction import image_files, predict_files, translate_files
+from transeg.core.inference.trained import Trained
+from transeg.core.inference.translator import Translated, Translator
+from transeg.core.inference.whole_slide import is_large
+from transeg.core.interfaces import IGNORE, Dataset, Fault
+from transeg.core.pipeline.run import label_maps
+from transeg.core.pipeline.synthesis import synthesize
+from transeg.core.registry import Registry
+from transeg.core.runs.run_folder import RunFolder
+
+
+def evaluate_run(
+    run_dir: Path,
+    registry: Registry,
+    console: Console,
+    *,
+    tests: Sequence[str],
+    split: str | None,
+    window: int | None,
+    flips: bool,
+    device: str | None,
+    out: Path | None,
+    quality: QualityOptions,
+    counting: Counting | None = None,
+    translate_with: Path | None = None,
+    direction: str | None = None,
+) -> tuple[dict[str, Any], dict[str, Any], Path]:
+    """Measure a run's segmenter on labelled datasets, and its generator's images; processes of torchrun share them.
+
+    Args:
+        run_dir: the run folder.
+        registry: where components come from.
+        console: for progress.
+        tests: datasets as on the command line; those of the run where there are none.
+        split: of the datasets; None for their tests.
+        window: see :meth:`transeg.core.inference.trained.Trained.inference`.
+        flips: likewise.
+        device: where the network goes; None for a GPU where there is one.
+        out: gets a CSV file for each dataset; by default a folder in the run.
+        quality: what judges the generator's images; where it names nothing, the run's own options count.
+        counting: how objects are counted, too; None for not at all.
+        translate_with: a run that translates the images first, into the domain that the segmenter knows.
+        direction: of that translation; None for source to target.
+
+    Returns:
+        The table of each dataset by name; what is said of the generator's images, by dataset; the folder of CSV files.
+    """
+    join_ranks()
+    folder = RunFolder(run_dir)
+    trained = _trained(folder, registry, device)
+    choices = dict(trained.experiment.data.test)
+    if tests:
+        data: Settings = {"test": labelled([parse_dataset(text, registry) for text in tests])}
+        trained_on = trained.experiment.data.model_dump(exclude_none=True)
+        for table in data["test"].values():
+            share_options(trained_on["source"], table)
+            share_scaling(trained_on, table, registry)
+        expand_tests(data, registry)
+        choices = {label: chosen_dataset(table) for label, table in data["test"].items()}
+    if split is not None:
+        choices = {label: choice.model_copy(update={"split": split}) for label, choice in choices.items()}
+    if not choices and trained.segmenter is not None:
+        raise UsageError("The run has no test set; say which with --test NAME:FOLDER.")
+    if counting is not None and trained.segmenter is None:
+        raise UsageError("--count: this run trained a generator alone, so there is nothing to count.")
+    datasets = {
+        label: stained(filled(choice, "test", registry, label), trained.experiment.data)
+        for label, choice in choices.items()
+    }
+    place = out or folder.evaluation
+    scores: dict[str, Any] = {}
+    if trained.segmenter is not None:
+        check_labelled(datasets)
+        if translate_with is not None:
+            channels = trained.domains.target_channels
+            translator = Translator.adapting(translate_with, registry, device, direction=direction, channels=channels)
+            check_alike(trained.domains.class_names, translator.takes, datasets)
+            datasets = {label: Translated(dataset, translator) for label, dataset in datasets.items()}
+        check_alike(trained.domains.class_names, trained.domains.target_channels, datasets)
+        with bar(console, "testing", sum(len(dataset) for dataset in datasets.values())) as advance:
+            scores = measure(
+                trained, datasets, place, trained.inference(window, flips), advance, counting or trained.counting()
+            )
+    options = quality if quality != QualityOptions() else trained.experiment.quality
+    images = _given_images(trained, datasets, options, registry, named=bool(tests))
+    if not images:
+        return scores, {}, place
+    judge = Judge.from_options(options, len(trained.domains.class_names), registry, trained.device)
+    of_run = trained.experiment.data
+    reference = None if of_run.target is None else stained(filled(of_run.target, "target", registry), of_run)
+    judged = judge_translation(trained, images, reference, judge, trained.inference(window), place, console)
+    return scores, judged, place
+
+
+def evaluate_masks(
+    masks: Path,
+    registry: Registry,
+    console: Console,
+    *,
+    tests: Sequence[str],
+    assignments: Sequence[str],
+    split: str | None,
+    values: str | None,
+    suffix: str,
+    out: Path,
+    counting: Counting | None = None,
+) -> dict[str, Any]:
+    """Measure mask files on labelled datasets; see :func:`transeg.core.evaluation.measure.measure_masks`.
+
+    Args:
+        masks: folder of masks.
+        registry: where datasets come from.
+        console: for progress.
+        tests: datasets as on the command line.
+        assignments: options of these datasets.
+        split: of the datasets; None for their tests.
+        values: whole numbers with commas between them; None for the usual ones.
+        suffix: of the masks' names.
+        out: gets the CSV files.
+        counting: how objects are counted, too; None for not at all.
+    """
+    datasets = labelled_datasets(tests, split, assignments, registry)
+    numbers = None if values is None else _whole_numbers("--values", values)
+    with bar(console, "measuring", sum(len(dataset) for dataset in datasets.values())) as advance:
+        return measure_masks(masks, datasets, out, advance, values=numbers, suffix=suffix, counting=counting)
+
+
+def labelled_datasets(
+    tests: Sequence[str], split: str | None, assignments: Sequence[str], registry: Registry
+) -> dict[str, Dataset]:
+    """Datasets as on the command line, by the names that they have in a table.
+
+    Args:
+        tests: the datasets.
+        split: of them; None for their tests.
+        assignments: options of them all.
+        registry: where they come from.
+
+    Raises:
+        UsageError: one of them cannot be built, or has no masks.
+    """
+    options: Settings = {}
+    for assignment in assignments:
+        options = merge(options, parse_assignment(assignment))
+    data: Settings = {"test": labelled([merge(parse_dataset(text, registry), options) for text in tests])}
+    expand_tests(data, registry)
+    choices = {label: chosen_dataset({**table, "split": split or "test"}) for label, table in data["test"].items()}
+    datasets = {label: filled(choice, "test", registry, label) for label, choice in choices.items()}
+    check_labelled(datasets)
+    return datasets
+
+
+def _whole_numbers(option: str, text: str) -> list[int]:
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError as error:
+        raise UsageError(
+            f"{option} {text} must be whole numbers with commas between them, such as 0,127,255."
+        ) from error
+
+
+def _given_images(
+    trained: Trained, tests: Mapping[str, Dataset], options: QualityOptions, registry: Registry, *, named: bool
+) -> Mapping[str, Dataset]:
+    """Datasets to judge a generator on: the tests, or as at the end of a run the source's validation images.
+
+    Args:
+        trained: the run.
+        tests: its test sets; for a segmenter that looks at translated images, these are of the target domain.
+        options: what judges.
+        registry: where datasets come from.
+        named: whether the user has named the tests, and so nothing else.
+
+    Raises:
+        UsageError: a generator alone is to be measured, but nothing judges its images, there are none, or they do not
+            fit it.
+    """
+    alone = trained.segmenter is None
+    if trained.generator is None or not measurable(trained.generator, trained.given, options):
+        if alone:
+            raise UsageError("Nothing judges these images; say --features NAME:FILE or --consistency RUN.")
+        return {}
+    images = tests if trained.given.by_mask or alone else {}
+    if not images and not named:
+        val = own_validation(trained.experiment.data.source, registry)
+        images = {} if val is None else {"validation": stained(val, trained.experiment.data)}
+    if not images and alone:
+        raise UsageError("The run has no test set; say which with --test NAME:FOLDER.")
+    if trained.given.by_mask:
+        check_labelled(images)
+    check_alike(trained.domains.class_names, trained.domains.source_channels, images)
+    return images
+
+
+def synthesize_images(
+    run_dir: Path,
+    registry: Registry,
+    console: Console,
+    *,
+    out: Path,
+    count: int,
+    options: SynthesisOptions,
+    seed: int,
+    device: str | None,
+) -> Path:
+    """Make labelled images with a run's generator; see :func:`transeg.core.pipeline.synthesis.synthesize`. Processes of
+    torchrun share the work.
+
+    Args:
+        run_dir: the run folder.
+        registry: where components come from.
+        console: for progress.
+        out: where they go.
+        count: how many.
+        options: what they are made of; without a folder, the label maps that the run was trained on.
+        seed: of label maps and noise.
+        device: where the generator goes; None for a GPU where there is one.
+    """
+    join_ranks()
+    trained = _trained(RunFolder(run_dir), registry, device)
+    if not trained.given.by_mask:
+        raise UsageError(f"The generator of {run_dir} is given images, not label maps; see `toolkit translate`.")
+    experiment = trained.experiment.model_copy(update={"seed": seed})
+    maps = label_maps(experiment, filled(experiment.data.source, "source", registry), options, registry)
+    with bar(console, "synthesizing", count) as advance:
+        synthesize(trained, maps, count, out, trained.inference_for_training(), seed, advance)
+    return out
+
+
+def predict_images(
+    run_dir: Path,
+    images: Path,
+    registry: Registry,
+    console: Console,
+    *,
+    out: Path,
+    probabilities: bool,
+    window: int | None,
+    flips: bool,
+    device: str | None,
+    counting: Counting | None = None,
+    morphometry: MorphometryOptions | None = None,
+    pixel_size: PixelSize | None = None,
+    translate_with: Path | None = None,
+    direction: str | None = None,
+    rescale: float | None = None,
+) -> tuple[int, Path]:
+    """Segment image files; see :func:`transeg.core.inference.prediction.predict_files`. Gives their number and the
+    folder.
+
+    Where objects are counted, :class:`transeg.core.analysis.count_tables.ObjectTables` lie in the folder, too, and
+    where fibres are measured :class:`transeg.core.analysis.fibre_tables.FibreTables`. Images of a foreign domain are
+    first translated with the run ``translate_with``. See :func:`transeg.core.inference.pixel_size.factors` for how
+    images are resampled before.
+    """
+    files = image_files(images)
+    trained = _trained(RunFolder(run_dir), registry, device)
+    translator = None
+    if translate_with is not None:
+        channels = trained.domains.target_channels
+        translator = Translator.adapting(translate_with, registry, device, direction=direction, channels=channels)
+    scale = factors(trained.experiment, translator, pixel_size, rescale)
+    inference = trained.inference(window, flips)
+    names = trained.domains.class_names
+    measuring = morphometry.of(names) if morphometry is not None else None
+    for option, wanted in (("--count", counting), ("--morphometry", measuring)):
+        large = [file for file in files if is_large(trained, file, inference)] if wanted is not None else []
+        if large:
+            raise UsageError(f"{option}: {large[0]} is too large to be taken whole; cut it into smaller images.")
+    with ExitStack() as stack:
+        tables: list[ObjectTables | FibreTables] = []
+        if counting is not None:
+            tables.append(stack.enter_context(ObjectTables(counting, out, names)))
+        if measuring is not None:
+            tables.append(stack.enter_context(FibreTables(measuring, out)))
+        advance = stack.enter_context(bar(console, "segmenting", len(files)))
+        predict_files(
+            trained, files, out, inference, probabilities, advance, tables, translator=translator, scale=scale
+        )
+    return len(files), out
+
+
+def translate_images(
+    run_dir: Path,
+    images: Path,
+    registry: Registry,
+    console: Console,
+    *,
+    out: Path,
+    window: int | None,
+    direction: str | None,
+    device: str | None,
+    pixel_size: PixelSize | None = None,
+    rescale: float | None = None,
+) -> int:
+    """Translate image files; see :func:`transeg.core.inference.prediction.translate_files`. Gives their number."""
+    files = image_files(images)
+    translator = Translator.load(run_dir, registry, device, direction=direction, window=window)
+    scale = factors(translator.trained.experiment, translator, pixel_size, rescale)
+    with bar(console, "translating", len(files)) as advance:
+        translate_files(translator, files, out, advance, scale)
+    return len(files)
+
+
+def _trained(folder: RunFolder, registry: Registry, device: str | None) -> Trained:
+    place = rank_device(torch.device(pick_device(device or "auto")))
+    trained = Trained.load(folder, registry, str(place))
+    if trained.device.type == "cpu":
+        keep_freed_memory()
+    return trained
+
+
+def verify_dataset(text: str, assignments: Sequence[str], registry: Registry, console: Console) -> dict[str, Any]:
+    """Open every image and mask of a dataset.
+
+    Returns:
+        ``dataset``; ``splits``, the number of images in each, by domain; ``images``, their sum; ``faults``, what is
+        wrong with which file.
+    """
+    table = parse_dataset(text, registry)
+    for assignment in assignments:
+        table = merge(table, parse_assignment(assignment))
+    domains = [table["domain"]] if "domain" in table else registry.find("dataset", table["name"]).domains or [None]
+    report: dict[str, Any] = {"dataset": text, "splits": {}, "images": 0, "faults": []}
+    for domain in domains:
+        in_domain = {**table, "domain": domain} if domain else table
+        parts = {
+            s: build_dataset(chosen_dataset({**in_domain, "split": s}), "test", registry) for s in (*SPLITS, "all")
+        }
+        everything = parts.pop("all")
+        report["splits"][domain or table["name"]] = {split: len(dataset) for split, dataset in parts.items()}
+        report["images"] += len(everything)
+        with bar(console, f"checking {domain or table['name']}", len(everything)) as advance:
+            report["faults"] += [{"file": f.file, "reason": f.reason} for f in _faults(everything, advance)]
+    return report
+
+
+def _faults(dataset: Dataset, advance: Callable[[], None]) -> Iterator[Fault]:
+    yield from dataset.faults
+    for index in range(len(dataset)):
+        try:
+            sample = dataset[index]
+        except DataError as error:
+            yield Fault(error.file or f"image {index}", str(error))
+        else:
+            known = sample.mask[sample.mask != IGNORE] if sample.mask is not None else np.zeros(1)
+            if known.max(initial=0) >= len(dataset.classes):
+                yield Fault(sample.name, f"{sample.name} has the class {known.max()} of {len(dataset.classes)}.")
+        advance()

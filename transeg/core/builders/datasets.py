@@ -1,0 +1,146 @@
+"""From the choice of a data set to images that fit an experiment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import cast
+
+from transeg.core.builders.made import made
+from transeg.core.component_options import checked
+from transeg.core.data.rescaled import Rescaled
+from transeg.core.data.stain import Stained, stain
+from transeg.core.data.windows import Regions
+from transeg.core.errors import UsageError
+from transeg.core.experiment.choices import SPLIT_OF_ROLE, DatasetChoice
+from transeg.core.experiment.schema import DataOptions
+from transeg.core.interfaces import About, Dataset, Region, Writer
+from transeg.core.registry import Registry
+
+
+def build_dataset(choice: DatasetChoice, role: str, registry: Registry) -> Dataset:
+    """A dataset in the role of `source`, `target`, `val` or `test`, which decides its split and domain by default.
+
+    Raises:
+        UsageError: its folder or domain does not exist.
+    """
+    cls = registry.load(registry.find("dataset", choice.name))
+    options = checked(cls, choice.options, f"data.{role}")
+    if cls.domains:
+        options["domain"] = choice.domain or cls.domains[0 if role == "source" else -1]
+    elif choice.domain:
+        raise UsageError(f"The dataset {choice.name} has one domain only, so {choice.domain!r} cannot be chosen.")
+    split = choice.split or SPLIT_OF_ROLE[role]
+    dataset: Dataset = made(lambda: cls(_root(choice, cls), split, **options), f"data.{role}")
+    if choice.pixel_size is None and choice.rescale is None:
+        return dataset
+    rescaled = partial(Rescaled, dataset, pixel_size=choice.pixel_size, factor=choice.rescale)
+    return cast("Dataset", made(rescaled, f"data.{role}"))
+
+
+def dataset_writer(name: str, root: Path, about: About, registry: Registry) -> Writer:
+    """What writes the layout of a dataset into a folder.
+
+    Raises:
+        UsageError: there is no such dataset, or nothing writes its layout.
+    """
+    cls = registry.load(registry.find("dataset", name))
+    if cls.writer is None:
+        writable = [c.name for c in registry.components("dataset") if registry.load(c).writer is not None]
+        raise UsageError(f"The layout of {name} can be read but not written; these can be: {', '.join(writable)}.")
+    return cast("Writer", made(lambda: cls.writer(root, about), str(root)))
+
+
+def _root(choice: DatasetChoice, cls: type[Dataset]) -> Path | None:
+    if not cls.needs_root:
+        if choice.root is not None:
+            domains = f"; it has the domains {', '.join(cls.domains)}" if cls.domains else ""
+            raise UsageError(
+                f"The dataset {choice.name} reads no folder, so {choice.root.name!r} means nothing{domains}."
+            )
+        return None
+    base = os.environ.get("TRANSEG_DATA")
+    if choice.root is None and not base:
+        raise UsageError(
+            f"The dataset {choice.name} needs a folder: say {choice.name}:FOLDER, or set TRANSEG_DATA to the folder "
+            f"that holds {choice.name}/."
+        )
+    root = choice.root or Path(base or "", choice.name)
+    if not root.is_dir():
+        raise UsageError(f"The folder {root} of the dataset {choice.name} does not exist.")
+    return root
+
+
+def own_validation(source: DatasetChoice, registry: Registry) -> Dataset | None:
+    """The source's validation images, where it keeps some apart from what is trained on."""
+    if source.split not in ("train", None):
+        return None
+    val = build_dataset(source.model_copy(update={"split": "val"}), "source", registry)
+    return val if len(val) else None
+
+
+def filled(choice: DatasetChoice, role: str, registry: Registry, label: str = "") -> Dataset:
+    """A dataset with at least one image and nothing wrong with its list of files.
+
+    Raises:
+        UsageError: it cannot be built, or is not like that.
+    """
+    dataset = build_dataset(choice, role, registry)
+    if dataset.faults:
+        more = f" ({len(dataset.faults) - 1} more)" if len(dataset.faults) > 1 else ""
+        raise UsageError(f"{dataset.faults[0].reason}{more} See all with: toolkit data verify {choice}")
+    if not len(dataset):
+        option = f"data.test.{label}" if label else f"data.{role}"
+        raise UsageError(
+            f"The dataset {choice} has no image in the split that serves as {role}; "
+            f"choose another with --set {option}.split=train, val, test or all."
+        )
+    return dataset
+
+
+def stained(dataset: Dataset, data: DataOptions) -> Dataset:
+    """A dataset with its stain normalised, where an experiment asks for that.
+
+    Raises:
+        UsageError: its images have no colour, or the reference cannot be used.
+    """
+    if data.stain is None:
+        return dataset
+    if dataset.channels != 3:
+        raise UsageError(f"data.stain is for colour images, but there is a dataset of {dataset.channels} channels.")
+    return Stained(dataset, stain(data.stain.method, data.stain.reference))
+
+
+def check_labelled(datasets: Mapping[str, Dataset]) -> None:
+    """Whether datasets have masks, by the first image of each.
+
+    Raises:
+        UsageError: one of them has none.
+    """
+    for label, dataset in datasets.items():
+        if not has_masks(dataset):
+            raise UsageError(
+                f"The images of {label} have no masks, so nothing can be learned from or measured on them."
+            )
+
+
+def has_masks(dataset: Dataset) -> bool:
+    """Whether there are masks, without decoding a slide."""
+    return Regions(dataset, limit=0)(0, Region(0, 0, 1, 1)).mask is not None
+
+
+def check_alike(class_names: Sequence[str], channels: int, others: Mapping[str, Dataset]) -> None:
+    """Whether datasets have the classes and channels that a network learns.
+
+    Raises:
+        UsageError: one of them does not.
+    """
+    for label, dataset in others.items():
+        if len(dataset.classes) != len(class_names):
+            raise UsageError(
+                f"{label} has the classes {', '.join(dataset.classes)}, but the source has {', '.join(class_names)}."
+            )
+        if dataset.channels != channels:
+            raise UsageError(f"{label} has images of {dataset.channels} channels, not {channels} as in the training.")

@@ -1,0 +1,143 @@
+"""Compares two runs image by image, from the CSV files that their evaluations left."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from transeg.core.errors import UsageError, did_you_mean
+from transeg.core.evaluation.statistics import bootstrap_intervals, paired_p
+from transeg.core.runs.run_folder import RunFolder
+
+METRICS = ("dice", "iou", "surface_dice", "hd95")
+"""What is compared unless the user says otherwise."""
+LOWER_IS_BETTER = ("mae", "hd95", "ece", "pranet_mae")
+"""What the names of errors and distances begin with; that of a class ends in its name."""
+
+Rows = dict[str, dict[str, str]]
+"""The lines of a CSV file by image."""
+
+
+def compare_runs(
+    first: Path, second: Path, *, tests: Sequence[str] = (), metrics: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Compare the runs on the images that both were tested on.
+
+    Args:
+        first: run A: its folder, or a folder of CSV files.
+        second: run B.
+        tests: names of test sets; all that the runs share where there are none.
+        metrics: columns; :data:`METRICS` where there are none.
+
+    Returns:
+        ``a`` and ``b``, the folders; ``tests``: for each test set ``images`` and ``groups`` that both have,
+        ``unpaired``, the number of images that one alone has, and ``metrics``: for each see :func:`compare_metric`.
+
+    Raises:
+        UsageError: there is nothing to compare.
+    """
+    files = evaluations(first), evaluations(second)
+    shared = sorted(files[0].keys() & files[1].keys())
+    if not shared:
+        names = [", ".join(sorted(each)) for each in files]
+        raise UsageError(
+            f"{first} was tested on {names[0]} and {second} on {names[1]}; measure one on the other's images with: "
+            "toolkit evaluate RUN --test DATA"
+        )
+    for name in tests:
+        if name not in shared:
+            raise UsageError(
+                f"There is no test set {name!r} that both runs were tested on.{did_you_mean(name, shared)}"
+            )
+    chosen = {name: (files[0][name], files[1][name]) for name in tests or shared}
+    return {
+        "a": str(first),
+        "b": str(second),
+        "tests": {name: _compare_set(*paths, metrics or METRICS) for name, paths in chosen.items()},
+    }
+
+
+def compare_metric(a: np.ndarray, b: np.ndarray, groups: Sequence[str], lower_is_better: bool) -> dict[str, Any]:
+    """Compare one metric on the images where both runs define it.
+
+    Args:
+        a: ``(images,)`` of run A, NaN where it is undefined.
+        b: of run B.
+        groups: of the images.
+        lower_is_better: whether B is better where its value is the lower one.
+
+    Returns:
+        Means ``a`` and ``b``; ``difference``, b - a; its 95 % interval ``ci``; ``p`` of the paired test; the number of
+        ``images``, and those where B is ``better`` and ``worse``. None where nothing is defined, or for ``ci`` and
+        ``p`` where fewer than two groups are.
+    """
+    both = ~np.isnan(a) & ~np.isnan(b)
+    a, b, groups = a[both], b[both], [group for group, defined in zip(groups, both, strict=True) if defined]
+    if not groups:
+        return dict.fromkeys(("a", "b", "difference", "ci", "p")) | {"images": 0, "better": 0, "worse": 0}
+    difference = b - a
+    ends = bootstrap_intervals(difference[:, None], groups)[0]
+    gain = -difference if lower_is_better else difference
+    return {
+        "a": float(a.mean()),
+        "b": float(b.mean()),
+        "difference": float(difference.mean()),
+        "ci": None if math.isnan(ends[0]) else ends.tolist(),
+        "p": paired_p(difference, groups),
+        "images": len(groups),
+        "better": int((gain > 0).sum()),
+        "worse": int((gain < 0).sum()),
+    }
+
+
+def _compare_set(first: Path, second: Path, metrics: Sequence[str]) -> dict[str, Any]:
+    rows = read_rows(first, metrics), read_rows(second, metrics)
+    names = [name for name in rows[0] if name in rows[1]]
+    if not names:
+        raise UsageError(f"{first} and {second} have no image in common: they were not made from the same test set.")
+    groups = [rows[0][name]["group"] for name in names]
+    compared = {}
+    for metric in metrics:
+        a, b = (np.array([float(table[name][metric] or "nan") for name in names]) for table in rows)
+        compared[metric] = compare_metric(a, b, groups, metric.startswith(LOWER_IS_BETTER))
+    unpaired = len(rows[0]) + len(rows[1]) - 2 * len(names)
+    return {"images": len(names), "groups": len(set(groups)), "unpaired": unpaired, "metrics": compared}
+
+
+def evaluations(folder: Path) -> dict[str, Path]:
+    """The CSV files of a run, or those in a folder of their own, by test set.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"There is no folder {folder}.")
+    evaluation = RunFolder(folder).evaluation
+    files = {path.stem: path for path in (evaluation if evaluation.is_dir() else folder).glob("*.csv")}
+    files = {label: path for label, path in files.items() if not label.endswith("-translation")}  # of a generator
+    if not files:
+        raise UsageError(f"{folder} holds no evaluation; measure it with: toolkit evaluate {folder}")
+    return files
+
+
+def read_rows(path: Path, metrics: Sequence[str]) -> Rows:
+    """The lines of a CSV file by image.
+
+    Raises:
+        UsageError: it lacks groups or one of the metrics.
+    """
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        columns = reader.fieldnames or []
+        if "group" not in columns:
+            raise UsageError(f"{path} is of an older version; write it anew with: toolkit evaluate RUN")
+        for metric in metrics:
+            if metric not in columns:
+                known = [column for column in columns if column not in ("name", "group")]
+                raise UsageError(f"{path} has no metric {metric!r}.{did_you_mean(metric, known)}")
+        return {row["name"]: row for row in reader}

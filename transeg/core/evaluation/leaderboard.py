@@ -1,0 +1,161 @@
+"""Ranks any number of runs, image by image, from the CSV files that their evaluations left; docs/decisions/sweep.md."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from transeg.core.errors import UsageError, did_you_mean
+from transeg.core.evaluation.comparison import LOWER_IS_BETTER, METRICS, Rows, evaluations, read_rows
+from transeg.core.evaluation.statistics import bootstrap_intervals, holm, paired_p
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What has one line in a leaderboard: a run, or the repeats of a combination.
+
+    Attributes:
+        name: unique.
+        runs: their folders, or folders of CSV files.
+    """
+
+    name: str
+    runs: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class _Values:
+    """One metric of all entries on the images that they share.
+
+    Attributes:
+        names: of the entries.
+        values: ``(images, entries)``, averaged over each entry's runs.
+        of_runs: of each entry ``(images, runs)``, NaN where a run has no such image.
+        groups: of the images.
+    """
+
+    names: list[str]
+    values: np.ndarray
+    of_runs: list[np.ndarray]
+    groups: list[str]
+
+
+def leaderboard(
+    entries: Sequence[Entry], *, tests: Sequence[str] = (), metrics: Sequence[str] = (), baseline: str | None = None
+) -> dict[str, Any]:
+    """Rank entries on each test set and by each metric.
+
+    Args:
+        entries: what is ranked.
+        tests: names of test sets; all that an entry has where there are none.
+        metrics: columns; :data:`~transeg.core.evaluation.comparison.METRICS` where there are none.
+        baseline: the name of the entry that all others are tested against; by default it is the best one.
+
+    Returns:
+        ``entries``, the folders of each; ``baseline``; ``tests``: for each test set ``images`` and ``groups`` that all
+        its entries have, ``without``, the names of the entries that were not tested on it, and ``metrics``: for each
+        ``images`` on which all define it, and ``rows``, from the best to the worst, see :func:`_rows`.
+
+    Raises:
+        UsageError: there is nothing to rank.
+    """
+    files = {entry.name: [evaluations(run) for run in entry.runs] for entry in entries}
+    known = dict.fromkeys(label for each in files.values() for one in each for label in one)
+    for name in tests:
+        if name not in known:
+            raise UsageError(f"There is no test set {name!r}.{did_you_mean(name, known)}")
+    if baseline is not None and baseline not in files:
+        raise UsageError(f"There is no entry {baseline!r} to compare with.{did_you_mean(baseline, files)}")
+    boards: dict[str, Any] = {}
+    for label in tests or known:
+        rows = {
+            name: [read_rows(one[label], metrics or METRICS) for one in each if label in one]
+            for name, each in files.items()
+        }
+        board = _board({name: each for name, each in rows.items() if each}, metrics or METRICS, baseline)
+        boards[label] = board | {"without": [name for name, each in rows.items() if not each]}
+    return {
+        "entries": {entry.name: [str(run) for run in entry.runs] for entry in entries},
+        "baseline": baseline,
+        "tests": boards,
+    }
+
+
+def _board(rows: dict[str, list[Rows]], metrics: Sequence[str], baseline: str | None) -> dict[str, Any]:
+    """One test set's."""
+    seen = [dict.fromkeys(name for run in runs for name in run) for runs in rows.values()]
+    shared = [name for name in seen[0] if all(name in each for each in seen)]
+    groups = [next(run[name]["group"] for run in next(iter(rows.values())) if name in run) for name in shared]
+    ranked = {}
+    for metric in metrics:
+        values = _values(rows, shared, groups, metric)
+        ranked[metric] = {
+            "images": len(values.groups),
+            "rows": _rows(values, baseline, lower_is_better=metric.startswith(LOWER_IS_BETTER)),
+        }
+    return {"images": len(shared), "groups": len(set(groups)), "metrics": ranked}
+
+
+def _values(rows: dict[str, list[Rows]], shared: Sequence[str], groups: Sequence[str], metric: str) -> _Values:
+    """A metric where every run that has an image defines it."""
+    means = np.empty((len(shared), len(rows)))
+    of_runs = []
+    for column, runs in enumerate(rows.values()):
+        cells = [[run[name][metric] or "nan" if name in run else None for run in runs] for name in shared]
+        means[:, column] = [np.mean([float(cell) for cell in line if cell is not None]) for line in cells]
+        of_runs.append(np.array([[float(cell or "nan") for cell in line] for line in cells]).reshape(-1, len(runs)))
+    defined = np.flatnonzero(~np.isnan(means).any(1))
+    kept = [groups[place] for place in defined]
+    return _Values(list(rows), means[defined], [each[defined] for each in of_runs], kept)
+
+
+def _rows(values: _Values, baseline: str | None, *, lower_is_better: bool) -> list[dict[str, Any]]:
+    """Entries from the best to the worst.
+
+    Returns:
+        For each ``rank`` (equal ones share it), ``entry``, ``runs``, its ``mean`` and the 95 % interval ``ci``, ``sd``,
+        the standard deviation of its runs' means; ``against``, the name of the entry that it is tested against,
+        ``difference`` from that, its interval ``difference_ci``, ``p`` and ``p_holm``. None where nothing is defined.
+    """
+    if not values.groups:
+        return []
+    means = values.values.mean(0)
+    scores = -means if lower_is_better else means
+    order = np.argsort(-scores, kind="stable")
+    reference = values.names.index(baseline) if baseline in values.names else int(order[0])
+    differences = values.values - values.values[:, [reference]]
+    intervals, of_differences = (bootstrap_intervals(each, values.groups) for each in (values.values, differences))
+    p = [None if place == reference else paired_p(differences[:, place], values.groups) for place in range(len(means))]
+    count = len(means)
+    adjusted = holm(p, count - 1 if baseline in values.names else count * (count - 1) // 2)
+    return [
+        {
+            "rank": 1 + int((scores > scores[place]).sum()),
+            "entry": values.names[place],
+            "runs": values.of_runs[place].shape[1],
+            "mean": float(means[place]),
+            "ci": _ends(intervals[place]),
+            "sd": _spread(values.of_runs[place]),
+            "against": None if place == reference else values.names[reference],
+            "difference": None if place == reference else float(differences[:, place].mean()),
+            "difference_ci": None if place == reference else _ends(of_differences[place]),
+            "p": p[place],
+            "p_holm": adjusted[place],
+        }
+        for place in map(int, order)
+    ]
+
+
+def _spread(of_runs: np.ndarray) -> float | None:
+    """Standard deviation of the means of runs ``(images, runs)``; None for one run."""
+    present = of_runs[:, ~np.isnan(of_runs).all(0)]
+    return float(np.nanmean(present, axis=0).std(ddof=1)) if present.shape[1] > 1 else None
+
+
+def _ends(interval: np.ndarray) -> list[float] | None:
+    return None if math.isnan(interval[0]) else interval.tolist()

@@ -1,0 +1,351 @@
+"""Metrics over test sets, for each image and in all.
+
+Dice and IoU of each image, averaged over the images, are what the polyp literature reports; the pooled ones count the
+pixels of all images together. Background is averaged in only where a metric's name says so. Pixels of
+:data:`~transeg.core.interfaces.IGNORE` count nowhere.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from mmengine.evaluator import BaseMetric
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from transeg.core.analysis.count_tables import CountAgreement
+from transeg.core.data.cache import Cache, Cached
+from transeg.core.data.stream import begin_worker
+from transeg.core.distributed.collectives import from_first, in_turns, world
+from transeg.core.errors import DataError
+from transeg.core.evaluation.metrics.calibration import calibration_bins, calibration_error
+from transeg.core.evaluation.metrics.counts import count_pixels, ratios
+from transeg.core.evaluation.metrics.polyp_protocol import Curves, polyp_protocol
+from transeg.core.evaluation.metrics.surface import surface_metrics
+from transeg.core.evaluation.statistics import bootstrap_intervals
+from transeg.core.inference.sliding_window import Forward, Inference, at_size
+from transeg.core.interfaces import IGNORE, Dataset
+from transeg.core.models.forward import classes, probabilities
+
+T = TypeVar("T")
+
+
+class EvaluationItem(NamedTuple):
+    """An image as the network takes it ``(C, h, w)``, and its mask and numbered objects ``(H, W)`` at its own size."""
+
+    name: str
+    group: str
+    image: Tensor
+    mask: Tensor
+    instances: np.ndarray | None = None
+
+
+class EvaluationSet(TorchDataset[EvaluationItem]):
+    """The labelled images of a dataset, prepared for the network.
+
+    Args:
+        dataset: the images.
+        inference: how they reach the network.
+        cache: keeps them decoded.
+    """
+
+    def __init__(self, dataset: Dataset, inference: Inference, cache: Cache | None = None) -> None:
+        self._dataset = dataset
+        self._samples = Cached(dataset, cache)
+        self._inference = inference
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, index: int) -> EvaluationItem:
+        sample = self._samples(index)
+        if sample.mask is None:
+            raise DataError(f"{sample.name} has no mask, so nothing can be measured on it.")
+        mask = torch.from_numpy(sample.mask.astype(np.int64))
+        return EvaluationItem(sample.name, sample.group, self._inference.prepare(sample.image), mask, sample.instances)
+
+
+@dataclass(frozen=True)
+class ImageScore:
+    """What follows from an image's pixel counts.
+
+    Attributes:
+        name: of the sample.
+        group: of the sample.
+        counts: ``(classes, 4)`` true positives, false positives, false negatives, true negatives; background first.
+        values: each metric, averaged over the classes but background where it is defined; NaN where it is in none.
+        of_classes: the metrics that are told for each class, too: ``(classes - 1,)``, without background.
+    """
+
+    name: str
+    group: str
+    counts: np.ndarray
+    values: dict[str, float]
+    of_classes: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class DetailedScore(ImageScore):
+    """Everything there is to say about an image.
+
+    Attributes:
+        calibration: see :func:`~transeg.core.evaluation.metrics.calibration.calibration_bins`; None for labels without
+            probabilities.
+        curves: those of the polyp protocol; None for several classes, for labels without probabilities, or where no
+            pixel counts.
+    """
+
+    calibration: np.ndarray | None = None
+    curves: Curves | None = None
+
+
+def score(item: EvaluationItem, logits: Tensor) -> ImageScore:
+    """Count an image's pixels, and no more: cheap enough for validation during training.
+
+    Args:
+        item: the truth; pixels of IGNORE do not count.
+        logits: ``(K, h, w)``, resized to the truth; binary ones are cut at a probability of one half.
+    """
+    logits = at_size(logits, *item.mask.shape)
+    counts = count_pixels(classes(logits[None])[0], item.mask, max(2, len(logits)))
+    values, of_classes = _ratios(counts)
+    return ImageScore(item.name, item.group, counts, {**values, "mae": _error(logits, item.mask)}, of_classes)
+
+
+def score_labels(name: str, group: str, labels: Tensor, truth: Tensor, count: int) -> DetailedScore:
+    """Every metric of a label map: pixel counts and outlines.
+
+    Args:
+        name: of the sample.
+        group: of the sample.
+        labels: ``(H, W)`` int64.
+        truth: ``(H, W)`` int64; pixels of IGNORE do not count.
+        count: number of classes.
+    """
+    counts = count_pixels(labels, truth, count)
+    values, of_classes = _ratios(counts)
+    predicted, true = labels.numpy(), truth.numpy()
+    outlines = [surface_metrics(predicted == label, true == label, true != IGNORE) for label in range(1, count)]
+    distances, near = np.array(outlines).T
+    values |= {"hd95": _mean(distances), "surface_dice": _mean(near)}
+    return DetailedScore(name, group, counts, values, {**of_classes, "hd95": distances})
+
+
+def score_in_detail(item: EvaluationItem, logits: Tensor) -> DetailedScore:
+    """Every metric of an image, distances and calibration included; see :func:`score`."""
+    logits = at_size(logits, *item.mask.shape)
+    labels = classes(logits[None])[0]
+    scored = score_labels(item.name, item.group, labels, item.mask, max(2, len(logits)))
+    truth = item.mask.numpy()
+    valid = truth != IGNORE
+    binary = len(scored.counts) == 2
+    if binary:
+        confidence, right = probabilities(logits[None])[0, 0].numpy(), truth == 1
+    else:
+        confidence, right = logits.softmax(0).amax(0).numpy(), labels.numpy() == truth
+    bins = calibration_bins(confidence[valid], right[valid])
+    values = {**scored.values, "mae": _error(logits, item.mask), "ece": calibration_error(bins)}
+    protocol, curves = polyp_protocol(confidence, right, valid) if binary else ({}, None)
+    return replace(scored, values=values | protocol, calibration=bins, curves=curves)
+
+
+def _ratios(counts: np.ndarray) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """What follows from pixel counts: means over the classes but background, and Dice and IoU of each."""
+    found = ratios(counts[1:])
+    return {key: _mean(value) for key, value in found.items()}, {key: found[key] for key in ("dice", "iou")}
+
+
+def _error(logits: Tensor, mask: Tensor) -> float:
+    """Mean absolute difference between the probability of the foreground and the truth; NaN where no pixel counts."""
+    truth = mask.numpy()
+    valid = truth != IGNORE
+    gap = np.abs(probabilities(logits[None]).sum(1)[0].numpy() - (truth > 0)) * valid
+    return float(gap.sum() / valid.sum()) if valid.any() else math.nan
+
+
+def summarize(scores: Sequence[DetailedScore], names: Sequence[str]) -> dict[str, Any]:
+    """The table of a test set.
+
+    Args:
+        scores: of its images.
+        names: of the classes, background first.
+
+    Returns:
+        What :func:`totals` gives; ``classes``, the names of all but background; ``<metric>_ci``, the 95 % interval of
+        each mean over images; ``ece_pooled``, where there are probabilities; with them and for two classes the polyp
+        protocol's ``pranet_max_dice`` and ``pranet_max_em``, the maxima of the mean curves.
+    """
+    result = totals(scores, names) | {"classes": list(names[1:])}
+    metrics = list(scores[0].values)
+    values = np.array([[image.values[key] for key in metrics] for image in scores])
+    intervals = bootstrap_intervals(values, [image.group for image in scores])
+    for key, ends in zip(metrics, intervals, strict=True):
+        result[f"{key}_ci"] = None if np.isnan(ends).any() else ends.tolist()
+    bins = [image.calibration for image in scores if image.calibration is not None]
+    if bins:
+        pooled = calibration_error(np.sum(bins, 0))
+        result["ece_pooled"] = None if math.isnan(pooled) else pooled
+    curves = [image.curves for image in scores if image.curves is not None]
+    if curves:
+        result["pranet_max_dice"] = float(np.mean([curve.dice for curve in curves], 0).max())
+        result["pranet_max_em"] = float(np.mean([curve.e_measure for curve in curves], 0).max())
+    return result
+
+
+def totals(scores: Sequence[ImageScore], names: Sequence[str]) -> dict[str, Any]:
+    """Means over images, and metrics over all pixels of a set.
+
+    Args:
+        scores: of its images.
+        names: of the classes, background first.
+
+    Returns:
+        Each metric of the images as a mean over them (without those where it is undefined). Over all pixels:
+        ``dice_pooled``, ``iou_pooled``, and ``dice_with_background_pooled``, ``iou_with_background_pooled``, which
+        average the background in. For several classes ``<metric>_<class>``, a mean over images of each metric in
+        :attr:`ImageScore.of_classes`. ``images``, and ``empty``, the number of images without foreground. None where
+        nothing is defined.
+    """
+    result: dict[str, Any] = {key: _number([image.values[key] for image in scores]) for key in scores[0].values}
+    counts = np.stack([image.counts for image in scores])
+    pooled = ratios(counts.sum(0))
+    for key in ("dice", "iou"):
+        result[f"{key}_pooled"] = _number(pooled[key][1:])
+        result[f"{key}_with_background_pooled"] = _number(pooled[key])
+    of_classes = [_of_classes(image, names) for image in scores]
+    result |= {key: _number([values[key] for values in of_classes]) for key in of_classes[0]}
+    result["images"] = len(scores)
+    result["empty"] = int((counts[:, 1:, [0, 2]].sum((1, 2)) == 0).sum())
+    return result
+
+
+def evaluate(
+    forward: Forward,
+    dataset: Dataset,
+    inference: Inference,
+    device: torch.device,
+    workers: int,
+    advance: Callable[[], None] = lambda: None,
+    counts: CountAgreement | None = None,
+) -> list[DetailedScore]:
+    """Score every image of a labelled dataset, at its own size. Ranks share the images; all get all scores.
+
+    Args:
+        forward: images -> logits.
+        dataset: the images.
+        inference: how they reach the network.
+        device: where the network is.
+        workers: processes that load.
+        advance: called behind each image.
+        counts: is given each image to count its objects.
+    """
+    loader = in_order(EvaluationSet(dataset, inference), batch_size=1, workers=workers)
+    scores = []
+    for (item,) in loader:
+        logits = inference.run(forward, item.image, device)
+        scores.append(score_in_detail(item, logits))
+        if counts is not None:
+            prediction = classes(at_size(logits, *item.mask.shape)[None])[0].numpy()
+            counts.add(item.name, item.group, prediction, item.mask.numpy(), item.instances)
+        advance()
+    if counts is not None:
+        counts.share()
+    return in_turns(scores)
+
+
+def in_order(items: TorchDataset[T], *, batch_size: int, workers: int, again: bool = False) -> DataLoader[T]:
+    """Items in lists, in their own order; it draws nothing from the global random generator.
+
+    Each rank takes every so-manieth item; :func:`~transeg.core.distributed.collectives.in_turns` puts results together
+    again.
+
+    Args:
+        items: what is loaded.
+        batch_size: length of the lists.
+        workers: processes that load.
+        again: whether there will be other rounds: the workers wait for them.
+    """
+    rank, ranks = world()
+    count = len(items)  # type: ignore[arg-type]  # every dataset here has a length, but PyTorch's class does not say so
+    return DataLoader(
+        items,
+        batch_size=batch_size,
+        sampler=range(rank, count, ranks),
+        num_workers=workers,
+        persistent_workers=again and workers > 0,
+        collate_fn=list,
+        worker_init_fn=begin_worker,
+        generator=torch.Generator(),
+    )
+
+
+def write_csv(scores: Sequence[ImageScore], names: Sequence[str], path: Path) -> None:
+    """One line for each image; for several classes with columns of each, such as ``hd95_<class>``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["name", "group", *scores[0].values, *_of_classes(scores[0], names)])
+        for image in scores:
+            values = [*image.values.values(), *_of_classes(image, names).values()]
+            writer.writerow(
+                [image.name, image.group, *("" if math.isnan(value) else f"{value:.6f}" for value in values)]
+            )
+
+
+def _of_classes(image: ImageScore, names: Sequence[str]) -> dict[str, float]:
+    """``<metric>_<class>`` of an image; nothing for two classes, where the class is what everything is about."""
+    if len(names) == 2:
+        return {}
+    metrics = image.of_classes.items()
+    return {f"{key}_{name}": float(values[i]) for key, values in metrics for i, name in enumerate(names[1:])}
+
+
+class SharedMetric(BaseMetric):
+    """A metric of items that the ranks share as :func:`in_order` gives them out.
+
+    mmengine's own way repeats items, puts results into a folder where the process stands, and drops them again.
+    """
+
+    def evaluate(self, size: int) -> dict[str, Any]:
+        """The table of all items, on all ranks."""
+        results = in_turns(self.results)
+        self.results.clear()
+        table = from_first(lambda: self.compute_metrics(results))
+        return {f"{self.prefix}/{key}": value for key, value in table.items()}
+
+
+class SegmentationMetric(SharedMetric):
+    """Feeds mmengine's validation loop: logits against the masks of the items."""
+
+    default_prefix = "val"
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__()
+        self._names = names
+
+    def process(self, data_batch: Sequence[EvaluationItem], data_samples: Sequence[Tensor]) -> None:
+        """Score a batch."""
+        for item, logits in zip(data_batch, data_samples, strict=True):
+            self.results.append(score(item, logits))
+
+    def compute_metrics(self, results: list[ImageScore]) -> dict[str, Any]:
+        """The table of the validation set."""
+        return totals(results, self._names)
+
+
+def _mean(values: np.ndarray) -> float:
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if len(defined) else math.nan
+
+
+def _number(values: Sequence[float] | np.ndarray) -> float | None:
+    mean = _mean(np.asarray(values, dtype=np.float64))
+    return None if math.isnan(mean) else mean

@@ -1,0 +1,1 @@
+"""The experiment: what a user asks for, validated and complete."""

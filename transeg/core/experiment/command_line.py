@@ -1,0 +1,130 @@
+"""The options of `toolkit run` as tables of an experiment file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from transeg.core.errors import UsageError, did_you_mean
+from transeg.core.experiment.settings import Settings, merge, parse_assignment, parse_distiller
+from transeg.core.registry import Registry
+
+
+def parse_dataset(text: str, registry: Registry) -> Settings:
+    """``name``, ``name:ROOT``, ``name:DOMAIN`` or ``name:DOMAIN:ROOT`` as a table.
+
+    Raises:
+        UsageError: there is no such dataset.
+    """
+    name, _, rest = text.partition(":")
+    offered = {(component.package, component.name) for component in registry.components("dataset")}
+    second = rest.partition(":")[0]
+    if (name, second) in offered and name not in {known for _, known in offered}:
+        name, rest = f"{name}:{second}", rest.partition(":")[2]
+    table: Settings = {"name": name}
+    domain, _, after = rest.partition(":")
+    domains = registry.find("dataset", name).domains
+    if domain and (domain in domains or ("*" in domains and after)):
+        table["domain"], rest = domain, after
+    if rest:
+        table["root"] = rest
+    return table
+
+
+def parse_teacher(text: str, registry: Registry) -> Settings:
+    """A run folder, or ``NAME:WEIGHTS``, as a table of ``[distillation.teachers]``.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    if Path(text, "experiment.toml").exists():
+        return {"run": text}
+    known = {name for c in registry.components("segmenter") for name in (c.name, f"{c.package}:{c.name}")}
+    for name in sorted(known, key=len, reverse=True):
+        if text == name or text.startswith(f"{name}:"):
+            weights = text[len(name) + 1 :]
+            return {"name": name, "weights": weights} if weights else {"name": name}
+    raise UsageError(
+        f"--teacher {text!r} is neither a run folder nor a segmenter with its weights, as in unet:FILE."
+        f"{did_you_mean(text.partition(':')[0], known)}"
+    )
+
+
+def settings_of(named: Mapping[str, Any], under: Settings, registry: Registry) -> Settings:
+    """The options of `toolkit run` as tables of an experiment file.
+
+    Args:
+        named: by name.
+        under: the file that they are laid over; a component of another name replaces its whole table there.
+        registry: knows which datasets have domains.
+    """
+    settings: Settings = {
+        key: named[key]
+        for key in ("strategy", "baseline", "folds", "seed", "device", "devices")
+        if named.get(key) is not None
+    }
+    for kind in ("generator", "segmenter", "loss"):
+        if named.get(kind):
+            settings[kind] = {"name": named[kind]}
+            forget(under, (kind,), named[kind])
+    data: Settings = {}
+    for role in ("source", "target", "synthetic", "val"):
+        if named.get(role):
+            data[role] = parse_dataset(named[role], registry)
+            forget(under, ("data", role), data[role]["name"])
+    tests = [parse_dataset(text, registry) for text in named.get("tests") or ()]
+    if tests:
+        data["test"] = labelled(tests)
+        under.get("data", {}).pop("test", None)
+    if data:
+        settings["data"] = data
+    settings |= _computing(named)
+    if named.get("trackers"):
+        settings["tracking"] = {"trackers": list(named["trackers"])}
+    distillation = _distillation(named, registry)
+    for part, tables in distillation.items():
+        settings.setdefault("distillation", {})[part] = tables
+        under.get("distillation", {}).pop(part, None)
+    for text in named.get("assignments") or ():
+        settings = merge(settings, parse_assignment(text))
+    return settings
+
+
+def _computing(named: Mapping[str, Any]) -> Settings:
+    """What `--precision` and `--compile` say."""
+    train = {key: named[key] for key in ("precision", "compile") if named.get(key) is not None}
+    return {"train": train} if train else {}
+
+
+def _distillation(named: Mapping[str, Any], registry: Registry) -> Settings:
+    """What `--teacher` and `--distill` say; soft targets where only teachers are named."""
+    teachers = [parse_teacher(text, registry) for text in named.get("teachers") or ()]
+    terms = [parse_distiller(text) for text in named.get("distillers") or ()]
+    found = {"teachers": labelled(teachers), "terms": labelled(terms)}
+    return {part: tables for part, tables in found.items() if tables}
+
+
+def forget(under: Settings, path: tuple[str, ...], name: str) -> None:
+    """Drop a component's table where another component takes its place: its options were for the first."""
+    table: Any = under
+    for key in path[:-1]:
+        table = table.get(key, {})
+    if isinstance(table, dict) and isinstance(table.get(path[-1]), dict) and table[path[-1]].get("name") != name:
+        table.pop(path[-1])
+
+
+def labelled(tables: Sequence[Settings]) -> dict[str, Settings]:
+    """Tables by the name of their component or run, with its domain or a number where that recurs."""
+    labels: dict[str, Settings] = {}
+    for table in tables:
+        label = table["name"] if "name" in table else Path(table["run"]).resolve().name
+        if label in labels and "domain" in table:
+            label = f"{label}-{table['domain']}"
+        number = 2
+        base = label
+        while label in labels:
+            label = f"{base}-{number}"
+            number += 1
+        labels[label] = table
+    return labels

@@ -1,0 +1,304 @@
+"""From what a user names to a complete experiment: what was published, presets, data where none are named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from transeg.core.device import cores, pick_device
+from transeg.core.errors import UsageError, did_you_mean
+from transeg.core.experiment.schema import Experiment, Strategy, validated
+from transeg.core.experiment.settings import Settings, flat, merge, parse_sum
+from transeg.core.interfaces import IGNORE
+from transeg.core.manifest import GeneratorEntry, LossEntry
+from transeg.core.registry import Registry
+
+DEFAULT_DATASET = "phantom"
+
+SCALING = ("pixel_size", "rescale")
+"""Options of every dataset that say how large its images become."""
+
+PUBLISHED: dict[Strategy, Settings] = {
+    # HarDNet-MSEG: 99 epochs of the 1,450 images of the PraNet split at batch 16
+    "supervised": {
+        "loss": {"name": "structure"},
+        "data": {"size": 352, "sampling": "shuffle"},
+        "train": {"iterations": 9000, "batch_size": 16, "lr": 1e-4},
+        "augmentation": {"preset": "polyp"},
+    },
+    # CUT: 400 epochs of 250 images at batch 1
+    "translation": {
+        "data": {"size": 256, "load_ratio": 286 / 256, "sampling": "shuffle"},
+        "train": {"iterations": 100_000, "batch_size": 1},
+        "augmentation": {"preset": "cut"},
+    },
+    # CUT-seg: 50 epochs of 1,000 draws at batch 4
+    "joint": {
+        "loss": {"name": "log-dice"},
+        "data": {"size": 256, "load_ratio": 320 / 256, "sampling": "replacement"},
+        "train": {"iterations": 12_500, "batch_size": 4},
+        "augmentation": {"preset": "cut-seg"},
+    },
+}
+PUBLISHED["sequential"] = PUBLISHED["joint"]
+"""What the papers trained with; the defaults of each strategy."""
+
+
+def compose(settings: Settings, registry: Registry) -> Experiment:
+    """Validate settings and fill in everything that they leave open.
+
+    In order of weight: the settings, the preset of the dataset where source and target are the same, what was
+    published for the strategy.
+
+    Raises:
+        UsageError: an unknown component or option, a wrong value, or parts that contradict each other.
+    """
+    settings = _with_datasets(settings, registry)
+    _check_names(settings, registry)
+    data = settings["data"]
+    for table in [data.get("val"), *data["test"].values()]:
+        if isinstance(table, dict):
+            share_options(data["source"], table)
+            share_scaling(data, table, registry)
+    _describe_synthetic(data, registry)
+    expand_tests(data, registry)
+    strategy = settings.setdefault("strategy", _strategy(settings))
+    if strategy not in PUBLISHED:
+        raise UsageError(f"There is no strategy {strategy!r}.{did_you_mean(str(strategy), PUBLISHED)}")
+    layers = merge(PUBLISHED[strategy], _preset(settings, registry))
+    if "loss" in settings:
+        layers.pop("loss", None)
+    if {"preset", "transforms"} & set(settings.get("augmentation", {})):
+        layers.pop("augmentation", None)
+    device = pick_device(str(settings.get("device", "auto")))
+    merged = _with_tiles(merge(merge(layers, _following(device)), settings), settings["data"])
+    if strategy == "joint":
+        merged.setdefault("joint", {})
+    merged["device"] = device
+    return validated(merged)
+
+
+def _following(device: str) -> Settings:
+    """Defaults that follow the device."""
+    on_cpu = device == "cpu"
+    workers = 0 if on_cpu else min(8, cores())
+    return {"data": {"workers": workers}, "train": {"precision": "fp32" if on_cpu else "tf32"}}
+
+
+def _with_tiles(merged: Settings, chosen: Settings) -> Settings:
+    """What follows from ``data.tile``, where the user has not said otherwise."""
+    tile = merged["data"].get("tile")
+    if not isinstance(tile, int) or tile < 1:
+        return merged
+    follows = {"size": tile, "resize": False, "load_ratio": 1.0, "stride": max(1, tile // 2)}
+    return merge(merged, {"data": {key: value for key, value in follows.items() if key not in chosen}})
+
+
+def resumed(stored: Experiment, settings: Settings) -> Experiment:
+    """A stored experiment with the settings of a command that resumes it.
+
+    Raises:
+        UsageError: a setting is unknown or wrong.
+    """
+    base = stored.model_dump(mode="json", exclude_none=True)
+    if "augmentation" in settings:
+        base.pop("augmentation")
+    if "device" in settings:
+        settings = {**settings, "device": pick_device(settings["device"])}
+    return validated(merge(base, settings))
+
+
+def departures(experiment: Experiment, defaults: Mapping[str, Settings]) -> list[str]:
+    """Options that differ from what was published for the strategy and its components, in words.
+
+    Args:
+        experiment: a complete one.
+        defaults: of the options of its ``generator`` and ``segmenter``.
+    """
+    published = flat({**{key: PUBLISHED[experiment.strategy].get(key, {}) for key in ("data", "train")}, **defaults})
+    chosen = flat(experiment.model_dump())
+    return [
+        f"{option} {chosen[option]} (published: {'not set' if value is None else value})"
+        for option, value in published.items()
+        if chosen.get(option, value) != value
+    ]
+
+
+def _check_tables(data: Settings) -> None:
+    """Raise a sentence where a dataset is no table."""
+    roles = ("source", "target", "synthetic", "val")
+    tables = {role: (f"data.{role}", data[role]) for role in roles if role in data}
+    tables |= {f"test {label}": (f"data.test.{label}", table) for label, table in data["test"].items()}
+    for role, (where, table) in tables.items():
+        if not isinstance(table, dict):
+            raise UsageError(
+                f"{where} is a table, not {table!r}; say --{role.split()[0]} NAME:FOLDER, or set one of its options, "
+                f"such as {where}.root=FOLDER."
+            )
+
+
+def _with_datasets(settings: Settings, registry: Registry) -> Settings:
+    """The phantom where no data are named; a generator that learns from pairs has but one domain of it."""
+    settings = deepcopy(settings)
+    data = settings.setdefault("data", {})
+    tests = data.setdefault("test", {}) if isinstance(data, dict) else None
+    if not isinstance(data, dict) or not isinstance(tests, dict):
+        raise UsageError("[data] and [data.test] must be tables.")
+    _check_tables(data)
+    for label, table in tests.items():
+        table.setdefault("name", label)
+    if "name" in data.get("source", {}):
+        return settings
+    others = {role: data[role].get("name", DEFAULT_DATASET) for role in ("target", "val") if role in data}
+    others |= {f"test {label}": table["name"] for label, table in tests.items()}
+    for role, name in others.items():
+        if name != DEFAULT_DATASET:
+            raise UsageError(f"A {role} is named but no source; say --source NAME:FOLDER.")
+    data.setdefault("source", {})["name"] = DEFAULT_DATASET
+    test = {"name": DEFAULT_DATASET}
+    if "generator" in settings:
+        entry = registry.find("generator", _name(settings["generator"], "generator")).entry
+        if isinstance(entry, GeneratorEntry) and entry.paired:
+            test["domain"] = registry.find("dataset", DEFAULT_DATASET).domains[0]
+        else:
+            data.setdefault("target", {})["name"] = DEFAULT_DATASET
+    if "segmenter" in settings:
+        tests.setdefault(DEFAULT_DATASET, test)
+    return settings
+
+
+def _dataset_tables(data: Settings) -> list[Settings]:
+    tests = data.get("test", {})
+    tables = [data.get(role) for role in ("source", "target", "synthetic", "val")]
+    tables += list(tests.values()) if isinstance(tests, dict) else []
+    return [table for table in tables if isinstance(table, dict)]
+
+
+def _check_names(settings: Settings, registry: Registry) -> None:
+    """Look every component up before anything depends on it."""
+    for kind in ("generator", "segmenter"):
+        if kind in settings:
+            registry.find(kind, _name(settings[kind], kind))
+    if "loss" in settings:
+        for term in parse_sum(_name(settings["loss"], "loss")):
+            find_loss(term, "segmentation", registry)
+    for table in _dataset_tables(settings["data"]):
+        registry.find("dataset", _name(table, "dataset"))
+    _check_distillation(settings, registry)
+
+
+def _check_distillation(settings: Settings, registry: Registry) -> None:
+    """Fill in soft targets where only teachers are named, and look up the losses."""
+    if "distillation" not in settings:
+        return
+    distillation = settings["distillation"]
+    if not isinstance(distillation, dict) or not isinstance(distillation.get("teachers"), dict):
+        raise UsageError("There is a distillation but no teacher; say --teacher RUN.")
+    terms = distillation.setdefault("terms", {"kl": {}})
+    for label, table in terms.items() if isinstance(terms, dict) else ():
+        if isinstance(table, dict):
+            find_loss(str(table.setdefault("name", label)), "distillation", registry)
+
+
+def find_loss(name: str, role: str, registry: Registry) -> None:
+    """Whether there is a loss of that name and role.
+
+    Raises:
+        UsageError: there is none.
+    """
+    found = registry.find("loss", name).entry
+    if isinstance(found, LossEntry) and found.role != role:
+        other = "--distill" if found.role == "distillation" else "--loss"
+        raise UsageError(f"{name} is a {found.role} loss; say {other} {name}.")
+
+
+def share_options(source: Settings, table: Settings) -> None:
+    """Give a dataset of the source's own folder the options of the source that it does not set itself.
+
+    With another split file, or classes of its own, it would test on what was trained on, or on something else.
+    """
+    if table.get("name") == source.get("name") and _folder(table) == _folder(source):
+        for key, value in source.items():
+            if key not in ("split", "domain", *SCALING):
+                table.setdefault(key, value)
+
+
+def share_scaling(data: Settings, table: Settings, registry: Registry) -> None:
+    """Give a dataset the size of pixels at which the images of its folder are trained on, unless it sets its own.
+
+    A factor holds for the domain that it was given to; a size of pixels is common to the source and what lies with it.
+    """
+    if any(key in table for key in SCALING):
+        return
+    for role in ("target", "source"):
+        trained = data.get(role)
+        if not trained or trained.get("name") != table.get("name") or _folder(trained) != _folder(table):
+            continue
+        domains = registry.find("dataset", table["name"]).domains or (None,)
+        usual = domains[0] if role == "source" else domains[-1]
+        same = trained.get("domain", usual) == table.get("domain", domains[-1])
+        if same or role == "source":
+            table.update({key: trained[key] for key in SCALING if key in trained and (same or key == "pixel_size")})
+            return
+
+
+def _describe_synthetic(data: Settings, registry: Registry) -> None:
+    """Say of a folder of synthetic images what is true of all that are made from the source's label maps."""
+    table = data.get("synthetic")
+    if isinstance(table, dict) and table["name"] == "folder":
+        source = data["source"]
+        classes = source.get("classes", registry.load(registry.find("dataset", source["name"])).classes)
+        table.setdefault("classes", list(classes))
+        table.setdefault("split", "all")
+        if len(classes) > 2 or Path(str(table.get("root")), "manifest.json").exists():  # else 255 may be the foreground
+            table.setdefault("ignore", IGNORE)
+
+
+def _folder(table: Settings) -> Path | None:
+    return Path(str(table["root"])).expanduser().resolve() if table.get("root") else None
+
+
+def expand_tests(data: Settings, registry: Registry) -> None:
+    """One test for each domain of a dataset that is a collection of test sets."""
+    for label, table in list(data.get("test", {}).items()):
+        cls = registry.load(registry.find("dataset", table["name"]))
+        if cls.test_domains and "domain" not in table:
+            del data["test"][label]
+            data["test"].update({domain: {**table, "domain": domain} for domain in cls.test_domains})
+
+
+def _name(table: Any, kind: str) -> str:
+    if not isinstance(table, dict) or not isinstance(table.get("name"), str):
+        raise UsageError(f"The {kind} has options but no name; say --{kind} NAME or {kind}.name.")
+    return str(table["name"])
+
+
+def _strategy(settings: Settings) -> str:
+    generator, segmenter = "generator" in settings, "segmenter" in settings
+    if not generator and not segmenter:
+        raise UsageError("Name what to train: --generator, --segmenter or both; `toolkit list` shows them.")
+    return "joint" if generator and segmenter else "translation" if generator else "supervised"
+
+
+def _preset(settings: Settings, registry: Registry) -> Settings:
+    """The options that suit a dataset which the whole training is made of."""
+    data = settings["data"]
+    names = {table["name"] for role in ("source", "target") if isinstance(table := data.get(role), dict)}
+    if len(names) > 1:
+        return {}
+    component = registry.find("dataset", names.pop())
+    preset: Settings = deepcopy(dict(registry.load(component).preset))
+    for kind in ("generator", "segmenter"):
+        for_one = {key: preset.pop(key) for key in list(preset) if key.startswith(f"{kind}/")}
+        if kind in settings:
+            preset[kind] = for_one.get(f"{kind}/{settings[kind]['name']}", {})
+    if "generator" not in settings or "segmenter" not in settings:
+        for key in ("baseline", "joint"):
+            preset.pop(key, None)
+    if "segmenter" not in settings:
+        preset.pop("loss", None)
+    if settings["strategy"] != "joint":
+        preset.pop("joint", None)
+    return preset

@@ -1,0 +1,435 @@
+"""The experiment: a validated choice of components, data and schedule, to and from TOML."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import tomli_w
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+
+from transeg.core.errors import UsageError, did_you_mean
+from transeg.core.experiment.choices import (
+    AbsolutePath,
+    Choice,
+    DatasetChoice,
+    DistillerChoice,
+    GeneratorChoice,
+    SegmenterChoice,
+    TeacherChoice,
+)
+from transeg.core.experiment.settings import Settings, flat, read_settings, set_options
+
+
+def _cache_size(value: object) -> str:
+    text = str(value).strip()
+    if text != "off":
+        try:
+            enough = TypeAdapter(ByteSize).validate_python(text) >= LEAST_CACHE
+        except ValidationError:
+            enough = False
+        if not enough:
+            raise ValueError(
+                f"the cache cannot have the size {text!r}; say data.cache=off, or a size such as data.cache=20GB"
+            )
+    return text
+
+
+LEAST_CACHE = 10**6
+"""Bytes; less is meant in another unit."""
+CacheSize = Annotated[str, BeforeValidator(_cache_size)]
+"""`off`, or bytes with a unit."""
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
+Strategy = Literal["supervised", "translation", "sequential", "joint"]
+Variation = Literal["none", "deform", "recombine"]
+
+
+class Options(BaseModel):
+    """A table of the experiment file with a fixed set of options."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+
+class StainOptions(Options):
+    """``[data.stain]``: how the stain of H&E images is normalised; needs `transeg[stain]`."""
+
+    method: Literal["macenko", "reinhard"] = "macenko"
+    """`macenko` unmixes the two stains and mixes them as the reference does, `reinhard` matches means and deviations of
+    the colours."""
+    reference: AbsolutePath
+    """An image file with the wanted stain; inference needs it, too."""
+
+
+class DataOptions(Options):
+    """``[data]``: which images, and how they come in."""
+
+    source: DatasetChoice
+    target: DatasetChoice | None = None
+    synthetic: DatasetChoice | None = None
+    """Synthetic labelled images, as `toolkit synthesize` makes them, to learn from beside the source."""
+    synthetic_share: float = Field(0.5, ge=0, le=1)
+    """Share of synthetic images in what the segmenter learns from, wherever there are real and synthetic ones."""
+    val: DatasetChoice | None = None
+    """Labelled images that select the best checkpoint; without it, the source's validation images do, translated."""
+    test: dict[str, DatasetChoice] = {}
+    size: PositiveInt
+    """Height and width of the training crops, and of whole images at inference."""
+    stain: StainOptions | None = None
+    """Normalise the stain of all images, now and at inference; synthetic and translated ones have it already."""
+    resize: bool = True
+    """Without, images keep their own size: crops are cut out of them, and inference takes them whole as they are."""
+    load_ratio: float = Field(1.0, ge=1)
+    """Images are resized to this times the size before they are cropped."""
+    tile: PositiveInt | None = None
+    """Cut windows of this height and width out of images at their own size: training sees the windows in place of the
+    images, inference slides such a window over them. `size` and `resize` then follow from it."""
+    stride: PositiveInt | None = None
+    """Pixels from one training window to the next, about; by default half a tile. Windows of a row stand evenly, and
+    the last ends with the image."""
+    tile_sampling: Literal["position", "foreground", "classes"] = "position"
+    """Which windows of the source are drawn: all; those that show anything but background; or, a class having been
+    drawn first, each as likely, those that show it."""
+    sampling: Literal["shuffle", "replacement"]
+    """`shuffle` shows every image (or window) before any comes again, `replacement` draws each time anew."""
+    source_limit: int = Field(0, ge=0)
+    """Train on the first so many source images; 0 for all."""
+    target_limit: int = Field(0, ge=0)
+    """Train on the first so many target images; 0 for all."""
+    samples_per_epoch: PositiveInt = 1000
+    """Samples between two renewals of the pseudo-labels."""
+    workers: int = Field(ge=0)
+    """Processes that load and augment; 0 for none."""
+    cache: CacheSize = "off"
+    """Keep decoded images on disk, for this run and others, in so many bytes: `20GB`. See `toolkit data cache`."""
+
+    @model_validator(mode="after")
+    def _tiles_fit(self) -> Self:
+        if self.tile is None:
+            if self.stride is not None or self.tile_sampling != "position":
+                option = "stride" if self.stride is not None else "tile_sampling"
+                raise ValueError(f"there are no windows that data.{option} could be of; say data.tile=PIXELS, too")
+            return self
+        if self.stride is None or self.stride > self.tile:
+            raise ValueError(
+                f"windows of {self.tile} pixels that are {self.stride} apart leave out what lies between them; "
+                f"say data.stride={self.tile} or less"
+            )
+        if self.size != self.tile or self.resize or self.load_ratio != 1:
+            raise ValueError(
+                f"windows of {self.tile} pixels are cut out of images at their own size; leave out data.size, "
+                "data.resize and data.load_ratio, or leave out data.tile"
+            )
+        return self
+
+    @property
+    def cache_bytes(self) -> int | None:
+        """How much of decoded images may be kept; None for nothing."""
+        return None if self.cache == "off" else TypeAdapter(ByteSize).validate_python(self.cache)
+
+    @property
+    def load_size(self) -> int | None:
+        """Height and width before the crop; None for each image's own."""
+        return round(self.size * self.load_ratio) if self.resize else None
+
+    @property
+    def inference_size(self) -> int | None:
+        """Height and width of whole images at inference; None for each image's own."""
+        return self.size if self.resize else None
+
+
+class TrainOptions(Options):
+    """``[train]``: the schedule, of each stage."""
+
+    iterations: PositiveInt
+    batch_size: PositiveInt
+    """Of one forward pass of one process; a step sees this times the accumulation times the processes."""
+    accumulation: PositiveInt = 1
+    """Forward passes whose gradients a step averages."""
+    precision: Precision = "fp32"
+    """In which training computes; weights, losses and validation stay in float32. By default tf32 on a GPU."""
+    clip: PositiveFloat | None = None
+    """Largest norm of the gradients of each optimizer; larger ones are scaled down to it."""
+    ema: float | None = Field(None, gt=0, lt=1)
+    """How much of the moving average of the segmenter's weights a step leaves; validation and inference then use the
+    average."""
+    compile: bool = False
+    """Train with networks that torch.compile has translated."""
+    channels_last: bool = False
+    """Keep images and weights with their channels innermost while training."""
+    fused: bool | None = None
+    """Update all weights of an optimizer in one pass; by default on a GPU, and elsewhere as each generator says."""
+    lr: PositiveFloat = 1e-4
+    """The segmenter's learning rate; a generator's rates are its own options."""
+    weight_decay: float = Field(0.0, ge=0)
+    """The segmenter's."""
+    sync_batch_norm: bool = False
+    """Normalise with the statistics of all processes' images; without, each knows those of its own."""
+    head_weights: tuple[NonNegativeFloat, ...] | None = None
+    """Of the loss on the segmenter's final head and on each auxiliary one; by default 1 each."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """How the segmenter's rate falls to zero: not at all, in the second half, or along a cosine."""
+    warmup: float = Field(0.0, ge=0, lt=1)
+    """Share of the training in which that rate first rises, from a 25th of it, along a cosine."""
+    checkpoint_interval: PositiveInt = 250
+    val_interval: PositiveInt = 250
+    log_interval: PositiveInt = 10
+
+
+class JointOptions(Options):
+    """``[joint]``: how segmenter and generator train each other."""
+
+    weight: float = Field(1e-3, ge=0)
+    """Share of the segmentation gradient that reaches the generator."""
+    schedule: Literal["constant", "linear", "step"] = "constant"
+    """The weight over the training: as it is, growing from zero, or zero before `start`."""
+    start: float = Field(0.5, ge=0, le=1)
+    """Share of the training after which `step` switches the weight on."""
+    pseudo_labels: Literal["off", "mean", "linear", "step"] = "off"
+    """Train the segmenter on target images, too, with its own labels of the epoch before: with half of the loss, with
+    a share that grows to half, or with half of it in the second half of the training."""
+
+
+class SynthesisOptions(Options):
+    """``[synthesis]``: labelled images that a generator makes from label maps, before a segmenter learns from them."""
+
+    count: PositiveInt | None = None
+    """How many; by default as many as there are training images."""
+    masks: AbsolutePath | None = None
+    """A folder of label maps that hold class numbers; by default those of the training images are used."""
+    variation: Variation = "recombine"
+    """What is made of each label map first: `none`, `deform` (symmetries, affine and elastic deformation), or
+    `recombine` (half of the single objects are exchanged for those of another map, then it is deformed)."""
+
+
+class QualityOptions(Options):
+    """``[quality]``: what judges a generator's images, besides SSIM, PSNR and L1 of pairs and round trips."""
+
+    features: str | None = None
+    """Of which network FID and KID compare features: `inception:FILE` or a network of timm, `resnet50:FILE`, with its
+    weights; or a run folder, for its segmenter."""
+    lpips: AbsolutePath | None = None
+    """AlexNet's weights as torchvision publishes them, for the perceptual distance LPIPS of pairs."""
+    segmenter: AbsolutePath | None = None
+    """A run folder whose segmenter, trained on real images, should find in an image the label map it was made from."""
+
+
+class DistillationOptions(Options):
+    """``[distillation]``: what the segmenter learns from frozen teachers besides."""
+
+    teachers: dict[str, TeacherChoice] = Field(min_length=1)
+    """By a label of one's own; several are an ensemble."""
+    terms: dict[str, DistillerChoice] = Field(min_length=1)
+    """By a label of one's own: what is compared, and how."""
+    sees: Literal["source", "student", "paired"] = "source"
+    """What teachers look at: the labelled source image, what the student sees (the translated image, where there is
+    one), or the source image's counterpart in a paired dataset."""
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """In which the teachers compute."""
+
+
+class AugmentationOptions(Options):
+    """``[augmentation]``: a preset's name, or albumentations transforms as tables with a ``name``."""
+
+    preset: str | None = None
+    transforms: tuple[dict[str, Any], ...] | None = None
+
+
+class CountingOptions(Options):
+    """``[counting]``: how objects are counted in the tests, too."""
+
+    method: Literal["components", "contours", "watershed"] = "components"
+    """What an object is: a connected component, an outline (holes count), or a component split where it is narrow."""
+    min_area: int = Field(0, ge=0)
+    """Smaller objects, in pixels, do not count."""
+
+
+class TrackingOptions(Options):
+    """``[tracking]``: where scalars and pictures of a training go besides the run folder's own files."""
+
+    trackers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ("tensorboard",)
+    """All write into the run folder unless they are told otherwise."""
+    project: str = Field("transeg", min_length=1)
+    """What wandb calls the project, and MLflow the experiment."""
+    online: bool = False
+    """Let wandb send what it notes; without, it keeps files that `wandb sync` can send later."""
+    uri: str | None = None
+    """Of an MLflow server; by default a database in the run folder."""
+
+
+class Experiment(Options):
+    """The composition of one run.
+
+    Build it with :func:`transeg.core.experiment.defaults.compose`, which fills in the published sizes.
+    """
+
+    strategy: Strategy
+    generator: GeneratorChoice | None = None
+    segmenter: SegmenterChoice | None = None
+    loss: Choice | None = None
+    data: DataOptions
+    train: TrainOptions
+    joint: JointOptions | None = None
+    synthesis: SynthesisOptions | None = None
+    counting: CountingOptions | None = None
+    quality: QualityOptions = QualityOptions()
+    distillation: DistillationOptions | None = None
+    augmentation: AugmentationOptions
+    baseline: Literal["none", "source-only"] = "none"
+    """`source-only` also trains the segmenter on untranslated source images at the same budget."""
+    folds: int | None = Field(None, ge=2)
+    """Train so many segmenters, each with another part of the source's groups held out to select its best checkpoint;
+    the result is their ensemble."""
+    fold: int | None = Field(None, ge=1)
+    """Train this one of the folds alone, as the cells of a sweep do; there is no ensemble then."""
+    tracking: TrackingOptions = TrackingOptions()
+    seed: int = Field(0, ge=0)
+    device: str = "cpu"
+    devices: PositiveInt = 1
+    """Processes that share each step's batch, each with a GPU or a share of the cores."""
+
+    @property
+    def joint_batch(self) -> int:
+        """Images that a step learns from, in all processes."""
+        return self.train.batch_size * self.train.accumulation * self.devices
+
+    @model_validator(mode="after")
+    def _batch_norm_can_be_shared(self) -> Self:
+        if self.train.sync_batch_norm and self.device == "cpu":
+            raise ValueError(
+                "processes can share the statistics of batch norm on GPUs alone; leave out train.sync_batch_norm, or "
+                "take a segmenter that normalises images one by one"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _folds_fit(self) -> Self:
+        if self.fold is not None and self.fold > (self.folds or 0):
+            raise ValueError(f"there is no fold {self.fold}; folds={self.fold} or more would make one")
+        if self.folds is None:
+            return self
+        if self.strategy == "translation" or (self.strategy == "joint" and self.fold is None):
+            raise ValueError(f"the strategy {self.strategy} has no use for folds; supervised and sequential have")
+        if self.data.val is not None:
+            raise ValueError("each of the folds holds out images to select its best checkpoint; leave --val out")
+        if self.synthesis is not None and self.fold is None:
+            raise ValueError(
+                "synthetic images are made from the label maps that the folds hold out, too; leave out folds"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        named = {"generator": self.generator, "segmenter": self.segmenter, "loss": self.loss, "joint": self.joint}
+        needs = {
+            "supervised": {"segmenter", "loss"},
+            "translation": {"generator"},
+            "sequential": {"generator", "segmenter", "loss"},
+            "joint": {"generator", "segmenter", "loss", "joint"},
+        }[self.strategy]
+        for part, value in named.items():
+            if part in needs and value is None:
+                raise ValueError(f"the strategy {self.strategy} needs a {part}")
+            if part not in needs and value is not None:
+                raise ValueError(f"the strategy {self.strategy} has no use for [{part}]")
+        if self.distillation is not None and self.segmenter is None:
+            raise ValueError("there is no segmenter that a teacher could teach; say --segmenter NAME")
+        if self.strategy in ("supervised", "translation") and self.baseline != "none":
+            raise ValueError(f"a source-only baseline compares with translation; {self.strategy} needs none")
+        if self.strategy == "supervised" and self.data.target is not None:
+            raise ValueError("the strategy supervised has no use for a target; name a generator or leave it out")
+        if self.strategy != "supervised" and self.data.synthetic is not None:
+            raise ValueError(
+                f"the strategy {self.strategy} makes its own synthetic images, so it has no use for data.synthetic"
+            )
+        if self.strategy != "sequential" and self.synthesis is not None:
+            raise ValueError(f"the strategy {self.strategy} has no use for [synthesis]; sequential has")
+        return self
+
+    @property
+    def members(self) -> int:
+        """Folds whose segmenters are trained here and used as one; 0 where there is but one segmenter."""
+        return self.folds or 0 if self.fold is None else 0
+
+    def to_toml(self) -> str:
+        """The whole experiment as a file that runs it again."""
+        return tomli_w.dumps(set_options(self.model_dump(mode="json")))
+
+
+def read_experiment(path: Path) -> Experiment:
+    """A complete experiment file, as a run folder holds it.
+
+    Raises:
+        UsageError: it cannot be read, or it is not complete.
+    """
+    return validated(read_settings(path))
+
+
+def difference(one: Experiment, other: Experiment, ignored: Iterable[str]) -> str:
+    """The first option in which two experiments differ, in words; '' where they agree."""
+    left, right = (flat(e.model_dump(mode="json", exclude_none=True)) for e in (one, other))
+    skipped = tuple(ignored)
+    for option in sorted(left.keys() | right.keys()):
+        if left.get(option) != right.get(option) and not any(
+            option == o or option.startswith(f"{o}.") for o in skipped
+        ):
+            return f"{option} is {left.get(option, 'not set')} there and {right.get(option, 'not set')} here"
+    return ""
+
+
+def validated(settings: Settings) -> Experiment:
+    """A complete experiment from its tables.
+
+    Raises:
+        UsageError: an unknown option, a wrong value, or parts that contradict each other.
+    """
+    try:
+        return Experiment.model_validate(settings)
+    except ValidationError as error:
+        raise UsageError(_sentence(error.errors()[0])) from error
+
+
+def chosen_dataset(table: Settings) -> DatasetChoice:
+    """A dataset from its table alone, as commands that need no experiment take it.
+
+    Raises:
+        UsageError: a wrong value.
+    """
+    try:
+        return DatasetChoice(**table)
+    except ValidationError as error:
+        raise UsageError(_sentence(error.errors()[0])) from error
+
+
+def _sentence(fault: Any) -> str:
+    where = ".".join(str(key) for key in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        return f"There is no option {where}.{did_you_mean(where, _known_options(fault['loc'][:-1]))}"
+    if fault["type"] == "missing":
+        return f"{where} is missing; say --set {where}=..."
+    if fault["type"] == "value_error":
+        return f"{str(fault['ctx']['error'])[0].upper()}{str(fault['ctx']['error'])[1:]}."
+    message = fault["msg"]
+    return f"{where} cannot be {fault['input']!r}: {message[0].lower()}{message[1:]}."
+
+
+def _known_options(table: Iterable[int | str]) -> list[str]:
+    model: Any = Experiment
+    path = list(table)
+    for key in path:
+        annotation = model.model_fields[key].annotation
+        candidates = [annotation, *getattr(annotation, "__args__", ())]
+        model = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
+    return [".".join([*map(str, path), name]) for name in model.model_fields]

@@ -1,0 +1,99 @@
+"""Pictures of what a training does: columns side by side, a sample in each row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from scipy.ndimage import binary_erosion
+from torch import Tensor
+
+from transeg.core.data.images import write_image
+from transeg.core.inference.trained import Trained
+from transeg.core.interfaces import IGNORE, Sample
+from transeg.core.models.forward import classes, scaled
+
+GAP = 4
+HEADER = 26
+SMALLEST, LARGEST = 192, 384
+"""Pixels; pictures of another height are brought to the nearer of these."""
+
+
+@torch.no_grad()
+def draw(trained: Trained, sources: Sequence[Sample], targets: Sequence[Sample], path: Path) -> None:
+    """Write source images with their translation, the prediction on it and the truth; beside them target images.
+
+    What a run does not have (a generator, a segmenter, masks) has no column. Where images are made from label maps
+    there is no target domain: beside them are test images, if anything segments these.
+    """
+    by_mask = trained.generator is not None and trained.given.by_mask
+    others = [] if by_mask and trained.segmenter is None else targets
+    columns = [*_columns(trained, "source", sources), *_columns(trained, "test" if by_mask else "target", others)]
+    if columns:
+        write_grid(columns, path)
+
+
+def _columns(trained: Trained, domain: str, samples: Sequence[Sample]) -> list[tuple[str, list[np.ndarray]]]:
+    """Titled columns for images of one domain; source images are segmented as they are translated."""
+    if not samples:
+        return []
+    inference, count = trained.inference(), len(trained.domains.class_names)
+    images = [scaled(inference.prepare(sample.image), trained.device) for sample in samples]
+    columns = [(domain, [as_picture(image) for image in images])]
+    masks = [inference.prepare_mask(sample.mask) for sample in samples if sample.mask is not None]
+    truth = [("truth", [mask_picture(mask, count) for mask in masks])] if len(masks) == len(samples) else []
+    if domain == "source" and trained.generator is not None:
+        given = [trained.given.sample(sample, inference).to(trained.device) for sample in samples]
+        images = [trained.translate(scaled(one, trained.device)[None])[0] for one in given]
+        columns.append(("translated", [as_picture(image) for image in images]))
+        if trained.given.by_mask:
+            columns, truth = [("label map", truth[0][1]), ("synthetic", columns[1][1]), ("real", columns[0][1])], []
+    if trained.segmenter is not None:
+        predictions = [classes(trained.segment(image[None]))[0].cpu().numpy() for image in images]
+        columns += [("prediction", [mask_picture(prediction, count) for prediction in predictions]), *truth]
+    return columns
+
+
+def as_picture(image: Tensor) -> np.ndarray:
+    """``(C, H, W)`` in [-1, 1] -> ``(H, W, 3)`` uint8; one channel is shown grey, of more than three the first."""
+    channels = image[:3] if len(image) >= 3 else image[:1].expand(3, -1, -1)
+    return ((channels.float().cpu() + 1) * 127.5).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
+
+
+def mask_picture(mask: np.ndarray, count: int) -> np.ndarray:
+    """``(H, W)`` classes -> ``(H, W, 3)``; background black, the last of ``count`` classes white, unknown grey."""
+    shade = np.where(mask == IGNORE, 0.5, mask / max(1, count - 1))
+    return np.repeat((shade * 255).astype(np.uint8)[:, :, None], 3, axis=2)
+
+
+def overlay(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Outline what is not background in yellow on ``(H, W, 3)`` uint8."""
+    found = mask > 0
+    result = picture.copy()
+    result[found & ~binary_erosion(found, border_value=1)] = (255, 220, 0)
+    return result
+
+
+def write_grid(columns: Sequence[tuple[str, Sequence[np.ndarray]]], path: Path) -> None:
+    """Write pictures ``(H, W, 3)`` in titled columns, all brought to one height."""
+    height = min(LARGEST, max(SMALLEST, *(pictures[0].shape[0] for _, pictures in columns)))
+    tiles = [(title, [_fit(picture, height) for picture in pictures]) for title, pictures in columns]
+    widths = [max(tile.width for tile in column) for _, column in tiles]
+    rows = max(len(column) for _, column in tiles)
+    sheet = Image.new("RGB", (sum(widths) + GAP * (len(widths) - 1), HEADER + rows * (height + GAP) - GAP), "white")
+    draw = ImageDraw.Draw(sheet)
+    left = 0
+    for (title, column), width in zip(tiles, widths, strict=True):
+        draw.text((left + width / 2, HEADER / 2), title, fill="black", anchor="mm", font=ImageFont.load_default(15))
+        for row, tile in enumerate(column):
+            sheet.paste(tile, (left, HEADER + row * (height + GAP)))
+        left += width + GAP
+    write_image(path, np.asarray(sheet))
+
+
+def _fit(picture: np.ndarray, height: int) -> Image.Image:
+    image = Image.fromarray(picture)
+    return image.resize((round(image.width * height / image.height), height), Image.Resampling.BILINEAR)

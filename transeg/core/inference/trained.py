@@ -1,0 +1,201 @@
+"""The networks of a run folder, ready for inference."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from transeg.core.analysis.counting import Counting
+from transeg.core.builders.networks import build_generator, build_segmenter
+from transeg.core.data.stain import stain
+from transeg.core.device import pick_device
+from transeg.core.errors import TransegError, UsageError
+from transeg.core.experiment.choices import GeneratorChoice, SegmenterChoice
+from transeg.core.experiment.schema import Experiment, read_experiment
+from transeg.core.inference.conditioning import Conditioning
+from transeg.core.inference.sliding_window import Inference
+from transeg.core.interfaces import Generator, Noise, Segmenter
+from transeg.core.models import checkpoint
+from transeg.core.models.ensemble import Ensemble
+from transeg.core.models.forward import segment, translate
+from transeg.core.models.fusion import deployed
+from transeg.core.registry import Registry
+from transeg.core.runs.run_folder import RunFolder, fold_names
+
+
+@dataclass(frozen=True)
+class Domains:
+    """What networks must know of the data; checkpoints carry it, so that inference needs no data set."""
+
+    class_names: tuple[str, ...]
+    source_channels: int
+    target_channels: int
+
+
+def conditioning(choice: GeneratorChoice, domains: Domains) -> Conditioning:
+    """What a generator is given of the source."""
+    return Conditioning(choice.condition or "image", len(domains.class_names), domains.source_channels)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run has learned: the best checkpoint's networks, in eval mode on their device."""
+
+    experiment: Experiment
+    domains: Domains
+    segmenter: Segmenter | None
+    generator: Generator | None
+    device: torch.device
+    iteration: int
+
+    @classmethod
+    def load(cls, folder: RunFolder, registry: Registry, device: str | None = None, *, layers: bool = False) -> Self:
+        """Read a run folder.
+
+        Args:
+            folder: of a run that has saved a checkpoint.
+            registry: where its components come from.
+            device: where the networks go; by default a GPU where there is one.
+            layers: whether every layer of the segmenter must give what it gave in the training; otherwise only its
+                logits do, and it is faster (:func:`transeg.core.models.fusion.deployed`).
+
+        Raises:
+            UsageError: it is no run folder, or has no checkpoint yet.
+            TransegError: its checkpoint cannot be read.
+        """
+        if not folder.experiment.exists():
+            raise UsageError(f"{folder.path} is not a run folder: it has no experiment.toml.")
+        experiment = read_experiment(folder.experiment)
+        parts = [folder.part(name) for name in fold_names(experiment.members)] or [folder]
+        states = [_best(part, folder) for part in parts]
+        state, generator_state = states[0], None
+        if experiment.strategy == "sequential":
+            generator_state = _best(folder.part("translation"), folder)["model"]
+        domains = Domains(**state["domains"])
+        place = torch.device(pick_device(device or "auto"))
+        segmenter = generator = None
+        if experiment.segmenter is not None:
+            members = [_segmenter(experiment.segmenter, domains, each, registry, place, layers) for each in states]
+            segmenter = Ensemble(members).eval() if len(members) > 1 else members[0]
+        if experiment.generator is not None:
+            chosen = experiment.generator.model_copy(update={"weights": None})
+            given = conditioning(chosen, domains)
+            generator = build_generator(chosen, given.channels, domains.target_channels, 0, registry)
+            _fill(generator, generator_state or state["model"], "generator")
+        return cls(
+            experiment,
+            domains,
+            segmenter,
+            generator.to(place).eval() if generator else None,
+            place,
+            max(each["iteration"] for each in states),
+        )
+
+    def segment(self, image: Tensor, places: Tensor | None = None) -> Tensor:
+        """``(N, C, H, W)`` in [-1, 1], wherever it stands -> logits ``(N, K, H, W)``.
+
+        Raises:
+            UsageError: the run trained no segmenter.
+        """
+        if self.segmenter is None:
+            raise UsageError("This run trained a generator alone, so it cannot segment; see `toolkit translate`.")
+        return segment(self.segmenter, image)[0]
+
+    def translate(
+        self, image: Tensor, places: Tensor | None = None, *, direction: str | None = None, seed: int = 0
+    ) -> Tensor:
+        """What the generator is given, ``(N, C, H, W)``, -> ``(N, C', H, W)`` in [-1, 1].
+
+        Args:
+            image: see :attr:`given`.
+            places: where windows begin in their image, ``(N, 2)``; None for whole images.
+            direction: one of the generator's; by default from source to target.
+            seed: of its chance; windows of one image share it.
+
+        Raises:
+            UsageError: the run trained no generator.
+        """
+        if self.generator is None:
+            raise UsageError("This run trained a segmenter alone, so it cannot translate; see `toolkit predict`.")
+        noise = Noise(torch.full((len(image),), seed), places)
+        return translate(self.generator, image, direction or self.generator.directions[0], noise)
+
+    @property
+    def given(self) -> Conditioning:
+        """What the generator is given of the source.
+
+        Raises:
+            UsageError: the run trained no generator.
+        """
+        if self.experiment.generator is None:
+            raise UsageError("This run trained a segmenter alone, so it cannot translate; see `toolkit predict`.")
+        return conditioning(self.experiment.generator, self.domains)
+
+    def normalised(self, image: np.ndarray) -> np.ndarray:
+        """``(H, W, C)`` with its stain normalised, where the networks were trained on such images."""
+        options = self.experiment.data.stain
+        return image if options is None else stain(options.method, options.reference)(image)
+
+    def counting(self) -> Counting | None:
+        """How the run's tests count objects; None for not at all."""
+        options = self.experiment.counting
+        return None if options is None else Counting(options.method, options.min_area)
+
+    def inference(self, window: int | None = None, flips: bool = False) -> Inference:
+        """How images reach these networks: in windows of the given size, or of the size that they were trained on.
+
+        Args:
+            window: 0 for whole images.
+            flips: see :class:`Inference`.
+        """
+        data = self.experiment.data
+        wanted = (data.tile or 0) if window is None else window
+        return Inference(data.inference_size, wanted, flips, joint_multiple(self.segmenter, self.generator))
+
+    def inference_for_training(self) -> Inference:
+        """How images reach the generator whose results are to be trained on: of the size that is cropped later."""
+        return replace(self.inference(), size=self.experiment.data.load_size)
+
+
+def joint_multiple(*networks: Segmenter | Generator | None) -> int:
+    """What height and width must be multiples of for all of them."""
+    return math.lcm(*(network.size_multiple for network in networks if network is not None))
+
+
+def _segmenter(
+    choice: SegmenterChoice,
+    domains: Domains,
+    state: dict[str, Any],
+    registry: Registry,
+    device: torch.device,
+    layers: bool,
+) -> Segmenter:
+    """The segmenter of a checkpoint in eval mode; see :meth:`Trained.load`."""
+    bare = choice.model_copy(update={"weights": None})
+    channels, classes = domains.target_channels, len(domains.class_names)
+    segmenter = build_segmenter(bare, channels, classes, 0, registry, pretrained=False)
+    _fill(segmenter, state["model"], "segmenter")
+    segmenter = segmenter.eval()
+    return segmenter.to(device) if layers else deployed(segmenter, channels, device)
+
+
+def _best(folder: RunFolder, run: RunFolder) -> dict[str, Any]:
+    """The checkpoint for inference of a training that belongs to a run, with averaged weights where there are any."""
+    for path in (folder.best, folder.last):
+        if path.exists():
+            state = checkpoint.load(path)
+            return {**state, "model": {**state["model"], **state.get("averages", {})}}
+    raise UsageError(f"{folder.path} has no checkpoint yet; train it with: toolkit run --run-dir {run.path} --resume")
+
+
+def _fill(network: nn.Module, state: dict[str, Tensor], part: str) -> None:
+    own = {key.removeprefix(f"{part}."): tensor for key, tensor in state.items() if key.startswith(f"{part}.")}
+    try:
+        network.load_state_dict(own)
+    except RuntimeError as error:
+        raise TransegError(f"The checkpoint does not fit the {part} of its experiment.toml: {error}") from error

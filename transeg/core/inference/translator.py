@@ -1,0 +1,243 @@
+"""Translates whole images and datasets."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from torch import Tensor
+
+from transeg.core.data.images import numbered, resize_mask
+from transeg.core.distributed.collectives import from_first, gathered, world
+from transeg.core.errors import UsageError
+from transeg.core.inference.sliding_window import Forward, Inference, at_size
+from transeg.core.inference.trained import Trained
+from transeg.core.interfaces import Dataset, Sample, Writer, Written
+from transeg.core.registry import Registry
+from transeg.core.runs.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Translator:
+    """A run's generator for images of any size and type.
+
+    Attributes:
+        trained: the run; its generator is given images.
+        inference: how images reach the generator.
+        direction: one of the generator's; None for source to target.
+    """
+
+    trained: Trained
+    inference: Inference
+    direction: str | None = None
+
+    @classmethod
+    def load(
+        cls, run: Path, registry: Registry, device: str | None, *, direction: str | None, window: int | None
+    ) -> Self:
+        """Of a run folder; see :meth:`transeg.core.inference.trained.Trained.load`.
+
+        Args:
+            run: the folder.
+            registry: where its components come from.
+            device: where the generator goes; None for a GPU where there is one.
+            direction: None for source to target.
+            window: see :meth:`transeg.core.inference.trained.Trained.inference`.
+
+        Raises:
+            UsageError: the run has no generator, or none with that direction.
+        """
+        trained = Trained.load(RunFolder(run), registry, device)
+        if trained.generator is None:
+            raise UsageError(f"The run {run} trained a segmenter alone, so it cannot translate.")
+        offered = trained.generator.directions
+        if direction is not None and direction not in offered:
+            raise UsageError(f"The generator of {run} translates {' and '.join(offered)}, not {direction}.")
+        return cls(trained, trained.inference(window), direction)
+
+    @classmethod
+    def adapting(
+        cls, run: Path, registry: Registry, device: str | None, *, direction: str | None, channels: int
+    ) -> Self:
+        """What brings foreign images into the domain that a segmenter knows.
+
+        Args:
+            run: as for :meth:`load`.
+            registry: likewise.
+            device: likewise.
+            direction: likewise.
+            channels: of the images that the segmenter takes.
+
+        Raises:
+            UsageError: the run cannot translate images, or makes images of other channels.
+        """
+        translator = cls.load(run, registry, device, direction=direction, window=None)
+        if translator.trained.given.by_mask:
+            raise UsageError(f"--translate-with: the generator of {run} is given label maps, not images.")
+        if translator.makes != channels:
+            raise UsageError(
+                f"--translate-with: the generator of {run} makes images of {translator.makes} channels, but the model "
+                f"takes {channels}."
+            )
+        return translator
+
+    @property
+    def backwards(self) -> bool:
+        """Whether it makes source images of target images."""
+        return self.direction == "target-to-source"
+
+    @property
+    def takes(self) -> int:
+        """Channels of what it is given."""
+        domains = self.trained.domains
+        return domains.target_channels if self.backwards else domains.source_channels
+
+    @property
+    def makes(self) -> int:
+        """Channels of what it makes."""
+        domains = self.trained.domains
+        return domains.source_channels if self.backwards else domains.target_channels
+
+    def at_inference_size(self, image: np.ndarray, name: str) -> Tensor:
+        """``(H, W, C)`` -> ``(C', h, w)`` in [-1, 1] on the CPU, of the size at which the generator sees it.
+
+        Args:
+            image: uint8, uint16 or float32 in [0, 1].
+            name: decides the generator's chance, if there is any: the same image gives the same result.
+        """
+        prepared = self.inference.prepare(self.trained.normalised(image))
+        return self.inference.run(self.forward(name), prepared, self.trained.device)
+
+    def forward(self, name: str) -> Forward:
+        """What windows of an image of that name go through."""
+        return partial(self.trained.translate, direction=self.direction, seed=seed_of(name))
+
+    def __call__(self, image: np.ndarray, name: str) -> np.ndarray:
+        """``(H, W, C)`` -> ``(H, W, C')`` of the same type, on the same scale of intensities."""
+        height, width = image.shape[:2]
+        return as_pixels(at_size(self.at_inference_size(image, name), height, width), image.dtype)
+
+
+def seed_of(name: str) -> int:
+    """What the chance in the translation of an image begins from, wherever and whenever it is translated."""
+    return zlib.crc32(name.encode())
+
+
+def translate_dataset(
+    translated: Callable[[Sample], Sample],
+    parts: Mapping[str, Dataset],
+    writer: Writer,
+    advance: Callable[[], None],
+) -> list[Written]:
+    """Write every sample of a dataset, translated.
+
+    What is there already stays, so that an interrupted translation goes on. Of several processes each translates its
+    share; one of them finishes what is written.
+
+    Args:
+        translated: gives a sample its new image.
+        parts: the dataset's samples by split.
+        writer: takes them.
+        advance: called behind each sample.
+
+    Returns:
+        What has been written, by all processes.
+    """
+    rank, ranks = world()
+    written = []
+    for split, dataset in parts.items():
+        for index in range(rank, len(dataset), ranks):
+            sample = dataset[index]
+            if not writer.has(sample.name, split):
+                writer.add(translated(sample), split)
+            written.append(Written(sample.name, split, sample.group, sample.pixel_size))
+            advance()
+    everything = gathered(written)
+    from_first(lambda: writer.finish(everything))
+    return everything
+
+
+def resampled_labels(sample: Sample, image: np.ndarray) -> Sample:
+    """A sample with an image of perhaps another size, to which its labels are brought by nearest neighbour."""
+    changed: dict[str, Any] = {}
+    for name in ("mask", "instances"):
+        labels = getattr(sample, name)
+        if labels is not None:
+            fitting = labels.astype(np.uint8) if name == "mask" else numbered(labels)
+            changed[name] = resize_mask(fitting, *image.shape[:2])
+    return replace(sample, image=image, **changed)
+
+
+class Numbered(Dataset):
+    """A dataset whose samples' names begin with their index."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+        self.classes, self.channels = dataset.classes, dataset.channels
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, index: int) -> Sample:
+        sample = self._dataset[index]
+        return replace(sample, name=f"{index:06d}-{sample.name}", target=None, depth=None)
+
+
+class WithOriginals(Dataset):
+    """A translated dataset whose samples carry the images that they were translated from.
+
+    Args:
+        translated: what :func:`translate_dataset` wrote of :class:`Numbered` samples.
+        originals: what these were.
+    """
+
+    paired = True
+
+    def __init__(self, translated: Dataset, originals: Dataset) -> None:
+        self.classes = translated.classes
+        self.channels = translated.channels
+        self.faults = translated.faults
+        self._translated = translated
+        self._originals = originals
+
+    def __len__(self) -> int:
+        return len(self._translated)
+
+    def __getitem__(self, index: int) -> Sample:
+        sample = self._translated[index]
+        number = int(sample.name.partition("-")[0])
+        return replace(sample, target=self._originals[number].image)
+
+
+class Translated(Dataset):
+    """A dataset of another domain, translated image by image into the one that a segmenter knows.
+
+    Args:
+        dataset: its labels stay as they are.
+        translator: translates.
+    """
+
+    def __init__(self, dataset: Dataset, translator: Translator) -> None:
+        self.classes, self.channels, self.faults = dataset.classes, translator.makes, dataset.faults
+        self._dataset = dataset
+        self._translator = translator
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, index: int) -> Sample:
+        sample = self._dataset[index]
+        return replace(sample, image=self._translator(sample.image, sample.name), target=None)
+
+
+def as_pixels(image: Tensor, dtype: Any = np.uint8) -> np.ndarray:
+    """``(C, H, W)`` in [-1, 1] -> ``(H, W, C)`` uint8, uint16 or float32 in [0, 1]."""
+    unit = ((image.double() + 1) / 2).clamp(0, 1).permute(1, 2, 0).numpy()
+    if np.issubdtype(dtype, np.floating):
+        return unit.astype(np.float32)
+    return (unit * np.iinfo(dtype).max).round().astype(dtype)

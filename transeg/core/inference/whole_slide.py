@@ -1,0 +1,172 @@
+"""Segments and translates images larger than memory: read, blended and written from top to bottom."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import tifffile
+import torch
+from torch import Tensor
+
+from transeg.core.data.images import read_image, read_size, unit_range, write_image
+from transeg.core.data.stream import to_tensor
+from transeg.core.data.tiff import open_tiff, write_tiff
+from transeg.core.inference.previews import overlay
+from transeg.core.inference.sliding_window import Forward, Inference
+from transeg.core.inference.trained import Trained
+from transeg.core.inference.translator import Translator, as_pixels
+from transeg.core.interfaces import Region
+from transeg.core.models.forward import classes, probabilities
+
+LARGE = 2**26
+"""Pixels beyond which an image in windows is not held in memory."""
+OVERVIEW = 2048
+"""Height and width that the picture of a large image has at most."""
+
+
+class Slide:
+    """An image file of which regions are read.
+
+    A TIFF file is read by its tiles or strips; any other format is decoded as a whole, which takes its pixels' bytes.
+
+    Args:
+        path: the file.
+        channels: that the network takes; see :func:`transeg.core.data.images.read_image`.
+    """
+
+    def __init__(self, path: Path, channels: int) -> None:
+        self.size = read_size(path)
+        self._path = path
+        self._channels = channels
+        self._whole = None if open_tiff(path) is not None else read_image(path, channels)
+
+    def read(self, region: Region) -> np.ndarray:
+        """``(h, w, C)`` as stored."""
+        if self._whole is None:
+            return read_image(self._path, self._channels, region)
+        return self._whole[region.top : region.top + region.height, region.left : region.left + region.width]
+
+    def bands(self, forward: Forward, inference: Inference, device: torch.device) -> Iterator[tuple[int, Tensor]]:
+        """Results ``(K, rows, W)`` from top to bottom, each with its first row."""
+        top = 0
+        for band in inference.bands(forward, lambda r: to_tensor(unit_range(self.read(r))), self.size, device):
+            yield top, band
+            top += band.shape[1]
+
+
+def is_large(trained: Trained, path: Path, inference: Inference) -> bool:
+    """Whether an image is to go through the networks from top to bottom; stain is normalised for whole images only."""
+    height, width = read_size(path)
+    return bool(inference.window) and trained.experiment.data.stain is None and height * width > LARGE
+
+
+def predict_slide(trained: Trained, path: Path, out: Path, inference: Inference, with_probabilities: bool) -> None:
+    """As :func:`transeg.core.inference.prediction.predict_files`, for one large image.
+
+    The mask is a tiled TIFF, probabilities are uncompressed TIFFs of 16 bits, the overlay is a small picture.
+    """
+    slide = Slide(path, trained.domains.target_channels)
+    height, width = slide.size
+    names = trained.domains.class_names
+    overview = Overview(slide.size)
+    files = {}
+    if with_probabilities:
+        for name in names[1:]:
+            suffix = "" if len(names) == 2 else f"-{name}"
+            files[name] = RawRows(out / "probabilities" / f"{path.stem}{suffix}.tif", height, width)
+
+    def rows() -> Iterator[np.ndarray]:
+        for top, logits in slide.bands(trained.segment, inference, trained.device):
+            mask = classes(logits[None])[0].numpy().astype(np.uint8)
+            overview.add(top, slide.read(Region(top, 0, len(mask), width)), mask)
+            for file, values in zip(files.values(), probabilities(logits[None])[0] if files else (), strict=True):
+                file.write((values.numpy() * 65535).round().astype(np.uint16))
+            yield (mask * 255 if len(names) == 2 else mask)[:, :, None]
+
+    write_tiff(out / "masks" / f"{path.stem}.tif", rows(), height, width, 1)
+    for file in files.values():
+        file.finish()
+    write_image(out / "overlays" / f"{path.stem}.png", overlay(overview.picture, overview.mask))
+
+
+def translate_slide(translator: Translator, path: Path, out: Path) -> None:
+    """Write the translation of a large image as a tiled TIFF of the same type."""
+    slide = Slide(path, translator.takes)
+    dtype = slide.read(Region(0, 0, 1, 1)).dtype
+    forward = translator.forward(path.stem)
+    bands = slide.bands(forward, translator.inference, translator.trained.device)
+    write_tiff(out / f"{path.stem}.tif", (as_pixels(band, dtype) for _, band in bands), *slide.size, translator.makes)
+
+
+class Overview:
+    """Every so-manieth pixel of an image and its mask.
+
+    Args:
+        size: height and width of the image.
+    """
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        self._step = -(-max(size) // OVERVIEW)
+        self._pictures: list[np.ndarray] = []
+        self._masks: list[np.ndarray] = []
+
+    def add(self, top: int, image: np.ndarray, mask: np.ndarray) -> None:
+        """Take from the next rows, ``(h, W, C)`` and ``(h, W)``."""
+        chosen = np.s_[-top % self._step :: self._step, :: self._step]
+        self._pictures.append(eight_bits(image[chosen]).copy())  # a view would keep all rows
+        self._masks.append(mask[chosen].copy())
+
+    @property
+    def picture(self) -> np.ndarray:
+        """``(h, w, 3)`` uint8."""
+        return np.concatenate(self._pictures)
+
+    @property
+    def mask(self) -> np.ndarray:
+        """``(h, w)``."""
+        return np.concatenate(self._masks)
+
+
+class RawRows:
+    """An uncompressed TIFF of one channel of 16 bits, which may be written row by row beside other files.
+
+    Args:
+        path: the file.
+        height: of the image.
+        width: of the image.
+    """
+
+    def __init__(self, path: Path, height: int, width: int) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        self._unfinished = path.with_name(f".{path.name}")
+        place = tifffile.imwrite(
+            self._unfinished,
+            shape=(height, width),
+            dtype=np.uint16,
+            photometric="minisblack",
+            byteorder="<",
+            returnoffset=True,
+        )
+        self._offset = int(place[0])
+
+    def write(self, rows: np.ndarray) -> None:
+        """Add rows ``(h, W)`` uint16."""
+        with self._unfinished.open("r+b") as file:
+            file.seek(self._offset)
+            file.write(rows.astype("<u2").tobytes())
+        self._offset += rows.size * 2
+
+    def finish(self) -> None:
+        """Give the file its name, now that all rows are in it."""
+        self._unfinished.replace(self._path)
+
+
+def eight_bits(image: np.ndarray) -> np.ndarray:
+    """``(H, W, 3)`` uint8 to look at."""
+    pixels = unit_range(image)
+    if pixels.dtype != np.uint8:
+        pixels = (pixels * 255).round().astype(np.uint8)
+    return pixels[:, :, :3] if pixels.shape[2] >= 3 else np.repeat(pixels[:, :, :1], 3, axis=2)

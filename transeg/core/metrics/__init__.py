@@ -1,1 +1,0 @@
-"""What is measured on one image, each metric a function of arrays; `core.evaluation` puts them together."""

@@ -1,0 +1,1 @@
+"""Networks: run, loaded, averaged, compiled, made ready for inference."""

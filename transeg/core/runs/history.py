@@ -1,0 +1,65 @@
+"""What a run folder tells of a run, finished or not; reading it disturbs nothing and imports nothing heavy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from transeg.core.runs.run_folder import RunFolder, fold_names, held
+
+if TYPE_CHECKING:
+    from transeg.core.experiment.schema import Experiment
+
+State = Literal["not begun", "running", "stopped", "finished"]
+
+
+def state_of(folder: RunFolder) -> State:
+    """Whether the run goes on: a process that trains into the folder holds its lock."""
+    if held(folder.lock):
+        return "running"
+    if folder.metrics.exists():
+        return "finished"
+    return "stopped" if folder.experiment.exists() else "not begun"
+
+
+def training_names(experiment: Experiment) -> list[str]:
+    """The trainings that a run consists of, in their order: folders in that of the run, ``.`` for itself."""
+    first = ["translation"] if experiment.strategy == "sequential" else []
+    learners = ["."] if experiment.folds is None else fold_names(experiment.folds)
+    names = [*first, *learners]
+    if experiment.baseline != "none":
+        names += ["baseline" if learner == "." else f"baseline/{learner}" for learner in learners]
+    return names
+
+
+def in_words(name: str, experiment: Experiment) -> str:
+    """What the training of that name trains."""
+    whose, _, fold = name.rpartition("/") if "fold-" in name else (name, "", "")
+    what = {"translation": "generator", "baseline": f"{experiment.baseline} baseline"}.get(whose)
+    if what is None:
+        parts = [part for part in ("generator", "segmenter") if getattr(experiment, part) is not None]
+        what = "segmenter" if experiment.strategy == "sequential" else " and ".join(parts)
+    return f"{what}, {fold.replace('-', ' ')}" if fold else what
+
+
+def read_scalars(path: Path) -> list[dict[str, float]]:
+    """The lines of a ``metrics.jsonl``, without one that is being written or that a kill cut short."""
+    if not path.exists():
+        return []
+    return [line for text in path.read_text(encoding="utf-8").splitlines() if (line := _parsed(text)) is not None]
+
+
+def _parsed(text: str) -> dict[str, float] | None:
+    try:
+        line: Any = json.loads(text)
+    except ValueError:
+        return None
+    return line if isinstance(line, dict) and "iteration" in line else None
+
+
+def series(lines: Sequence[dict[str, float]], name: str) -> tuple[list[int], list[float]]:
+    """Iterations and values of one scalar."""
+    found = [(int(line["iteration"]), line[name]) for line in lines if name in line]
+    return [iteration for iteration, _ in found], [value for _, value in found]

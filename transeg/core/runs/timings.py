@@ -1,0 +1,40 @@
+"""Notes where the seconds of a run go: ``times.json``, by part of the run and by what it does there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from transeg.core.distributed.collectives import world
+from transeg.core.files import read_json, write_json
+from transeg.core.runs.run_folder import RunFolder
+
+
+def add_seconds(run: RunFolder, part: RunFolder, seconds: Mapping[str, float]) -> None:
+    """Add seconds to those that were noted before.
+
+    An interrupted run's seconds stay, and what a resumed one does again is added: this is what the result has cost.
+
+    Args:
+        run: whose file it is.
+        part: the run itself, or one of its trainings.
+        seconds: by what they were spent on.
+    """
+    if world()[0] != 0:
+        return
+    table = read_json(run.times) if run.times.exists() else {}
+    spent = table.setdefault(part.path.relative_to(run.path).as_posix(), {})
+    for what, value in seconds.items():
+        spent[what] = spent.get(what, 0.0) + value
+    write_json(run.times, table)
+
+
+@contextmanager
+def timed(run: RunFolder, part: RunFolder, what: str) -> Iterator[None]:
+    """Note how long the block takes, however it ends; see :func:`add_seconds`."""
+    begin = time.perf_counter()
+    try:
+        yield
+    finally:
+        add_seconds(run, part, {what: time.perf_counter() - begin})

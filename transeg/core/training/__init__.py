@@ -1,0 +1,1 @@
+"""From built parts to checkpoints."""

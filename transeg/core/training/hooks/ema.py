@@ -1,0 +1,45 @@
+"""Keeps moving averages of weights while a training runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from transeg.core.models.ema import Averages
+
+
+class AveragesHook(Hook):
+    """Updates averages behind each iteration, saves them, and validates with them; the training sees none of them.
+
+    Args:
+        averages: of what is trained, or of parts of it.
+    """
+
+    priority = "VERY_HIGH"  # before all that looks at the networks or saves them
+
+    def __init__(self, averages: Averages) -> None:
+        self._averages = averages
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Go on where the checkpoint was."""
+        self._averages.load_state_dict(checkpoint.get("averages", {}))
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Add the averages."""
+        checkpoint["averages"] = self._averages.state_dict()
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
+    ) -> None:
+        """Update the averages."""
+        self._averages.update()
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        """Put the averages into the networks."""
+        self._averages.exchange()
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Take them out again."""
+        self._averages.exchange()

@@ -1,0 +1,97 @@
+"""Weighted sums of segmentation losses, as ``--loss dice+0.5*bce`` names them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from torch import Tensor, nn
+
+from transeg.core.builders.made import made
+from transeg.core.component_options import checked
+from transeg.core.errors import UsageError
+from transeg.core.experiment.choices import Choice
+from transeg.core.experiment.completion import loss_options
+from transeg.core.experiment.settings import parse_sum
+from transeg.core.interfaces import Loss
+from transeg.core.manifest import LossEntry
+from transeg.core.registry import Registry
+
+
+class LossSum(nn.Module):
+    """A weighted sum of losses over one or several heads.
+
+    Args:
+        terms: (weight, loss) by name.
+        head_weights: of the final head and each auxiliary one; without, all heads count alike.
+    """
+
+    def __init__(self, terms: Mapping[str, tuple[float, nn.Module]], head_weights: Sequence[float] = ()) -> None:
+        super().__init__()
+        self.head_weights = tuple(head_weights)
+        self.weights = {name: weight for name, (weight, _) in terms.items()}
+        self.terms = nn.ModuleDict({name: loss for name, (_, loss) in terms.items()})
+
+    def forward(self, heads: Sequence[Tensor], target: Tensor) -> dict[str, Tensor]:
+        """Every weighted term by name, summed over the heads.
+
+        Args:
+            heads: logits ``(N, K, H, W)``, the final head first.
+            target: ``(N, H, W)`` integer.
+
+        Raises:
+            UsageError: an option of a loss does not fit the number of classes.
+        """
+        head_weights = self.head_weights if len(heads) > 1 and self.head_weights else (1.0,) * len(heads)
+        losses = {}
+        for name, loss in self.terms.items():
+            try:
+                values = [
+                    share * loss(logits, target) for share, logits in zip(head_weights, heads, strict=True) if share > 0
+                ]
+            except ValueError as error:
+                raise UsageError(f"loss.{name}: {error}.") from error
+            losses[name] = self.weights[name] * sum(values[1:], start=values[0])
+        return losses
+
+
+class HybridLoss(Loss):
+    """A weighted sum of segmentation losses, each with its default options.
+
+    `ce+dice` is the loss of nnU-Net and the usual choice for several classes. Derivatives of zh320's code name such
+    sums: `ce_dice` is `ce+dice`, `dice_focal` is `focal+dice`, `detail` is `bce+dice` with weights of its own. Choose
+    this where a single loss must be named; on the command line and in an experiment `--loss ce+dice` is the same sum,
+    which also reports each term and takes options for it.
+
+    Args:
+        terms: the sum, such as dice+0.5*focal, of built-in losses and those of installed plugins.
+    """
+
+    def __init__(self, *, terms: str = "ce+dice") -> None:
+        super().__init__()
+        registry = Registry()
+        losses: dict[str, tuple[float, nn.Module]] = {}
+        for name, weight in parse_sum(terms).items():
+            component = registry.find("loss", name)
+            if isinstance(component.entry, LossEntry) and component.entry.role != "segmentation":
+                raise ValueError(f"{name} compares two networks and cannot be one of the terms")
+            cls = registry.load(component)
+            if issubclass(cls, HybridLoss):
+                raise ValueError(f"terms cannot be {terms!r}: a hybrid cannot hold a hybrid; write out its terms")
+            losses[name] = (weight, cls())
+        self._sum = LossSum(losses)
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        first, *rest = self._sum([logits], target).values()
+        return sum(rest, start=first)
+
+
+def build_loss(choice: Choice, registry: Registry, head_weights: Sequence[float] = ()) -> LossSum:
+    """The weighted sum that a loss expression names, over heads of these weights."""
+    options = loss_options(choice)
+    terms = {}
+    for name, weight in parse_sum(choice.name).items():
+        cls = registry.load(registry.find("loss", name))
+        values = checked(cls, options.get(name, {}), f"loss.{name}")
+        terms[name] = (weight, made(partial(cls, **values), f"loss.{name}"))
+    return LossSum(terms, head_weights)

@@ -1,0 +1,150 @@
+"""Strategy `joint`: a segmenter learns on what a generator translates, and the generator learns from it.
+
+CUT-seg: Moreu, Arazo, McGuinness and O'Connor, "Joint one-sided synthetic unpaired image translation and segmentation
+for colorectal cancer prevention", Expert Systems 2022, doi:10.1111/exsy.13137. Pseudo-labels as in PL-CUT-Seg,
+arXiv:2307.12033.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from copy import deepcopy
+from dataclasses import replace
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from transeg.core.distributed.collectives import broadcast_buffers
+from transeg.core.experiment.schema import JointOptions
+from transeg.core.inference.conditioning import Conditioning
+from transeg.core.interfaces import Batch, Generator, Optimization, Phase, Segmenter
+from transeg.core.models.forward import classes, segment, translated, widened
+from transeg.core.training.losses import LossSum
+from transeg.core.training.tasks.segmentation import SegmentationTask
+
+
+class JointTask(SegmentationTask):
+    """Trains generator and segmenter in one loop.
+
+    In the phase that carries the translated images, the segmentation loss on them joins the generator's own losses.
+    Its whole gradient reaches the segmenter; times the weight, it goes on into the generator. (The reference scales
+    both, which leaves the segmenter's Adam steps as they are.)
+
+    Where the generator makes images from label maps, the source's own images are real ones of the same labels: the
+    segmenter learns from both in a fixed proportion, and real validation images select the checkpoint.
+
+    Args:
+        generator: translates the source.
+        segmenter: learns on the translated source.
+        loss: of the segmentation.
+        optimization: of the segmenter's and the loss's parameters.
+        options: the weight and its schedule, pseudo-labels.
+        epoch: iterations between two renewals of the network that makes pseudo-labels.
+        given: what the generator is given of the source.
+        share: of the synthetic images in the segmentation loss, where the source's images are real ones.
+        extra_terms: as for :class:`SegmentationTask`.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        segmenter: Segmenter,
+        loss: LossSum,
+        optimization: Optimization,
+        options: JointOptions,
+        epoch: int,
+        given: Conditioning,
+        share: float,
+        extra_terms: Iterable[nn.Module] = (),
+    ) -> None:
+        super().__init__(segmenter, loss, optimization, extra_terms)
+        self.generator = generator
+        self._options = options
+        self._epoch = epoch
+        self._given = given
+        self._share = share
+        self._optimizers = {**generator.optimizers(), **super().optimizers()}
+        self.labeller = deepcopy(segmenter).requires_grad_(False) if options.pseudo_labels != "off" else None
+
+    def optimizers(self) -> dict[str, Optimization]:
+        return self._optimizers
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        if self.labeller is not None:
+            self.labeller.eval()
+        return self
+
+    def phases(self, batch: Batch) -> Iterator[Phase]:
+        for phase in self.generator.phases(self._given.batch(batch)):
+            if phase.fake is None:
+                yield phase
+            else:
+                losses = {**phase.losses, **self._segmentation_losses(phase.fake, batch)}
+                yield replace(phase, optimizers=(*phase.optimizers, "segmenter"), losses=losses)
+
+    def weight(self) -> float:
+        """Share of the segmentation gradient that reaches the generator now."""
+        match self._options.schedule:
+            case "linear":
+                return self._options.weight * self.progress
+            case "step":
+                return self._options.weight if self.progress >= self._options.start else 0.0
+            case _:
+                return self._options.weight
+
+    def pseudo_share(self) -> float:
+        """Share of the pseudo-labels in the segmentation loss now; 0 until the labels come from a trained network."""
+        if self.iteration < self._epoch:
+            return 0.0
+        match self._options.pseudo_labels:
+            case "mean":
+                return 0.5
+            case "linear":
+                return 0.5 * self.progress
+            case "step":
+                return 0.5 if self.progress >= 0.5 else 0.0
+            case _:
+                return 0.0
+
+    def _segmentation_losses(self, fake: Tensor, batch: Batch) -> dict[str, Tensor]:
+        losses = self.segmentation_losses(_scale_gradient(widened(fake), self.weight()), batch)
+        if self._given.by_mask:
+            on_real = self.segmentation_losses(batch.source, batch)
+            losses = {name: self._share * loss + (1 - self._share) * on_real[name] for name, loss in losses.items()}
+        share = self.pseudo_share()
+        if share == 0:
+            return losses
+        assert batch.target is not None
+        labels = self._pseudo_labels(batch.target)
+        heads = [widened(logits) for logits in segment(self.segmenter, batch.target)]
+        with torch.autocast(batch.target.device.type, enabled=False):
+            on_target = self.loss(heads, labels)
+        mixed = {name: (1 - share) * losses[name] + share * loss for name, loss in on_target.items()}
+        return {**losses, **mixed}
+
+    @torch.no_grad()
+    def _pseudo_labels(self, target: Tensor) -> Tensor:
+        """What the segmenter of the last renewal sees in target images, ``(N, H, W)`` int64."""
+        assert self.labeller is not None
+        return classes(segment(self.labeller, target)[0])
+
+    def before_iteration(self) -> None:
+        if self.labeller is not None and self.iteration % self._epoch == 0:
+            broadcast_buffers(self.segmenter)  # else ranks would look at their targets with different networks
+            self.labeller.load_state_dict(self.segmenter.state_dict())
+
+    def segment_source(self, image: Tensor, places: Tensor | None) -> Tensor:
+        if self._given.by_mask:
+            return super().segment_source(image, places)
+        return super().segment_source(translated(self.generator, image, places), places)
+
+
+def _scale_gradient(x: Tensor, factor: float) -> Tensor:
+    """The same values, with ``factor`` times the gradient."""
+    if factor == 0:
+        return x.detach()
+    scaled = x.view_as(x)
+    scaled.register_hook(lambda gradient: factor * gradient)
+    return scaled

@@ -1,0 +1,79 @@
+"""Strategy `supervised`: a segmenter alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from transeg.core.evaluation.scores import EvaluationItem
+from transeg.core.interfaces import Batch, Optimization, Phase, Segmenter
+from transeg.core.models.forward import segment, widened
+from transeg.core.training.losses import LossSum
+from transeg.core.training.tasks.task import Task
+
+
+class SegmentationTask(Task):
+    """Trains a segmenter on labelled source images.
+
+    Args:
+        segmenter: the network.
+        loss: what it minimises.
+        optimization: of the network's and the loss's parameters.
+        extra_terms: further modules ``forward(logits, image, batch) -> losses by name``, called behind each forward
+            pass on labelled images; their parameters belong to the optimization, too.
+
+    Attributes:
+        validates_target: whether validation images are of the target domain, to be segmented as they are.
+    """
+
+    validates_target: bool = False
+
+    def __init__(
+        self, segmenter: Segmenter, loss: LossSum, optimization: Optimization, extra_terms: Iterable[nn.Module] = ()
+    ) -> None:
+        super().__init__()
+        self.segmenter = segmenter
+        self.loss = loss
+        self.extra_terms = nn.ModuleList(extra_terms)
+        self._optimization = optimization
+
+    def optimizers(self) -> dict[str, Optimization]:
+        return {"segmenter": self._optimization}
+
+    def phases(self, batch: Batch) -> Iterator[Phase]:
+        yield Phase(("segmenter",), self.segmentation_losses(batch.source, batch))
+
+    def segmentation_losses(self, image: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """Every loss on labelled images by name, computed in float32.
+
+        Args:
+            image: what the segmenter sees, ``(N, C, H, W)``: the source image or its translation.
+            batch: where it comes from.
+        """
+        assert batch.source_mask is not None
+        heads = [widened(logits) for logits in segment(self.segmenter, image)]
+        with torch.autocast(image.device.type, enabled=False):
+            losses: dict[str, Tensor] = self.loss(heads, batch.source_mask)
+            for term in self.extra_terms:
+                losses |= term(heads[0], image, batch)
+        return losses
+
+    def val_step(self, items: Sequence[EvaluationItem]) -> list[Tensor]:
+        """Logits ``(K, h, w)`` on the CPU for each item."""
+        forward = self.segment_target if self.validates_target else self.segment_source
+        return self.validate(forward, [item.image for item in items])
+
+    def segment_source(self, image: Tensor, places: Tensor | None) -> Tensor:
+        """Logits ``(N, K, H, W)`` of source images as the segmenter is trained to see them.
+
+        Args:
+            image: ``(N, C, H, W)`` in [-1, 1].
+            places: of windows in their image; see :data:`transeg.core.inference.sliding_window.Forward`.
+        """
+        return segment(self.segmenter, image)[0]
+
+    def segment_target(self, image: Tensor, places: Tensor | None) -> Tensor:
+        """Logits ``(N, K, H, W)`` of target images."""
+        return segment(self.segmenter, image)[0]

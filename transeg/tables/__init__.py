@@ -1,1 +1,0 @@
-"""What several commands show, as rich tables."""

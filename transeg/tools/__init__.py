@@ -1,0 +1,1 @@
+"""What the toolkit does: a command each, beside its logic."""

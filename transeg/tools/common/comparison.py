@@ -1,0 +1,92 @@
+"""Which of several runs is better."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from transeg.tools.common.numbers import counted, interval, number
+
+
+def show_comparison(comparison: dict[str, Any], console: Console) -> None:
+    """Two runs side by side, for each test set."""
+    for run in ("a", "b"):
+        console.print(f"{run.upper()}  {escape(comparison[run])}", highlight=False, soft_wrap=True)
+    for label, test in comparison["tests"].items():
+        groups = counted(test["groups"], "group")
+        title = f"\n{escape(label)}: {counted(test['images'], 'image')} in {groups}"
+        console.print(title + (f", {test['unpaired']} in one run only" if test["unpaired"] else ""), highlight=False)
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        table.add_column("metric", style="cyan")
+        for name in ("A", "B", "B - A [95 % CI]", "p", "better", "worse"):
+            table.add_column(escape(name), justify="right", no_wrap=True)
+        for metric, values in test["metrics"].items():
+            difference = number(values["difference"], "+") + interval(values["ci"], 3)
+            p = "-" if values["p"] is None else "<0.001" if values["p"] < 0.001 else f"{values['p']:.3f}"
+            counts = str(values["better"]), str(values["worse"])
+            table.add_row(metric, number(values["a"]), number(values["b"]), escape(difference), p, *counts)
+        console.print(table)
+        for metric, values in test["metrics"].items():
+            if values["images"] < test["images"]:
+                console.print(
+                    f"{metric}: {counted(values['images'], 'image')}; the others lack it in a run.", highlight=False
+                )
+
+
+def show_leaderboard(boards: dict[str, Any], console: Console) -> None:
+    """Runs from the best to the worst, for each test set, by its first metric; means of the others follow."""
+    for label, board in boards["tests"].items():
+        first, *others = board["metrics"]
+        rows = board["metrics"][first]["rows"]
+        groups = counted(board["groups"], "group")
+        console.print(f"\n{escape(label)}: {counted(board['images'], 'image')} in {groups}", highlight=False)
+        for name in board["without"]:
+            console.print(f"{escape(name)} was not tested on it.", highlight=False)
+        if not rows:
+            console.print(f"There is no image on which all define {first}.", highlight=False)
+            continue
+        _show_ranks(first, rows, console)
+        if others:
+            console.print()
+            _show_means([row["entry"] for row in rows], {key: board["metrics"][key]["rows"] for key in others}, console)
+        for metric, ranked in board["metrics"].items():
+            if ranked["images"] < board["images"]:
+                console.print(
+                    f"{metric}: {counted(ranked['images'], 'image')}; the others lack it in a run.", highlight=False
+                )
+
+
+def _show_ranks(metric: str, rows: Sequence[dict[str, Any]], console: Console) -> None:
+    """One metric of each run, and how far it is from the best or from the baseline."""
+    from transeg.core.evaluation.leaderboard_formats import interval, number, probability
+
+    repeated = console.width >= 72 and any(row["runs"] > 1 for row in rows)
+    reference = next(row["entry"] for row in rows if row["against"] is None)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("", justify="right")
+    table.add_column("run", style="cyan", overflow="fold", min_width=8)
+    for name in (*(("runs", "sd") if repeated else ()), f"{metric} [95 % CI]", "diff.", "p"):
+        table.add_column(escape(name), justify="right", no_wrap=True)
+    for row in rows:
+        repeats = [str(row["runs"]), number(row["sd"])] if repeated else []
+        mean, difference = escape(interval(row["mean"], row["ci"])), number(row["difference"], "+")
+        table.add_row(str(row["rank"]), escape(row["entry"]), *repeats, mean, difference, probability(row["p_holm"]))
+    console.print(table)
+    console.print(f"[dim]diff. is from {escape(reference)}; p is adjusted (Holm).[/]", highlight=False)
+
+
+def _show_means(entries: Sequence[str], metrics: dict[str, list[dict[str, Any]]], console: Console) -> None:
+    from transeg.core.evaluation.leaderboard_formats import number
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("run", style="cyan", overflow="fold", min_width=8)
+    for metric in metrics:
+        table.add_column(metric, justify="right")
+    for entry in entries:
+        means = [next((row["mean"] for row in rows if row["entry"] == entry), None) for rows in metrics.values()]
+        table.add_row(escape(entry), *map(number, means))
+    console.print(table)

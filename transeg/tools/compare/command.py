@@ -1,0 +1,88 @@
+"""The command that compares runs, imported when it is called."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from transeg.core.errors import UsageError
+from transeg.tools.common.comparison import show_comparison, show_leaderboard
+from transeg.tools.common.options import as_json
+
+
+@click.command()
+@click.argument("runs", metavar="RUNS...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--test", "tests", multiple=True, metavar="NAME", help="A test set; by default all. Repeatable.")
+@click.option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    metavar="NAME",
+    help="A column of the CSV files; by default dice, iou, surface_dice and hd95. Repeatable.",
+)
+@click.option(
+    "--baseline", metavar="RUN", help="Test all others against this run, or combination; by default against the best."
+)
+@click.option(
+    "--format",
+    "layout",
+    type=click.Choice(["table", "markdown", "csv", "json"]),
+    help="By default table; with -o what the file's name ends in.",
+)
+@click.option("-o", "--out", type=click.Path(path_type=Path), metavar="FILE", help="Write it there.")
+@as_json
+def compare(
+    runs: tuple[Path, ...],
+    tests: tuple[str, ...],
+    metrics: tuple[str, ...],
+    baseline: str | None,
+    layout: str | None,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Say which of RUNS segments best, image by image.
+
+    All have been tested on the same images, by `toolkit run` or `toolkit evaluate`. Groups of images (videos, slides)
+    are resampled for 95 % intervals, and change sides in the permutation test that gives p. Two runs are set side by
+    side: is the second better than the first? More, or a sweep's folder, make a leaderboard on the images that all
+    share; a sweep's seeds and folds are averaged, and p is adjusted for the number of comparisons.
+
+    \b
+    toolkit compare runs/mine/baseline runs/mine
+    toolkit compare runs/unet runs/hardnet runs/ducknet --baseline runs/unet --format markdown -o table.md
+    toolkit compare runs/sweep
+    """
+    from transeg.core.evaluation.leaderboard_formats import as_csv, as_markdown
+    from transeg.core.files import write_text
+    from transeg.tools.sweep.entries import compared
+
+    chosen = _layout(layout, as_json, out)
+    document = compared(runs, tests=tests, metrics=metrics, baseline=baseline, pairwise=chosen in ("table", "json"))
+    if chosen == "table":
+        show = show_comparison if "a" in document else show_leaderboard
+        show(document, Console())
+        return
+    text = {"markdown": as_markdown, "csv": as_csv, "json": _as_json}[chosen](document)
+    if out is None:
+        click.echo(text, nl=False)
+    else:
+        write_text(out, text)
+
+
+def _layout(layout: str | None, as_json: bool, out: Path | None) -> str:
+    """The format that was asked for, by name or by the ending of a file."""
+    endings = {".md": "markdown", ".csv": "csv", ".json": "json"}
+    chosen = layout or ("json" if as_json else endings.get(out.suffix.lower(), "") if out else "table")
+    if as_json and chosen != "json":
+        raise UsageError(f"--json and --format {chosen} contradict each other; leave one out.")
+    if out and chosen not in endings.values():
+        raise UsageError(f"In which format is {out} to be written? Say --format markdown, csv or json.")
+    return chosen
+
+
+def _as_json(document: dict[str, Any]) -> str:
+    return json.dumps(document, indent=2) + "\n"

@@ -1,0 +1,101 @@
+"""The command that makes a run's networks usable elsewhere, imported when it is called."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from transeg.core.registry import Registry
+from transeg.tools.common.console import talk
+from transeg.tools.common.options import as_json, direction, translate_with, with_registry
+
+
+@click.command()
+@click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), metavar="FOLDER", help="Where to.")
+@click.option(
+    "--format",
+    "formats",
+    multiple=True,
+    type=click.Choice(["onnx", "torchscript", "torch-export", "safetensors"]),
+    help="By default onnx. Repeatable.",
+)
+@click.option("--int8", is_flag=True, help="Also write the ONNX file in 8 bits, and measure what that costs.")
+@click.option("--fp16", is_flag=True, help="Also write the ONNX file in float16, and measure what that costs.")
+@translate_with
+@direction
+@click.option("--generator", is_flag=True, help="The generator of a run that has a segmenter, too.")
+@click.option(
+    "--images",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Compare on these images; by default on those of the run.",
+)
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="OPTION=VALUE",
+    help="An option of the generator that changes no weights, such as generator.noise=false.",
+)
+@as_json
+@with_registry
+def export(registry: Registry, run_dir: Path, out: Path, as_json: bool, formats: tuple[str, ...], **named: Any) -> None:
+    """Make what RUN has learned usable without transeg.
+
+    Writes the segmenter of RUN (or the generator of a run that has no segmenter) as a file of another format, with its
+    preprocessing described in preprocessing.json and a model card in README.md. Each file is run in its own runtime on
+    real images of several sizes; one that differs from the original is not kept.
+
+    With --translate-with, generator and segmenter are one graph. safetensors are weights, to begin a run with.
+
+    \b
+    toolkit export runs/mine -o model
+    toolkit export runs/mine -o model --format onnx --int8 --fp16
+    toolkit export runs/tem -o model --translate-with runs/sem-to-tem
+    """
+    from transeg.tools.export.exporting import export_run
+    from transeg.tools.export.wanted import Wanted
+
+    wanted = Wanted(formats or ("onnx",), **named)
+    report = export_run(run_dir, registry, talk(), out, wanted)
+    if as_json:
+        click.echo(json.dumps({"folder": str(out), **report}, indent=2))
+    else:
+        _show(report, out, Console())
+
+
+def _show(report: dict[str, Any], out: Path, console: Console) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("file", style="cyan", overflow="fold")
+    for name in ("MB", "differs by", "Dice", "ms"):
+        table.add_column(name, justify="right")
+    original = report["original"]
+    table.add_row("as trained", "", "", _number(original["dice"], ".3f"), _number(original["ms"], ",.1f"))
+    for row in report["files"]:
+        table.add_row(
+            row["file"],
+            f"{row['bytes'] / 1e6:.2f}",
+            f"{row['difference']:.1e}",
+            _number(row["dice"], ".3f"),
+            _number(row["ms"], ",.1f"),
+        )
+    console.print(table)
+    size = report["files"][0]["compared"][0]
+    threads = "1 thread" if report["threads"] == 1 else f"{report['threads']} threads"
+    console.print(f"[dim]Times: one image of {size['width']}x{size['height']} pixels, {threads}.[/]", highlight=False)
+    if report["measured_on"]:
+        images = "1 labelled image" if report["measured_on"] == 1 else f"{report['measured_on']} labelled images"
+        console.print(f"[dim]Dice: mean over {images}.[/]", highlight=False)
+    if report["not_measured"]:
+        console.print(f"Dice was not measured: {report['not_measured']}", highlight=False, markup=False)
+    console.print(f"How to use it: {out / 'README.md'}, {out / 'preprocessing.json'}", highlight=False, markup=False)
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)

@@ -1,0 +1,285 @@
+"""A run's networks as a folder that others can use: written, checked and described, whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from transeg.core.builders.networks import build_generator, build_segmenter
+from transeg.core.distributed.progress import bar
+from transeg.core.errors import TransegError, UsageError
+from transeg.core.files import write_json, write_text
+from transeg.core.inference.trained import Trained
+from transeg.core.inference.translator import Translator
+from transeg.core.interfaces import Dataset, Sample, Segmenter
+from transeg.core.registry import Registry
+from transeg.core.runs.run_folder import RunFolder
+from transeg.tools.export import check, reduced
+from transeg.tools.export.card import card
+from transeg.tools.export.describe import description
+from transeg.tools.export.formats import FILES, Run, Writer, opened
+from transeg.tools.export.graph import Graph
+from transeg.tools.export.images import Folder, Images, available, graph_input, spread, total
+from transeg.tools.export.networks import graph_of, networks
+from transeg.tools.export.tensors import write_config, write_tensors
+from transeg.tools.export.wanted import Wanted
+
+COMPARED, CALIBRATED = 4, 64
+"""Images that a file is compared on, and that 8-bit ranges are found on, at most."""
+LARGEST = 512
+"""Images that are taken at their own size are cut to this for the comparison, in their middle."""
+
+
+def export_run(run_dir: Path, registry: Registry, console: Console, out: Path, wanted: Wanted) -> dict[str, Any]:
+    """Export a run.
+
+    Args:
+        run_dir: the run folder.
+        registry: where components come from.
+        console: for progress.
+        out: a folder that is not there yet, or empty.
+        wanted: what goes into it.
+
+    Returns:
+        What ``export.json`` holds.
+
+    Raises:
+        UsageError: the folder is taken, a package is missing, or the run has no such part.
+        TransegError: a network cannot leave PyTorch, or a file differs from the original; then nothing is kept.
+    """
+    wanted.check()
+    with _staged(out) as staging:
+        trained, translator = networks(run_dir, registry, wanted)
+        export = Export(run_dir, trained, translator, graph_of(trained, translator, wanted), registry, wanted)
+        report = export.write(staging, console)
+        write_text(staging / "README.md", card(run_dir, export.graph, trained, translator, registry, report, staging))
+    return report
+
+
+@dataclass(frozen=True)
+class Export:
+    """One export under way.
+
+    Attributes:
+        run_dir: the run folder.
+        trained: the run.
+        translator: what sees images first, or alone.
+        graph: what leaves PyTorch.
+        registry: where components come from.
+        wanted: by the user.
+    """
+
+    run_dir: Path
+    trained: Trained
+    translator: Translator | None
+    graph: Graph
+    registry: Registry
+    wanted: Wanted
+
+    def write(self, folder: Path, console: Console) -> dict[str, Any]:
+        """Write every file but the card; gives what ``export.json`` holds."""
+        expected = check.original(self.trained, self.translator, self.graph)
+        wholes = [self._input(sample) for sample in spread(self._to_check(), COMPARED)]
+        batches = check.batches(self.graph, wholes, self._smallest())
+        steps = self._steps(folder)
+        rows: list[dict[str, Any]] = []
+        runs: dict[str, Run] = {"original": expected}
+        with bar(console, "exporting", len(steps), "files") as advance:
+            for name, form, make in steps:
+                run = _made(make, folder / name)
+                found = check.differences(expected, run, batches, name)
+                if form not in ("int8", "fp16"):
+                    check.check_tolerance(found, name)
+                else:
+                    runs[name] = run
+                rows.append(self._row(folder / name, form, run, found, batches[0]))
+                advance()
+        measured = self._measured(runs, console) if len(runs) > 1 else None
+        by_name = {} if measured is None else measured["dice"]
+        for row in rows:
+            row["dice"] = by_name.get(row["file"])
+        report = {
+            "part": self.graph.part,
+            "tolerance": check.TOLERANCE,
+            "threads": torch.get_num_threads(),
+            "original": {"ms": check.milliseconds(expected, batches[0]), "dice": by_name.get("original")},
+            "files": rows,
+            "measured_on": None if measured is None else measured["images"],
+            "not_measured": None if measured is None else measured["why_not"],
+        }
+        write_json(folder / "preprocessing.json", description(self.trained, self.translator, self.graph))
+        write_json(folder / "export.json", report)
+        return report
+
+    def _steps(self, folder: Path) -> list[tuple[str, str, Callable[[Path], Run]]]:
+        """Files, their formats, and what writes and opens each."""
+        writer = Writer(self.graph.eval())
+        steps: list[tuple[str, str, Callable[[Path], Run]]] = []
+        for form in (form for form in FILES if form in self.wanted.formats):
+            steps.append((FILES[form], form, partial(self._graph_file, writer, form)))
+            if form == "onnx" and self.wanted.fp16:
+                steps.append(("model-fp16.onnx", "fp16", partial(self._fp16, folder / FILES["onnx"])))
+            if form == "onnx" and self.wanted.int8:
+                steps.append(("model-int8.onnx", "int8", partial(self._int8, folder / FILES["onnx"])))
+        if "safetensors" in self.wanted.formats:
+            steps.append((f"{self.graph.part}.safetensors", "safetensors", self._tensors))
+        return steps
+
+    def _graph_file(self, writer: Writer, form: str, path: Path) -> Run:
+        writer.write(form, path)
+        return opened(form, path, self.graph.inputs)
+
+    def _fp16(self, source: Path, path: Path) -> Run:
+        reduced.write_fp16(source, path)
+        return opened("onnx", path, self.graph.inputs)
+
+    def _int8(self, source: Path, path: Path) -> Run:
+        images = self._of_run().to_calibrate() if self.wanted.images is None else self._to_check()
+        samples = (self._with_draws(self._input(sample)) for sample in spread(images, CALIBRATED))
+        reduced.write_int8(source, path, self.graph.inputs, samples)
+        return opened("onnx", path, self.graph.inputs)
+
+    def _tensors(self, path: Path) -> Run:
+        """The network's weights in a file, and the network built again from them."""
+        write_config(self.trained, self.graph.part, path.with_suffix(".json"))
+        if self.graph.segmenting is not None:
+            write_tensors(self._unfolded(), path)
+            return check.original(replace(self.trained, segmenter=self._segmenter(path)), None, self.graph)
+        translator, choice = self.translator, self.trained.experiment.generator
+        assert translator is not None
+        assert translator.trained.generator is not None
+        assert choice is not None
+        write_tensors(translator.trained.generator, path)
+        channels = translator.trained.given.channels, self.trained.domains.target_channels
+        again = build_generator(choice.model_copy(update={"weights": path}), *channels, 0, self.registry).eval()
+        return check.original(
+            self.trained, replace(translator, trained=replace(self.trained, generator=again)), self.graph
+        )
+
+    def _unfolded(self) -> Segmenter:
+        """The segmenter as it was trained."""
+        if self.trained.experiment.folds is not None:
+            raise UsageError(
+                f"The result of {self.run_dir} is the mean of its folds, and a safetensors file holds one network; "
+                f"export a fold: toolkit export {self.run_dir / 'fold-1'} ..."
+            )
+        segmenter = Trained.load(RunFolder(self.run_dir), self.registry, "cpu", layers=True).segmenter
+        assert segmenter is not None
+        return segmenter
+
+    def _segmenter(self, path: Path) -> Segmenter:
+        choice, domains = self.trained.experiment.segmenter, self.trained.domains
+        assert choice is not None
+        choice = choice.model_copy(update={"weights": path})
+        sizes = domains.target_channels, len(domains.class_names)
+        return build_segmenter(choice, *sizes, 0, self.registry, whole=True, pretrained=False).eval()
+
+    def _row(
+        self, path: Path, form: str, run: Run, found: Sequence[dict[str, Any]], inputs: tuple[Tensor, ...]
+    ) -> dict[str, Any]:
+        return {
+            "file": path.name,
+            "format": form,
+            "bytes": path.stat().st_size,
+            "difference": max(row["difference"] for row in found),
+            "compared": list(found),
+            "ms": check.milliseconds(run, inputs),
+            "dice": None,
+        }
+
+    def _measured(self, runs: dict[str, Run], console: Console) -> dict[str, Any]:
+        """Dice of smaller numbers beside the original's, or why there is none."""
+        if self.graph.segmenting is None:
+            return {"images": 0, "dice": {}, "why_not": "A generator alone has no Dice."}
+        datasets, why_not = available(self._of_run().labelled)
+        if not datasets:
+            return {"images": 0, "dice": {}, "why_not": why_not or "The run has no labelled images to measure it on."}
+        count = sum(number for _, number in total(datasets, check.MEASURED))
+        with bar(console, "measuring", count) as advance:
+            found = check.dice(runs, self.graph, datasets, self.trained.inference(), advance)
+        return {"images": count, "dice": found, "why_not": None}
+
+    @property
+    def _first(self) -> Trained:
+        """The run whose network is the first to see images."""
+        return self.trained if self.translator is None else self.translator.trained
+
+    def _of_run(self) -> Images:
+        if self.translator is None:
+            return Images(self.trained.experiment, backwards=False, adapted=False, registry=self.registry)
+        experiment = self.translator.trained.experiment
+        return Images(experiment, backwards=self.translator.backwards, adapted=True, registry=self.registry)
+
+    def _to_check(self) -> Dataset:
+        if self.wanted.images is not None:
+            return Folder(self.wanted.images, self.graph, self._first)
+        try:
+            return self._of_run().to_check()
+        except UsageError as error:
+            raise UsageError(
+                f"{error} Or say on which images to check what is exported, with --images FOLDER."
+            ) from error
+
+    def _input(self, sample: Sample) -> Tensor:
+        """An image as the graph takes it, of the size at which the run's networks see it."""
+        inference = self._first.inference()
+        return graph_input(self.graph, sample, inference, inference.window or LARGEST)
+
+    def _with_draws(self, image: Tensor) -> tuple[Tensor, ...]:
+        return image, *self.graph.draws.of(torch.arange(len(image)), *image.shape[-2:])
+
+    def _smallest(self) -> int:
+        generator = None if self.translator is None else self.translator.trained.generator
+        return 1 if generator is None else generator.smallest
+
+
+def _made(make: Callable[[Path], Run], path: Path) -> Run:
+    """What a step makes; whatever a converter says becomes a sentence."""
+    try:
+        return make(path)
+    except TransegError:
+        raise
+    except Exception as error:  # every converter fails in its own way
+        root: BaseException = error
+        while root.__cause__ is not None:
+            root = root.__cause__
+        reason = str(root).strip().partition("\n")[0][:300]
+        raise TransegError(
+            f"{path.name} cannot be made of this network, so nothing is kept: {type(root).__name__}: {reason}"
+        ) from error
+
+
+@contextmanager
+def _staged(out: Path) -> Iterator[Path]:
+    """A folder beside the wanted one, which it becomes when everything in it is there.
+
+    Raises:
+        UsageError: the wanted one is taken, or cannot be made.
+    """
+    if not out.name:
+        raise UsageError(f"-o {out} names no folder that could be made; say one with a name, such as -o model.")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{out} is there already, and not an empty folder; choose another with -o.")
+    staging = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        staging.mkdir(parents=True)
+    except OSError as error:
+        raise UsageError(f"{out} cannot be written: {error.strerror}; choose another with -o.") from error
+    try:
+        yield staging
+        try:
+            staging.replace(out)
+        except OSError as error:
+            raise TransegError(f"{out} cannot be written: {error.strerror}.") from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)

@@ -1,0 +1,149 @@
+"""Graphs as files of other runtimes, and these files run."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from transeg.tools.export.graph import Graph
+
+Run = Callable[[Sequence[Tensor]], Tensor]
+"""Inputs of a graph, in their order -> its output."""
+
+FILES = {"onnx": "model.onnx", "torchscript": "model.torchscript", "torch-export": "model.pt2"}
+"""Names of the files of graphs, by format."""
+ROWS, SIDES = 2, (67, 101)
+"""Of the example that a graph is recorded with: different from each other and from every multiple, so that no network
+meets a size that is alike by chance."""
+
+
+class Writer:
+    """Writes a graph in several formats.
+
+    Args:
+        graph: in eval mode.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        self._program: Any = None
+
+    def write(self, form: str, path: Path) -> None:
+        """Write a file.
+
+        Args:
+            form: a key of :data:`FILES`.
+            path: of the file.
+        """
+        write = {"onnx": self._onnx, "torchscript": self._torchscript, "torch-export": self._torch_export}[form]
+        with _quiet(), torch.no_grad():
+            write(path)
+
+    def example(self) -> tuple[Tensor, ...]:
+        """Inputs that a graph is recorded with."""
+        draw = torch.Generator().manual_seed(0)
+        first = torch.rand(ROWS, self._graph.channels, *SIDES, generator=draw)
+        if self._graph.by_mask:
+            first = (first[:, 0] * 2).long()
+        return first, *self._graph.draws.of(torch.arange(ROWS), *SIDES)
+
+    def _exported(self) -> Any:
+        if self._program is None:
+            shapes = [dict.fromkeys(axes, torch.export.Dim.DYNAMIC) for axes in self._axes()]
+            self._program = torch.export.export(self._graph, self.example(), dynamic_shapes=_nested(shapes))
+            for node in self._program.graph.nodes:
+                node.meta.pop("stack_trace", None)  # it names folders of this machine
+        return self._program
+
+    def _axes(self) -> list[dict[int, str]]:
+        """Of each input, the axes that may have any length, by what they are called in files."""
+        image = {0: "batch", 2: "height", 3: "width"}
+        labels = {0: "batch", 1: "height", 2: "width"}
+        each = {"image": image, "labels": labels, "noise": image, "latent": {0: "batch"}}
+        return [each[name] for name in self._graph.inputs]
+
+    def _onnx(self, path: Path) -> None:
+        program = torch.onnx.export(
+            self._exported(),
+            dynamic_shapes=_nested(self._axes()),
+            dynamo=True,
+            verbose=False,
+            input_names=self._graph.inputs,
+            output_names=[self._graph.output],
+        )
+        assert program is not None
+        for node in program.model.graph.all_nodes():
+            node.metadata_props.clear()  # where in which file of this machine a line of Python stands
+        program.save(path, external_data=False)
+
+    def _torchscript(self, path: Path) -> None:
+        torch.jit.trace(self._graph, self.example(), check_trace=False).save(str(path))
+
+    def _torch_export(self, path: Path) -> None:
+        torch.export.save(self._exported(), path)
+
+
+def _nested(each: Sequence[Any]) -> tuple[Any, ...]:
+    """One thing for each input, as the graph's ``(image, *draws)`` is seen from outside."""
+    first, *draws = each
+    return (first, tuple(draws)) if draws else (first,)
+
+
+def opened(form: str, path: Path, inputs: Sequence[str]) -> Run:
+    """A file of a graph, ready to run on the CPU in its own runtime.
+
+    Args:
+        form: a key of :data:`FILES`.
+        path: of the file.
+        inputs: names of the graph's inputs.
+    """
+    if form == "onnx":
+        return _session(path, inputs)
+    with _quiet():
+        module = torch.jit.load(str(path)) if form == "torchscript" else torch.export.load(path).module()
+    return partial(_called, module)
+
+
+@torch.inference_mode()
+def _called(module: Any, inputs: Sequence[Tensor]) -> Tensor:
+    with _quiet():
+        return module(*inputs)
+
+
+def _session(path: Path, inputs: Sequence[str]) -> Run:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+    def run(tensors: Sequence[Tensor]) -> Tensor:
+        (result,) = session.run(None, {name: t.numpy() for name, t in zip(inputs, tensors, strict=True)})
+        return torch.from_numpy(result)
+
+    return run
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what converters say of themselves, which is nothing that a user can mend."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir", "root")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

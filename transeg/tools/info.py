@@ -1,0 +1,134 @@
+"""The command `toolkit info`, imported when it is called."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from transeg.core.component_options import EMPTY, description, options
+from transeg.core.errors import UsageError
+from transeg.core.manifest import KINDS, Component
+from transeg.core.registry import Registry, kind_named
+from transeg.tools.common.options import as_json, with_registry
+
+
+@click.command()
+@click.argument("component")
+@as_json
+@with_registry
+def info(component: str, as_json: bool, registry: Registry) -> None:
+    """Show one COMPONENT, such as generator/cut, in detail.
+
+    Its options with their meaning, paper, parameters, and an example.
+    """
+    from transeg.core.experiment.choices import offered
+    from transeg.core.models.layer_outputs import layers_of
+
+    kind, slash, name = component.partition("/")
+    if not slash:
+        kinds = [k for k in KINDS if any(c.name == component for c in registry.components(k))]
+        if len(kinds) != 1:
+            raise UsageError(f"Say which kind {component!r} is, as in segmenter/{component}; `toolkit list` shows all.")
+        kind, name = kinds[0], component
+    found = registry.find(kind_named(kind), name)
+    cls = registry.load(found)
+    if as_json:
+        rows = [
+            {"name": o.name, "type": o.type_name, "default": o.default, "help": o.help}
+            for o in offered(cls, found.kind)
+        ]
+        document = {**found.summary(), "options": rows}
+        if found.kind == "segmenter":
+            document["layers"] = [asdict(layer) for layer in layers_of(cls)]
+        click.echo(json.dumps(document, indent=2, default=str))
+    else:
+        show_component(found, cls, Console())
+
+
+def show_component(component: Component, cls: type, console: Console) -> None:
+    """One component with its options and an example."""
+    from transeg.core.experiment.choices import offered
+
+    entry = component.entry
+    console.print(f"[bold cyan]{component}[/]  {entry.summary}")
+    facts = {
+        "parameters": f"{entry.params:,} at defaults" if entry.params else "",
+        "paper": entry.paper,
+        "plugin": f"{component.package} {component.version}",
+        "tags": ", ".join(entry.tags),
+        "domains": ", ".join(component.domains),
+        "licence": getattr(entry, "licence", ""),
+        "url": getattr(entry, "url", ""),
+    }
+    grid = Table.grid(padding=(0, 2))
+    for name, value in facts.items():
+        if value:
+            grid.add_row(f"[dim]{name}[/]", escape(value))
+    console.print(grid)
+    for paragraph in description(cls)[1:]:
+        console.print("\n" + escape(paragraph), highlight=False)
+    known = offered(cls, component.kind)
+    prefix = "data.source.{}" if component.kind == "dataset" else f"{component.kind}.{{}}"
+    if getattr(entry, "role", "") == "distillation":
+        prefix = "{}"
+    if known:
+        table = Table(title="\nOptions", title_justify="left", box=None, pad_edge=False, header_style="bold")
+        table.add_column("option", style="cyan", no_wrap=True)
+        table.add_column("meaning", ratio=1)
+        for option in known:
+            kind = option.type_name + _default(option.default)
+            table.add_row(prefix.format(option.name), f"{escape(option.help)}\n[dim]{escape(kind)}[/]")
+        console.print(table)
+    if component.kind == "segmenter":
+        _show_layers(cls, console)
+    console.print(f"\n[dim]Example[/]  {example(component, cls)}", highlight=False)
+
+
+def _show_layers(cls: Any, console: Console) -> None:
+    """The layers that distillation may name."""
+    from transeg.core.models.layer_outputs import layers_of
+
+    layers = layers_of(cls)
+    if not layers:
+        return
+    table = Table(title="\nLayers to distil", title_justify="left", box=None, pad_edge=False, header_style="bold")
+    table.add_column("layer", style="cyan", overflow="fold")
+    table.add_column("channels", justify="right")
+    table.add_column("stride", justify="right")
+    for layer in layers:
+        table.add_row(layer.name, str(layer.channels), str(layer.stride))
+    console.print(table)
+
+
+def _default(value: Any) -> str:
+    if value is EMPTY:
+        return ", required"
+    return "" if value is None else f", by default {value!r}"
+
+
+def example(component: Component, cls: Any) -> str:
+    """A command that uses a component."""
+    match component.kind:
+        case "generator":
+            return f"toolkit run --generator {component.name} --segmenter hardnet"
+        case "segmenter":
+            return f"toolkit run --segmenter {component.name}"
+        case "loss" if getattr(component.entry, "role", "") == "distillation":
+            needs = ":layer=LAYER" if "layer" in options(cls) and options(cls)["layer"].default is EMPTY else ""
+            return f"toolkit run --segmenter unet --teacher RUN --distill {component.name}{needs}"
+        case "loss":
+            beside = "dice+0.01*" if "partner" in component.entry.tags else ""
+            return f"toolkit run --segmenter unet --loss {beside}{component.name}"
+        case _:
+            data = f"{component.name}:FOLDER" if cls.needs_root else component.name
+            if "unlabelled" in component.entry.tags:
+                return f"toolkit run --generator cut --segmenter unet --source folder:FOLDER --target {data}"
+            if "paired" in component.entry.tags:
+                return f"toolkit run --generator pix2pix --set generator.condition=image --source {data}"
+            return f"toolkit run --segmenter unet --source {data} --test {data}"

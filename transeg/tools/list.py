@@ -1,0 +1,114 @@
+"""The command `toolkit list`, imported when it is called."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from transeg.core.manifest import KINDS, Component
+from transeg.core.registry import BUILTIN, Registry, kind_named
+from transeg.tools.common.options import as_json, with_registry
+
+if TYPE_CHECKING:
+    from transeg.core.experiment.combinations import Combination
+
+COLOURS = {"ok": "green", "broken": "red", "conflict": "yellow", "disabled": "dim", "missing": "yellow"}
+PLURALS = {"generator": "Generators", "segmenter": "Segmenters", "loss": "Losses", "dataset": "Datasets"}
+
+
+@click.command("list")
+@click.argument("kind", required=False)
+@as_json
+@with_registry
+def list_components(kind: str | None, as_json: bool, registry: Registry) -> None:
+    """Show generators, segmenters, losses and datasets, or one KIND.
+
+    `toolkit list combinations` shows which of them go together, and what data each pair needs.
+    """
+    if kind == "combinations":
+        _list_combinations(registry, as_json)
+        return
+    singular = kind and kind_named(kind)
+    if as_json:
+        broken = [p for p in registry.plugins if p.status in ("broken", "disabled") and not p.components]
+        rows = [component.summary() for component in registry.components(singular)]
+        rows += [] if singular else [plugin.summary() for plugin in broken]
+        click.echo(json.dumps(rows, indent=2))
+    else:
+        show_components(registry, singular, Console())
+
+
+def _list_combinations(registry: Registry, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from transeg.core.experiment.combinations import combinations
+
+    found = list(combinations(registry))
+    if as_json:
+        click.echo(json.dumps([{**asdict(c), "command": c.command} for c in found], indent=2))
+    else:
+        show_combinations(found, Console())
+
+
+def show_components(registry: Registry, kind: str | None, console: Console) -> None:
+    """A table for each kind, and what is wrong with plugins."""
+    for each in [kind] if kind else KINDS:
+        table = Table(title=PLURALS[each], title_justify="left", box=None, pad_edge=False, header_style="bold")
+        table.add_column("name", style="cyan", no_wrap=True)
+        table.add_column("summary", ratio=3, overflow="fold")
+        components = list(registry.components(each))
+        columns = [name for name, cells in _cells(components).items() if any(cells)]
+        for name in columns:
+            table.add_column(name, justify="right" if name == "parameters" else "left", overflow="fold")
+        for component, *cells in zip(components, *(_cells(components)[name] for name in columns), strict=True):
+            table.add_row(component.name, component.entry.summary, *cells)
+        console.print(table)
+        console.print()
+    for plugin in registry.plugins:
+        if plugin.status != "ok":
+            console.print(f"[{COLOURS[plugin.status]}]{plugin.package} is {plugin.status}[/]: {escape(plugin.reason)}")
+    for component in registry.components(kind):
+        if component.status == "missing":
+            console.print(f"[yellow]{component} needs more[/]: {escape(component.reason)}")
+        if component.status in ("broken", "conflict"):
+            console.print(
+                f"[{COLOURS[component.status]}]{component} of {component.package} is {component.status}[/]: "
+                f"{escape(component.reason)}"
+            )
+
+
+def show_combinations(found: Sequence[Combination], console: Console) -> None:
+    """A line for each strategy and generator: what data they need, whichever the segmenter."""
+    table = Table(title="Combinations", title_justify="left", box=None, pad_edge=False, header_style="bold")
+    table.add_column("strategy", no_wrap=True)
+    table.add_column("generator", style="cyan", no_wrap=True)
+    table.add_column("segmenter", no_wrap=True)
+    table.add_column("--source", overflow="fold")
+    table.add_column("--target", overflow="fold")
+    rows = {(c.strategy, c.generator): c for c in found}
+    for (strategy, generator), row in rows.items():
+        any_of = "any" if row.segmenter else "-"
+        table.add_row(strategy, generator or "-", any_of, row.source, row.target or "-")
+    console.print(table)
+    segmenters = dict.fromkeys(c.segmenter for c in found if c.segmenter)
+    console.print(f"\nSegmenters: {', '.join(segmenters)}", highlight=False)
+    for reason in dict.fromkeys(c.missing for c in found if c.missing):
+        console.print(f"[yellow]needs more[/]: {escape(reason)}")
+
+
+def _cells(components: Sequence[Component]) -> dict[str, list[str]]:
+    """Further columns of a table; one in which nothing stands is left out."""
+    foreign = any(component.package != BUILTIN for component in components)
+    troubled = any(component.status != "ok" for component in components)
+    return {
+        "parameters": [f"{c.entry.params:,}" if c.entry.params else "" for c in components],
+        "paper": [c.entry.paper for c in components],
+        "plugin": [c.package if foreign else "" for c in components],
+        "status": [f"[{COLOURS[c.status]}]{c.status}[/]" if troubled else "" for c in components],
+    }

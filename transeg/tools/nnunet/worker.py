@@ -1,0 +1,63 @@
+"""What nnU-Net does in a process of its own, which has its folders in the environment before it is imported.
+
+`python -m transeg.tools.nnunet.worker TASK JSON`, where JSON holds the arguments of the function TASK.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprints, plan_experiments, preprocess
+from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoint
+
+from transeg.core.models.checkpoint import load_safely
+
+TRAINER = "nnUNetTrainer"
+
+
+def prepare(number: int, planner: str, configuration: str, processes: int) -> None:
+    """Check a raw dataset, plan, and preprocess."""
+    extract_fingerprints([number], num_processes=processes, check_dataset_integrity=True)
+    plans = plan_experiments([number], planner)
+    preprocess([number], plans, configurations=(configuration,), num_processes=[processes])
+
+
+def train(
+    number: int,
+    plans: str,
+    configuration: str,
+    fold: int | str,
+    device: str,
+    epochs: int,
+    iterations: int,
+    checkpoints: list[str],
+) -> None:
+    """Train a fold, or go on where there are checkpoints, and segment its validation images.
+
+    The trainer is nnU-Net's own with other numbers of epochs and iterations, so that what it leaves behind is an
+    ordinary model of nnU-Net.
+    """
+    torch.set_num_threads((os.cpu_count() or 1) if device == "cpu" else 1)
+    for path in checkpoints:
+        load_safely(Path(path), numpy_numbers=True)  # nnU-Net would run what is pickled in it
+    resume = bool(checkpoints)
+    trainer = get_trainer_from_args(
+        str(number), configuration, fold, TRAINER, plans, continue_training=resume, device=torch.device(device)
+    )
+    trainer.num_epochs = epochs
+    trainer.num_iterations_per_epoch = iterations
+    trainer.num_val_iterations_per_epoch = max(1, iterations // 5)
+    maybe_load_checkpoint(trainer, resume, validation_only=False)
+    trainer.run_training()
+    trainer.perform_actual_validation()
+
+
+TASKS: dict[str, Callable[..., None]] = {"prepare": prepare, "train": train}
+
+if __name__ == "__main__":
+    TASKS[sys.argv[1]](**json.loads(sys.argv[2]))

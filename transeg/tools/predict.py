@@ -1,0 +1,59 @@
+"""The command `toolkit predict`, imported when it is called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from transeg.core.registry import Registry
+from transeg.tools.common.console import talk
+from transeg.tools.common.options import (
+    device,
+    direction,
+    flips,
+    out,
+    rescale,
+    translate_with,
+    window,
+    with_counting,
+    with_morphometry,
+    with_registry,
+)
+
+
+@click.command()
+@click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("images", metavar="IMAGES", type=click.Path(path_type=Path))
+@out
+@click.option("--probabilities", is_flag=True, help="Write probabilities, too, as 16-bit PNG.")
+@translate_with
+@direction
+@rescale
+@window
+@flips
+@device
+@with_counting
+@with_morphometry
+@with_registry
+def predict(registry: Registry, run_dir: Path, images: Path, **named: Any) -> None:
+    """Segment IMAGES, a file or a folder, with the model of RUN.
+
+    Images of a domain that it does not know are translated first with --translate-with. Writes masks at each image's
+    own size, and the images with the masks' outlines. With --count, counts.csv has a line for each image and
+    objects.csv one for each object: its area and centroid in pixels. With --morphometry, morphometry.csv has a line for
+    each image and fibres.csv one for each axon: diameters, g-ratio, shape.
+
+    \b
+    toolkit predict RUN images -o out --morphometry --pixel-size 0.13
+    """
+    from transeg.core.api import predict_images
+
+    count, out = predict_images(run_dir, images, registry, talk(), **named)
+    Console().print(f"{count} masks in {out / 'masks'}, outlines in {out / 'overlays'}", highlight=False)
+    if named["counting"] is not None:
+        Console().print(f"Objects: {out / 'counts.csv'}, {out / 'objects.csv'}", highlight=False)
+    if named["morphometry"] is not None:
+        Console().print(f"Fibres: {out / 'morphometry.csv'}, {out / 'fibres.csv'}", highlight=False)

@@ -1,0 +1,42 @@
+"""The command `toolkit report`, imported when it is called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from transeg.core.registry import Registry
+from transeg.tools.common.console import talk
+from transeg.tools.common.options import with_registry
+
+
+@click.command()
+@click.argument("path", metavar="RUN|SWEEP", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Of the report; by default report.html in the folder.",
+)
+@click.option("--device", metavar="NAME", help="cpu, cuda or cuda:1; by default a GPU where there is one.")
+@with_registry
+def report(path: Path, out: Path | None, device: str | None, registry: Registry) -> None:
+    """Write what a run or a sweep was and came to as one HTML file.
+
+    It needs no other file and no network, is readable on a phone, and can be printed. What there is of the run is
+    shown: an unfinished one has a report, too. The images with the best, median and worst results are put through the
+    networks again; an older report is replaced. Of a sweep: the leaderboard, its axes against each other, its cells.
+
+    \b
+    toolkit report runs/mine -o report.html
+    toolkit report runs/sweep
+    """
+    from transeg.tools.report.report import write_report
+
+    place = out or path / "report.html"
+    write_report(path, place, registry, talk(), device)
+    size = place.stat().st_size / 1e6
+    Console().print(f"{place} ({size:.1f} MB)", highlight=False, soft_wrap=True)

@@ -1,0 +1,131 @@
+"""What a run folder holds, as far as it is there: reports are written of interrupted runs, too."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from transeg.core.errors import TransegError, UsageError
+from transeg.core.evaluation.statistics import bootstrap_intervals
+from transeg.core.experiment.schema import Experiment, read_experiment
+from transeg.core.files import read_json
+from transeg.core.runs.history import State, read_scalars, state_of, training_names
+from transeg.core.runs.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The images of a test set, one by one.
+
+    Attributes:
+        names: of the images.
+        groups: of the images.
+        values: each metric, ``(images,)``, NaN where it is undefined.
+        bins: of :func:`~transeg.core.evaluation.metrics.calibration.calibration_bins` over all images; None where
+            nothing gave probabilities.
+    """
+
+    names: list[str]
+    groups: list[str]
+    values: dict[str, np.ndarray]
+    bins: np.ndarray | None
+
+    def mean(self, metric: str) -> float | None:
+        """Over the images where it is defined; None where there are none."""
+        values = self.values.get(metric, np.empty(0))
+        defined = values[~np.isnan(values)]
+        return float(defined.mean()) if len(defined) else None
+
+    def interval(self, metric: str) -> tuple[float, float] | None:
+        """The 95 % interval of the mean; see :func:`~transeg.core.evaluation.statistics.bootstrap_intervals`."""
+        if metric not in self.values:
+            return None
+        low, high = bootstrap_intervals(self.values[metric][:, None], self.groups)[0]
+        return None if np.isnan(low) else (float(low), float(high))
+
+
+@dataclass(frozen=True)
+class Record:
+    """A run folder.
+
+    Attributes:
+        folder: it.
+        state: whether the run goes on.
+        experiment: what was to be done.
+        environment: what it was done with; empty where it is not there, as are the next three.
+        sizes: ``images`` and ``parameters``; see :meth:`transeg.core.training.parts.Parts.sizes`.
+        times: see :mod:`transeg.core.runs.timings`.
+        metrics: what the run came to.
+        scalars: lines of ``metrics.jsonl`` of each training that has begun, by its name.
+        scores: of each test set, in the order in which the run names them; what was measured later comes behind.
+    """
+
+    folder: RunFolder
+    state: State
+    experiment: Experiment
+    environment: dict[str, Any]
+    sizes: dict[str, dict[str, int]]
+    times: dict[str, dict[str, float]]
+    metrics: dict[str, Any]
+    scalars: dict[str, list[dict[str, float]]]
+    scores: dict[str, Scores]
+
+    @classmethod
+    def read(cls, path: Path) -> Record:
+        """Read a run folder.
+
+        Raises:
+            UsageError: it is none.
+            TransegError: one of its files is damaged.
+        """
+        folder = RunFolder(path)
+        if not folder.experiment.exists():
+            raise UsageError(f"{path} is not a run folder: it has no experiment.toml.")
+        state = state_of(folder)  # before anything else is read: what a finished run holds is complete
+        experiment = read_experiment(folder.experiment)
+        scores, named = read_scores(folder.evaluation), list(experiment.data.test)
+        lines = {name: read_scalars(folder.part(name).scalars) for name in training_names(experiment)}
+        return cls(
+            folder,
+            state,
+            experiment,
+            _json(folder.environment),
+            _json(folder.parts),
+            _json(folder.times),
+            _json(folder.metrics),
+            {name: found for name, found in lines.items() if found},
+            {label: scores[label] for label in sorted(scores, key=lambda label: (*named, label).index(label))},
+        )
+
+
+def read_scores(evaluation: Path) -> dict[str, Scores]:
+    """Of every test set that a folder of evaluations holds.
+
+    Raises:
+        TransegError: a file is damaged, or of an older version.
+    """
+    files = sorted(path for path in evaluation.glob("*.csv") if not path.stem.endswith("-translation"))
+    return {path.stem: _scores(path) for path in files}
+
+
+def _scores(path: Path) -> Scores:
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        rows, columns = list(reader), list(reader.fieldnames or [])
+    if columns[:2] != ["name", "group"] or not rows:
+        raise TransegError(f"{path} is damaged, or of an older version; write it anew with: toolkit evaluate RUN")
+    try:
+        values = {column: np.array([float(row[column] or "nan") for row in rows]) for column in columns[2:]}
+    except (ValueError, TypeError) as error:
+        raise TransegError(f"{path} is damaged: {error}; write it anew with: toolkit evaluate RUN") from error
+    bins = path.parent / "calibration" / f"{path.stem}.json"
+    pooled = np.array(read_json(bins)) if bins.exists() else None
+    return Scores([row["name"] for row in rows], [row["group"] for row in rows], values, pooled)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    return read_json(path) if path.exists() else {}

@@ -1,0 +1,34 @@
+"""Writes the report of a run or of a sweep."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from transeg.core.errors import UsageError
+from transeg.core.registry import Registry
+from transeg.tools.report import page
+from transeg.tools.report.run_report import run_page
+from transeg.tools.report.sweep_report import sweep_page
+from transeg.tools.sweep.folder import is_sweep
+
+
+def write_report(path: Path, out: Path, registry: Registry, console: Console, device: str | None) -> None:
+    """Write what a folder tells as one HTML file.
+
+    Args:
+        path: of a run or of a sweep.
+        out: the file; an older report there is replaced.
+        registry: where components come from.
+        console: for progress.
+        device: where the networks go that the shown images are put through; None for a GPU where there is one.
+
+    Raises:
+        UsageError: it is no such folder, or something else is where the report should go.
+        TransegError: a file is damaged, or the report cannot be written.
+    """
+    if not path.is_dir():
+        raise UsageError(f"There is no folder {path}; name that of a run, as --run-dir did.")
+    page.check_place(out)
+    page.write(out, sweep_page(path) if is_sweep(path) else run_page(path, registry, console, device))

@@ -1,0 +1,188 @@
+"""The report of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from transeg.core.builders.datasets import filled, own_validation, stained
+from transeg.core.device import keep_freed_memory, pick_device
+from transeg.core.distributed.progress import bar
+from transeg.core.errors import TransegError
+from transeg.core.evaluation.quality_titles import QUALITY
+from transeg.core.experiment.choices import DatasetChoice
+from transeg.core.experiment.schema import Experiment
+from transeg.core.inference.trained import Trained
+from transeg.core.interfaces import Dataset
+from transeg.core.registry import Registry
+from transeg.tools.report import course, facts, page, results
+from transeg.tools.report.cases import LOOKED_AT, Case, ranked, test_cases, translated_cases
+from transeg.tools.report.pictures import CONFUSED, ERROR_COLOURS, WIDTH, class_colour
+from transeg.tools.report.record import Record
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Pictures of one set of images.
+
+    Attributes:
+        label: of the set.
+        cases: the images.
+        missing: why there are none, in a sentence; '' where there are some.
+    """
+
+    label: str
+    cases: list[Case]
+    missing: str
+
+
+def run_page(path: Path, registry: Registry, console: Console, device: str | None) -> str:
+    """The report of a run folder as a page.
+
+    Args:
+        path: the folder.
+        registry: where components come from.
+        console: for progress.
+        device: where the networks go that the shown images are put through; None for a GPU where there is one.
+
+    Raises:
+        UsageError: it is no run folder, or there is no such device.
+        TransegError: one of its files is damaged.
+    """
+    record = Record.read(path)
+    trained, why = _networks(record, registry, device)
+    tests, translations = _galleries(record, trained, why, registry, console)
+    spent, quality = course.spent(record), record.metrics.get("quality") or {}
+    return page.render(
+        "run.html",
+        title=record.folder.path.resolve().name,
+        record=record,
+        lead=lead(record.experiment),
+        tests=results.test_sets(record),
+        columns=results.COLUMNS,
+        class_columns=results.CLASS_COLUMNS,
+        galleries=tests,
+        translations=translations,
+        legend=_legend(trained),
+        quality=quality,
+        judged={key: column for key, column in QUALITY.items() if any(key in row for row in quality.values())},
+        looked_at=LOOKED_AT,
+        width=WIDTH,
+        courses=course.courses(record),
+        spent=spent,
+        activities=list(dict.fromkeys(what for row in spent for what in row.seconds)),
+        times=course.time_figure(spent) if spent else None,
+        seconds=sum(row.total for row in spent),
+        done=max((int(lines[-1]["iteration"]) for lines in record.scalars.values()), default=0),
+        components=facts.components(record, registry),
+        datasets=facts.datasets(record, registry),
+        machine=facts.machine(record),
+        changed=facts.changed_options(record.experiment, registry),
+        command=facts.command(record),
+        experiment_file=record.folder.experiment.read_text(encoding="utf-8"),
+    )
+
+
+def lead(experiment: Experiment) -> str:
+    """What the run was, in a sentence."""
+    data = experiment.data
+    segmenter = "" if experiment.segmenter is None else experiment.segmenter.name
+    generator = "" if experiment.generator is None else experiment.generator.name
+    source, target = _short(data.source), "" if data.target is None else _short(data.target)
+    onto = f" into {target}" if target else ""
+    by_mask = experiment.generator is not None and experiment.generator.condition not in (None, "image")
+    made = f"made images from label maps of {source}" if by_mask else f"translated {source}{onto}"
+    what = {
+        "supervised": f"The segmenter {segmenter} learned from {source}",
+        "translation": f"The generator {generator} {made}",
+        "sequential": f"The generator {generator} {made}, then the segmenter {segmenter} learned from the result",
+        "joint": f"The generator {generator} {made} while the segmenter {segmenter} learned from the result",
+    }[experiment.strategy]
+    folds = f", {experiment.folds} times with other images held out" if experiment.folds else ""
+    baseline = " A baseline learned from the source images as they are." if experiment.baseline != "none" else ""
+    return f"{what}{folds}.{baseline}"
+
+
+def _short(choice: DatasetChoice) -> str:
+    """A dataset without its folder."""
+    return ":".join(part for part in (choice.name, choice.domain) if part)
+
+
+def _networks(record: Record, registry: Registry, device: str | None) -> tuple[Trained | None, str]:
+    """The run's networks, or why there are none.
+
+    Raises:
+        UsageError: there is no such device.
+    """
+    place = pick_device(device or "auto")
+    try:
+        trained = Trained.load(record.folder, registry, place)
+    except TransegError as error:
+        return None, str(error)
+    if trained.device.type == "cpu":
+        keep_freed_memory()
+    return trained, ""
+
+
+def _galleries(
+    record: Record, trained: Trained | None, why: str, registry: Registry, console: Console
+) -> tuple[list[Gallery], Gallery | None]:
+    """Pictures of each test set, and of translated source images where there is a generator."""
+    labels = list(record.scores)
+    if trained is None:
+        missing = f"No image can be shown: {why}"
+        of_source = Gallery("source", [], missing) if record.experiment.generator is not None else None
+        return [Gallery(label, [], missing) for label in labels], of_source
+    shown = sum(len(ranked(scores.values["dice"], scores.names)) for scores in record.scores.values())
+    total = shown + (LOOKED_AT if trained.generator is not None else 0)
+    with bar(console, "drawing", total) as advance:
+        galleries = [_test_gallery(record, trained, label, registry, advance) for label in labels]
+        translations = None
+        if trained.generator is not None:
+            translations = _filled_gallery(
+                "source", lambda: translated_cases(trained, _source(trained.experiment, registry), advance)
+            )
+    return galleries, translations
+
+
+def _test_gallery(
+    record: Record, trained: Trained, label: str, registry: Registry, advance: Callable[[], None]
+) -> Gallery:
+    choice = record.experiment.data.test.get(label)
+    if choice is None:
+        return Gallery(label, [], "It was measured after the run, which does not know where its images are.")
+
+    def cases() -> list[Case]:
+        dataset = stained(filled(choice, "test", registry, label), record.experiment.data)
+        return test_cases(trained, dataset, record.scores[label], advance)
+
+    return _filled_gallery(label, cases)
+
+
+def _filled_gallery(label: str, cases: Callable[[], list[Case]]) -> Gallery:
+    """A gallery, or the sentence that says why images cannot be shown."""
+    try:
+        return Gallery(label, cases(), "")
+    except (TransegError, OSError) as error:
+        return Gallery(label, [], f"Its images cannot be shown: {error}")
+
+
+def _source(experiment: Experiment, registry: Registry) -> Dataset:
+    """Source images that were held out, where there are any."""
+    source = experiment.data.source
+    held_out = own_validation(source, registry)
+    return stained(held_out if held_out is not None else filled(source, "source", registry), experiment.data)
+
+
+def _legend(trained: Trained | None) -> dict[str, dict[str, str]]:
+    """CSS colours by what they stand for: classes, and errors."""
+    names = [] if trained is None else trained.domains.class_names[1:]
+    errors = {kind: colour for kind, colour in ERROR_COLOURS.items() if kind != CONFUSED or len(names) > 1}
+    classes = {name: class_colour(number) for number, name in enumerate(names, start=1)}
+    return {
+        what: {name: f"rgb({red}, {green}, {blue})" for name, (red, green, blue) in colours.items()}
+        for what, colours in (("classes", classes), ("errors", errors))
+    }

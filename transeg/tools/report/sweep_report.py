@@ -1,0 +1,166 @@
+"""The report of a sweep."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from transeg.core.evaluation.comparison import METRICS
+from transeg.core.runs.history import read_scalars, series
+from transeg.tools.report import figures, page
+from transeg.tools.report.record import Scores, read_scores
+from transeg.tools.report.results import COLUMNS
+from transeg.tools.sweep.folder import Cell, State, Sweep, definition_of, read_sweep
+from transeg.tools.sweep.grid import REPEATS
+from transeg.tools.sweep.results import results
+
+
+@dataclass(frozen=True)
+class Line:
+    """A cell in the table of cells.
+
+    Attributes:
+        cell: it.
+        state: what has become of it.
+        reason: why it failed; '' where it has not.
+        dice: the mean of each test set, by its label; None where it was not measured.
+        anchor: its row's place in the page.
+    """
+
+    cell: Cell
+    state: State
+    reason: str
+    dice: dict[str, float | None]
+    anchor: str
+
+
+@dataclass(frozen=True)
+class Board:
+    """The combinations on one test set.
+
+    Attributes:
+        label: of the test set.
+        ranked: see :func:`transeg.core.evaluation.leaderboard.leaderboard`.
+        others: means of the other metrics, by combination.
+        means: of Dice, drawn.
+        maps: pairs of axes against each other, drawn.
+    """
+
+    label: str
+    ranked: dict[str, Any]
+    others: dict[str, dict[str, float]]
+    means: Markup | None
+    maps: list[Markup]
+
+
+def sweep_page(path: Path) -> str:
+    """The report of a sweep's folder as a page.
+
+    Raises:
+        UsageError: it is none.
+        TransegError: one of its files is damaged.
+    """
+    sweep = read_sweep(path)
+    found = results(sweep)
+    scores = {cell.name: read_scores(cell.folder.evaluation) for cell in sweep.cells}
+    boards = (found["leaderboard"] or {"tests": {}})["tests"]
+    labels = list(dict.fromkeys(label for each in scores.values() for label in each))
+    states = {each["name"]: each for each in found["cells"]}
+    lines = [
+        Line(
+            cell,
+            states[cell.name]["state"],
+            states[cell.name]["reason"],
+            {label: scores[cell.name][label].mean("dice") if label in scores[cell.name] else None for label in labels},
+            f"cell-{number}",
+        )
+        for number, cell in enumerate(sweep.cells, start=1)
+    ]
+    count: dict[str, int] = {}
+    for line in lines:
+        count[line.state] = count.get(line.state, 0) + 1
+    return page.render(
+        "sweep.html",
+        title=path.resolve().name,
+        sweep=sweep,
+        lines=lines,
+        labels=labels,
+        count=count,
+        anchors=_anchors(sweep, lines),
+        metrics={metric: COLUMNS[metric] for metric in METRICS[1:]},
+        boards=[_board(sweep, label, number, board, scores) for number, (label, board) in enumerate(boards.items())],
+        curves=_curves(sweep),
+        definition=definition_of(path).read_text(encoding="utf-8"),
+    )
+
+
+def _anchors(sweep: Sweep, lines: list[Line]) -> dict[str, str]:
+    """Where the first cell of each combination stands in the page."""
+    places = {line.cell.name: line.anchor for line in lines}
+    return {name: places[cells[0].name] for name, cells in sweep.combinations().items()}
+
+
+def _board(sweep: Sweep, label: str, number: int, board: dict[str, Any], scores: dict[str, dict[str, Scores]]) -> Board:
+    rows = board["metrics"]["dice"]["rows"]
+    others: dict[str, dict[str, float]] = {}
+    for metric in METRICS[1:]:
+        for row in board["metrics"][metric]["rows"]:
+            others.setdefault(row["entry"], {})[metric] = row["mean"]
+    shown = [figures.Estimate(row["entry"], row["mean"], tuple(row["ci"]) if row["ci"] else None) for row in rows]
+    title = f"Mean Dice on {label}"
+    means = figures.estimates(f"means-{number}", title, shown, "Dice, mean and 95 % interval") if shown else None
+    maps = [_map(sweep, label, pair, f"map-{number}-{place}", scores) for place, pair in enumerate(_pairs(sweep))]
+    return Board(label, board, others, means, [each for each in maps if each is not None])
+
+
+def _pairs(sweep: Sweep) -> list[tuple[str, str]]:
+    """Axes to be set against each other: those that vary; what is merely repeated only where there is nothing else."""
+    varied = [axis for axis, labels in sweep.axes.items() if len(labels) > 1]
+    chosen = [axis for axis in varied if axis not in REPEATS]
+    return list(itertools.combinations(chosen if len(chosen) > 1 else varied, 2))
+
+
+def _map(
+    sweep: Sweep, label: str, axes: tuple[str, str], name: str, scores: dict[str, dict[str, Scores]]
+) -> Markup | None:
+    """Mean Dice of the cells that share a value on each of two axes; None where nothing was measured."""
+    across, down = (sweep.axes[axis] for axis in axes)
+    values = np.full((len(down), len(across)), np.nan)
+    for (row, below), (column, beside) in itertools.product(enumerate(down), enumerate(across)):
+        alike = [cell for cell in sweep.cells if (cell.values[axes[0]], cell.values[axes[1]]) == (beside, below)]
+        means = [scores[cell.name][label].mean("dice") for cell in alike if label in scores[cell.name]]
+        defined = [mean for mean in means if mean is not None]
+        if defined:
+            values[row, column] = np.mean(defined)
+    if np.isnan(values).all():
+        return None
+    return figures.heat_map(name, f"Dice on {label}: {axes[0]} and {axes[1]}", values, across, down, axes)
+
+
+def _curves(sweep: Sweep) -> dict[str, Markup]:
+    """Validation Dice of every combination that has begun, a line for each of its repeats."""
+    drawn = {}
+    for number, (name, cells) in enumerate(sweep.combinations().items()):
+        found = {
+            _repeat(cell, cells): series(read_scalars(cell.folder.scalars), "val/dice")
+            for cell in cells
+            if cell.folder.scalars.exists()
+        }
+        shown = {repeat: curve for repeat, curve in found.items() if curve[0]}
+        if shown:
+            drawn[name] = figures.curves(
+                f"curve-{number}", f"validation Dice of {name}", shown, small=True, limits=(0, 1)
+            )
+    return drawn
+
+
+def _repeat(cell: Cell, cells: list[Cell]) -> str:
+    """What tells a cell from others of its combination."""
+    if len(cells) == 1:
+        return "Dice"
+    return ", ".join(label for axis, label in cell.values.items() if axis in REPEATS)

@@ -1,0 +1,121 @@
+"""What a run is going to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from transeg.core.component_options import options
+from transeg.tools.common.numbers import counted
+
+if TYPE_CHECKING:
+    from transeg.core.experiment.schema import DataOptions, Experiment, TrainOptions
+    from transeg.core.pipeline.launch import Prepared
+    from transeg.core.training.parts import Parts
+
+
+def show_plan(prepared: Prepared, console: Console) -> None:
+    """What a run is going to do."""
+    from transeg.core.experiment.defaults import departures
+    from transeg.core.pipeline.run import selection
+    from transeg.core.training.parts import parameters
+
+    experiment, parts = prepared.experiment, prepared.parts
+    data, train = experiment.data, experiment.train
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim")
+    grid.add_column(overflow="fold")
+
+    def add(name: str, value: str) -> None:
+        grid.add_row(name, escape(value))
+
+    add(
+        "strategy",
+        experiment.strategy + (f", and a {experiment.baseline} baseline" if experiment.baseline != "none" else ""),
+    )
+    for name, choice, network in (
+        ("generator", experiment.generator, parts.generator),
+        ("segmenter", experiment.segmenter, parts.segmenter),
+    ):
+        if choice is not None and network is not None:
+            add(name, f"{choice.name}, {parameters(network):,} parameters")
+    if experiment.loss is not None:
+        add("loss", experiment.loss.name)
+    if experiment.distillation is not None:
+        sizes = {teacher.name: parameters(teacher.network, frozen=True) for teacher in parts.teachers}
+        add("teachers", ", ".join(f"{name} ({count:,} parameters)" for name, count in sizes.items()))
+        terms = experiment.distillation.terms.items()
+        add("distillation", " + ".join(f"{term.weight:g}*{label}" for label, term in terms))
+    for name, value in _images_of(prepared):
+        add(name, value)
+    if parts.segmenter is not None:
+        add("selection", selection(experiment, parts) + (f" ({_images(len(parts.val))})" if parts.val else ""))
+    stages = " in each of two stages" if experiment.strategy == "sequential" else ""
+    if experiment.members:
+        stages += f", the segmenter's in each of {experiment.members} folds"
+    add(
+        "training",
+        f"{train.iterations:,} iterations{stages}, batch {_batch(experiment)}, {_pixels(data, parts)}, "
+        f"{experiment.device}, {data.workers} workers, seed {experiment.seed}{_computing(train)}",
+    )
+    networks = {"generator": parts.generator, "segmenter": parts.segmenter}
+    defaults = {
+        name: {option.name: option.default for option in options(type(network)).values()}
+        for name, network in networks.items()
+        if network is not None
+    }
+    changed = departures(experiment, defaults)
+    if changed:
+        add("not as published", "; ".join(changed))
+    add("run folder", str(prepared.folder.path))
+    console.print(grid)
+
+
+def _images_of(prepared: Prepared) -> Iterator[tuple[str, str]]:
+    """A plan's lines about images."""
+    experiment, parts = prepared.experiment, prepared.parts
+    data = experiment.data
+    yield "source", f"{data.source}, {_images(len(parts.source), data.source_limit)}"
+    if parts.target is not None:
+        yield "target", f"{data.target}, {_images(len(parts.target), data.target_limit)}"
+    share = f"{data.synthetic_share:.0%} of what the segmenter learns from"
+    if parts.synthetic is not None:
+        yield "synthetic", f"{data.synthetic}, {_images(len(parts.synthetic))}, {share}"
+    if experiment.synthesis is not None:
+        count = experiment.synthesis.count or min(filter(None, (data.source_limit, len(parts.source))))
+        how = {"none": "label maps", "deform": "deformed label maps", "recombine": "recombined label maps"}
+        made_of = experiment.synthesis.masks or f"{how[experiment.synthesis.variation]} of the source"
+        yield "synthesis", f"{_images(count)} from {made_of}, {share}"
+    for label, dataset in parts.tests.items():
+        yield "test", f"{label}: {data.test[label]}, {_images(len(dataset))}"
+
+
+def _batch(experiment: Experiment) -> str:
+    """Images of a forward pass, and where there are several."""
+    each = f" in each of {experiment.devices} processes" if experiment.devices > 1 else ""
+    return f"{experiment.train.batch_size}{each}"
+
+
+def _pixels(data: DataOptions, parts: Parts) -> str:
+    """What training sees of an image."""
+    from transeg.core.training.train import training_windows
+
+    windows = training_windows(data, parts.source, data.source_limit)
+    drawn = f" ({len(windows):,} windows on the source, by {data.tile_sampling})" if windows else ""
+    return f"{data.size}x{data.size} pixels{drawn}"
+
+
+def _computing(train: TrainOptions) -> str:
+    """How a training computes, where that is not as usual."""
+    names = ("precision", "accumulation", "clip", "ema", "compile", "channels_last", "fused")
+    values = {name: getattr(train, name) for name in names}
+    usual = {name: type(train).model_fields[name].default for name in names}
+    return "".join(f", {name} {value}" for name, value in values.items() if value != usual[name])
+
+
+def _images(count: int, limit: int = 0) -> str:
+    return f"{limit} of {count} images" if limit and limit < count else counted(count, "image")

@@ -1,0 +1,157 @@
+"""The study that workers share: what it searches is recorded in it, and which of its trials count."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.trial import FrozenTrial, TrialState
+
+from transeg.core.errors import UsageError, did_you_mean
+from transeg.core.experiment.schema import Experiment, difference, validated
+from transeg.core.experiment.settings import Settings
+from transeg.core.training.train import RUNTIME
+from transeg.tools.search.options import StudyOptions
+from transeg.tools.search.samplers import pruner, sampler
+from transeg.tools.search.space import Space, parse_space
+from transeg.tools.search.storage import quiet
+
+RECORD = "transeg"
+"""The study's attribute that says what is searched."""
+FAILURE = "failure"
+"""A trial's attribute: why it failed."""
+SURPLUS = "surplus"
+"""A trial's attribute: it was begun by one worker too many."""
+PLACE = "place"
+"""A trial's attribute: the machine and the folder where it was trained."""
+
+ROOTS = tuple(f"data.{role}.root" for role in ("source", "target", "synthetic", "val"))
+"""Options that may differ between machines that hold the same data."""
+
+
+def join_study(
+    storage: RDBStorage,
+    options: StudyOptions,
+    settings: Settings,
+    space: Space,
+    base: Experiment,
+    images: Mapping[str, int],
+) -> optuna.Study:
+    """The study of a search, made where there is none.
+
+    Args:
+        storage: its database.
+        options: its own.
+        settings: of the experiment.
+        space: what is searched.
+        base: the experiment with nothing chosen.
+        images: how many there are in each role, by which other data under the same name are noticed.
+
+    Raises:
+        UsageError: the study of that name searches something else.
+    """
+    with quiet():
+        study = optuna.create_study(
+            storage=storage,
+            study_name=options.name,
+            direction="maximize" if options.maximize else "minimize",
+            sampler=sampler(options.sampler, options.seed),
+            pruner=pruner(options.pruner, base.train.val_interval, base.train.iterations),
+            load_if_exists=True,
+        )
+    if RECORD not in study.user_attrs:
+        if study.get_trials(deepcopy=False):
+            raise UsageError(f"The study {options.name} is not one of `toolkit search`; choose another --study.")
+        study.set_user_attr(RECORD, _record(options, settings, space, base, images))
+    _check_same(study, options, space, base, images)
+    return study
+
+
+def recalled(storage: RDBStorage, name: str) -> tuple[optuna.Study, Settings, Space, str]:
+    """A study as it is, with the settings, the space and the metric that are recorded in it.
+
+    Raises:
+        UsageError: there is no such study.
+    """
+    names = optuna.get_all_study_names(storage)
+    if name not in names:
+        raise UsageError(f"The database has no study {name!r}.{did_you_mean(name, names)}")
+    study = optuna.load_study(study_name=name, storage=storage)
+    if RECORD not in study.user_attrs:
+        raise UsageError(f"The study {name} is not one of `toolkit search`.")
+    record = study.user_attrs[RECORD]
+    return study, record["settings"], parse_space(record["space"]), record["metric"]
+
+
+def counted(study: optuna.Study) -> list[FrozenTrial]:
+    """The trials that count: of those that were interrupted and begun again, the last alone."""
+    trials = study.get_trials(deepcopy=False)
+    with quiet():
+        again = {number for trial in trials for number in RetryHeartbeatStaleTrialCallback.retry_history(trial)}
+    return [trial for trial in trials if trial.number not in again and SURPLUS not in trial.user_attrs]
+
+
+def begun(study: optuna.Study) -> list[FrozenTrial]:
+    """The trials that count and do not wait to be begun again."""
+    return [trial for trial in counted(study) if trial.state != TrialState.WAITING]
+
+
+def first_number(trial: FrozenTrial) -> int:
+    """The number of a trial, however often it was begun again."""
+    with quiet():
+        number = RetryHeartbeatStaleTrialCallback.retried_trial_number(trial)
+    return trial.number if number is None else int(number)
+
+
+def give_first_signs_of_life(storage: RDBStorage, study: optuna.Study) -> None:
+    """Give a sign of life for all that is running: a worker that died before its first one would never be missed."""
+    number = storage.get_study_id_from_name(study.study_name)
+    for trial in counted(study):
+        if trial.state == TrialState.RUNNING:
+            storage.record_heartbeat(storage.get_trial_id_from_study_id_trial_number(number, trial.number))
+
+
+def best(study: optuna.Study) -> FrozenTrial | None:
+    """The best of the trials that were trained to the end."""
+    complete = [trial for trial in counted(study) if trial.state == TrialState.COMPLETE]
+    if not complete:
+        return None
+    sign = 1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else -1
+    return max(complete, key=lambda trial: (sign * (trial.value or 0.0), -trial.number))
+
+
+def _record(
+    options: StudyOptions, settings: Settings, space: Space, base: Experiment, images: Mapping[str, int]
+) -> dict[str, Any]:
+    """What a study says of itself; how a worker tracks its runs is its own affair, and may hold a password."""
+    return {
+        "settings": {key: value for key, value in settings.items() if key != "tracking"},
+        "space": {option: domain.table() for option, domain in space.items()},
+        "experiment": base.model_dump(mode="json", exclude={"tracking"}, exclude_none=True),
+        "metric": options.metric,
+        "images": dict(images),
+    }
+
+
+def _check_same(
+    study: optuna.Study, options: StudyOptions, space: Space, base: Experiment, images: Mapping[str, int]
+) -> None:
+    record = study.user_attrs[RECORD]
+    other = difference(validated(record["experiment"]), base, (*RUNTIME, *ROOTS))
+    theirs = parse_space(record["space"])
+    for option in sorted({*theirs, *space}):
+        said = [repr(each[option]) if option in each else "not there" for each in (theirs, space)]
+        if said[0] != said[1]:  # 1 is not 1.0 here
+            other = other or f"the space of {option} is {theirs.get(option)} there and {space.get(option)} here"
+    if record["metric"] != options.metric:
+        other = other or f"the metric is {record['metric']} there and {options.metric} here"
+    for role, count in record["images"].items():
+        if images.get(role) != count:
+            other = other or f"data.{role} has {count} images there and {images.get(role, 0)} here"
+    if other:
+        raise UsageError(
+            f"The study {study.study_name} searches something else: {other}. Go on with the options that it was begun "
+            f"with, or choose another --search-dir or --study."
+        )

@@ -1,0 +1,147 @@
+"""The command that trains a grid of combinations, imported when it is called."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.markup import escape
+
+from transeg.core.registry import Registry
+from transeg.tools.common.comparison import show_leaderboard
+from transeg.tools.common.console import talk
+from transeg.tools.common.options import as_json, with_registry
+
+if TYPE_CHECKING:
+    from transeg.tools.sweep.folder import Cell, State, Sweep
+
+
+@click.command()
+@click.argument("folder", metavar="SWEEP", type=click.Path(path_type=Path))
+@click.option(
+    "--generator", multiple=True, metavar="NAME", help="Translates images. Repeat it for an axis, as those below."
+)
+@click.option("--segmenter", multiple=True, metavar="NAME", help="Segments images.")
+@click.option("--loss", multiple=True, metavar="SUM", help="What the segmenter minimises, such as dice+0.5*bce.")
+@click.option("--strategy", multiple=True, metavar="NAME", help="supervised, translation, sequential or joint.")
+@click.option("--source", multiple=True, metavar="DATA", help="Labelled images.")
+@click.option("--target", multiple=True, metavar="DATA", help="Unlabelled images of the domain to work in.")
+@click.option("--synthetic", multiple=True, metavar="DATA", help="Synthetic labelled images.")
+@click.option("--val", multiple=True, metavar="DATA", help="Labelled images that select the best checkpoint.")
+@click.option("--seed", multiple=True, type=click.IntRange(min=0), help="Of everything random.")
+@click.option(
+    "--folds", type=click.IntRange(min=2), metavar="K", help="Cross-validate: K cells, each holds out another part."
+)
+@click.option(
+    "--axis",
+    "axes",
+    multiple=True,
+    metavar="OPTION=VALUE,...",
+    help="An axis of any option, such as train.lr=1e-3,1e-4. Repeatable.",
+)
+@click.option("--test", "tests", multiple=True, metavar="DATA", help="Test sets, of every cell. Repeatable.")
+@click.option("--teacher", "teachers", multiple=True, metavar="TEACHER", help="As for `toolkit run`, of every cell.")
+@click.option("--distill", "distillers", multiple=True, metavar="LOSS", help="As for `toolkit run`, of every cell.")
+@click.option(
+    "--baseline", metavar="NAME", help="source-only: cells also train on untranslated source images; or none."
+)
+@click.option(
+    "--tracker", "trackers", multiple=True, type=click.Choice(["tensorboard", "wandb", "mlflow"]), help="Of every cell."
+)
+@click.option(
+    "--config", type=click.Path(path_type=Path), metavar="FILE", help="An experiment file (TOML); its [sweep] has axes."
+)
+@click.option("--set", "assignments", multiple=True, metavar="OPTION=VALUE", help="Options of every cell.")
+@click.argument("more", metavar="", nargs=-1)  # --set a=1 b=2
+@click.option(
+    "--device",
+    "devices",
+    multiple=True,
+    metavar="NAME",
+    help="cpu, cuda or cuda:1. Repeat it to use several at a time.",
+)
+@click.option(
+    "--jobs", default=1, type=click.IntRange(min=1), metavar="N", help="Cells at a time on each; by default 1."
+)
+@click.option("--retry", is_flag=True, help="Begin cells that have failed once more.")
+@click.option("--skip-unfit", is_flag=True, help="Leave out combinations that do not fit together.")
+@click.option("--status", is_flag=True, help="Show what is done, running, failed and waiting, and stop.")
+@click.option("--dry-run", is_flag=True, help="Check every combination, show the cells and stop.")
+@as_json
+@with_registry
+def sweep(
+    registry: Registry,
+    folder: Path,
+    status: bool,
+    dry_run: bool,
+    as_json: bool,
+    more: tuple[str, ...],
+    **named: Any,
+) -> None:
+    """Train every combination of what is repeated, and rank the results.
+
+    Each is a cell: a run folder in SWEEP/cells, trained in a process of its own. The same command, or SWEEP alone, goes
+    on after an interruption, and values may be added to axes: what is done stays, what was interrupted goes on from its
+    checkpoint, what has failed waits for --retry. Several processes may work on one SWEEP. Seeds and folds are averaged
+    in the leaderboard; results.json and sweep.csv keep it.
+
+    \b
+    toolkit sweep runs/sweep --segmenter unet --segmenter hardnet --seed 0 --seed 1 --source kvasir:/data/kvasir-seg
+    toolkit sweep runs/lr --segmenter unet --axis train.lr=1e-3,1e-4 --folds 5 --device cuda:0 --device cuda:1
+    toolkit sweep runs/sweep --status
+    """
+    from transeg.tools.sweep.folder import read_sweep
+
+    named["assignments"] += more
+    how = {key: named.pop(key) for key in ("config", "devices", "jobs", "retry", "skip_unfit")}
+    if status:
+        _show_status(read_sweep(folder), as_json)
+        return
+    from transeg.tools.sweep.launch import sweep
+
+    made = sweep(folder, named, registry, talk(), dry_run=dry_run, **how)
+    if dry_run:
+        _show_status(made, as_json)
+        return
+    _show_results(made, as_json)
+
+
+def _show_status(made: Sweep, as_json: bool) -> None:
+    from transeg.tools.sweep.live import counts, states_of, table
+
+    states = states_of(made)
+    if as_json:
+        click.echo(json.dumps({"cells": [_about(cell, states[cell.name]) for cell in made.cells]}, indent=2))
+        return
+    console = Console()
+    console.print(table(made.cells, states))
+    console.print(counts(states), highlight=False)
+    for name, reason in made.left_out.items():
+        console.print(f"[yellow]left out[/]  {escape(name)}: {escape(reason)}", highlight=False)
+
+
+def _about(cell: Cell, state: State) -> dict[str, Any]:
+    return {"name": cell.name, "values": cell.values, "state": state, "reason": cell.reason()}
+
+
+def _show_results(made: Sweep, as_json: bool) -> None:
+    """The leaderboard; exits with 1 where a cell has failed."""
+    from transeg.tools.sweep.live import counts, states_of
+    from transeg.tools.sweep.results import results
+
+    found, console = results(made), Console()
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    else:
+        if found["leaderboard"] is not None:
+            show_leaderboard(found["leaderboard"], console)
+        console.print(f"\n{counts(states_of(made))}: {made.path}", highlight=False, soft_wrap=True)
+    failed = [cell for cell in found["cells"] if cell["state"] == "failed"]
+    for cell in failed:
+        Console(stderr=True).print(f"[red]failed[/]  {cell['name']}: {escape(cell['reason'])}", highlight=False)
+    if failed:
+        sys.exit(1)

@@ -1,0 +1,72 @@
+"""From the options of a command line to a sweep that has been worked on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from transeg.core.device import pick_device
+from transeg.core.distributed.ranks import rank_and_ranks
+from transeg.core.errors import TransegError, UsageError
+from transeg.core.experiment.settings import read_settings
+from transeg.core.registry import Registry
+from transeg.tools.sweep.definition import define, settings_of_sweep, write
+from transeg.tools.sweep.folder import Sweep, definition_of, is_sweep
+from transeg.tools.sweep.results import results, write_results
+from transeg.tools.sweep.work import work
+
+
+def sweep(
+    path: Path,
+    named: Mapping[str, Any],
+    registry: Registry,
+    console: Console,
+    *,
+    config: Path | None,
+    devices: Sequence[str],
+    jobs: int,
+    retry: bool,
+    skip_unfit: bool,
+    dry_run: bool,
+) -> Sweep:
+    """Define a sweep, or go on with one, and train what is left of it.
+
+    Args:
+        path: of its folder.
+        named: see :func:`~transeg.tools.sweep.definition.settings_of_sweep`; a folder alone goes on with what is there.
+        registry: where components come from.
+        console: for progress.
+        config: an experiment file, under the options.
+        devices: that cells are trained on, side by side; a GPU where there is one if none is named.
+        jobs: cells at a time on each.
+        retry: whether cells that have failed are begun once more.
+        skip_unfit: whether combinations that cannot be trained are left out.
+        dry_run: whether nothing is to be written.
+
+    Returns:
+        The sweep; ``results.json`` in its folder says what has become of it.
+
+    Raises:
+        UsageError: it cannot begin.
+        TransegError: a signal ended it.
+    """
+    if rank_and_ranks()[1] > 1:
+        raise UsageError("A sweep starts each cell's process itself; name several with --device rather than torchrun.")
+    settings = settings_of_sweep(named, config, registry)
+    if settings == {"sweep": {}} and is_sweep(path):
+        settings = read_settings(definition_of(path))
+    chosen = devices or [settings.get("device", "auto")]
+    places = [pick_device(name) for name in chosen]
+    settings.pop("device", None)
+    made = define(path, settings, registry, console, device=places[0], skip_unfit=skip_unfit)
+    if dry_run:
+        return made
+    write(made, settings, registry, places[0])
+    interrupted = work(made, registry, console, devices=places * jobs, retry=retry)
+    write_results(path, results(made))
+    if interrupted:
+        raise TransegError(f"Stopped. Go on with: toolkit sweep {path}")
+    return made

@@ -1,0 +1,119 @@
+"""The table of a sweep while it works: what is done, running, failed, waiting."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+
+from transeg.tools.sweep.folder import Cell, State, Sweep
+from transeg.tools.sweep.progress import progress
+
+LINE_SECONDS = 60.0
+"""At most one plain line about running cells in so much time."""
+COLOURS: dict[State, str] = {"done": "green", "running": "cyan", "failed": "red", "waiting": "dim"}
+
+
+class Board:
+    """Keeps a table up to date in a terminal; elsewhere prints a line where a cell begins or ends.
+
+    Args:
+        sweep: the sweep.
+        console: where to.
+    """
+
+    def __init__(self, sweep: Sweep, console: Console) -> None:
+        self._sweep = sweep
+        self._console = console
+        self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+        self._last_line = time.monotonic()
+
+    def __enter__(self) -> Self:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def begun(self, cell: Cell) -> None:
+        """Say that a cell is being trained."""
+        self._say(f"{cell.name} begins")
+
+    def ended(self, cell: Cell) -> None:
+        """Say what became of it."""
+        state = cell.state()
+        self._say(
+            f"{cell.name} {'stopped' if state == 'waiting' else state}{': ' if cell.reason() else ''}{cell.reason()}"
+        )
+
+    def stopping(self) -> None:
+        """Say that a signal came."""
+        self._console.print("[yellow]Stopping behind this iteration; press Ctrl-C again to stop at once.[/]")
+
+    def update(self) -> None:
+        """Look at all cells."""
+        states = states_of(self._sweep)
+        if self._live is not None:
+            shown = [cell for cell in self._sweep.cells if states[cell.name] in ("running", "failed")]
+            self._live.update(Group(table(shown, states), counts(states)), refresh=True)
+        elif time.monotonic() - self._last_line > LINE_SECONDS:
+            running = [
+                f"{cell.name} {_how_far(cell)[0]}" for cell in self._sweep.cells if states[cell.name] == "running"
+            ]
+            self._say(f"{counts(states)} ({', '.join(running)})")
+
+    def _say(self, line: str) -> None:
+        self._last_line = time.monotonic()
+        if self._live is None:
+            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def states_of(sweep: Sweep) -> dict[str, State]:
+    """The state of each cell."""
+    return {cell.name: cell.state() for cell in sweep.cells}
+
+
+def counts(states: dict[str, State]) -> str:
+    """How many cells are in which state."""
+    found = Counter(states.values())
+    return ", ".join(f"{found[state]} {state}" for state in COLOURS if found[state])
+
+
+def table(cells: Sequence[Cell], states: dict[str, State]) -> Table:
+    """A line for each cell."""
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    shown.add_column("cell", style="cyan", overflow="fold")
+    shown.add_column("state", no_wrap=True)
+    shown.add_column("iteration", justify="right", no_wrap=True)
+    shown.add_column("speed", justify="right", no_wrap=True)
+    shown.add_column("", overflow="fold")
+    for cell in cells:
+        state = states[cell.name]
+        iteration, speed, stage = _how_far(cell) if state in ("running", "waiting") else ("", "", "")
+        said = cell.reason() if state == "failed" else stage
+        shown.add_row(
+            cell.name, f"[{COLOURS[state]}]{state}[/]", iteration, speed if state == "running" else "", escape(said)
+        )
+    return shown
+
+
+def _how_far(cell: Cell) -> tuple[str, str, str]:
+    """Iterations done, their speed, and the stage, in words; nothing of a cell that has not begun."""
+    now = progress(cell.folder)
+    if now is None:
+        return "", "", ""
+    speed = ""
+    if now.speed is not None:
+        speed = f"{now.speed:.1f}/s" if now.speed >= 1 else f"{1 / now.speed:.1f} s each"
+    return f"{now.iteration}/{now.total}", speed, now.stage

@@ -1,0 +1,67 @@
+"""How far the training of a cell is, from the files that it writes."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from transeg.core.errors import UsageError
+from transeg.core.experiment.settings import read_settings
+from transeg.core.runs.run_folder import RunFolder
+
+TAIL = 8192
+"""Bytes of the end of a file of scalars that are read."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Of a training.
+
+    Attributes:
+        stage: of several that make a run, such as ``fold-1``; '' for one alone.
+        iteration: the last one that was noted.
+        total: how many there will be.
+        speed: iterations in a second; None before any was noted.
+    """
+
+    stage: str
+    iteration: int
+    total: int
+    speed: float | None
+
+
+def progress(folder: RunFolder) -> Progress | None:
+    """How far a run is; None before its training has begun."""
+    files = [path for pattern in ("", "*/", "*/*/") for path in folder.path.glob(f"{pattern}{folder.scalars.name}")]
+    try:
+        newest = max(files, key=lambda path: path.stat().st_mtime)
+        total = read_settings(folder.experiment)["train"]["iterations"]
+        lines = _last_lines(newest)
+    except (OSError, ValueError, KeyError, UsageError):  # nothing has begun, or a file is being written
+        return None
+    speeds = [line["seconds_per_iteration"] for line in lines if line.get("seconds_per_iteration")]
+    stage = str(newest.parent.relative_to(folder.path))
+    return Progress(
+        "" if stage == "." else stage,
+        max((int(line["iteration"]) for line in lines), default=0),
+        total,
+        1 / speeds[-1] if speeds else None,
+    )
+
+
+def _last_lines(path: Path) -> list[dict[str, float]]:
+    with path.open("rb") as file:
+        file.seek(0, os.SEEK_END)
+        file.seek(max(0, file.tell() - TAIL))
+        lines = file.read().decode("utf-8", errors="replace").splitlines()
+    found = []
+    for line in lines:
+        try:
+            values = json.loads(line)
+        except ValueError:  # cut by where reading began, or not yet written to the end
+            continue
+        if isinstance(values, dict) and "iteration" in values:
+            found.append(values)
+    return found

@@ -1,0 +1,56 @@
+"""The command `toolkit synthesize`, imported when it is called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from transeg.core.registry import Registry
+from transeg.tools.common.console import talk
+from transeg.tools.common.options import device, out, with_registry
+
+
+@click.command()
+@click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
+@out
+@click.option("--count", required=True, type=click.IntRange(min=1), metavar="N", help="How many images.")
+@click.option(
+    "--masks",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Label maps to make them of; by default those of the training.",
+)
+@click.option(
+    "--variation",
+    type=click.Choice(["none", "deform", "recombine"]),
+    help="What is made of each label map first; by default none for --masks, else recombine.",
+)
+@click.option("--seed", default=0, type=click.IntRange(min=0), help="Of label maps and noise; by default 0.")
+@device
+@with_registry
+def synthesize(
+    registry: Registry, run_dir: Path, count: int, masks: Path | None, variation: str | None, **named: Any
+) -> None:
+    """Make labelled images with the generator of RUN.
+
+    It was trained on label maps, and gets new ones now. Writes images/, masks/ and instances/, to be learned from with
+    `toolkit run --synthetic folder:FOLDER`.
+
+    \b
+    toolkit synthesize runs/pix2pix -o made --count 500
+    toolkit synthesize runs/pix2pix -o made --count 100 --masks drawn
+    """
+    from transeg.core.api import synthesize_images
+    from transeg.core.experiment.schema import SynthesisOptions
+
+    chosen = variation or ("recombine" if masks is None else "none")
+    options = SynthesisOptions.model_validate({"masks": masks, "variation": chosen})
+    console = talk()
+    out = synthesize_images(run_dir, registry, console, count=count, options=options, **named)
+    if console.quiet:
+        return
+    Console().print(f"{count} images in {out / 'images'}, their masks in {out / 'masks'}", highlight=False)
+    Console().print(f"Learn from them with: toolkit run ... --synthetic folder:{out}", highlight=False)
