@@ -7,7 +7,7 @@ import pytest
 from transeg.core.registry import Registry
 from transeg.core.runs.environment import environment
 
-TREE = Path(__file__).parents[2]
+TREE = Path(__file__).parents[3]
 
 
 @pytest.mark.skipif(not (TREE / ".git").exists() or shutil.which("git") is None, reason="not a clone")
