@@ -43,9 +43,9 @@ def ours(folder: Path, case: str, side: str, arguments: argparse.Namespace) -> E
     """The toolkit's loader: batches of 8 bits, which are scaled on the device, here if ``side`` says so."""
     import torch
 
-    from transeg.core.data.augmentation import PRESETS
     from transeg.core.data.cache import Cache
     from transeg.core.data.stream import SOURCE, Collate, Domain, Places, TrainingStream, training_loader
+    from transeg.core.experiment.augmentation_presets import PRESETS
     from transeg.core.training.tasks.task import to_device
     from transeg.plugins.datasets.polyps import Kvasir
 

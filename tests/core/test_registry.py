@@ -99,7 +99,7 @@ def test_what_can_be_seen_to_be_broken_is(install, kwargs, reason):
     [
         ("[plugin\n", "is not valid TOML"),
         ("[segmenter.x]\nentry = 'a:B'\n", "plugin: Field required"),
-        ("[plugin]\ncontract = 99\n", "speaks contract 1"),
+        ("[plugin]\ncontract = 99\n", "speaks contract 2"),
         ("[plugin]\ncontract = 1\n[segmenter.x]\nentry = 'nonsense'\n", "segmenter.x.entry"),
         ("[plugin]\ncontract = 1\n[segmenter.x]\nentry = 'a:B'\nparms = 3\n", "segmenter.x.parms"),
         (False, "cannot read"),

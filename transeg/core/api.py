@@ -24,8 +24,9 @@ from transeg.core.errors import DataError, UsageError
 from transeg.core.evaluation.measure import measure, measure_masks
 from transeg.core.evaluation.translation_quality import Judge, judge_translation, measurable
 from transeg.core.experiment.command_line import labelled, parse_dataset
+from transeg.core.experiment.completion import complete_dataset
 from transeg.core.experiment.defaults import expand_tests, share_options, share_scaling
-from transeg.core.experiment.schema import QualityOptions, SynthesisOptions, chosen_dataset
+from transeg.core.experiment.schema import QualityOptions, SynthesisOptions
 from transeg.core.experiment.settings import Settings, merge, parse_assignment
 from transeg.core.inference.pixel_size import PixelSize, factors
 from transeg.core.inference.prediction import image_files, predict_files, translate_files
@@ -86,7 +87,7 @@ def evaluate_run(
             share_options(trained_on["source"], table)
             share_scaling(trained_on, table, registry)
         expand_tests(data, registry)
-        choices = {label: chosen_dataset(table) for label, table in data["test"].items()}
+        choices = {label: complete_dataset(table, "test", registry) for label, table in data["test"].items()}
     if split is not None:
         choices = {label: choice.model_copy(update={"split": split}) for label, choice in choices.items()}
     if not choices and trained.segmenter is not None:
@@ -174,7 +175,10 @@ def labelled_datasets(
         options = merge(options, parse_assignment(assignment))
     data: Settings = {"test": labelled([merge(parse_dataset(text, registry), options) for text in tests])}
     expand_tests(data, registry)
-    choices = {label: chosen_dataset({**table, "split": split or "test"}) for label, table in data["test"].items()}
+    choices = {
+        label: complete_dataset({**table, "split": split or "test"}, "test", registry)
+        for label, table in data["test"].items()
+    }
     datasets = {label: filled(choice, "test", registry, label) for label, choice in choices.items()}
     check_labelled(datasets)
     return datasets
@@ -355,7 +359,8 @@ def verify_dataset(text: str, assignments: Sequence[str], registry: Registry, co
     for domain in domains:
         in_domain = {**table, "domain": domain} if domain else table
         parts = {
-            s: build_dataset(chosen_dataset({**in_domain, "split": s}), "test", registry) for s in (*SPLITS, "all")
+            s: build_dataset(complete_dataset({**in_domain, "split": s}, "test", registry), "test", registry)
+            for s in (*SPLITS, "all")
         }
         everything = parts.pop("all")
         report["splits"][domain or table["name"]] = {split: len(dataset) for split, dataset in parts.items()}

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import sys
-
-import torch
 
 from transeg.core.errors import UsageError
 
@@ -17,19 +16,30 @@ def cores() -> int:
     return max(1, allowed // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
+def check_device_name(name: str) -> None:
+    """Whether a device could be called that, on whichever machine.
+
+    Raises:
+        UsageError: none is.
+    """
+    if not re.fullmatch(r"(auto|cpu|(cuda|mps|xpu)(:\d+)?)", name):
+        raise UsageError(f"There is no device {name!r}; say cpu, cuda or cuda:0.")
+
+
 def pick_device(name: str) -> str:
     """A device that is there; ``auto`` means a GPU where there is one.
 
     Raises:
         UsageError: there is no such device.
     """
+    check_device_name(name)
+    if name == "cpu":
+        return name
+    import torch  # only where its answer is needed: wrong options are to be reported before seconds of importing
+
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UsageError(f"There is no device {name!r}; say cpu, cuda or cuda:0.") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
+    if name.startswith("cuda") and not torch.cuda.is_available():
         raise UsageError("--device cuda: this machine has no GPU that PyTorch can use; say --device cpu.")
     return name
 

@@ -9,8 +9,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-CONTRACT = 1
-"""The version of the contracts in ``core.interfaces`` that this core speaks."""
+from transeg.core.conventions import Condition
+
+CONTRACT = 2
+"""The version of the contracts in ``core.interfaces`` and of manifests that this core speaks.
+
+Manifests of version 1 are read, too: what they do not say of a component, its class does."""
 
 KINDS = ("generator", "segmenter", "loss", "dataset")
 
@@ -35,8 +39,8 @@ class GeneratorEntry(Entry):
     """``[generator.NAME]``."""
 
     paired: bool = False
-    conditions: tuple[str, ...] = ("image",)
-    """What it can be given of the source; see `Generator.conditions`."""
+    conditions: tuple[Condition, ...] = ("image",)
+    """What it can be given of the source, the usual first; as `Generator.conditions` of its class."""
 
 
 class SegmenterEntry(Entry):
@@ -67,6 +71,16 @@ class DatasetEntry(Entry):
     size: str = ""
     """Of the download, for people."""
     domains: tuple[str, ...] = ()
+    """As `Dataset.domains` of its class."""
+    test_domains: tuple[str, ...] = ()
+    """Domains that are test sets of their own: to test on the dataset means to test on each of them."""
+    classes: tuple[str, ...] = ("background", "foreground")
+    """Names of the classes, background first, where no option says otherwise; as `Dataset.classes` of its class."""
+    needs_root: bool = True
+    """Whether it reads a folder."""
+    preset: dict[str, Any] = {}
+    """Options of an experiment that suit this dataset better than the published sizes, as nested tables; those under
+    ``generator/NAME`` and ``segmenter/NAME`` are for that component alone."""
     archives: tuple[Archive, ...] = ()
     """What `toolkit data download` fetches; only where licence and server let a program do that."""
 
@@ -120,7 +134,7 @@ def read_manifest(path: Path) -> Manifest:
     except ValidationError as error:
         fault = error.errors()[0]
         raise ValueError(f"{path}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}") from error
-    if manifest.plugin.contract != CONTRACT:
+    if manifest.plugin.contract not in range(1, CONTRACT + 1):
         raise ValueError(
             f"{path} is written for contract {manifest.plugin.contract}, this transeg speaks contract {CONTRACT}"
         )
@@ -141,6 +155,8 @@ class Component:
     entry: Entry
     root: Path
     """The folder that the entry's first module lies in."""
+    contract: int = CONTRACT
+    """The version that its manifest is written for."""
     status: Status = "ok"
     reason: str = ""
 

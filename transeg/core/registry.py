@@ -28,6 +28,8 @@ from transeg.core.manifest import KINDS, Component, Plugin, Status, read_manifes
 GROUP = "transeg"
 BUILTIN = "transeg"
 MANIFEST = "registry.toml"
+DESCRIBED_BY_CLASS = {"conditions", "paired", "domains", "test_domains", "classes", "needs_root", "preset"}
+"""What a manifest says from contract 2 on, and a class before."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,9 @@ class ManifestProxy:
         root = folder.parents[self.module.count(".")]
         init = _fault_in_source(folder / "__init__.py", None)
         status: Status = "broken" if init else "ok"
+        contract = manifest.plugin.contract
         components = tuple(
-            _checked(Component(kind, name, self.package, self.version, entry, root), init)
+            _checked(Component(kind, name, self.package, self.version, entry, root, contract), init)
             for kind, name, entry in manifest.entries()
         )
         return replace(plugin, status=status, reason=init, components=components, commands=dict(manifest.command))
@@ -146,6 +149,21 @@ class Registry:
                 f"{component} of {component.package} cannot be loaded: {type(error).__name__}: {error}.{hint}"
             ) from error
 
+    def describe(self, component: Component) -> Any:
+        """A component's entry with all that composition must know of it.
+
+        A manifest of contract 1 need not say everything; what it leaves out is read off the class, which is imported.
+
+        Raises:
+            TransegError: its code cannot be imported.
+        """
+        entry = component.entry
+        unsaid = DESCRIBED_BY_CLASS & (type(entry).model_fields.keys() - entry.model_fields_set)
+        if component.contract > 1 or not unsaid:
+            return entry
+        cls = self.load(component)
+        return entry.model_copy(update={name: getattr(cls, name) for name in unsaid if hasattr(cls, name)})
+
     def plugin_hooks(self) -> tuple[pluggy.HookRelay, list[str]]:
         """The hooks of all enabled plugins, whose own modules are imported now; and what failed, a sentence each."""
         failures = []
@@ -201,7 +219,7 @@ def _local(file: Path) -> Plugin:
     except ValueError as error:
         raise UsageError(f"--registry: {error}.") from error
     components = tuple(
-        _checked(Component(kind, name, file.stem, "", entry, file.parent), "")
+        _checked(Component(kind, name, file.stem, "", entry, file.parent, manifest.plugin.contract), "")
         for kind, name, entry in manifest.entries()
     )
     return Plugin(file.stem, file.stem, "", components=components)

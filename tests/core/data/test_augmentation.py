@@ -5,8 +5,9 @@ import textwrap
 import numpy as np
 import pytest
 
-from transeg.core.data.augmentation import PRESETS, Augmentation
+from transeg.core.data.augmentation import Augmentation
 from transeg.core.errors import DataError, UsageError
+from transeg.core.experiment.augmentation_presets import PRESETS
 
 RNG = np.random.default_rng(0)
 IMAGE = RNG.integers(0, 256, (40, 40, 3), dtype=np.uint8)

@@ -14,7 +14,6 @@ import pytest
 import torch
 
 from transeg.core.data import bounded
-from transeg.core.data.augmentation import PRESETS
 from transeg.core.data.bounded import BoundedFolder, contents
 from transeg.core.data.cache import SETTLED, Cache, Cached, source_of
 from transeg.core.data.entries import MAPPED, encoded, opened
@@ -30,6 +29,7 @@ from transeg.core.data.stream import (
     training_loader,
 )
 from transeg.core.data.windows import Windows
+from transeg.core.experiment.augmentation_presets import PRESETS
 from transeg.core.interfaces import Dataset, Origin, Sample
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 40, 50, 3), dtype=np.uint8)

@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 import tomllib
 
 import pytest
@@ -6,9 +8,9 @@ import pytest
 from transeg.core.device import cores
 from transeg.core.errors import UsageError
 from transeg.core.experiment.command_line import labelled, parse_dataset, settings_of
-from transeg.core.experiment.completion import completed
-from transeg.core.experiment.defaults import compose, resumed
-from transeg.core.experiment.schema import difference, read_experiment
+from transeg.core.experiment.completion import complete_experiment, load_experiment
+from transeg.core.experiment.defaults import on_device, with_defaults
+from transeg.core.experiment.schema import difference, read_experiment, validated
 from transeg.core.experiment.settings import merge, parse_assignment, parse_sum, read_settings
 from transeg.core.registry import Registry
 
@@ -20,11 +22,17 @@ REAL = {
 }
 
 
-def composed(*layers):
+def joined(*layers):
     settings = {}
     for layer in layers:
         settings = merge(settings, layer)
-    return compose(settings, REGISTRY)
+    return settings
+
+
+def composed(*layers):
+    """What can be said without components and without their files."""
+    settings = joined(*layers)
+    return validated(on_device(with_defaults(settings, REGISTRY), settings.get("device", "cpu")))
 
 
 @pytest.mark.parametrize(
@@ -137,7 +145,7 @@ def test_settings_outweigh_the_preset():
 )
 def test_what_cannot_be_gets_a_sentence(settings, sentence):
     with pytest.raises(UsageError) as error:
-        compose(settings, REGISTRY)
+        complete_experiment(settings, REGISTRY)
     assert sentence in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -155,21 +163,20 @@ def test_what_cannot_be_gets_a_sentence(settings, sentence):
 )
 def test_wrong_options_of_components_get_a_sentence(settings, sentence):
     with pytest.raises(UsageError) as error:
-        completed(compose(settings, REGISTRY), REGISTRY)
+        complete_experiment(settings, REGISTRY)
     assert sentence in str(error.value)
 
 
 def test_loss_options_by_term_or_alone():
-    alone = completed(composed({"segmenter": {"name": "unet"}, "loss": {"name": "focal", "gamma": 3}}), REGISTRY)
+    alone = complete_experiment({"segmenter": {"name": "unet"}, "loss": {"name": "focal", "gamma": 3}}, REGISTRY)
     assert alone.loss.options["focal"]["gamma"] == 3
-    summed = completed(
-        composed({"segmenter": {"name": "unet"}, "loss": {"name": "dice+0.5*focal", "focal": {"gamma": 1}}}), REGISTRY
-    )
+    loss = {"name": "dice+0.5*focal", "focal": {"gamma": 1}}
+    summed = complete_experiment({"segmenter": {"name": "unet"}, "loss": loss}, REGISTRY)
     assert summed.loss.options["focal"]["gamma"] == 1
 
 
 def test_a_complete_experiment_survives_toml(tmp_path):
-    experiment = completed(composed(JOINT), REGISTRY)
+    experiment = complete_experiment({**JOINT, "device": "cpu"}, REGISTRY)
     path = tmp_path / "experiment.toml"
     path.write_text(experiment.to_toml())
     again = read_experiment(path)
@@ -177,17 +184,73 @@ def test_a_complete_experiment_survives_toml(tmp_path):
     assert again.generator.options["temperature"] == 0.07
     assert again.data.source.split == "train"
     assert again.data.test["phantom"].domain == "scope"
-    assert completed(again, REGISTRY).to_toml() == experiment.to_toml()
-    assert compose(tomllib.loads(path.read_text()), REGISTRY) == again
+    assert load_experiment(path, REGISTRY) == experiment
+    assert complete_experiment(tomllib.loads(path.read_text()), REGISTRY) == experiment
+
+
+def test_a_stored_experiment_needs_neither_its_data_nor_its_losses(tmp_path):
+    """What a run has learned can be used where its data set, its loss and its folders are not."""
+    experiment = complete_experiment({**JOINT, "device": "cpu"}, REGISTRY)
+    text = experiment.to_toml().replace('name = "phantom"', 'name = "gone"').replace("structure", "forgotten")
+    path = tmp_path / "experiment.toml"
+    path.write_text(text)
+    again = load_experiment(path, REGISTRY)
+    assert again.data.source.name == "gone"
+    assert again.segmenter == experiment.segmenter
+    with pytest.raises(UsageError, match="There is no dataset 'gone'"):
+        complete_experiment(tomllib.loads(text), REGISTRY)
+
+
+IMPORTS = """
+import sys
+from transeg.core.errors import UsageError
+from transeg.core.experiment.completion import complete_experiment
+from transeg.core.registry import Registry
+try:
+    complete_experiment({settings!r}, Registry())
+except UsageError as error:
+    print(error)
+    print(sorted({{"torch", "numpy", "albumentations"}} & sys.modules.keys()))
+"""
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"segmenter": {"name": "hardnt"}}, "no segmenter 'hardnt'. Did you mean 'hardnet'"),
+        ({"generator": {"name": "ctu"}}, "no generator 'ctu'"),
+        ({"generator": {"name": "cut", "condition": "mask"}}, "cannot be given mask"),
+        ({"loss": {"name": "dice+foo"}}, "no loss 'foo'"),
+        ({"loss": {"name": "dice+bce", "smooth": 1}}, "say which loss takes it"),
+        ({"train": {"lrr": 1}}, "no option train.lrr"),
+        ({"augmentation": {"preset": "sqare"}}, "Did you mean 'square'"),
+        ({"device": "gpu"}, "no device 'gpu'"),
+        ({"data": {"source": {"name": "folder", "root": "/none"}, "target": {"name": "phantom"}}}, "does not exist"),
+        ({"segmenter": {"name": "unet", "weights": "/none.pt"}}, "segmenter.weights: there is no file /none.pt"),
+        ({"data": {"stain": {"reference": "/none.png"}}}, "data.stain.reference: there is no file /none.png"),
+        ({"quality": {"segmenter": "/none"}}, "quality.segmenter: /none is not a run folder"),
+        ({"distillation": {"teachers": {"a": {"run": "/none"}}}}, "teachers.a: /none is not a run folder"),
+        ({"distillation": {"teachers": {"a": {"name": "unte", "weights": "x"}}}}, "no segmenter 'unte'"),
+    ],
+)
+def test_what_needs_no_component_is_said_before_any_is_imported(changed, sentence):
+    settings = {**JOINT, "device": "cpu", **changed}
+    line = [sys.executable, "-c", IMPORTS.format(settings=settings)]
+    said, imported = subprocess.run(line, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert sentence in said
+    assert imported == "[]"
 
 
 def test_a_resumed_experiment_may_repeat_its_options_but_not_change_them():
-    stored = completed(composed(JOINT, {"train": {"iterations": 50}}), REGISTRY)
-    same = completed(resumed(stored, {**JOINT, "train": {"iterations": 50}, "data": {"size": 96}}), REGISTRY)
+    stored = complete_experiment(joined(JOINT, {"train": {"iterations": 50}}), REGISTRY)
+    written = tomllib.loads(stored.to_toml())
+    repeated = {**JOINT, "train": {"iterations": 50}, "data": {"size": 96}}
+    same, other, workers = (
+        complete_experiment(merge(written, settings), REGISTRY)
+        for settings in (repeated, {"train": {"iterations": 60}}, {"data": {"workers": 2}})
+    )
     assert difference(stored, same, ()) == ""
-    other = completed(resumed(stored, {"train": {"iterations": 60}}), REGISTRY)
     assert difference(stored, other, ()) == "train.iterations is 50 there and 60 here"
-    workers = completed(resumed(stored, {"data": {"workers": 2}}), REGISTRY)
     assert difference(stored, workers, ("data.workers",)) == ""
 
 
@@ -293,7 +356,7 @@ class TestScaling:
             settings["data"]["test"][text] = {**parse_dataset(text, REGISTRY), "root": str(tmp_path)}
         for assignment in assignments:
             settings = merge(settings, parse_assignment(assignment))
-        return compose(settings, REGISTRY).data
+        return composed(settings).data
 
     def test_a_size_of_pixels_is_common_to_a_folder(self, tmp_path):
         data = self.composed(tmp_path, "data.source.pixel_size=0.1")

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from transeg.core.errors import UsageError
-from transeg.core.experiment.defaults import compose
+from transeg.core.experiment.completion import complete_experiment
 from transeg.core.inference.pixel_size import factors
 from transeg.core.registry import Registry
 from transeg.tools.common.pixel_size import parse_pixel_size
@@ -17,7 +17,7 @@ def experiment(source=None, target=None):
     if target is not None:
         data["target"] = {"name": "phantom", **target}
         settings |= {"generator": {"name": "cut"}}
-    return compose(settings, Registry())
+    return complete_experiment(settings, Registry())
 
 
 def test_images_are_brought_to_the_size_that_the_run_knows():

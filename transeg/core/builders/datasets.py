@@ -2,38 +2,38 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import cast
 
 from transeg.core.builders.made import made
-from transeg.core.component_options import checked
 from transeg.core.data.rescaled import Rescaled
 from transeg.core.data.stain import Stained, stain
 from transeg.core.data.windows import Regions
 from transeg.core.errors import UsageError
 from transeg.core.experiment.choices import SPLIT_OF_ROLE, DatasetChoice
+from transeg.core.experiment.paths import dataset_root
 from transeg.core.experiment.schema import DataOptions
 from transeg.core.interfaces import About, Dataset, Region, Writer
 from transeg.core.registry import Registry
 
 
 def build_dataset(choice: DatasetChoice, role: str, registry: Registry) -> Dataset:
-    """A dataset in the role of `source`, `target`, `val` or `test`, which decides its split and domain by default.
+    """A dataset in the role of `source`, `target`, `val` or `test`, which decides its split by default.
+
+    Args:
+        choice: its name and checked options, as :func:`.complete_dataset` gives them.
+        role: what it is for.
+        registry: where it comes from.
 
     Raises:
-        UsageError: its folder or domain does not exist.
+        UsageError: its folder does not exist, or does not hold what it should.
     """
     cls = registry.load(registry.find("dataset", choice.name))
-    options = checked(cls, choice.options, f"data.{role}")
-    if cls.domains:
-        options["domain"] = choice.domain or cls.domains[0 if role == "source" else -1]
-    elif choice.domain:
-        raise UsageError(f"The dataset {choice.name} has one domain only, so {choice.domain!r} cannot be chosen.")
-    split = choice.split or SPLIT_OF_ROLE[role]
-    dataset: Dataset = made(lambda: cls(_root(choice, cls), split, **options), f"data.{role}")
+    options = choice.options if choice.domain is None else {**choice.options, "domain": choice.domain}
+    root, split = dataset_root(choice, registry), choice.split or SPLIT_OF_ROLE[role]
+    dataset: Dataset = made(lambda: cls(root, split, **options), f"data.{role}")
     if choice.pixel_size is None and choice.rescale is None:
         return dataset
     rescaled = partial(Rescaled, dataset, pixel_size=choice.pixel_size, factor=choice.rescale)
@@ -51,26 +51,6 @@ def dataset_writer(name: str, root: Path, about: About, registry: Registry) -> W
         writable = [c.name for c in registry.components("dataset") if registry.load(c).writer is not None]
         raise UsageError(f"The layout of {name} can be read but not written; these can be: {', '.join(writable)}.")
     return cast("Writer", made(lambda: cls.writer(root, about), str(root)))
-
-
-def _root(choice: DatasetChoice, cls: type[Dataset]) -> Path | None:
-    if not cls.needs_root:
-        if choice.root is not None:
-            domains = f"; it has the domains {', '.join(cls.domains)}" if cls.domains else ""
-            raise UsageError(
-                f"The dataset {choice.name} reads no folder, so {choice.root.name!r} means nothing{domains}."
-            )
-        return None
-    base = os.environ.get("TRANSEG_DATA")
-    if choice.root is None and not base:
-        raise UsageError(
-            f"The dataset {choice.name} needs a folder: say {choice.name}:FOLDER, or set TRANSEG_DATA to the folder "
-            f"that holds {choice.name}/."
-        )
-    root = choice.root or Path(base or "", choice.name)
-    if not root.is_dir():
-        raise UsageError(f"The folder {root} of the dataset {choice.name} does not exist.")
-    return root
 
 
 def own_validation(source: DatasetChoice, registry: Registry) -> Dataset | None:

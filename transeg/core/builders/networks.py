@@ -8,7 +8,6 @@ import torch
 
 from transeg.core.builders.made import made
 from transeg.core.builders.wandb_artifacts import weights_file
-from transeg.core.component_options import checked
 from transeg.core.errors import UsageError
 from transeg.core.experiment.choices import GeneratorChoice, SegmenterChoice
 from transeg.core.interfaces import Generator, Segmenter
@@ -29,9 +28,8 @@ def build_generator(
         registry: where it comes from.
     """
     cls = registry.load(registry.find("generator", choice.name))
-    options = checked(cls, choice.options, "generator")
     torch.manual_seed(seed)
-    generator = cast("Generator", made(lambda: cls(source_channels, target_channels, **options), "generator"))
+    generator = cast("Generator", made(lambda: cls(source_channels, target_channels, **choice.options), "generator"))
     if choice.weights is not None:
         load_weights(generator, weights_file(choice.weights), cls.key_map, "generator", adapt=generator.adapted)
     return generator
@@ -59,12 +57,11 @@ def build_segmenter(
         pretrained: whether to load what its options name; a checkpoint of ours brings all weights anyway.
     """
     cls = registry.load(registry.find("segmenter", choice.name))
-    options = checked(cls, choice.options, "segmenter")
     outputs = choice.num_classes or (1 if classes == 2 else classes)
     if outputs not in ({1, 2} if classes == 2 else {classes}):
         raise UsageError(f"segmenter.num_classes={outputs} does not fit the {classes} classes of the source.")
     torch.manual_seed(seed)
-    segmenter = cast("Segmenter", made(lambda: cls(channels, outputs, **options), "segmenter"))
+    segmenter = cast("Segmenter", made(lambda: cls(channels, outputs, **choice.options), "segmenter"))
     if pretrained:
         made(segmenter.load_pretrained, "segmenter")
     if choice.weights is not None:

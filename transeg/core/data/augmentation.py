@@ -26,43 +26,6 @@ Transform = dict[str, Any]
 CROP = "RandomCrop"
 """The transform that cuts out the training size; it comes first where a list does not name it."""
 
-PRESETS: dict[str, list[Transform]] = {
-    # nothing but the crop to the training size
-    "none": [],
-    # CUT (arXiv:2007.15651): mirrored crops
-    "cut": [{"name": "HorizontalFlip", "p": 0.5}],
-    # CUT-seg (arXiv:2202.08680): mirrored and freely rotated crops, black where nothing is
-    "cut-seg": [
-        {"name": "HorizontalFlip", "p": 0.5},
-        {"name": "VerticalFlip", "p": 0.5},
-        {"name": "Rotate", "limit": 360, "p": 1.0},
-    ],
-    # HarDNet-MSEG and PraNet (arXiv:2101.07172, 2006.11392), as their code offers it
-    "polyp": [
-        {"name": "Rotate", "limit": 90, "p": 1.0},
-        {"name": "VerticalFlip", "p": 0.5},
-        {"name": "HorizontalFlip", "p": 0.5},
-    ],
-    # zh320/medical-segmentation-pytorch on Kvasir-SEG: crops out of images scaled by 0.5 to 2, strong colours
-    "zh320": [
-        {"name": "RandomScale", "scale_limit": [-0.5, 1.0], "p": 0.5},
-        {"name": CROP, "border_mode": cv2.BORDER_REFLECT_101},
-        {"name": "ColorJitter", "brightness": 0.5, "contrast": 0.5, "saturation": 0.5, "hue": 0.2, "p": 0.5},
-        {"name": "HorizontalFlip", "p": 0.5},
-        {"name": "VerticalFlip", "p": 0.5},
-    ],
-    # the eight symmetries of the square: nothing is interpolated and no border appears
-    "square": [{"name": "D4", "p": 1.0}],
-    # tissue in H&E has no upright side, and every laboratory stains it in another way: half of the images are unmixed
-    # into haematoxylin and eosin and mixed anew (Tellez et al., MedIA 2019, whose mild shift is taken: a stronger one
-    # draws contours around empty glass). The matrices are published ones, because those estimated from an image fail
-    # on empty patches: Macenko's raises, Vahadane's makes them black
-    "stain": [
-        {"name": "D4", "p": 1.0},
-        {"name": "HEStain", "method": "random_preset", "intensity_shift_range": [-0.05, 0.05], "p": 0.5},
-    ],
-}
-
 
 class Augmentation:
     """A pipeline of albumentations transforms with a random crop.

@@ -10,8 +10,8 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 from transeg.core.component_options import Option, options
+from transeg.core.conventions import Condition
 from transeg.core.experiment.settings import Settings
-from transeg.core.interfaces import Condition
 
 AbsolutePath = Annotated[Path, AfterValidator(lambda path: path.expanduser().resolve())]
 

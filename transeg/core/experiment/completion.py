@@ -1,79 +1,176 @@
-"""Every option of every component of an experiment, spelled out."""
+"""From settings to a complete experiment: everything is checked here, once, and every option spelled out."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 from transeg.core.component_options import checked
-from transeg.core.data.augmentation import PRESETS
-from transeg.core.errors import UsageError, did_you_mean
+from transeg.core.device import check_device_name, pick_device
+from transeg.core.errors import TransegError, UsageError, did_you_mean
+from transeg.core.experiment.augmentation_presets import PRESETS
 from transeg.core.experiment.choices import SPLIT_OF_ROLE, Choice, DatasetChoice, GeneratorChoice
-from transeg.core.experiment.schema import AugmentationOptions, DistillationOptions, Experiment, SynthesisOptions
-from transeg.core.experiment.settings import parse_sum
+from transeg.core.experiment.defaults import on_device, with_defaults
+from transeg.core.experiment.paths import check_paths, dataset_root
+from transeg.core.experiment.schema import (
+    AugmentationOptions,
+    DistillationOptions,
+    Experiment,
+    SynthesisOptions,
+    chosen_dataset,
+    validated,
+)
+from transeg.core.experiment.settings import Settings, parse_sum, read_settings
 from transeg.core.registry import Registry
 
+ROLES = ("source", "target", "synthetic", "val")
+"""Of datasets, besides the tests."""
+Check = Callable[[str, str, Mapping[str, Any], str], dict[str, Any]]
+"""From a component's kind and name, some of its options and the prefix by which users know them to all of them."""
 
-def completed(experiment: Experiment, registry: Registry) -> Experiment:
-    """The experiment with every option of every component spelled out.
+
+def complete_experiment(
+    settings: Settings, registry: Registry, *, loading: Callable[[Experiment], None] = lambda _: None
+) -> Experiment:
+    """The one way from settings to an experiment: every option of every component is checked here, and spelled out.
+
+    Whatever can be said without a component's class is said first: only then are classes, and with them PyTorch,
+    imported.
+
+    Args:
+        settings: tables as in an experiment file; what they leave open is filled in.
+        registry: where components come from.
+        loading: told of the experiment before classes are imported.
 
     Raises:
-        UsageError: an unknown option, or a value of the wrong type.
+        UsageError: an unknown component or option, a wrong value, a file or folder that does not exist, or parts that
+            contradict each other.
     """
-    full = partial(_full, registry)
+    settings = with_defaults(settings, registry)
+    device = str(settings.get("device", "auto"))
+    check_device_name(device)
+    experiment = _without_components(on_device(settings, device), registry)
+    check_paths(experiment, registry)
+    loading(experiment)
+    experiment = _without_components(on_device(settings, pick_device(device)), registry)
+    return _with_component_options(experiment, partial(_checked, registry))
 
-    def full_dataset(choice: DatasetChoice | None, role: str, where: str) -> DatasetChoice | None:
-        if choice is None:
-            return None
-        domains = registry.find("dataset", choice.name).domains
-        usual = {"split": SPLIT_OF_ROLE[role], "domain": domains[0 if role == "source" else -1] if domains else None}
-        missing = {key: value for key, value in usual.items() if getattr(choice, key) is None}
-        return cast("DatasetChoice", full("dataset", choice.model_copy(update=missing), where))
 
+def load_experiment(path: Path, registry: Registry) -> Experiment:
+    """The experiment of a run folder, whose networks can be built.
+
+    Nothing is left open in it. Its device and folders may be those of another machine, and its data sets and losses
+    not installed here: who builds them finds out.
+
+    Raises:
+        UsageError: it cannot be read, or holds an option that is not known.
+    """
+    experiment = _without_components(read_settings(path), registry)
+
+    def checked_where_installed(kind: str, name: str, given: Mapping[str, Any], where: str) -> dict[str, Any]:
+        try:
+            component = registry.load(registry.find(kind, name))
+        except TransegError:
+            return dict(given)
+        return checked(component, given, where)
+
+    return _with_component_options(experiment, checked_where_installed)
+
+
+def complete_dataset(table: Settings, role: str, registry: Registry) -> DatasetChoice:
+    """A dataset in the role of `source`, `target`, `synthetic`, `val` or `test`, as commands without an experiment
+    take it, with every option checked and spelled out.
+
+    Raises:
+        UsageError: an unknown option, a wrong value, or a folder that does not exist.
+    """
+    choice = chosen_dataset(table)
+    dataset_root(choice, registry)
+    return cast(
+        "DatasetChoice", _full("dataset", _in_role(choice, role, registry), f"data.{role}", partial(_checked, registry))
+    )
+
+
+def _without_components(settings: Settings, registry: Registry) -> Experiment:
+    """What can be said without any component's class: all of an experiment but the components' own options."""
+    experiment = validated(settings)
+    if experiment.loss is not None:
+        loss_options(experiment.loss)
+    generator = _conditioned(experiment.generator, registry)
     data = experiment.data
-    roles = ("source", "target", "synthetic", "val")
-    datasets = {role: full_dataset(getattr(data, role), role, f"data.{role}") for role in roles}
-    tests = {label: full_dataset(choice, "test", f"data.test.{label}") for label, choice in data.test.items()}
+    roles = {role: choice for role in ROLES if (choice := getattr(data, role)) is not None}
+    datasets = {role: _in_role(choice, role, registry) for role, choice in roles.items()}
+    tests = {label: _in_role(choice, "test", registry) for label, choice in data.test.items()}
+    changed = {
+        "generator": generator,
+        "synthesis": _complete_synthesis(experiment, generator),
+        "data": data.model_copy(update={**datasets, "test": tests}),
+        "augmentation": AugmentationOptions(transforms=_transforms(experiment.augmentation)),
+    }
+    return experiment.model_copy(update=changed)
+
+
+def _in_role(choice: DatasetChoice, role: str, registry: Registry) -> DatasetChoice:
+    """A dataset with the split and the domain that are usual for what it is used for."""
+    if choice.split is not None and choice.domain is not None:
+        return choice
+    domains = registry.describe(registry.find("dataset", choice.name)).domains
+    if choice.domain and not domains:
+        raise UsageError(f"The dataset {choice.name} has one domain only, so {choice.domain!r} cannot be chosen.")
+    usual = {"split": SPLIT_OF_ROLE[role], "domain": domains[0 if role == "source" else -1] if domains else None}
+    return choice.model_copy(update={key: value for key, value in usual.items() if getattr(choice, key) is None})
+
+
+def _with_component_options(experiment: Experiment, check: Check) -> Experiment:
+    data = experiment.data
+    roles = {role: choice for role in ROLES if (choice := getattr(data, role)) is not None}
+    datasets = {role: _full("dataset", choice, f"data.{role}", check) for role, choice in roles.items()}
+    tests = {label: _full("dataset", choice, f"data.test.{label}", check) for label, choice in data.test.items()}
     return experiment.model_copy(
         update={
-            "generator": full("generator", _conditioned(experiment.generator, registry), "generator"),
-            "segmenter": full("segmenter", experiment.segmenter, "segmenter"),
-            "loss": _complete_loss(experiment.loss, registry),
-            "synthesis": _complete_synthesis(experiment, registry),
-            "distillation": _complete_distillation(experiment.distillation, registry),
+            "generator": _full("generator", experiment.generator, "generator", check),
+            "segmenter": _full("segmenter", experiment.segmenter, "segmenter", check),
+            "loss": _complete_loss(experiment.loss, check),
+            "distillation": _complete_distillation(experiment.distillation, check),
             "data": data.model_copy(update={**datasets, "test": tests}),
-            "augmentation": AugmentationOptions(transforms=_transforms(experiment.augmentation)),
         }
     )
 
 
-def _complete_loss(choice: Choice | None, registry: Registry) -> Choice | None:
-    if choice is None:
-        return None
-    options = loss_options(choice)
-    full = {
-        name: checked(registry.load(registry.find("loss", name)), options.get(name, {}), f"loss.{name}")
-        for name in parse_sum(choice.name)
-    }
-    return Choice(name=choice.name, **{name: values for name, values in full.items() if values})
+def _checked(registry: Registry, kind: str, name: str, given: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """All options of a component, the given ones checked."""
+    return checked(registry.load(registry.find(kind, name)), given, where)
 
 
-def _full(registry: Registry, kind: str, choice: Any, where: str) -> Any:
+def _full(kind: str, choice: Any, where: str, check: Check) -> Any:
     """A choice with all options of its component; as it is where it names none, as a teacher that is a run does."""
     if choice is None or not choice.name:
         return choice
-    component = registry.load(registry.find(kind, choice.name))
     fixed = {name: getattr(choice, name) for name in type(choice).model_fields}
-    return type(choice)(**{**checked(component, choice.options, where), **fixed})
+    return type(choice)(**{**check(kind, choice.name, choice.options, where), **fixed})
 
 
-def _complete_distillation(distillation: DistillationOptions | None, registry: Registry) -> DistillationOptions | None:
+def _complete_loss(choice: Choice | None, check: Check) -> Choice | None:
+    if choice is None:
+        return None
+    options = loss_options(choice)
+    full = {name: check("loss", name, options.get(name, {}), f"loss.{name}") for name in parse_sum(choice.name)}
+    return Choice(name=choice.name, **{name: values for name, values in full.items() if values})
+
+
+def _complete_distillation(distillation: DistillationOptions | None, check: Check) -> DistillationOptions | None:
     if distillation is None:
         return None
-    full = partial(_full, registry)
-    teachers = {k: full("segmenter", v, f"distillation.teachers.{k}") for k, v in distillation.teachers.items()}
-    terms = {k: full("loss", v, f"distillation.terms.{k}") for k, v in distillation.terms.items()}
+    teachers = {
+        label: _full("segmenter", choice, f"distillation.teachers.{label}", check)
+        for label, choice in distillation.teachers.items()
+    }
+    terms = {
+        label: _full("loss", choice, f"distillation.terms.{label}", check)
+        for label, choice in distillation.terms.items()
+    }
     return distillation.model_copy(update={"teachers": teachers, "terms": terms})
 
 
@@ -81,7 +178,7 @@ def _conditioned(choice: GeneratorChoice | None, registry: Registry) -> Generato
     """The choice with what the generator is given of the source."""
     if choice is None:
         return None
-    offered = registry.load(registry.find("generator", choice.name)).conditions
+    offered = registry.describe(registry.find("generator", choice.name)).conditions
     if choice.condition is not None and choice.condition not in offered:
         raise UsageError(
             f"The generator {choice.name} cannot be given {choice.condition} (generator.condition); "
@@ -90,9 +187,8 @@ def _conditioned(choice: GeneratorChoice | None, registry: Registry) -> Generato
     return choice.model_copy(update={"condition": choice.condition or offered[0]})
 
 
-def _complete_synthesis(experiment: Experiment, registry: Registry) -> SynthesisOptions | None:
+def _complete_synthesis(experiment: Experiment, generator: GeneratorChoice | None) -> SynthesisOptions | None:
     """The options of the synthesis, where a generator makes images from label maps for a segmenter to learn from."""
-    generator = _conditioned(experiment.generator, registry)
     makes = experiment.strategy == "sequential" and generator is not None and generator.condition != "image"
     if experiment.synthesis is not None and not makes:
         raise UsageError("[synthesis] is for generators that are given label maps (generator.condition=mask).")

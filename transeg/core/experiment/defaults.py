@@ -1,4 +1,4 @@
-"""From what a user names to a complete experiment: what was published, presets, data where none are named."""
+"""What a user leaves open: what was published, presets, data where none are named."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from transeg.core.device import cores, pick_device
+from transeg.core.conventions import IGNORE
+from transeg.core.device import cores
 from transeg.core.errors import UsageError, did_you_mean
-from transeg.core.experiment.schema import Experiment, Strategy, validated
+from transeg.core.experiment.schema import Experiment, Strategy
 from transeg.core.experiment.settings import Settings, flat, merge, parse_sum
-from transeg.core.interfaces import IGNORE
-from transeg.core.manifest import GeneratorEntry, LossEntry
+from transeg.core.manifest import LossEntry
 from transeg.core.registry import Registry
 
 DEFAULT_DATASET = "phantom"
@@ -46,14 +46,14 @@ PUBLISHED["sequential"] = PUBLISHED["joint"]
 """What the papers trained with; the defaults of each strategy."""
 
 
-def compose(settings: Settings, registry: Registry) -> Experiment:
-    """Validate settings and fill in everything that they leave open.
+def with_defaults(settings: Settings, registry: Registry) -> Settings:
+    """Settings with everything that they leave open but what follows from the device and from component classes.
 
     In order of weight: the settings, the preset of the dataset where source and target are the same, what was
     published for the strategy.
 
     Raises:
-        UsageError: an unknown component or option, a wrong value, or parts that contradict each other.
+        UsageError: an unknown component, or tables that contradict each other.
     """
     settings = _with_datasets(settings, registry)
     _check_names(settings, registry)
@@ -72,19 +72,17 @@ def compose(settings: Settings, registry: Registry) -> Experiment:
         layers.pop("loss", None)
     if {"preset", "transforms"} & set(settings.get("augmentation", {})):
         layers.pop("augmentation", None)
-    device = pick_device(str(settings.get("device", "auto")))
-    merged = _with_tiles(merge(merge(layers, _following(device)), settings), settings["data"])
     if strategy == "joint":
-        merged.setdefault("joint", {})
-    merged["device"] = device
-    return validated(merged)
+        layers.setdefault("joint", {})
+    return _with_tiles(merge(layers, settings), data)
 
 
-def _following(device: str) -> Settings:
-    """Defaults that follow the device."""
+def on_device(settings: Settings, device: str) -> Settings:
+    """Settings with a device, and the defaults that follow from it."""
     on_cpu = device == "cpu"
     workers = 0 if on_cpu else min(8, cores())
-    return {"data": {"workers": workers}, "train": {"precision": "fp32" if on_cpu else "tf32"}}
+    follows = {"data": {"workers": workers}, "train": {"precision": "fp32" if on_cpu else "tf32"}}
+    return {**merge(follows, settings), "device": device}
 
 
 def _with_tiles(merged: Settings, chosen: Settings) -> Settings:
@@ -94,20 +92,6 @@ def _with_tiles(merged: Settings, chosen: Settings) -> Settings:
         return merged
     follows = {"size": tile, "resize": False, "load_ratio": 1.0, "stride": max(1, tile // 2)}
     return merge(merged, {"data": {key: value for key, value in follows.items() if key not in chosen}})
-
-
-def resumed(stored: Experiment, settings: Settings) -> Experiment:
-    """A stored experiment with the settings of a command that resumes it.
-
-    Raises:
-        UsageError: a setting is unknown or wrong.
-    """
-    base = stored.model_dump(mode="json", exclude_none=True)
-    if "augmentation" in settings:
-        base.pop("augmentation")
-    if "device" in settings:
-        settings = {**settings, "device": pick_device(settings["device"])}
-    return validated(merge(base, settings))
 
 
 def departures(experiment: Experiment, defaults: Mapping[str, Settings]) -> list[str]:
@@ -159,8 +143,7 @@ def _with_datasets(settings: Settings, registry: Registry) -> Settings:
     data.setdefault("source", {})["name"] = DEFAULT_DATASET
     test = {"name": DEFAULT_DATASET}
     if "generator" in settings:
-        entry = registry.find("generator", _name(settings["generator"], "generator")).entry
-        if isinstance(entry, GeneratorEntry) and entry.paired:
+        if registry.describe(registry.find("generator", _name(settings["generator"], "generator"))).paired:
             test["domain"] = registry.find("dataset", DEFAULT_DATASET).domains[0]
         else:
             data.setdefault("target", {})["name"] = DEFAULT_DATASET
@@ -196,6 +179,9 @@ def _check_distillation(settings: Settings, registry: Registry) -> None:
     distillation = settings["distillation"]
     if not isinstance(distillation, dict) or not isinstance(distillation.get("teachers"), dict):
         raise UsageError("There is a distillation but no teacher; say --teacher RUN.")
+    for table in distillation["teachers"].values():
+        if isinstance(table, dict) and table.get("name"):
+            registry.find("segmenter", str(table["name"]))
     terms = distillation.setdefault("terms", {"kl": {}})
     for label, table in terms.items() if isinstance(terms, dict) else ():
         if isinstance(table, dict):
@@ -236,7 +222,7 @@ def share_scaling(data: Settings, table: Settings, registry: Registry) -> None:
         trained = data.get(role)
         if not trained or trained.get("name") != table.get("name") or _folder(trained) != _folder(table):
             continue
-        domains = registry.find("dataset", table["name"]).domains or (None,)
+        domains = registry.describe(registry.find("dataset", table["name"])).domains or (None,)
         usual = domains[0] if role == "source" else domains[-1]
         same = trained.get("domain", usual) == table.get("domain", domains[-1])
         if same or role == "source":
@@ -249,7 +235,7 @@ def _describe_synthetic(data: Settings, registry: Registry) -> None:
     table = data.get("synthetic")
     if isinstance(table, dict) and table["name"] == "folder":
         source = data["source"]
-        classes = source.get("classes", registry.load(registry.find("dataset", source["name"])).classes)
+        classes = source.get("classes", registry.describe(registry.find("dataset", source["name"])).classes)
         table.setdefault("classes", list(classes))
         table.setdefault("split", "all")
         if len(classes) > 2 or Path(str(table.get("root")), "manifest.json").exists():  # else 255 may be the foreground
@@ -263,10 +249,10 @@ def _folder(table: Settings) -> Path | None:
 def expand_tests(data: Settings, registry: Registry) -> None:
     """One test for each domain of a dataset that is a collection of test sets."""
     for label, table in list(data.get("test", {}).items()):
-        cls = registry.load(registry.find("dataset", table["name"]))
-        if cls.test_domains and "domain" not in table:
+        domains = registry.describe(registry.find("dataset", table["name"])).test_domains
+        if domains and "domain" not in table:
             del data["test"][label]
-            data["test"].update({domain: {**table, "domain": domain} for domain in cls.test_domains})
+            data["test"].update({domain: {**table, "domain": domain} for domain in domains})
 
 
 def _name(table: Any, kind: str) -> str:
@@ -288,8 +274,7 @@ def _preset(settings: Settings, registry: Registry) -> Settings:
     names = {table["name"] for role in ("source", "target") if isinstance(table := data.get(role), dict)}
     if len(names) > 1:
         return {}
-    component = registry.find("dataset", names.pop())
-    preset: Settings = deepcopy(dict(registry.load(component).preset))
+    preset: Settings = deepcopy(dict(registry.describe(registry.find("dataset", names.pop())).preset))
     for kind in ("generator", "segmenter"):
         for_one = {key: preset.pop(key) for key in list(preset) if key.startswith(f"{kind}/")}
         if kind in settings:

@@ -272,7 +272,7 @@ class TrackingOptions(Options):
 class Experiment(Options):
     """The composition of one run.
 
-    Build it with :func:`transeg.core.experiment.defaults.compose`, which fills in the published sizes.
+    Made by :func:`transeg.core.experiment.completion.complete_experiment`, which fills in what was published.
     """
 
     strategy: Strategy
@@ -366,6 +366,26 @@ class Experiment(Options):
     def to_toml(self) -> str:
         """The whole experiment as a file that runs it again."""
         return tomli_w.dumps(set_options(self.model_dump(mode="json")))
+
+
+RUNTIME = (
+    "device",
+    "baseline",
+    "quality",
+    "train.checkpoint_interval",
+    "train.log_interval",
+    "train.compile",
+    "train.channels_last",
+    "train.fused",
+    "data.workers",
+    "data.cache",
+    "data.test",
+    "tracking",
+    "counting",
+)
+"""Options that leave a training's result as it is; all others must be the same when it is resumed."""
+BATCH = ("devices", "train.batch_size", "train.accumulation")
+"""How a step's batch is split up: what counts is :attr:`Experiment.joint_batch`."""
 
 
 def read_experiment(path: Path) -> Experiment:

@@ -16,7 +16,8 @@ from transeg.core.data.stain import stain
 from transeg.core.device import pick_device
 from transeg.core.errors import TransegError, UsageError
 from transeg.core.experiment.choices import GeneratorChoice, SegmenterChoice
-from transeg.core.experiment.schema import Experiment, read_experiment
+from transeg.core.experiment.completion import load_experiment
+from transeg.core.experiment.schema import Experiment
 from transeg.core.inference.conditioning import Conditioning
 from transeg.core.inference.sliding_window import Inference
 from transeg.core.interfaces import Generator, Noise, Segmenter
@@ -70,7 +71,7 @@ class Trained:
         """
         if not folder.experiment.exists():
             raise UsageError(f"{folder.path} is not a run folder: it has no experiment.toml.")
-        experiment = read_experiment(folder.experiment)
+        experiment = load_experiment(folder.experiment, registry)
         parts = [folder.part(name) for name in fold_names(experiment.members)] or [folder]
         states = [_best(part, folder) for part in parts]
         state, generator_state = states[0], None

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
@@ -137,19 +137,12 @@ class Dataset(ABC):
     domains: ClassVar[tuple[str, ...]] = ()
     """Names of the domains, the usual source first; empty where there is one domain only. `*` alone stands for names
     that only the files know, and, as an option, for the only one there is."""
-    test_domains: ClassVar[tuple[str, ...]] = ()
-    """Domains that are test sets of their own: to test on the dataset means on each of them."""
     paired: bool = False
     """Whether samples carry their counterpart in the other domain."""
     channels: int = 3
     """Channels of every image."""
     target_channels: int = 3
     """Channels of every counterpart, where there are counterparts."""
-    preset: ClassVar[Mapping[str, Any]] = {}
-    """Experiment options that suit this dataset better than the published sizes, as nested tables; those under
-    ``generator/NAME`` and ``segmenter/NAME`` are for that component alone."""
-    needs_root: ClassVar[bool] = True
-    """Whether it reads a folder."""
     writer: ClassVar[type[Writer] | None] = None
     """What writes its layout, for `toolkit data convert` and `toolkit translate`; None where nothing does."""
 

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from transeg.core.builders.made import made
 from transeg.core.builders.networks import build_segmenter
-from transeg.core.component_options import checked
 from transeg.core.errors import UsageError, did_you_mean
 from transeg.core.experiment.choices import TeacherChoice
 from transeg.core.experiment.schema import DistillationOptions, Experiment
@@ -233,8 +232,7 @@ def build_distillation(
         for label, choice in options.terms.items():
             cls = registry.load(registry.find("loss", choice.name))
             where = f"distillation.terms.{label}"
-            values = checked(cls, choice.options, where)
-            make = partial(made, partial(cls, **values), where)
+            make = partial(made, partial(cls, **choice.options), where)
             able = _able(cast("DistillationLoss", make()), teachers, where)
             for teacher in able:
                 terms[teacher.name].append(Term(label, choice.weight / len(able), make()))

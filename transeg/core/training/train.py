@@ -38,7 +38,7 @@ from transeg.core.distributed.progress import bar
 from transeg.core.errors import TransegError, UsageError
 from transeg.core.evaluation.scores import EvaluationSet, SegmentationMetric, in_order
 from transeg.core.evaluation.translation_quality import TranslationMetric, TranslationSet, judged_by_networks
-from transeg.core.experiment.schema import DataOptions, Experiment, TrainOptions
+from transeg.core.experiment.schema import BATCH, RUNTIME, DataOptions, Experiment, TrainOptions
 from transeg.core.inference import previews
 from transeg.core.inference.trained import Trained, conditioning
 from transeg.core.interfaces import Dataset, Region, Sample
@@ -66,27 +66,6 @@ from transeg.core.training.trackers import Trackers, begin
 Network = TypeVar("Network", bound=nn.Module)
 
 PREVIEW_ROWS = 4
-
-RUNTIME = (
-    "device",
-    "baseline",
-    "quality",
-    "train.checkpoint_interval",
-    "train.log_interval",
-    "train.compile",
-    "train.channels_last",
-    "train.fused",
-    "data.workers",
-    "data.cache",
-    "data.test",
-    "tracking",
-    "counting",
-)
-"""Options that leave a training's result as it is; all others must be the same when it is resumed."""
-
-
-BATCH = ("devices", "train.batch_size", "train.accumulation")
-"""How a step's batch is split up: what counts is :attr:`Experiment.joint_batch`."""
 
 
 class InterruptedRunError(TransegError):

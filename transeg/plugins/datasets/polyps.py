@@ -136,7 +136,6 @@ class PolypBenchmark(FileDataset):
 
     classes = ("background", "polyp")
     domains = ("TrainDataset", "Kvasir", "CVC-ClinicDB", "CVC-ColonDB", "ETIS-LaribPolypDB", "CVC-300")
-    test_domains = domains[1:]
 
     def __init__(self, root: Path, split: Split, *, domain: str = "TrainDataset") -> None:
         if domain not in self.domains:

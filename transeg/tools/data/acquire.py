@@ -46,7 +46,7 @@ def import_dataset(
         TransegError: it could not be imported.
     """
     component = registry.find("dataset", name)
-    if not registry.load(component).needs_root:
+    if not registry.describe(component).needs_root:
         raise UsageError(f"The dataset {name} reads no folder, so there is nothing to import.")
     place = needed_root(root) / component.name
     if place.is_symlink():

@@ -14,7 +14,7 @@ from transeg.core.distributed.collectives import from_first, join_ranks
 from transeg.core.distributed.progress import bar
 from transeg.core.errors import UsageError
 from transeg.core.experiment.command_line import parse_dataset
-from transeg.core.experiment.schema import chosen_dataset
+from transeg.core.experiment.completion import complete_dataset
 from transeg.core.experiment.settings import Settings, merge, parse_assignment
 from transeg.core.files import read_json, write_json
 from transeg.core.inference.translator import translate_dataset
@@ -55,7 +55,10 @@ def convert_dataset(
         raise UsageError(f"Say where to: {destination}:FOLDER.")
     out = Path(target["root"]).expanduser().resolve()
     domain = _domain(table, target, registry)
-    parts = {split: build_dataset(chosen_dataset({**table, "split": split}), "source", registry) for split in SPLITS}
+    parts = {
+        split: build_dataset(complete_dataset({**table, "split": split}, "source", registry), "source", registry)
+        for split in SPLITS
+    }
     parts = {split: dataset for split, dataset in parts.items() if len(dataset)}
     _check(parts, origin)
     some = next(iter(parts.values()))

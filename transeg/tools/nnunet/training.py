@@ -17,9 +17,8 @@ from transeg.core.device import pick_device
 from transeg.core.distributed.progress import bar
 from transeg.core.errors import TransegError, UsageError
 from transeg.core.evaluation.measure import measure_masks
-from transeg.core.experiment.choices import DatasetChoice
 from transeg.core.experiment.command_line import parse_dataset
-from transeg.core.experiment.schema import chosen_dataset
+from transeg.core.experiment.completion import complete_dataset
 from transeg.core.experiment.settings import merge, parse_assignment
 from transeg.core.files import read_json, write_json
 from transeg.core.inference.translator import translate_dataset
@@ -74,7 +73,10 @@ def train(
     table = parse_dataset(data, registry)
     for assignment in assignments:
         table = merge(table, parse_assignment(assignment))
-    parts = {split: build_dataset(chosen_dataset({**table, "split": split}), "source", registry) for split in SPLITS}
+    parts = {
+        split: build_dataset(complete_dataset({**table, "split": split}, "source", registry), "source", registry)
+        for split in SPLITS
+    }
     _check(parts, data)
     space = Workspace(out, re.sub(r"\W", "", table["name"]))
     space.claim({"dataset": data, "options": sorted(assignments)})
@@ -192,10 +194,8 @@ def _measured(
     for fold in wanted:
         if fold == "all":
             continue
-        truth = DatasetChoice.model_validate(
-            {"name": "nnunet", "root": space.raw, "split": "val", "splits": str(space.splits), "fold": int(fold)}
-        )
-        dataset = build_dataset(truth, "test", registry)
+        truth = {"name": "nnunet", "root": space.raw, "split": "val", "splits": str(space.splits), "fold": int(fold)}
+        dataset = build_dataset(complete_dataset(truth, "test", registry), "test", registry)
         masks = _place(space, planner, configuration, fold) / "validation"
         if not masks.is_dir():
             raise TransegError(f"nnU-Net left no {masks}, so fold {fold} cannot be measured.")

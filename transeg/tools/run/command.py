@@ -15,7 +15,7 @@ from transeg.core.registry import Registry
 from transeg.tools.common.console import talk
 from transeg.tools.common.options import as_json, device, with_registry
 from transeg.tools.common.results import show_results
-from transeg.tools.run.plan import show_plan
+from transeg.tools.run.plan import show_loading, show_plan
 
 
 @click.command()
@@ -103,18 +103,30 @@ def run(
     toolkit run --generator cut --segmenter hardnet --source synth-colon:/data/synth \\
         --target kvasir:/data/kvasir-seg --test kvasir:/data/kvasir-seg
     """
-    from transeg.core.pipeline.launch import launch, prepare, processes_wanted
-    from transeg.core.pipeline.processes import run_in
+    from transeg.core.experiment.request import read_request
 
     console = talk()
     named["assignments"] += more
-    if not (launched() or dry_run):
-        count, folder = processes_wanted(named, registry, config=config, run_dir=run_dir, resume=resume)
-        if count > 1:
-            where = [] if run_dir else ["--run-dir", str(folder.path)]
-            begin = sys.argv.index("run") + 1
-            sys.exit(run_in(count, [*sys.argv[1:begin], *where, *sys.argv[begin:]], folder))
-    prepared = prepare(named, registry, config=config, run_dir=run_dir, resume=resume, dry_run=dry_run)
+    request = read_request(
+        named,
+        registry,
+        config=config,
+        run_dir=run_dir,
+        resume=resume,
+        dry_run=dry_run,
+        loading=lambda experiment: show_loading(experiment, console),
+    )
+    from transeg.core.pipeline.launch import launch, prepare
+
+    count = request.experiment.devices
+    if count > 1 and not (launched() or dry_run):
+        from transeg.core.pipeline.processes import check_gpus, run_in
+
+        check_gpus(count, request.experiment.device)
+        where = [] if run_dir else ["--run-dir", str(request.folder.path)]
+        begin = sys.argv.index("run") + 1
+        sys.exit(run_in(count, [*sys.argv[1:begin], *where, *sys.argv[begin:]], request.folder))
+    prepared = prepare(request, registry, dry_run=dry_run)
     if not console.quiet and not (as_json and dry_run):
         show_plan(prepared, console if as_json else Console())
     if dry_run:

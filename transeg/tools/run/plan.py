@@ -18,6 +18,15 @@ if TYPE_CHECKING:
     from transeg.core.training.parts import Parts
 
 
+def show_loading(experiment: Experiment, console: Console) -> None:
+    """What is imported now, which takes a few seconds."""
+    data = experiment.data
+    datasets = [choice.name for choice in (data.source, data.target, *data.test.values()) if choice is not None]
+    networks = [choice.name for choice in (experiment.generator, experiment.segmenter) if choice is not None]
+    names = ", ".join(dict.fromkeys(["PyTorch", *networks, *datasets]))
+    console.print(f"[dim]Loading {escape(names)}[/]", highlight=False)
+
+
 def show_plan(prepared: Prepared, console: Console) -> None:
     """What a run is going to do."""
     from transeg.core.experiment.defaults import departures

@@ -7,8 +7,7 @@ from copy import deepcopy
 from typing import Any
 
 from transeg.core.errors import UsageError, did_you_mean
-from transeg.core.experiment.completion import completed
-from transeg.core.experiment.defaults import compose
+from transeg.core.experiment.completion import complete_experiment
 from transeg.core.experiment.schema import Experiment
 from transeg.core.experiment.settings import Settings
 from transeg.core.registry import Registry
@@ -40,7 +39,7 @@ def laid_over(settings: Mapping[str, Any], chosen: Mapping[str, Any], registry: 
             kept = table if isinstance(table, dict) and table.get("name") in (None, chosen[kind]) else {}
             result[kind] = {**kept, "name": chosen[kind]}
     if any(option.startswith(TRANSFORMS) for option in chosen):
-        transforms = completed(compose(result, registry), registry).augmentation.transforms or ()
+        transforms = complete_experiment(result, registry).augmentation.transforms or ()
         result["augmentation"] = {"transforms": deepcopy(list(transforms))}
     for option, value in chosen.items():
         if option not in COMPONENTS:
@@ -54,7 +53,7 @@ def composed(settings: Mapping[str, Any], chosen: Mapping[str, Any], registry: R
     Raises:
         UsageError: they do not fit together.
     """
-    return completed(compose(laid_over(settings, chosen, registry), registry), registry)
+    return complete_experiment(laid_over(settings, chosen, registry), registry)
 
 
 def found(table: Any, option: str) -> Any:

@@ -10,9 +10,8 @@ from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, TrialState
 
 from transeg.core.errors import UsageError, did_you_mean
-from transeg.core.experiment.schema import Experiment, difference, validated
+from transeg.core.experiment.schema import RUNTIME, Experiment, difference, validated
 from transeg.core.experiment.settings import Settings
-from transeg.core.training.train import RUNTIME
 from transeg.tools.search.options import StudyOptions
 from transeg.tools.search.samplers import pruner, sampler
 from transeg.tools.search.space import Space, parse_space

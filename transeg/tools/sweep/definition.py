@@ -14,8 +14,7 @@ from rich.console import Console
 from transeg.core.distributed.progress import bar
 from transeg.core.errors import UsageError
 from transeg.core.experiment.command_line import forget, parse_dataset, settings_of
-from transeg.core.experiment.completion import completed
-from transeg.core.experiment.defaults import compose
+from transeg.core.experiment.completion import complete_experiment
 from transeg.core.experiment.schema import Experiment
 from transeg.core.experiment.settings import Settings, flat, merge, read_settings
 from transeg.core.files import write_json, write_text
@@ -149,7 +148,7 @@ def experiment_of(sweep: Sweep, cell: Cell, registry: Registry, device: str) -> 
         if before is not None and name is not None:
             forget(base, tuple(path), name)
     settings = merge(merge(base, cell.settings), {"device": device})
-    return completed(compose(settings, registry), registry)
+    return complete_experiment(settings, registry)
 
 
 def _name(settings: Settings, path: Sequence[str]) -> str | None:

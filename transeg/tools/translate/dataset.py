@@ -17,7 +17,7 @@ from transeg.core.distributed.collectives import from_first, join_ranks, rank_de
 from transeg.core.distributed.progress import bar
 from transeg.core.errors import UsageError
 from transeg.core.experiment.command_line import parse_dataset
-from transeg.core.experiment.schema import chosen_dataset
+from transeg.core.experiment.completion import complete_dataset
 from transeg.core.experiment.settings import merge, parse_assignment
 from transeg.core.files import read_json, write_json
 from transeg.core.inference.translator import Translator, seed_of, translate_dataset
@@ -75,7 +75,10 @@ def translate_data(
     if translator.trained.given.by_mask:
         raise UsageError(f"The generator of {run} is given label maps; see `toolkit synthesize`.")
     wanted = (split,) if split else SPLITS
-    parts = {name: build_dataset(chosen_dataset({**table, "split": name}), "source", registry) for name in wanted}
+    parts = {
+        name: build_dataset(complete_dataset({**table, "split": name}, "source", registry), "source", registry)
+        for name in wanted
+    }
     parts = {name: dataset for name, dataset in parts.items() if len(dataset)}
     _check(parts, translator, data)
     made_by = {

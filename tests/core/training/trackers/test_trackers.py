@@ -9,7 +9,7 @@ import pytest
 from mmengine.visualization import BaseVisBackend
 
 from transeg.core.errors import TransegError, UsageError
-from transeg.core.experiment.defaults import compose
+from transeg.core.experiment.completion import complete_experiment
 from transeg.core.experiment.schema import TrackingOptions
 from transeg.core.registry import Registry
 from transeg.core.runs.run_folder import RunFolder
@@ -21,7 +21,7 @@ PICTURE = np.zeros((8, 12, 3), dtype=np.uint8)
 
 def experiment(*names, **options):
     tracking = {"trackers": names, **options}
-    return compose({"segmenter": {"name": "unet"}, "device": "cpu", "tracking": tracking}, Registry())
+    return complete_experiment({"segmenter": {"name": "unet"}, "device": "cpu", "tracking": tracking}, Registry())
 
 
 def note(run, folder, *names, resume=False, steps=(2, 4), **options):

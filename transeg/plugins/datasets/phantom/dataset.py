@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -34,24 +33,6 @@ class Phantom(Dataset):
 
     classes = ("background", "polyp")
     domains = ("clean", "scope")
-    needs_root = False
-    preset: ClassVar[Mapping[str, Any]] = {
-        "baseline": "source-only",
-        "loss": {"name": "structure"},
-        "data": {"size": 96, "load_ratio": 1.0},
-        "train": {
-            "iterations": 500,
-            "batch_size": 4,
-            "lr": 5e-4,
-            "schedule": "linear",
-            "checkpoint_interval": 100,
-            "val_interval": 100,
-        },
-        "augmentation": {"preset": "square"},
-        "generator/cut": {"width": 16, "blocks": 6, "lr": 5e-4, "patches": 64},
-        "generator/pix2pix": {"width": 16, "depth": 5, "lr": 5e-4},
-        "segmenter/unet": {"base": 16},
-    }
 
     def __init__(
         self,
