@@ -197,7 +197,7 @@ def test_a_stored_experiment_needs_neither_its_data_nor_its_losses(tmp_path):
     again = load_experiment(path, REGISTRY)
     assert again.data.source.name == "gone"
     assert again.segmenter == experiment.segmenter
-    with pytest.raises(UsageError, match="There is no dataset 'gone'"):
+    with pytest.raises(UsageError, match="There is no loss 'forgotten'"):
         complete_experiment(tomllib.loads(text), REGISTRY)
 
 
