@@ -12,8 +12,6 @@ from transeg.core.errors import UsageError
 from transeg.core.experiment.choices import Choice
 from transeg.core.experiment.completion import loss_options
 from transeg.core.experiment.settings import parse_sum
-from transeg.core.interfaces import Loss
-from transeg.core.manifest import LossEntry
 from transeg.core.registry import Registry
 
 
@@ -52,37 +50,6 @@ class LossSum(nn.Module):
                 raise UsageError(f"loss.{name}: {error}.") from error
             losses[name] = self.weights[name] * sum(values[1:], start=values[0])
         return losses
-
-
-class HybridLoss(Loss):
-    """A weighted sum of segmentation losses, each with its default options.
-
-    `ce+dice` is the loss of nnU-Net and the usual choice for several classes. Derivatives of zh320's code name such
-    sums: `ce_dice` is `ce+dice`, `dice_focal` is `focal+dice`, `detail` is `bce+dice` with weights of its own. Choose
-    this where a single loss must be named; on the command line and in an experiment `--loss ce+dice` is the same sum,
-    which also reports each term and takes options for it.
-
-    Args:
-        terms: the sum, such as dice+0.5*focal, of built-in losses and those of installed plugins.
-    """
-
-    def __init__(self, *, terms: str = "ce+dice") -> None:
-        super().__init__()
-        registry = Registry()
-        losses: dict[str, tuple[float, nn.Module]] = {}
-        for name, weight in parse_sum(terms).items():
-            component = registry.find("loss", name)
-            if isinstance(component.entry, LossEntry) and component.entry.role != "segmentation":
-                raise ValueError(f"{name} compares two networks and cannot be one of the terms")
-            cls = registry.load(component)
-            if issubclass(cls, HybridLoss):
-                raise ValueError(f"terms cannot be {terms!r}: a hybrid cannot hold a hybrid; write out its terms")
-            losses[name] = (weight, cls())
-        self._sum = LossSum(losses)
-
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        first, *rest = self._sum([logits], target).values()
-        return sum(rest, start=first)
 
 
 def build_loss(choice: Choice, registry: Registry, head_weights: Sequence[float] = ()) -> LossSum:
