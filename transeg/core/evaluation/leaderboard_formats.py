@@ -6,6 +6,8 @@ import csv
 import io
 from typing import Any
 
+from transeg.core.evaluation.numbers import interval, number, probability
+
 COLUMNS = ("rank", "entry", "runs", "mean", "ci", "sd", "against", "difference", "difference_ci", "p", "p_holm")
 """Of a leaderboard's rows."""
 
@@ -36,29 +38,14 @@ def as_markdown(boards: dict[str, Any]) -> str:
     return "\n".join(parts)
 
 
-def interval(mean: float | None, ends: list[float] | None, sign: str = "-") -> str:
-    """``0.812 [0.790, 0.833]``; a dash where there is no number."""
-    return "-" if mean is None else number(mean, sign) + (f" [{', '.join(map(number, ends))}]" if ends else "")
-
-
-def number(value: float | None, sign: str = "-") -> str:
-    """Three digits behind the point; one for numbers of pixels."""
-    return "-" if value is None else f"{value:{sign}.{3 if abs(value) < 10 else 1}f}"
-
-
-def probability(p: float | None) -> str:
-    """Three digits; what is less is said to be so."""
-    return "-" if p is None else "<0.001" if p < 0.001 else f"{p:.3f}"
-
-
 def _line(row: dict[str, Any]) -> str:
     cells = [
         str(row["rank"]),
         _plain(row["entry"]),
         str(row["runs"]),
-        interval(row["mean"], row["ci"]),
+        number(row["mean"]) + interval(row["ci"]),
         number(row["sd"]),
-        interval(row["difference"], row["difference_ci"], "+"),
+        number(row["difference"], "+") + interval(row["difference_ci"]),
         probability(row["p"]),
         probability(row["p_holm"]),
     ]

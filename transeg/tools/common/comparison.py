@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from transeg.tools.common.numbers import counted, interval, number
+from transeg.core.evaluation.numbers import counted, interval, number, probability
 
 
 def show_comparison(comparison: dict[str, Any], console: Console) -> None:
@@ -25,9 +25,9 @@ def show_comparison(comparison: dict[str, Any], console: Console) -> None:
         for name in ("A", "B", "B - A [95 % CI]", "p", "better", "worse"):
             table.add_column(escape(name), justify="right", no_wrap=True)
         for metric, values in test["metrics"].items():
-            difference = number(values["difference"], "+") + interval(values["ci"], 3)
-            p = "-" if values["p"] is None else "<0.001" if values["p"] < 0.001 else f"{values['p']:.3f}"
+            difference = number(values["difference"], "+") + interval(values["ci"])
             counts = str(values["better"]), str(values["worse"])
+            p = probability(values["p"])
             table.add_row(metric, number(values["a"]), number(values["b"]), escape(difference), p, *counts)
         console.print(table)
         for metric, values in test["metrics"].items():
@@ -62,8 +62,6 @@ def show_leaderboard(boards: dict[str, Any], console: Console) -> None:
 
 def _show_ranks(metric: str, rows: Sequence[dict[str, Any]], console: Console) -> None:
     """One metric of each run, and how far it is from the best or from the baseline."""
-    from transeg.core.evaluation.leaderboard_formats import interval, number, probability
-
     repeated = console.width >= 72 and any(row["runs"] > 1 for row in rows)
     reference = next(row["entry"] for row in rows if row["against"] is None)
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -73,15 +71,13 @@ def _show_ranks(metric: str, rows: Sequence[dict[str, Any]], console: Console) -
         table.add_column(escape(name), justify="right", no_wrap=True)
     for row in rows:
         repeats = [str(row["runs"]), number(row["sd"])] if repeated else []
-        mean, difference = escape(interval(row["mean"], row["ci"])), number(row["difference"], "+")
+        mean, difference = escape(number(row["mean"]) + interval(row["ci"])), number(row["difference"], "+")
         table.add_row(str(row["rank"]), escape(row["entry"]), *repeats, mean, difference, probability(row["p_holm"]))
     console.print(table)
     console.print(f"[dim]diff. is from {escape(reference)}; p is adjusted (Holm).[/]", highlight=False)
 
 
 def _show_means(entries: Sequence[str], metrics: dict[str, list[dict[str, Any]]], console: Console) -> None:
-    from transeg.core.evaluation.leaderboard_formats import number
-
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("run", style="cyan", overflow="fold", min_width=8)
     for metric in metrics:

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from transeg.core.evaluation.numbers import interval, number
 from transeg.core.evaluation.quality_titles import QUALITY
-from transeg.tools.common.numbers import interval, number
 
 if TYPE_CHECKING:
     from transeg.core.runs.run_folder import RunFolder

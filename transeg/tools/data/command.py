@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from transeg.core.evaluation.numbers import counted
 from transeg.core.registry import Registry
 from transeg.tools.common.console import talk
-from transeg.tools.common.numbers import counted
 from transeg.tools.common.options import as_json, with_registry
 
 

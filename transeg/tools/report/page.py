@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from transeg import __version__
 from transeg.core.errors import UsageError
+from transeg.core.evaluation import numbers
 from transeg.core.files import write_text
 
 HERE = Path(__file__).parent
@@ -46,17 +47,14 @@ def _templates() -> Environment:
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A measured value; fewer digits for numbers of pixels, a dash for none."""
-    return (
-        "\N{EN DASH}"
-        if value is None
-        else f"{value:z.{digits if abs(value) < 10 else 1}f}".replace("-", "\N{MINUS SIGN}")
-    )
+    """A measured value, with the dash and the minus of a printed page."""
+    text = numbers.number(value, "z", digits)
+    return "\N{EN DASH}" if text == "-" else text.replace("-", "\N{MINUS SIGN}")
 
 
 def ends(interval: tuple[float, float] | None, digits: int = 2) -> str:
     """A 95 % interval; nothing for none."""
-    return "" if interval is None else f"[{number(interval[0], digits)}, {number(interval[1], digits)}]"
+    return numbers.interval(interval, digits, "z").lstrip().replace("-", "\N{MINUS SIGN}")
 
 
 def duration(seconds: float) -> str:

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from transeg.core.component_options import options
-from transeg.tools.common.numbers import counted
+from transeg.core.evaluation.numbers import counted
 
 if TYPE_CHECKING:
     from transeg.core.experiment.schema import DataOptions, Experiment, TrainOptions
