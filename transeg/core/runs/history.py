@@ -44,11 +44,19 @@ def in_words(name: str, experiment: Experiment) -> str:
     return f"{what}, {fold.replace('-', ' ')}" if fold else what
 
 
-def read_scalars(path: Path) -> list[dict[str, float]]:
-    """The lines of a ``metrics.jsonl``, without one that is being written or that a kill cut short."""
+def read_scalars(path: Path, last: int | None = None) -> list[dict[str, float]]:
+    """The lines of a ``metrics.jsonl``, without one that is being written or that a kill cut short.
+
+    Args:
+        path: of the file; one that is not there has no lines.
+        last: read no more than so many bytes from its end.
+    """
     if not path.exists():
         return []
-    return [line for text in path.read_text(encoding="utf-8").splitlines() if (line := _parsed(text)) is not None]
+    with path.open("rb") as file:
+        file.seek(0 if last is None else max(0, path.stat().st_size - last))
+        texts = file.read().decode(errors="replace").splitlines()
+    return [line for text in texts if (line := _parsed(text)) is not None]
 
 
 def _parsed(text: str) -> dict[str, float] | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import math
 import platform
 import time
@@ -19,6 +18,7 @@ from transeg.core.errors import TransegError
 from transeg.core.experiment.schema import Experiment
 from transeg.core.pipeline.launch import Prepared, launch
 from transeg.core.registry import Registry
+from transeg.core.runs.history import read_scalars
 from transeg.core.runs.run_folder import RunFolder, held
 from transeg.tools.search.display import Display, DisplayHook
 from transeg.tools.search.fitting import applies, in_order
@@ -93,7 +93,7 @@ class Objective:
 
 def _best(folder: RunFolder, metric: str, maximize: bool) -> float:
     """The best value over the validations that a run has written down."""
-    lines = [json.loads(line) for line in folder.scalars.read_text(encoding="utf-8").splitlines()]
+    lines = read_scalars(folder.scalars)
     values = [line[key] for line in lines if math.isfinite(line.get(key := f"val/{metric}", math.nan))]
     if not values:
         raise TransegError(f"No validation had a value of {metric}.")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 from transeg.core.errors import UsageError
 from transeg.core.experiment.settings import read_settings
+from transeg.core.runs.history import read_scalars
 from transeg.core.runs.run_folder import RunFolder
 
 TAIL = 8192
@@ -38,7 +36,7 @@ def progress(folder: RunFolder) -> Progress | None:
     try:
         newest = max(files, key=lambda path: path.stat().st_mtime)
         total = read_settings(folder.experiment)["train"]["iterations"]
-        lines = _last_lines(newest)
+        lines = read_scalars(newest, TAIL)
     except (OSError, ValueError, KeyError, UsageError):  # nothing has begun, or a file is being written
         return None
     speeds = [line["seconds_per_iteration"] for line in lines if line.get("seconds_per_iteration")]
@@ -49,19 +47,3 @@ def progress(folder: RunFolder) -> Progress | None:
         total,
         1 / speeds[-1] if speeds else None,
     )
-
-
-def _last_lines(path: Path) -> list[dict[str, float]]:
-    with path.open("rb") as file:
-        file.seek(0, os.SEEK_END)
-        file.seek(max(0, file.tell() - TAIL))
-        lines = file.read().decode("utf-8", errors="replace").splitlines()
-    found = []
-    for line in lines:
-        try:
-            values = json.loads(line)
-        except ValueError:  # cut by where reading began, or not yet written to the end
-            continue
-        if isinstance(values, dict) and "iteration" in values:
-            found.append(values)
-    return found

@@ -13,6 +13,7 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner import Runner
 from torch import Tensor
 
+from transeg.core.runs.history import read_scalars
 from transeg.core.training.trackers import Trackers
 
 HISTORY = 100
@@ -42,8 +43,8 @@ class ScalarsHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Drop the lines of iterations that a resumed run does again."""
         if self._path.exists():
-            kept = [line for line in self._path.read_text().splitlines() if _iteration(line) <= runner.iter]
-            self._path.write_text("".join(f"{line}\n" for line in kept))
+            kept = [line for line in read_scalars(self._path) if line["iteration"] <= runner.iter]
+            self._path.write_text("".join(f"{json.dumps(line)}\n" for line in kept))
         self._since = time.perf_counter()
 
     def after_train_iter(
@@ -80,11 +81,3 @@ class ScalarsHook(Hook):
 
 def _rates(runner: Runner) -> dict[str, list[float]]:
     return {name: [group["lr"] for group in wrapper.param_groups] for name, wrapper in runner.optim_wrapper.items()}
-
-
-def _iteration(line: str) -> int:
-    """The iteration of a line; one that a kill cut short counts as never done."""
-    try:
-        return int(json.loads(line)["iteration"])
-    except (ValueError, KeyError):
-        return 2**62
