@@ -13,73 +13,38 @@ from rich.console import Console
 from transeg.core.distributed.ranks import launched
 from transeg.core.registry import Registry
 from transeg.tools.common.console import talk
+from transeg.tools.common.experiment_options import with_experiment
 from transeg.tools.common.options import as_json, device, with_registry
 from transeg.tools.common.results import show_results
+from transeg.tools.common.shell_completion import runs
 from transeg.tools.run.plan import show_loading, show_plan
 
 
 @click.command()
-@click.option("--generator", metavar="NAME", help="Translates images; see `toolkit list generators`.")
-@click.option("--segmenter", metavar="NAME", help="Segments images; see `toolkit list segmenters`.")
-@click.option("--loss", metavar="SUM", help="What the segmenter minimises, such as dice+0.5*bce.")
-@click.option(
-    "--teacher",
-    "teachers",
-    multiple=True,
-    metavar="TEACHER",
-    help="A run, or SEGMENTER:WEIGHTS, to distil from; repeatable.",
-)
-@click.option(
-    "--distill",
-    "distillers",
-    multiple=True,
-    metavar="LOSS",
-    help="How, such as kl:temperature=4,weight=1 or at:layer=NAME; by default kl. Repeatable.",
-)
-@click.option("--source", metavar="DATA", help="Labelled images: NAME, NAME:FOLDER or NAME:DOMAIN:FOLDER.")
-@click.option("--target", metavar="DATA", help="Unlabelled images of the domain where the model must work.")
-@click.option("--synthetic", metavar="DATA", help="Synthetic labelled images to learn from beside the source.")
-@click.option(
-    "--val", metavar="DATA", help="Labelled images that select the best checkpoint; without, the source's do."
-)
-@click.option("--test", "tests", multiple=True, metavar="DATA", help="Labelled images to test on; repeatable.")
-@click.option(
-    "--strategy",
-    metavar="NAME",
-    help="supervised, translation, sequential or joint; by default what follows from the parts that are named.",
-)
-@click.option("--folds", type=click.IntRange(min=2), metavar="K", help="Cross-validate: K segmenters, then as one.")
-@click.option("--baseline", metavar="NAME", help="source-only: also train on untranslated source images; or none.")
-@click.option("--run-dir", type=click.Path(path_type=Path), metavar="FOLDER", help="Where to; by default in runs/.")
-@click.option(
-    "--tracker",
-    "trackers",
-    multiple=True,
-    type=click.Choice(["tensorboard", "wandb", "mlflow"]),
-    help="Notes scalars and pictures in the run folder and sends nothing; by default tensorboard. Repeatable.",
-)
-@click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="An experiment file (TOML).")
-@click.option(
-    "--set", "assignments", multiple=True, metavar="OPTION=VALUE", help="Options, such as train.lr=1e-4 data.tile=128."
-)
-@click.argument("more", metavar="", nargs=-1)  # --set a=1 b=2
-@click.option("--seed", type=click.IntRange(min=0), help="Of everything random; by default 0.")
+@with_experiment()
 @device
 @click.option(
     "--precision",
     type=click.Choice(["fp32", "tf32", "bf16", "fp16"]),
-    help="In which training computes; by default fp32, on a GPU tf32.",
+    help="Precision of the arithmetic in training; by default fp32 on a CPU and tf32 on a GPU.",
 )
 @click.option(
     "--compile/--no-compile",
     default=None,
-    help="Train with networks that torch.compile has translated, or not; by default not.",
+    help="Whether torch.compile translates the networks before training; by default not.",
 )
 @click.option(
     "--devices",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Train in so many processes here, each on a GPU of its own.",
+    help="Number of processes to train in on this machine, each on a GPU of its own; by default 1.",
+)
+@click.option(
+    "--run-dir",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    shell_complete=runs,
+    help="Folder to write the run to; by default a new one in runs/.",
 )
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in --run-dir.")
 @click.option("--dry-run", is_flag=True, help="Check and build everything, print the plan and stop.")

@@ -19,32 +19,13 @@ from transeg.core.errors import UsageError
 from transeg.core.optional_packages import require
 from transeg.core.registry import Registry
 from transeg.tools.common.console import talk
-from transeg.tools.common.options import as_json, with_registry
-from transeg.tools.run.command import run
+from transeg.tools.common.experiment_options import with_experiment
+from transeg.tools.common.options import as_json, device, with_registry
+from transeg.tools.common.shell_completion import settings
 
 if TYPE_CHECKING:
     from transeg.tools.search.plan import Plan
 
-OF_A_TRIAL = (
-    "generator",
-    "segmenter",
-    "loss",
-    "teachers",
-    "distillers",
-    "source",
-    "target",
-    "synthetic",
-    "val",
-    "tests",
-    "strategy",
-    "trackers",
-    "config",
-    "assignments",
-    "more",
-    "seed",
-    "device",
-)
-"""Options that a search shares with `toolkit run`."""
 SHOWN = 10
 """Trials in the table of what was found."""
 CUT = "…"
@@ -54,43 +35,64 @@ LEAST = 20
 
 
 @click.command()
+@with_experiment(several=False)
+@device
 @click.option(
     "--space",
     "spaces",
     multiple=True,
     metavar="OPTION=SPACE",
-    help="What to search, such as train.lr=1e-5..1e-2:log, segmenter.base=16,32 or segmenter=unet,resunet. Repeatable.",
+    shell_complete=settings,
+    help="Option to search and its values, such as train.lr=1e-5..1e-2:log, segmenter.base=16,32 or "
+    "segmenter=unet,resunet. Repeatable.",
 )
-@click.option("--preset", metavar="NAME", help="Search a published space: zh320 or zh320-unetpp.")
-@click.option("--trials", type=click.IntRange(min=1), metavar="N", help="Of all workers together; by default 50.")
+@click.option("--preset", metavar="NAME", help="Published space to search: zh320 or zh320-unetpp.")
 @click.option(
-    "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Begin no trial after so long."
+    "--trials",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Number of trials to run, those of all workers together; by default 50.",
 )
-@click.option("--sampler", type=click.Choice(["tpe", "random", "qmc", "grid", "gp"]), help="By default tpe.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Begin no trial after so many seconds.",
+)
+@click.option(
+    "--sampler",
+    type=click.Choice(["tpe", "random", "qmc", "grid", "gp"]),
+    help="Optuna's sampler, which chooses the values of a trial; by default tpe.",
+)
 @click.option(
     "--pruner",
     type=click.Choice(["median", "hyperband", "successive-halving", "none"]),
-    help="What stops hopeless trials early; by default median.",
+    help="Optuna's pruner, which stops hopeless trials early; by default median.",
 )
-@click.option("--metric", metavar="NAME", help="Of the validation, that judges trials; by default dice.")
+@click.option("--metric", metavar="NAME", help="Validation metric that judges trials; by default dice.")
 @click.option(
     "--search-dir",
     "folder",
     type=click.Path(path_type=Path),
     metavar="FOLDER",
-    help="Where to; by default in searches/. A search that is there goes on.",
+    help="Folder to write the search to, or of one to go on with; by default a new one in searches/.",
 )
 @click.option(
     "--storage",
     default="",
     envvar="TRANSEG_STORAGE",
     metavar="URL",
-    help="Database that workers on several machines share, such as postgresql://USER@HOST/DATABASE; by default a "
-    "SQLite file in the folder. TRANSEG_STORAGE says it, too.",
+    help="Database that workers on several machines share, such as postgresql://USER@HOST/DATABASE, by default "
+    "TRANSEG_STORAGE, else a SQLite file in the folder of the search.",
 )
-@click.option("--study", "name", metavar="NAME", help="Of the study in the database; by default the folder's.")
+@click.option(
+    "--study",
+    "name",
+    metavar="NAME",
+    help="Name of the study in the database; by default that of the folder of the search.",
+)
 @click.option("--show", "only_show", is_flag=True, help="Show what the search has found so far, and stop.")
-@click.option("--test-best", is_flag=True, help="In the end, measure the best trial's network on the test sets.")
+@click.option("--test-best", is_flag=True, help="Measure the best trial's network on the test sets in the end.")
 @click.option("--dry-run", is_flag=True, help="Check everything, print the plan and stop.")
 @as_json
 @with_registry
@@ -161,9 +163,6 @@ def search(
         from transeg.core.training.train import InterruptedRunError
 
         raise InterruptedRunError(f"Stopped. Go on with: toolkit search --search-dir {found['search_dir']}")
-
-
-search.params[:0] = [parameter for parameter in run.params if parameter.name in OF_A_TRIAL]
 
 
 def _show_plan(made: Plan, console: Console) -> None:

@@ -14,7 +14,9 @@ from rich.markup import escape
 from transeg.core.registry import Registry
 from transeg.tools.common.comparison import show_leaderboard
 from transeg.tools.common.console import talk
+from transeg.tools.common.experiment_options import with_experiment
 from transeg.tools.common.options import as_json, with_registry
+from transeg.tools.common.shell_completion import settings
 
 if TYPE_CHECKING:
     from transeg.tools.sweep.folder import Cell, State, Sweep
@@ -22,54 +24,33 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("folder", metavar="SWEEP", type=click.Path(path_type=Path))
-@click.option(
-    "--generator", multiple=True, metavar="NAME", help="Translates images. Repeat it for an axis, as those below."
-)
-@click.option("--segmenter", multiple=True, metavar="NAME", help="Segments images.")
-@click.option("--loss", multiple=True, metavar="SUM", help="What the segmenter minimises, such as dice+0.5*bce.")
-@click.option("--strategy", multiple=True, metavar="NAME", help="supervised, translation, sequential or joint.")
-@click.option("--source", multiple=True, metavar="DATA", help="Labelled images.")
-@click.option("--target", multiple=True, metavar="DATA", help="Unlabelled images of the domain to work in.")
-@click.option("--synthetic", multiple=True, metavar="DATA", help="Synthetic labelled images.")
-@click.option("--val", multiple=True, metavar="DATA", help="Labelled images that select the best checkpoint.")
-@click.option("--seed", multiple=True, type=click.IntRange(min=0), help="Of everything random.")
-@click.option(
-    "--folds", type=click.IntRange(min=2), metavar="K", help="Cross-validate: K cells, each holds out another part."
-)
+@with_experiment(axes=True)
 @click.option(
     "--axis",
     "axes",
     multiple=True,
     metavar="OPTION=VALUE,...",
-    help="An axis of any option, such as train.lr=1e-3,1e-4. Repeatable.",
+    shell_complete=settings,
+    help="Axis of the sweep over values of any option, such as train.lr=1e-3,1e-4. Repeatable.",
 )
-@click.option("--test", "tests", multiple=True, metavar="DATA", help="Test sets, of every cell. Repeatable.")
-@click.option("--teacher", "teachers", multiple=True, metavar="TEACHER", help="As for `toolkit run`, of every cell.")
-@click.option("--distill", "distillers", multiple=True, metavar="LOSS", help="As for `toolkit run`, of every cell.")
-@click.option(
-    "--baseline", metavar="NAME", help="source-only: cells also train on untranslated source images; or none."
-)
-@click.option(
-    "--tracker", "trackers", multiple=True, type=click.Choice(["tensorboard", "wandb", "mlflow"]), help="Of every cell."
-)
-@click.option(
-    "--config", type=click.Path(path_type=Path), metavar="FILE", help="An experiment file (TOML); its [sweep] has axes."
-)
-@click.option("--set", "assignments", multiple=True, metavar="OPTION=VALUE", help="Options of every cell.")
-@click.argument("more", metavar="", nargs=-1)  # --set a=1 b=2
 @click.option(
     "--device",
     "devices",
     multiple=True,
     metavar="NAME",
-    help="cpu, cuda or cuda:1. Repeat it to use several at a time.",
+    help="Device to train on: cpu, cuda or cuda:1; by default a GPU where there is one. Repeat it to train cells on "
+    "several side by side.",
 )
 @click.option(
-    "--jobs", default=1, type=click.IntRange(min=1), metavar="N", help="Cells at a time on each; by default 1."
+    "--jobs",
+    default=1,
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Number of cells to train at a time on each device; by default 1.",
 )
-@click.option("--retry", is_flag=True, help="Begin cells that have failed once more.")
+@click.option("--retry", is_flag=True, help="Train cells again that have failed.")
 @click.option("--skip-unfit", is_flag=True, help="Leave out combinations that do not fit together.")
-@click.option("--status", is_flag=True, help="Show what is done, running, failed and waiting, and stop.")
+@click.option("--status", is_flag=True, help="Show which cells are done, running, failed and waiting, and stop.")
 @click.option("--dry-run", is_flag=True, help="Check every combination, show the cells and stop.")
 @as_json
 @with_registry
@@ -84,7 +65,8 @@ def sweep(
 ) -> None:
     """Train every combination of what is repeated, and rank the results.
 
-    Each is a cell: a run folder in SWEEP/cells, trained in a process of its own. The same command, or SWEEP alone, goes
+    Each is a cell: a run folder in SWEEP/cells, trained in a process of its own. Axes may also stand in the table
+    [sweep] of the experiment file. The same command, or SWEEP alone, goes
     on after an interruption, and values may be added to axes: what is done stays, what was interrupted goes on from its
     checkpoint, what has failed waits for --retry. Several processes may work on one SWEEP. Seeds and folds are averaged
     in the leaderboard; results.json and sweep.csv keep it.
