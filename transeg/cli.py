@@ -88,7 +88,7 @@ def _entries(ctx: click.Context) -> dict[str, CommandEntry]:
 
 @click.group(cls=Toolkit, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="transeg")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error, for a report of a fault.")
 def main(debug: bool) -> None:
     """Translate and segment medical images where labels are scarce.
 

@@ -10,44 +10,42 @@ import click
 from rich.console import Console
 
 from transeg.core.registry import Registry
+from transeg.tools.common import options as common
 from transeg.tools.common.console import talk
-from transeg.tools.common.options import (
-    as_json,
-    device,
-    direction,
-    flips,
-    split,
-    translate_with,
-    window,
-    with_counting,
-    with_registry,
-)
 from transeg.tools.common.results import show_measured, show_quality
+from transeg.tools.common.shell_completion import components, run_folders
 
 
 @click.command()
-@click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
-@click.option("--test", "tests", multiple=True, metavar="DATA", help="Labelled images; by default those of the run.")
-@split
-@translate_with
-@direction
-@window
-@flips
-@device
-@click.option(
-    "-o", "--out", type=click.Path(path_type=Path), metavar="FOLDER", help="For the CSV files; by default in RUN."
+@common.run_dir
+@common.repeatable(
+    "--test",
+    "tests",
+    "DATA",
+    "Labelled images; by default the test sets of the run.",
+    components("dataset"),
 )
-@click.option("--features", metavar="NAME:FILE|RUN", help="Of which network FID and KID compare features.")
-@click.option("--lpips", type=click.Path(path_type=Path), metavar="FILE", help="AlexNet's weights, for LPIPS.")
+@common.split
+@common.translate_with
+@common.direction
+@common.window
+@common.flips
+@common.device
+@click.option(
+    "-o", "--out", type=common.PATH, metavar="FOLDER", help="Folder to write CSV files to; by default in RUN."
+)
+@click.option("--features", metavar="NAME:FILE|RUN", help="Network whose features FID and KID compare.")
+@click.option("--lpips", type=common.PATH, metavar="FILE", help="Weights of AlexNet, which LPIPS needs.")
 @click.option(
     "--consistency",
-    type=click.Path(path_type=Path),
+    type=common.PATH,
     metavar="RUN",
-    help="A run whose segmenter should find again what images were made from.",
+    shell_complete=run_folders,
+    help="Run whose segmenter should find in generated images the labels that they were made from.",
 )
-@with_counting
-@as_json
-@with_registry
+@common.with_counting
+@common.as_json
+@common.with_registry
 def evaluate(
     registry: Registry,
     run_dir: Path,

@@ -11,23 +11,26 @@ from rich.console import Console
 
 from transeg.core.registry import Registry
 from transeg.tools.common.console import talk
-from transeg.tools.common.options import as_json, split, with_counting, with_registry
+from transeg.tools.common.options import PATH, as_json, out, repeatable, split, with_counting, with_registry
 from transeg.tools.common.results import show_measured
+from transeg.tools.common.shell_completion import components
 
 
 @click.command()
-@click.argument("masks", metavar="MASKS", type=click.Path(path_type=Path))
-@click.option("--test", "tests", multiple=True, required=True, metavar="DATA", help="Labelled images; repeatable.")
+@click.argument("masks", metavar="MASKS", type=PATH)
+@repeatable(
+    "--test", "tests", "DATA", "Labelled images that the masks were made of.", components("dataset"), required=True
+)
 @split
-@click.option("--set", "assignments", multiple=True, metavar="OPTION=VALUE", help="An option of the test sets.")
+@repeatable("--set", "assignments", "OPTION=VALUE", "Set an option of the test sets.")
 @click.option(
     "--values",
     metavar="0,127,255",
-    help="What stands for the classes in the masks, in their order; by default 0, 1, 2, ..., and for two classes what "
-    "lies above half of the range is the foreground.",
+    help="Values that stand for the classes in the masks, in order; by default 0, 1, 2, ..., or, of two classes, "
+    "what lies above half of the range is the foreground.",
 )
-@click.option("--suffix", default="", metavar="TEXT", help="Of the masks' names, behind those of the images.")
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), metavar="FOLDER", help="For CSV files.")
+@click.option("--suffix", default="", metavar="TEXT", help="Text behind the name of an image in that of its mask.")
+@out
 @with_counting
 @as_json
 @with_registry

@@ -9,35 +9,24 @@ import click
 from rich.console import Console
 
 from transeg.core.registry import Registry
+from transeg.tools.common import options as common
 from transeg.tools.common.console import talk
-from transeg.tools.common.options import (
-    device,
-    direction,
-    flips,
-    out,
-    rescale,
-    translate_with,
-    window,
-    with_counting,
-    with_morphometry,
-    with_registry,
-)
 
 
 @click.command()
-@click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
-@click.argument("images", metavar="IMAGES", type=click.Path(path_type=Path))
-@out
-@click.option("--probabilities", is_flag=True, help="Write probabilities, too, as 16-bit PNG.")
-@translate_with
-@direction
-@rescale
-@window
-@flips
-@device
-@with_counting
-@with_morphometry
-@with_registry
+@common.run_dir
+@click.argument("images", metavar="IMAGES", type=common.PATH)
+@common.out
+@click.option("--probabilities", is_flag=True, help="Write probabilities as 16-bit PNG files, too.")
+@common.translate_with
+@common.direction
+@common.rescale
+@common.window
+@common.flips
+@common.device
+@common.with_counting
+@common.with_morphometry
+@common.with_registry
 def predict(registry: Registry, run_dir: Path, images: Path, **named: Any) -> None:
     """Segment IMAGES, a file or a folder, with the model of RUN.
 

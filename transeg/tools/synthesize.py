@@ -10,25 +10,20 @@ from rich.console import Console
 
 from transeg.core.registry import Registry
 from transeg.tools.common.console import talk
-from transeg.tools.common.options import device, out, with_registry
+from transeg.tools.common.options import PATH, device, out, run_dir, with_registry
 
 
 @click.command()
-@click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
+@run_dir
 @out
-@click.option("--count", required=True, type=click.IntRange(min=1), metavar="N", help="How many images.")
-@click.option(
-    "--masks",
-    type=click.Path(path_type=Path),
-    metavar="FOLDER",
-    help="Label maps to make them of; by default those of the training.",
-)
+@click.option("--count", required=True, type=click.IntRange(min=1), metavar="N", help="Number of images to make.")
+@click.option("--masks", type=PATH, metavar="FOLDER", help="Folder of label maps; by default those of the training.")
 @click.option(
     "--variation",
     type=click.Choice(["none", "deform", "recombine"]),
-    help="What is made of each label map first; by default none for --masks, else recombine.",
+    help="How to vary label maps first; by default none for --masks, else recombine.",
 )
-@click.option("--seed", default=0, type=click.IntRange(min=0), help="Of label maps and noise; by default 0.")
+@click.option("--seed", default=0, type=click.IntRange(min=0), help="Seed of label maps and noise; by default 0.")
 @device
 @with_registry
 def synthesize(

@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from transeg.core.registry import Registry
+from transeg.tools.common.shell_completion import run_folders
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+PATH = click.Path(path_type=Path)
 
 
 def installed(ctx: click.Context) -> Registry:
     """What is installed, looked up once for a command line."""
     return ctx.find_root().ensure_object(Registry)
+
+
+def repeatable(flag: str, name: str, metavar: str | None, about: str, names: Any = None, **more: Any) -> Decorator:
+    """An option that may be given several times; ``names`` are what the shell offers."""
+    about = f"{about} Repeatable."
+    return click.option(flag, name, multiple=True, metavar=metavar, help=about, shell_complete=names, **more)
+
+
+def declared(options: Sequence[Decorator], command: Callable[..., Any]) -> Callable[..., Any]:
+    """A command with options, in the order of its --help."""
+    return functools.reduce(lambda made, option: option(made), reversed(options), command)
 
 
 def with_registry(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -26,35 +41,40 @@ def with_registry(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--registry",
         multiple=True,
-        type=click.Path(path_type=Path),
+        type=PATH,
         callback=files_to_registry,
         metavar="FILE",
-        help="Also offer the components of this registry.toml; repeatable.",
+        help="Manifest (registry.toml) whose components are offered, too. Repeatable.",
     )(command)
 
 
+run_dir = click.argument("run_dir", metavar="RUN", type=PATH, shell_complete=run_folders)
 window = click.option(
     "--window",
     type=click.IntRange(min=0),
     metavar="PIXELS",
-    help="Slide a window over images at their own size; by default the run's data.tile. 0 for whole images.",
+    help="Height and width of a window that slides over images at their own size, or 0 to take images whole; by "
+    "default the data.tile of the run.",
 )
 direction = click.option(
     "--direction",
     type=click.Choice(["source-to-target", "target-to-source"]),
-    help="Of the translation, for generators that have both; by default source-to-target.",
+    help="Direction of the translation, for generators that have both; by default source-to-target.",
 )
 translate_with = click.option(
     "--translate-with",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="RUN",
-    help="First translate the images with this run's generator into what the segmenter knows.",
+    shell_complete=run_folders,
+    help="Run whose generator first translates the images into what the segmenter knows.",
 )
-device = click.option("--device", metavar="NAME", help="cpu, cuda or cuda:1; by default a GPU where there is one.")
-flips = click.option("--flips", is_flag=True, help="Average over the four mirrorings of each image.")
-out = click.option("-o", "--out", required=True, type=click.Path(path_type=Path), metavar="FOLDER", help="Where to.")
+device = click.option(
+    "--device", metavar="NAME", help="Device to compute on: cpu, cuda or cuda:1; by default a GPU where there is one."
+)
+flips = click.option("--flips", is_flag=True, help="Average predictions over the four mirrorings of each image.")
+out = click.option("-o", "--out", required=True, type=PATH, metavar="FOLDER", help="Folder to write to.")
 split = click.option(
-    "--split", type=click.Choice(["train", "val", "test", "all"]), help="Of the test sets; by default test."
+    "--split", type=click.Choice(["train", "val", "test", "all"]), help="Part of the test sets; by default test."
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
 
@@ -69,23 +89,21 @@ def with_counting(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(counting=chosen(count, count_method, min_area), **named)
 
     options = (
-        click.option("--count", is_flag=True, help="Count objects, too."),
+        click.option("--count", is_flag=True, help="Count the objects in each image, too."),
         click.option(
             "--count-method",
             type=click.Choice(["components", "contours", "watershed"]),
-            help="What an object is: a connected component, an outline (holes count), or a component split where it is "
-            "narrow; by default components.",
+            help="What counts as one object: a connected component, an outline (holes count), or a component split "
+            "where it is narrow (watershed); by default components.",
         ),
         click.option(
             "--min-area",
             type=click.IntRange(min=0),
             metavar="PIXELS",
-            help="Smaller objects do not count; by default 0.",
+            help="Smallest area of an object that is counted; by default 0.",
         ),
     )
-    for option in reversed(options):
-        with_choice = option(with_choice)
-    return with_choice
+    return declared(options, with_choice)
 
 
 def _parsed(_ctx: click.Context, _parameter: click.Parameter, text: str | None) -> tuple[float, float] | None:
@@ -97,13 +115,13 @@ def _parsed(_ctx: click.Context, _parameter: click.Parameter, text: str | None) 
 
 
 pixel_size = click.option(
-    "--pixel-size", metavar="UM", callback=_parsed, help="Of the images, in micrometres; or height,width."
+    "--pixel-size", metavar="UM", callback=_parsed, help="Size of a pixel in micrometres, or its height,width."
 )
 rescale = click.option(
     "--rescale",
     type=click.FloatRange(min=0, min_open=True),
     metavar="FACTOR",
-    help="Resample images by this factor before any network sees them; by default as the run did with its own. "
+    help="Factor to resample images by before any network sees them; by default as the run did with its own. "
     "Results have each image's own size.",
 )
 
@@ -125,11 +143,9 @@ def with_morphometry(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(morphometry=options, pixel_size=pixel_size, **named)
 
     options = (
-        click.option("--morphometry", is_flag=True, help="Measure axons and their myelin, too."),
+        click.option("--morphometry", is_flag=True, help="Measure axons and their myelin in each image, too."),
         pixel_size,
-        click.option("--axon-class", metavar="NAME", help="By default axon."),
-        click.option("--myelin-class", metavar="NAME", help="By default myelin."),
+        click.option("--axon-class", metavar="NAME", help="Class that shows axons; by default axon."),
+        click.option("--myelin-class", metavar="NAME", help="Class that shows myelin; by default myelin."),
     )
-    for option in reversed(options):
-        with_choice = option(with_choice)
-    return with_choice
+    return declared(options, with_choice)

@@ -54,10 +54,10 @@ def _options(table: type[BaseModel], prefix: str = "") -> Iterator[str]:
             yield from _options(tables[0], f"{prefix}{name}.")
 
 
-def runs(ctx: click.Context, parameter: click.Parameter, typed: str) -> list[str]:
+def run_folders(ctx: click.Context, parameter: click.Parameter, typed: str) -> list[str]:
     """Offers run folders, and with a slash the folders on the way to others; where the way does not fork, its end."""
     folders = sorted(glob(f"{escape(typed)}*/"))  # noqa: PTH207  # Path would not keep what is typed as it is
     found = {folder: Path(folder, "experiment.toml").exists() for folder in folders}
     if list(found.values()) == [False]:
-        return runs(ctx, parameter, folders[0])
+        return run_folders(ctx, parameter, folders[0])
     return [folder.rstrip("/") if is_run else folder for folder, is_run in found.items()]

@@ -11,29 +11,32 @@ from rich.console import Console
 
 from transeg.core.errors import UsageError
 from transeg.tools.common.comparison import show_comparison, show_leaderboard
-from transeg.tools.common.options import as_json
+from transeg.tools.common.options import PATH, as_json, repeatable
+from transeg.tools.common.shell_completion import run_folders
 
 
 @click.command()
-@click.argument("runs", metavar="RUNS...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--test", "tests", multiple=True, metavar="NAME", help="A test set; by default all. Repeatable.")
-@click.option(
+@click.argument("runs", metavar="RUNS...", nargs=-1, required=True, type=PATH, shell_complete=run_folders)
+@repeatable("--test", "tests", "NAME", "Test set; by default all.")
+@repeatable(
     "--metric",
     "metrics",
-    multiple=True,
-    metavar="NAME",
-    help="A column of the CSV files; by default dice, iou, surface_dice and hd95. Repeatable.",
+    "NAME",
+    "Metric to compare, a column of the CSV files; by default dice, iou, surface_dice and hd95.",
 )
 @click.option(
-    "--baseline", metavar="RUN", help="Test all others against this run, or combination; by default against the best."
+    "--baseline",
+    metavar="RUN",
+    shell_complete=run_folders,
+    help="Run or combination to test the others against; by default the best.",
 )
 @click.option(
     "--format",
     "layout",
     type=click.Choice(["table", "markdown", "csv", "json"]),
-    help="By default table; with -o what the file's name ends in.",
+    help="Format of the result; by default table, with --out what the file's name ends in.",
 )
-@click.option("-o", "--out", type=click.Path(path_type=Path), metavar="FILE", help="Write it there.")
+@click.option("-o", "--out", type=PATH, metavar="FILE", help="File to write to.")
 @as_json
 def compare(
     runs: tuple[Path, ...],

@@ -15,7 +15,8 @@ from rich.table import Table
 from transeg.core.evaluation.numbers import counted
 from transeg.core.registry import Registry
 from transeg.tools.common.console import talk
-from transeg.tools.common.options import as_json, with_registry
+from transeg.tools.common.options import PATH, as_json, repeatable, with_registry
+from transeg.tools.common.shell_completion import components
 
 
 @click.group()
@@ -24,10 +25,7 @@ def data() -> None:
 
 
 with_root = click.option(
-    "--root",
-    type=click.Path(path_type=Path),
-    metavar="FOLDER",
-    help="Holds a folder for each dataset; by default TRANSEG_DATA.",
+    "--root", type=PATH, metavar="FOLDER", help="Folder that holds a folder for each dataset; by default TRANSEG_DATA."
 )
 
 
@@ -47,8 +45,8 @@ def list_datasets(root: Path | None, as_json: bool, registry: Registry) -> None:
 
 
 @data.command("import")
-@click.argument("name")
-@click.argument("sources", metavar="ARCHIVE_OR_FOLDER...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("name", shell_complete=components("dataset"))
+@click.argument("sources", metavar="ARCHIVE_OR_FOLDER...", nargs=-1, required=True, type=PATH)
 @with_root
 @as_json
 @with_registry
@@ -71,7 +69,7 @@ def import_dataset(name: str, sources: tuple[Path, ...], root: Path | None, as_j
 
 
 @data.command()
-@click.argument("name")
+@click.argument("name", shell_complete=components("dataset"))
 @with_root
 @as_json
 @with_registry
@@ -90,8 +88,8 @@ def download(name: str, root: Path | None, as_json: bool, registry: Registry) ->
 
 
 @data.command()
-@click.argument("dataset", metavar="NAME[:DOMAIN][:FOLDER]")
-@click.option("--set", "assignments", multiple=True, metavar="OPTION=VALUE", help="An option of the dataset.")
+@click.argument("dataset", metavar="NAME[:DOMAIN][:FOLDER]", shell_complete=components("dataset"))
+@repeatable("--set", "assignments", "OPTION=VALUE", "Set an option of the dataset.")
 @as_json
 @with_registry
 def verify(dataset: str, assignments: tuple[str, ...], as_json: bool, registry: Registry) -> None:
@@ -111,7 +109,7 @@ def verify(dataset: str, assignments: tuple[str, ...], as_json: bool, registry: 
 
 
 @data.command()
-@click.option("--clear", is_flag=True, help="Remove all of it.")
+@click.option("--clear", is_flag=True, help="Remove all images that are kept.")
 @as_json
 def cache(clear: bool, as_json: bool) -> None:
     """Show how much is kept of decoded images.
@@ -130,9 +128,9 @@ def cache(clear: bool, as_json: bool) -> None:
 
 
 @data.command()
-@click.argument("origin", metavar="FROM")
-@click.argument("destination", metavar="TO")
-@click.option("--set", "assignments", multiple=True, metavar="OPTION=VALUE", help="An option of FROM.")
+@click.argument("origin", metavar="FROM", shell_complete=components("dataset"))
+@click.argument("destination", metavar="TO", shell_complete=components("dataset"))
+@repeatable("--set", "assignments", "OPTION=VALUE", "Set an option of FROM.")
 @as_json
 @with_registry
 def convert(origin: str, destination: str, assignments: tuple[str, ...], as_json: bool, registry: Registry) -> None:

@@ -12,36 +12,41 @@ from rich.table import Table
 
 from transeg.core.registry import Registry
 from transeg.tools.common.console import talk
-from transeg.tools.common.options import as_json, direction, translate_with, with_registry
+from transeg.tools.common.options import (
+    PATH,
+    as_json,
+    direction,
+    out,
+    repeatable,
+    run_dir,
+    translate_with,
+    with_registry,
+)
 
 
 @click.command()
-@click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), metavar="FOLDER", help="Where to.")
-@click.option(
+@run_dir
+@out
+@repeatable(
     "--format",
     "formats",
-    multiple=True,
+    None,
+    "Format to write; by default onnx.",
     type=click.Choice(["onnx", "torchscript", "torch-export", "safetensors"]),
-    help="By default onnx. Repeatable.",
 )
-@click.option("--int8", is_flag=True, help="Also write the ONNX file in 8 bits, and measure what that costs.")
-@click.option("--fp16", is_flag=True, help="Also write the ONNX file in float16, and measure what that costs.")
+@click.option("--int8", is_flag=True, help="Write an ONNX file in 8 bits, too, and measure what that costs.")
+@click.option("--fp16", is_flag=True, help="Write an ONNX file in float16, too, and measure what that costs.")
 @translate_with
 @direction
-@click.option("--generator", is_flag=True, help="The generator of a run that has a segmenter, too.")
+@click.option("--generator", is_flag=True, help="Export the generator of a run that has a segmenter, too.")
 @click.option(
-    "--images",
-    type=click.Path(path_type=Path),
-    metavar="FOLDER",
-    help="Compare on these images; by default on those of the run.",
+    "--images", type=PATH, metavar="FOLDER", help="Images to compare with the original on; by default those of the run."
 )
-@click.option(
+@repeatable(
     "--set",
     "assignments",
-    multiple=True,
-    metavar="OPTION=VALUE",
-    help="An option of the generator that changes no weights, such as generator.noise=false.",
+    "OPTION=VALUE",
+    "Set an option of the generator that changes no weights, such as generator.noise=false.",
 )
 @as_json
 @with_registry

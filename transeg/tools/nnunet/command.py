@@ -10,15 +10,12 @@ import click
 from rich.console import Console
 
 from transeg.core.registry import Registry
+from transeg.tools.common import options as common
 from transeg.tools.common.console import talk
-from transeg.tools.common.options import as_json, direction, pixel_size, rescale, translate_with, with_registry
 from transeg.tools.common.results import show_measured
+from transeg.tools.common.shell_completion import components
 
 fold = click.Choice(["0", "1", "2", "3", "4", "all"])
-device = click.option("--device", metavar="NAME", help="cpu, cuda or cuda:1; by default a GPU where there is one.")
-assignments = click.option(
-    "--set", "assignments", multiple=True, metavar="OPTION=VALUE", help="An option of the datasets."
-)
 
 
 @click.group()
@@ -32,23 +29,25 @@ def nnunet() -> None:
 
 @nnunet.command()
 @click.argument("data", metavar="DATA")
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), metavar="FOLDER", help="Where to.")
-@assignments
-@click.option("--fold", "wanted", multiple=True, type=fold, help="Which to train; by default 0. Repeatable.")
+@common.out
+@common.repeatable("--set", "assignments", "OPTION=VALUE", "Set an option of the datasets.")
+@common.repeatable("--fold", "wanted", None, "Fold to train; by default 0.", type=fold)
 @click.option(
     "--planner",
     default="ExperimentPlanner",
     type=click.Choice(["ExperimentPlanner", "nnUNetPlannerResEncM", "nnUNetPlannerResEncL", "nnUNetPlannerResEncXL"]),
-    help="Of nnU-Net's; by default ExperimentPlanner.",
+    help="Planner of nnU-Net; by default ExperimentPlanner.",
 )
-@click.option("--configuration", default="2d", metavar="NAME", help="Of its plans; by default 2d.")
-@click.option("--epochs", default=1000, type=click.IntRange(min=1), metavar="N", help="By default 1000.")
+@click.option("--configuration", default="2d", metavar="NAME", help="Configuration of nnU-Net; by default 2d.")
 @click.option(
-    "--iterations", default=250, type=click.IntRange(min=1), metavar="N", help="In each epoch; by default 250."
+    "--epochs", default=1000, type=click.IntRange(min=1), metavar="N", help="Epochs to train; by default 1000."
 )
-@device
-@as_json
-@with_registry
+@click.option(
+    "--iterations", default=250, type=click.IntRange(min=1), metavar="N", help="Iterations of an epoch; by default 250."
+)
+@common.device
+@common.as_json
+@common.with_registry
 def train(registry: Registry, data: str, wanted: tuple[str, ...], as_json: bool, out: Path, **named: Any) -> None:
     """Train nnU-Net on DATA (NAME, NAME:FOLDER or NAME:DOMAIN:FOLDER).
 
@@ -69,23 +68,26 @@ def train(registry: Registry, data: str, wanted: tuple[str, ...], as_json: bool,
 
 
 @nnunet.command()
-@click.argument("model_folder", metavar="MODEL", type=click.Path(path_type=Path))
-@click.argument("images", metavar="[IMAGES]", required=False, type=click.Path(path_type=Path))
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), metavar="FOLDER", help="Where to.")
-@click.option("--fold", "folds", multiple=True, type=fold, help="By default all that are there. Repeatable.")
+@click.argument("model_folder", metavar="MODEL", type=common.PATH)
+@click.argument("images", metavar="[IMAGES]", required=False, type=common.PATH)
+@common.out
+@common.repeatable("--fold", "folds", None, "Fold that predicts; by default all.", type=fold)
 @click.option(
-    "--checkpoint", default="final", type=click.Choice(["final", "best"]), help="Of each fold; by default final."
+    "--checkpoint",
+    default="final",
+    type=click.Choice(["final", "best"]),
+    help="Checkpoint of each fold; by default final.",
 )
-@click.option("--test", "tests", multiple=True, metavar="DATA", help="Labelled images, to measure on. Repeatable.")
-@click.option("--split", type=click.Choice(["train", "val", "test", "all"]), help="Of the test sets; by default test.")
-@assignments
-@translate_with
-@direction
-@pixel_size
-@rescale
-@device
-@as_json
-@with_registry
+@common.repeatable("--test", "tests", "DATA", "Labelled images to measure on.", components("dataset"))
+@common.split
+@common.repeatable("--set", "assignments", "OPTION=VALUE", "Set an option of the datasets.")
+@common.translate_with
+@common.direction
+@common.pixel_size
+@common.rescale
+@common.device
+@common.as_json
+@common.with_registry
 def predict(
     registry: Registry, model_folder: Path, images: Path | None, as_json: bool, out: Path, **named: Any
 ) -> None:

@@ -9,19 +9,16 @@ from rich.console import Console
 
 from transeg.core.registry import Registry
 from transeg.tools.common.console import talk
-from transeg.tools.common.options import with_registry
+from transeg.tools.common.options import PATH, device, with_registry
+from transeg.tools.common.shell_completion import run_folders
 
 
 @click.command()
-@click.argument("path", metavar="RUN|SWEEP", type=click.Path(path_type=Path))
+@click.argument("path", metavar="RUN|SWEEP", type=PATH, shell_complete=run_folders)
 @click.option(
-    "-o",
-    "--out",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Of the report; by default report.html in the folder.",
+    "-o", "--out", type=PATH, metavar="FILE", help="HTML file to write; by default report.html in the folder."
 )
-@click.option("--device", metavar="NAME", help="cpu, cuda or cuda:1; by default a GPU where there is one.")
+@device
 @with_registry
 def report(path: Path, out: Path | None, device: str | None, registry: Registry) -> None:
     """Write what a run or a sweep was and came to as one HTML file.

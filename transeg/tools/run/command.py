@@ -14,9 +14,9 @@ from transeg.core.distributed.ranks import launched
 from transeg.core.registry import Registry
 from transeg.tools.common.console import talk
 from transeg.tools.common.experiment_options import with_experiment
-from transeg.tools.common.options import as_json, device, with_registry
+from transeg.tools.common.options import PATH, as_json, device, with_registry
 from transeg.tools.common.results import show_results
-from transeg.tools.common.shell_completion import runs
+from transeg.tools.common.shell_completion import run_folders
 from transeg.tools.run.plan import show_loading, show_plan
 
 
@@ -29,22 +29,20 @@ from transeg.tools.run.plan import show_loading, show_plan
     help="Precision of the arithmetic in training; by default fp32 on a CPU and tf32 on a GPU.",
 )
 @click.option(
-    "--compile/--no-compile",
-    default=None,
-    help="Whether torch.compile translates the networks before training; by default not.",
+    "--compile/--no-compile", default=None, help="Whether torch.compile translates the networks; by default not."
 )
 @click.option(
     "--devices",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Number of processes to train in on this machine, each on a GPU of its own; by default 1.",
+    help="Processes to train in here, each on a GPU of its own; by default 1.",
 )
 @click.option(
     "--run-dir",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="FOLDER",
-    shell_complete=runs,
-    help="Folder to write the run to; by default a new one in runs/.",
+    shell_complete=run_folders,
+    help="Folder to write to; by default in runs/.",
 )
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in --run-dir.")
 @click.option("--dry-run", is_flag=True, help="Check and build everything, print the plan and stop.")

@@ -20,7 +20,7 @@ from transeg.core.optional_packages import require
 from transeg.core.registry import Registry
 from transeg.tools.common.console import talk
 from transeg.tools.common.experiment_options import with_experiment
-from transeg.tools.common.options import as_json, device, with_registry
+from transeg.tools.common.options import PATH, as_json, device, repeatable, with_registry
 from transeg.tools.common.shell_completion import settings
 
 if TYPE_CHECKING:
@@ -37,45 +37,40 @@ LEAST = 20
 @click.command()
 @with_experiment(several=False)
 @device
-@click.option(
+@repeatable(
     "--space",
     "spaces",
-    multiple=True,
-    metavar="OPTION=SPACE",
-    shell_complete=settings,
-    help="Option to search and its values, such as train.lr=1e-5..1e-2:log, segmenter.base=16,32 or "
-    "segmenter=unet,resunet. Repeatable.",
+    "OPTION=SPACE",
+    "Option to search and its values, such as train.lr=1e-5..1e-2:log, segmenter.base=16,32 or segmenter=unet,resunet.",
+    settings,
 )
 @click.option("--preset", metavar="NAME", help="Published space to search: zh320 or zh320-unetpp.")
 @click.option(
-    "--trials",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Number of trials to run, those of all workers together; by default 50.",
+    "--trials", type=click.IntRange(min=1), metavar="N", help="Trials to run, by all workers together; by default 50."
 )
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0, min_open=True),
     metavar="SECONDS",
-    help="Begin no trial after so many seconds.",
+    help="Time after which no trial begins.",
 )
 @click.option(
     "--sampler",
     type=click.Choice(["tpe", "random", "qmc", "grid", "gp"]),
-    help="Optuna's sampler, which chooses the values of a trial; by default tpe.",
+    help="Sampler that chooses the values of a trial; by default tpe.",
 )
 @click.option(
     "--pruner",
     type=click.Choice(["median", "hyperband", "successive-halving", "none"]),
-    help="Optuna's pruner, which stops hopeless trials early; by default median.",
+    help="Pruner that stops hopeless trials early; by default median.",
 )
 @click.option("--metric", metavar="NAME", help="Validation metric that judges trials; by default dice.")
 @click.option(
     "--search-dir",
     "folder",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="FOLDER",
-    help="Folder to write the search to, or of one to go on with; by default a new one in searches/.",
+    help="Folder of the search, new or to go on with; by default in searches/.",
 )
 @click.option(
     "--storage",
@@ -85,12 +80,7 @@ LEAST = 20
     help="Database that workers on several machines share, such as postgresql://USER@HOST/DATABASE, by default "
     "TRANSEG_STORAGE, else a SQLite file in the folder of the search.",
 )
-@click.option(
-    "--study",
-    "name",
-    metavar="NAME",
-    help="Name of the study in the database; by default that of the folder of the search.",
-)
+@click.option("--study", "name", metavar="NAME", help="Name of the study in the database; by default the folder's.")
 @click.option("--show", "only_show", is_flag=True, help="Show what the search has found so far, and stop.")
 @click.option("--test-best", is_flag=True, help="Measure the best trial's network on the test sets in the end.")
 @click.option("--dry-run", is_flag=True, help="Check everything, print the plan and stop.")
@@ -136,14 +126,7 @@ def search(
     else:
         named["assignments"] += more
         made = plan(
-            named,
-            registry,
-            config=config,
-            folder=folder,
-            spaces=spaces,
-            preset=preset,
-            storage=storage,
-            study=study,
+            named, registry, config=config, folder=folder, spaces=spaces, preset=preset, storage=storage, study=study
         )
         if not as_json:
             _show_plan(made, Console())

@@ -15,7 +15,7 @@ from transeg.core.registry import Registry
 from transeg.tools.common.comparison import show_leaderboard
 from transeg.tools.common.console import talk
 from transeg.tools.common.experiment_options import with_experiment
-from transeg.tools.common.options import as_json, with_registry
+from transeg.tools.common.options import PATH, as_json, repeatable, with_registry
 from transeg.tools.common.shell_completion import settings
 
 if TYPE_CHECKING:
@@ -23,30 +23,24 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("folder", metavar="SWEEP", type=click.Path(path_type=Path))
+@click.argument("folder", metavar="SWEEP", type=PATH)
 @with_experiment(axes=True)
-@click.option(
-    "--axis",
-    "axes",
-    multiple=True,
-    metavar="OPTION=VALUE,...",
-    shell_complete=settings,
-    help="Axis of the sweep over values of any option, such as train.lr=1e-3,1e-4. Repeatable.",
+@repeatable(
+    "--axis", "axes", "OPTION=VALUE,...", "Axis over values of any option, such as train.lr=1e-3,1e-4.", settings
 )
 @click.option(
     "--device",
     "devices",
     multiple=True,
     metavar="NAME",
-    help="Device to train on: cpu, cuda or cuda:1; by default a GPU where there is one. Repeat it to train cells on "
-    "several side by side.",
+    help="Device to train on: cpu, cuda or cuda:1; by default a GPU. Repeat it to use several side by side.",
 )
 @click.option(
     "--jobs",
     default=1,
     type=click.IntRange(min=1),
     metavar="N",
-    help="Number of cells to train at a time on each device; by default 1.",
+    help="Cells to train at a time on each device; by default 1.",
 )
 @click.option("--retry", is_flag=True, help="Train cells again that have failed.")
 @click.option("--skip-unfit", is_flag=True, help="Leave out combinations that do not fit together.")

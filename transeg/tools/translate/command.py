@@ -10,30 +10,28 @@ from rich.console import Console
 
 from transeg.core.errors import UsageError
 from transeg.core.registry import Registry
+from transeg.tools.common import options as common
 from transeg.tools.common.console import talk
-from transeg.tools.common.options import device, direction, out, pixel_size, rescale, window, with_registry
 
 
 @click.command()
-@click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
+@common.run_dir
 @click.argument("images", metavar="IMAGES|DATASET")
-@out
-@direction
+@common.out
+@common.direction
 @click.option(
     "--format",
     "layout",
     metavar="NAME",
-    help="Translate a dataset with its labels, and write it as this one, such as folder or nnunet.",
+    help="Layout to write a translated dataset in, with its labels, such as folder or nnunet.",
 )
-@click.option("--split", type=click.Choice(["train", "val", "test"]), help="Of the dataset; by default all.")
-@click.option(
-    "--set", "assignments", multiple=True, metavar="OPTION=VALUE", help="An option of the dataset, such as rescale=0.5."
-)
-@pixel_size
-@rescale
-@window
-@device
-@with_registry
+@click.option("--split", type=click.Choice(["train", "val", "test"]), help="Part of the dataset; by default all.")
+@common.repeatable("--set", "assignments", "OPTION=VALUE", "Set an option of the dataset, such as rescale=0.5.")
+@common.pixel_size
+@common.rescale
+@common.window
+@common.device
+@common.with_registry
 def translate(
     registry: Registry,
     run_dir: Path,

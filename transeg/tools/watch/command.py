@@ -18,6 +18,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from transeg.tools.common.options import run_dir
+
 if TYPE_CHECKING:
     from transeg.tools.watch.progress import Progress, Stage
 
@@ -29,7 +31,7 @@ BARS = "▁▂▃▄▅▆▇█"
 
 
 @click.command()
-@click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
+@run_dir
 def watch(run_dir: Path) -> None:
     """Follow the training in the run folder RUN.
 
