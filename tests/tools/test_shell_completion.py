@@ -1,0 +1,59 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+CODE = """
+import sys
+from transeg.cli import main
+try:
+    main(prog_name="toolkit")
+except SystemExit:
+    heavy = {"torch", "numpy", "mmengine", "optuna"} & set(sys.modules)
+    assert not heavy, heavy
+"""
+
+
+@pytest.fixture
+def offered(tmp_path):
+    """What the shell gets for the last word of a line, in a folder with a run and a sweep."""
+    for run in ("runs/mine", "runs/sweep/cells/0001", "runs/sweep/cells/0002"):
+        (tmp_path / run).mkdir(parents=True)
+        (tmp_path / run / "experiment.toml").touch()
+
+    def complete(line):
+        place = len(line.split(" ")) - 1
+        said = {"_TOOLKIT_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": str(place)}
+        result = subprocess.run(
+            [sys.executable, "-c", CODE],
+            env=os.environ | said,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return [text.removeprefix("plain,") for text in result.stdout.split()]
+
+    return complete
+
+
+@pytest.mark.parametrize(
+    ("line", "names"),
+    [
+        ("toolkit run --generator pix", ["pix2pix"]),
+        ("toolkit sweep grid --segmenter hard", ["hardnet"]),
+        ("toolkit run --loss dice+0.5*focal", ["dice+0.5*focal", "dice+0.5*focal-tversky"]),
+        ("toolkit run --distill c", ["cwd"]),
+        ("toolkit evaluate runs/mine --test kv", ["kvasir"]),
+        ("toolkit data import panny", []),
+        ("toolkit run --strategy s", ["supervised", "sequential"]),
+        ("toolkit search --set train.lr=1 train.l", ["train.lr=", "train.log_interval="]),
+        ("toolkit run --set data.test", []),  # whose tables have names of the user's
+        ("toolkit predict r", ["runs/mine", "runs/sweep/"]),
+        ("toolkit evaluate runs/mine --translate-with runs/s", ["runs/sweep/cells/0001", "runs/sweep/cells/0002"]),
+        ("toolkit watch nothing", []),
+    ],
+)
+def test_names_are_completed_and_nothing_heavy_is_imported(offered, line, names):
+    assert offered(line) == names
