@@ -126,7 +126,8 @@ def example(component: Component, cls: Any) -> str:
             beside = "dice+0.01*" if "partner" in component.entry.tags else ""
             return f"toolkit run --segmenter unet --loss {beside}{component.name}"
         case _:
-            data = f"{component.name}:FOLDER" if cls.needs_root else component.name
+            needs_root = getattr(cls, "needs_root", getattr(component.entry, "needs_root", True))
+            data = f"{component.name}:FOLDER" if needs_root else component.name
             if "unlabelled" in component.entry.tags:
                 return f"toolkit run --generator cut --segmenter unet --source folder:FOLDER --target {data}"
             if "paired" in component.entry.tags:
