@@ -6,13 +6,7 @@ from collections.abc import Sequence
 
 
 def number(value: float | None, sign: str = "-", digits: int = 3) -> str:
-    """Three digits behind the point; one for numbers of pixels, a dash for none.
-
-    Args:
-        value: to show.
-        sign: of a format, such as ``+`` to show both, or ``z`` for none where nothing but zeros is left.
-        digits: in place of three.
-    """
+    """Three digits behind the point; one for numbers of pixels. Signs are a format's: ``+``, or ``z`` for no -0."""
     return "-" if value is None else f"{value:{sign}.{digits if abs(value) < 10 else 1}f}"
 
 

@@ -45,11 +45,8 @@ def in_words(name: str, experiment: Experiment) -> str:
 
 
 def read_scalars(path: Path, last: int | None = None) -> list[dict[str, float]]:
-    """The lines of a ``metrics.jsonl``, without one that is being written or that a kill cut short.
-
-    Args:
-        path: of the file; one that is not there has no lines.
-        last: read no more than so many bytes from its end.
+    """The lines of a ``metrics.jsonl``, without one that is being written or that a kill cut short; with
+    ``last``, those in so many bytes at its end.
     """
     if not path.exists():
         return []
