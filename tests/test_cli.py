@@ -183,15 +183,6 @@ def test_a_narrow_window_cuts_no_word_of_a_name(process):
     assert max(len(line) for line in result.stdout.splitlines()) <= 60
 
 
-@pytest.mark.parametrize(
-    ("words", "place", "found"),
-    [("toolkit sw", 1, "sweep"), ("toolkit run --gen", 2, "--generator"), ("toolkit data down", 2, "download")],
-)
-def test_completion(words, place, found):
-    said = {"_TOOLKIT_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(place)}
-    assert f"plain,{found}" in CliRunner().invoke(main, prog_name="toolkit", env=said).stdout.split()
-
-
 def test_a_command_that_is_not_there(toolkit):
     assert "There is no command 'swep'. Did you mean 'sweep'?" in toolkit("swep", code=2).stderr
 

@@ -23,17 +23,11 @@ def offered(tmp_path):
         (tmp_path / run / "experiment.toml").touch()
 
     def complete(line):
-        place = len(line.split(" ")) - 1
-        said = {"_TOOLKIT_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": str(place)}
-        result = subprocess.run(
-            [sys.executable, "-c", CODE],
-            env=os.environ | said,
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        return [text.removeprefix("plain,") for text in result.stdout.split()]
+        words = {"COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
+        said = {**os.environ, "_TOOLKIT_COMPLETE": "bash_complete", **words}
+        arguments = [sys.executable, "-c", CODE]
+        shown = subprocess.check_output(arguments, env=said, cwd=tmp_path, text=True)
+        return [text.removeprefix("plain,") for text in shown.split()]
 
     return complete
 
@@ -41,6 +35,9 @@ def offered(tmp_path):
 @pytest.mark.parametrize(
     ("line", "names"),
     [
+        ("toolkit sw", ["sweep"]),
+        ("toolkit run --gen", ["--generator"]),
+        ("toolkit data down", ["download"]),
         ("toolkit run --generator pix", ["pix2pix"]),
         ("toolkit sweep grid --segmenter hard", ["hardnet"]),
         ("toolkit run --loss dice+0.5*focal", ["dice+0.5*focal", "dice+0.5*focal-tversky"]),
