@@ -19,11 +19,7 @@ from transeg.tools.common.shell_completion import components, run_folders
 @click.command()
 @common.run_dir
 @common.repeatable(
-    "--test",
-    "tests",
-    "DATA",
-    "Labelled images; by default the test sets of the run.",
-    components("dataset"),
+    "--test", "tests", "DATA", "Labelled images; by default the test sets of the run.", components("dataset")
 )
 @common.split
 @common.translate_with

@@ -29,7 +29,7 @@ from transeg.tools.common.shell_completion import components
     help="Values that stand for the classes in the masks, in order; by default 0, 1, 2, ..., or, of two classes, "
     "what lies above half of the range is the foreground.",
 )
-@click.option("--suffix", default="", metavar="TEXT", help="Text behind the name of an image in that of its mask.")
+@click.option("--suffix", default="", metavar="TEXT", help="Text that the name of a mask has behind that of its image.")
 @out
 @with_counting
 @as_json

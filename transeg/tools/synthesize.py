@@ -10,13 +10,13 @@ from rich.console import Console
 
 from transeg.core.registry import Registry
 from transeg.tools.common.console import talk
-from transeg.tools.common.options import PATH, device, out, run_dir, with_registry
+from transeg.tools.common.options import COUNT, PATH, device, out, run_dir, with_registry
 
 
 @click.command()
 @run_dir
 @out
-@click.option("--count", required=True, type=click.IntRange(min=1), metavar="N", help="Number of images to make.")
+@click.option("--count", required=True, type=COUNT, metavar="N", help="Number of images to make.")
 @click.option("--masks", type=PATH, metavar="FOLDER", help="Folder of label maps; by default those of the training.")
 @click.option(
     "--variation",

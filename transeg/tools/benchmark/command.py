@@ -14,17 +14,17 @@ from rich.table import Table
 from transeg.core.evaluation.numbers import counted
 from transeg.core.registry import Registry
 from transeg.tools.common.console import talk
-from transeg.tools.common.options import as_json, device, repeatable, with_registry
+from transeg.tools.common.options import COUNT, as_json, device, repeatable, with_registry
 from transeg.tools.common.shell_completion import components
 
 
 @click.command()
 @click.argument("segmenters", metavar="[SEGMENTER]...", nargs=-1, shell_complete=components("segmenter"))
 @click.option(
-    "--size", default=352, type=click.IntRange(min=1), metavar="PIXELS", help="Side of the images; by default 352."
+    "--size", default=352, type=COUNT, metavar="PIXELS", help="Height and width of the images; by default 352."
 )
-@click.option("--batch", type=click.IntRange(min=1), help="Images at a time; by default 1, with --train 2.")
-@click.option("--threads", type=click.IntRange(min=1), help="Threads on a CPU; by default as PyTorch chooses.")
+@click.option("--batch", type=COUNT, help="Images at a time; by default 1, with --train 2.")
+@click.option("--threads", type=COUNT, help="Threads on a CPU; by default as PyTorch chooses.")
 @device
 @click.option("--train", is_flag=True, help="Measure training steps instead of inference.")
 @repeatable("--set", "assignments", "OPTION=VALUE", "Set an option of the segmenter, such as segmenter.base=64.")

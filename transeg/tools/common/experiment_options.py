@@ -36,7 +36,7 @@ def with_experiment(*, axes: bool = False, several: bool = True) -> Decorator:
             "--distill",
             "distillers",
             "LOSS",
-            "Distillation loss and its options, such as kl:temperature=4,weight=1 or at:layer=NAME; by default kl.",
+            "Distillation loss, such as kl:temperature=4,weight=1 or at:layer=NAME; by default kl.",
             distillers,
         ),
         axis("--source", "DATA", "Labelled images to train on: NAME, NAME:FOLDER or NAME:DOMAIN:FOLDER.", data),
@@ -49,20 +49,20 @@ def with_experiment(*, axes: bool = False, several: bool = True) -> Decorator:
         axis(
             "--strategy",
             "NAME",
-            "Strategy of training: supervised, translation, sequential or joint; by default as suits what is named.",
+            "How to train: supervised, translation, sequential or joint; by default as the parts that are named imply.",
             strategies,
         ),
-        *(OF_SEVERAL if several else ()),
+        *(_OF_SEVERAL if several else ()),
         repeatable(
             "--tracker",
             "trackers",
             None,
-            "Tracker of scalars and pictures, which sends nothing by itself; by default tensorboard.",
+            "Tracker of scalars and pictures, kept in the run folder and not sent; by default tensorboard.",
             type=click.Choice(["tensorboard", "wandb", "mlflow"]),
         ),
-        click.option("--config", type=PATH, metavar="FILE", help="Experiment file (TOML) to begin with."),
+        click.option("--config", type=PATH, metavar="FILE", help="Experiment file (TOML); other options override it."),
         repeatable(
-            "--set", "assignments", "OPTION=VALUE", "Set options, such as train.lr=1e-4 data.tile=128.", settings
+            "--set", "assignments", "OPTION=VALUE", "Set any option, such as train.lr=1e-4 data.tile=128.", settings
         ),
         click.argument("more", metavar="", nargs=-1, shell_complete=settings),  # --set a=1 b=2
         axis("--seed", None, "Seed of every random draw; by default 0.", type=click.IntRange(min=0)),
@@ -70,7 +70,7 @@ def with_experiment(*, axes: bool = False, several: bool = True) -> Decorator:
     return partial(declared, options)
 
 
-OF_SEVERAL = (
+_OF_SEVERAL = (
     click.option(
         "--folds",
         type=click.IntRange(min=2),

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
+from transeg.core.errors import UsageError
 from transeg.core.registry import Registry
 from transeg.tools.common.shell_completion import run_folders
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+COUNT = click.IntRange(min=1)
 PATH = click.Path(path_type=Path)
 
 
@@ -74,7 +77,7 @@ device = click.option(
 flips = click.option("--flips", is_flag=True, help="Average predictions over the four mirrorings of each image.")
 out = click.option("-o", "--out", required=True, type=PATH, metavar="FOLDER", help="Folder to write to.")
 split = click.option(
-    "--split", type=click.Choice(["train", "val", "test", "all"]), help="Part of the test sets; by default test."
+    "--split", type=click.Choice(["train", "val", "test", "all"]), help="Part of the test sets to use; by default test."
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
 
@@ -106,16 +109,26 @@ def with_counting(command: Callable[..., Any]) -> Callable[..., Any]:
     return declared(options, with_choice)
 
 
-def _parsed(_ctx: click.Context, _parameter: click.Parameter, text: str | None) -> tuple[float, float] | None:
-    if text is None:
-        return None
-    from transeg.tools.common.pixel_size import parse_pixel_size
+def parse_pixel_size(text: str) -> tuple[float, float]:
+    """``0.1`` or ``0.1,0.2``, as `--pixel-size` takes it.
 
-    return parse_pixel_size(text)
+    Raises:
+        UsageError: it is neither.
+    """
+    try:
+        sides = [float(side) for side in text.split(",")]
+    except ValueError:
+        sides = []
+    if len(sides) not in (1, 2) or not all(0 < side < math.inf for side in sides):
+        raise UsageError(f"--pixel-size {text} must be micrometres above zero, as in 0.1, or height,width.")
+    return sides[0], sides[-1]
 
 
 pixel_size = click.option(
-    "--pixel-size", metavar="UM", callback=_parsed, help="Size of a pixel in micrometres, or its height,width."
+    "--pixel-size",
+    metavar="UM",
+    callback=lambda _ctx, _parameter, text: None if text is None else parse_pixel_size(text),
+    help="Size of a pixel in micrometres, or its height,width.",
 )
 rescale = click.option(
     "--rescale",

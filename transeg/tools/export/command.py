@@ -38,9 +38,9 @@ from transeg.tools.common.options import (
 @click.option("--fp16", is_flag=True, help="Write an ONNX file in float16, too, and measure what that costs.")
 @translate_with
 @direction
-@click.option("--generator", is_flag=True, help="Export the generator of a run that has a segmenter, too.")
+@click.option("--generator", is_flag=True, help="Export the generator, even where the run has a segmenter.")
 @click.option(
-    "--images", type=PATH, metavar="FOLDER", help="Images to compare with the original on; by default those of the run."
+    "--images", type=PATH, metavar="FOLDER", help="Images to check the written files on; by default those of the run."
 )
 @repeatable(
     "--set",

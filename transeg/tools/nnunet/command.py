@@ -39,11 +39,9 @@ def nnunet() -> None:
     help="Planner of nnU-Net; by default ExperimentPlanner.",
 )
 @click.option("--configuration", default="2d", metavar="NAME", help="Configuration of nnU-Net; by default 2d.")
+@click.option("--epochs", default=1000, type=common.COUNT, metavar="N", help="Epochs to train; by default 1000.")
 @click.option(
-    "--epochs", default=1000, type=click.IntRange(min=1), metavar="N", help="Epochs to train; by default 1000."
-)
-@click.option(
-    "--iterations", default=250, type=click.IntRange(min=1), metavar="N", help="Iterations of an epoch; by default 250."
+    "--iterations", default=250, type=common.COUNT, metavar="N", help="Iterations of an epoch; by default 250."
 )
 @common.device
 @common.as_json

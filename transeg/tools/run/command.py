@@ -14,7 +14,7 @@ from transeg.core.distributed.ranks import launched
 from transeg.core.registry import Registry
 from transeg.tools.common.console import talk
 from transeg.tools.common.experiment_options import with_experiment
-from transeg.tools.common.options import PATH, as_json, device, with_registry
+from transeg.tools.common.options import COUNT, PATH, as_json, device, with_registry
 from transeg.tools.common.results import show_results
 from transeg.tools.common.shell_completion import run_folders
 from transeg.tools.run.plan import show_loading, show_plan
@@ -29,20 +29,18 @@ from transeg.tools.run.plan import show_loading, show_plan
     help="Precision of the arithmetic in training; by default fp32 on a CPU and tf32 on a GPU.",
 )
 @click.option(
-    "--compile/--no-compile", default=None, help="Whether torch.compile translates the networks; by default not."
+    "--compile/--no-compile",
+    default=None,
+    help="Whether to train with networks compiled by torch.compile; by default not.",
 )
 @click.option(
     "--devices",
-    type=click.IntRange(min=1),
+    type=COUNT,
     metavar="N",
-    help="Processes to train in here, each on a GPU of its own; by default 1.",
+    help="Number of processes on this machine, each with a GPU of its own; by default 1.",
 )
 @click.option(
-    "--run-dir",
-    type=PATH,
-    metavar="FOLDER",
-    shell_complete=run_folders,
-    help="Folder to write to; by default in runs/.",
+    "--run-dir", type=PATH, metavar="FOLDER", shell_complete=run_folders, help="Folder of the run; by default in runs/."
 )
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in --run-dir.")
 @click.option("--dry-run", is_flag=True, help="Check and build everything, print the plan and stop.")

@@ -20,7 +20,7 @@ from transeg.core.optional_packages import require
 from transeg.core.registry import Registry
 from transeg.tools.common.console import talk
 from transeg.tools.common.experiment_options import with_experiment
-from transeg.tools.common.options import PATH, as_json, device, repeatable, with_registry
+from transeg.tools.common.options import COUNT, PATH, as_json, device, repeatable, with_registry
 from transeg.tools.common.shell_completion import settings
 
 if TYPE_CHECKING:
@@ -45,9 +45,7 @@ LEAST = 20
     settings,
 )
 @click.option("--preset", metavar="NAME", help="Published space to search: zh320 or zh320-unetpp.")
-@click.option(
-    "--trials", type=click.IntRange(min=1), metavar="N", help="Trials to run, by all workers together; by default 50."
-)
+@click.option("--trials", type=COUNT, metavar="N", help="Trials of all workers together; by default 50.")
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0, min_open=True),

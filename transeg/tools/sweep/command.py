@@ -15,7 +15,7 @@ from transeg.core.registry import Registry
 from transeg.tools.common.comparison import show_leaderboard
 from transeg.tools.common.console import talk
 from transeg.tools.common.experiment_options import with_experiment
-from transeg.tools.common.options import PATH, as_json, repeatable, with_registry
+from transeg.tools.common.options import COUNT, PATH, as_json, repeatable, with_registry
 from transeg.tools.common.shell_completion import settings
 
 if TYPE_CHECKING:
@@ -36,11 +36,7 @@ if TYPE_CHECKING:
     help="Device to train on: cpu, cuda or cuda:1; by default a GPU. Repeat it to use several side by side.",
 )
 @click.option(
-    "--jobs",
-    default=1,
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Cells to train at a time on each device; by default 1.",
+    "--jobs", default=1, type=COUNT, metavar="N", help="Cells to train at a time on each device; by default 1."
 )
 @click.option("--retry", is_flag=True, help="Train cells again that have failed.")
 @click.option("--skip-unfit", is_flag=True, help="Leave out combinations that do not fit together.")
@@ -59,11 +55,11 @@ def sweep(
 ) -> None:
     """Train every combination of what is repeated, and rank the results.
 
-    Each is a cell: a run folder in SWEEP/cells, trained in a process of its own. Axes may also stand in the table
-    [sweep] of the experiment file. The same command, or SWEEP alone, goes
-    on after an interruption, and values may be added to axes: what is done stays, what was interrupted goes on from its
-    checkpoint, what has failed waits for --retry. Several processes may work on one SWEEP. Seeds and folds are averaged
-    in the leaderboard; results.json and sweep.csv keep it.
+    Each is a cell: a run folder in SWEEP/cells, trained in a process of its own. The [sweep] table of an experiment
+    file has axes, too. The same command, or SWEEP alone, goes on after an interruption, and values may be added to
+    axes: what is done stays, what was interrupted goes on from its checkpoint, what has failed waits for --retry.
+    Several processes may work on one SWEEP. Seeds and folds are averaged in the leaderboard; results.json and sweep.csv
+    keep it.
 
     \b
     toolkit sweep runs/sweep --segmenter unet --segmenter hardnet --seed 0 --seed 1 --source kvasir:/data/kvasir-seg

@@ -25,7 +25,9 @@ from transeg.tools.common.console import talk
     metavar="NAME",
     help="Layout to write a translated dataset in, with its labels, such as folder or nnunet.",
 )
-@click.option("--split", type=click.Choice(["train", "val", "test"]), help="Part of the dataset; by default all.")
+@click.option(
+    "--split", type=click.Choice(["train", "val", "test"]), help="Part of the dataset to use; by default all."
+)
 @common.repeatable("--set", "assignments", "OPTION=VALUE", "Set an option of the dataset, such as rescale=0.5.")
 @common.pixel_size
 @common.rescale
