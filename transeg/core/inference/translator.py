@@ -13,6 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from transeg.core.data.images import numbered, resize_mask
+from transeg.core.data.wrapper import DatasetWrapper
 from transeg.core.distributed.collectives import from_first, gathered, world
 from transeg.core.errors import UsageError
 from transeg.core.inference.sliding_window import Forward, Inference, at_size
@@ -173,22 +174,19 @@ def resampled_labels(sample: Sample, image: np.ndarray) -> Sample:
     return replace(sample, image=image, **changed)
 
 
-class Numbered(Dataset):
+class Numbered(DatasetWrapper):
     """A dataset whose samples' names begin with their index."""
 
     def __init__(self, dataset: Dataset) -> None:
-        self._dataset = dataset
-        self.classes, self.channels = dataset.classes, dataset.channels
-
-    def __len__(self) -> int:
-        return len(self._dataset)
+        super().__init__(dataset)
+        self.paired = False
 
     def __getitem__(self, index: int) -> Sample:
         sample = self._dataset[index]
         return replace(sample, name=f"{index:06d}-{sample.name}", target=None, depth=None)
 
 
-class WithOriginals(Dataset):
+class WithOriginals(DatasetWrapper):
     """A translated dataset whose samples carry the images that they were translated from.
 
     Args:
@@ -196,25 +194,18 @@ class WithOriginals(Dataset):
         originals: what these were.
     """
 
-    paired = True
-
     def __init__(self, translated: Dataset, originals: Dataset) -> None:
-        self.classes = translated.classes
-        self.channels = translated.channels
-        self.faults = translated.faults
-        self._translated = translated
+        super().__init__(translated)
+        self.paired, self.target_channels = True, originals.channels
         self._originals = originals
 
-    def __len__(self) -> int:
-        return len(self._translated)
-
     def __getitem__(self, index: int) -> Sample:
-        sample = self._translated[index]
+        sample = self._dataset[index]
         number = int(sample.name.partition("-")[0])
         return replace(sample, target=self._originals[number].image)
 
 
-class Translated(Dataset):
+class Translated(DatasetWrapper):
     """A dataset of another domain, translated image by image into the one that a segmenter knows.
 
     Args:
@@ -223,12 +214,9 @@ class Translated(Dataset):
     """
 
     def __init__(self, dataset: Dataset, translator: Translator) -> None:
-        self.classes, self.channels, self.faults = dataset.classes, translator.makes, dataset.faults
-        self._dataset = dataset
+        super().__init__(dataset)
+        self.paired, self.channels = False, translator.makes
         self._translator = translator
-
-    def __len__(self) -> int:
-        return len(self._dataset)
 
     def __getitem__(self, index: int) -> Sample:
         sample = self._dataset[index]
