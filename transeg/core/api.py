@@ -27,7 +27,7 @@ from transeg.core.experiment.command_line import labelled, parse_dataset
 from transeg.core.experiment.completion import complete_dataset
 from transeg.core.experiment.defaults import expand_tests, share_options, share_scaling
 from transeg.core.experiment.schema import QualityOptions, SynthesisOptions
-from transeg.core.experiment.settings import Settings, merge, parse_assignment
+from transeg.core.experiment.settings import Settings
 from transeg.core.inference.pixel_size import PixelSize, factors
 from transeg.core.inference.prediction import image_files, predict_files, translate_files
 from transeg.core.inference.trained import Trained
@@ -170,10 +170,7 @@ def labelled_datasets(
     Raises:
         UsageError: one of them cannot be built, or has no masks.
     """
-    options: Settings = {}
-    for assignment in assignments:
-        options = merge(options, parse_assignment(assignment))
-    data: Settings = {"test": labelled([merge(parse_dataset(text, registry), options) for text in tests])}
+    data: Settings = {"test": labelled([parse_dataset(text, registry, assignments) for text in tests])}
     expand_tests(data, registry)
     choices = {
         label: complete_dataset({**table, "split": split or "test"}, "test", registry)
@@ -351,9 +348,7 @@ def verify_dataset(text: str, assignments: Sequence[str], registry: Registry, co
         ``dataset``; ``splits``, the number of images in each, by domain; ``images``, their sum; ``faults``, what is
         wrong with which file.
     """
-    table = parse_dataset(text, registry)
-    for assignment in assignments:
-        table = merge(table, parse_assignment(assignment))
+    table = parse_dataset(text, registry, assignments)
     domains = [table["domain"]] if "domain" in table else registry.find("dataset", table["name"]).domains or [None]
     report: dict[str, Any] = {"dataset": text, "splits": {}, "images": 0, "faults": []}
     for domain in domains:

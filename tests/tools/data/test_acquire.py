@@ -195,7 +195,7 @@ def test_killed_at_any_moment_nothing_is_half_done(toolkit, tmp_path, root, mome
         import os, signal, sys
         from pathlib import Path
         from transeg.cli import main
-        from transeg.core import acquire
+        from transeg.tools.data import acquire
         def kill(*_, **__):
             if {moment!r} != "shutil.rmtree" or Path({str(root / ".pannuke.replaced")!r}).exists():
                 os.kill(os.getpid(), signal.SIGKILL)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import cast
 
 from transeg.core.builders.made import made
 from transeg.core.data.rescaled import Rescaled
+from transeg.core.data.splits import SPLITS
 from transeg.core.data.stain import Stained, stain
 from transeg.core.data.windows import Regions
 from transeg.core.errors import UsageError
 from transeg.core.experiment.choices import SPLIT_OF_ROLE, DatasetChoice
+from transeg.core.experiment.completion import complete_dataset
 from transeg.core.experiment.paths import dataset_root
 from transeg.core.experiment.schema import DataOptions
+from transeg.core.experiment.settings import Settings
 from transeg.core.interfaces import About, Dataset, Region, Writer
 from transeg.core.registry import Registry
 
@@ -38,6 +41,27 @@ def build_dataset(choice: DatasetChoice, role: str, registry: Registry) -> Datas
         return dataset
     rescaled = partial(Rescaled, dataset, pixel_size=choice.pixel_size, factor=choice.rescale)
     return cast("Dataset", made(rescaled, f"data.{role}"))
+
+
+def build_splits(table: Settings, registry: Registry, data: str, splits: Iterable[str] = SPLITS) -> dict[str, Dataset]:
+    """Those splits of a dataset that have images.
+
+    Args:
+        table: the dataset.
+        registry: where it comes from.
+        data: what the user calls it.
+        splits: which are looked at.
+
+    Raises:
+        UsageError: the dataset cannot be built, or something is wrong with its list of files.
+    """
+    choices = {split: complete_dataset({**table, "split": split}, "source", registry) for split in splits}
+    parts = {split: build_dataset(choice, "source", registry) for split, choice in choices.items()}
+    parts = {split: dataset for split, dataset in parts.items() if len(dataset)}
+    for dataset in parts.values():
+        if dataset.faults:
+            raise UsageError(f"{dataset.faults[0].reason} See all with: toolkit data verify {data}")
+    return parts
 
 
 def dataset_writer(name: str, root: Path, about: About, registry: Registry) -> Writer:

@@ -52,6 +52,7 @@ class Chosen(Dataset):
         first = places[0][0]
         self.classes, self.paired = first.classes, first.paired
         self.channels, self.target_channels = first.channels, first.target_channels
+        self.faults = [fault for dataset in dict.fromkeys(dataset for dataset, _ in places) for fault in dataset.faults]
         self.places = list(places)
 
     def __len__(self) -> int:

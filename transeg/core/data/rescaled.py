@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 
 from transeg.core.data.images import resize, resize_mask
+from transeg.core.data.wrapper import DatasetWrapper
 from transeg.core.errors import DataError
-from transeg.core.interfaces import Dataset, Origin, Sample
+from transeg.core.interfaces import Dataset, Sample
 
 LARGEST = 2**30
 """Pixels of an image; a larger one comes of a wrong unit."""
 
 
-class Rescaled(Dataset):
+class Rescaled(DatasetWrapper):
     """A dataset whose images have pixels of a wanted size, or are larger or smaller by a factor.
 
     Images take area means along a side that shrinks and are interpolated linearly along one that grows; labels are
@@ -32,22 +33,15 @@ class Rescaled(Dataset):
     """
 
     def __init__(self, dataset: Dataset, *, pixel_size: float | None = None, factor: float | None = None) -> None:
-        self.classes = dataset.classes
-        self.paired = dataset.paired
-        self.channels = dataset.channels
-        self.target_channels = dataset.target_channels
-        self.faults = dataset.faults
-        self._dataset = dataset
+        super().__init__(dataset)
         self._wanted = pixel_size
         self._factor = factor
+        self._how = f"rescaled {pixel_size!r} {factor!r}"
         if pixel_size is not None and len(dataset) and dataset.pixel_size_of(0) is None:
             raise ValueError(
                 "nobody says how large the pixels are, so they cannot be brought to pixel_size="
                 f"{pixel_size} micrometres; say rescale=FACTOR instead"
             )
-
-    def __len__(self) -> int:
-        return len(self._dataset)
 
     def __getitem__(self, index: int) -> Sample:
         sample = self._dataset[index]
@@ -70,13 +64,6 @@ class Rescaled(Dataset):
     def pixel_size_of(self, index: int) -> tuple[float, float] | None:
         before = self._dataset.size_of(index)
         return _pixel_size(self._dataset.pixel_size_of(index), before, self.size_of(index))
-
-    def group_of(self, index: int) -> str:
-        return self._dataset.group_of(index)
-
-    def origin_of(self, index: int) -> Origin | None:
-        origin = self._dataset.origin_of(index)
-        return origin and origin._replace(how=f"{origin.how} rescaled {self._wanted!r} {self._factor!r}")
 
     def _size(self, size: tuple[int, int], said: tuple[float, float] | None, name: str) -> tuple[int, int]:
         """Height and width that an image gets."""

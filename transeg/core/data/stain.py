@@ -12,8 +12,9 @@ from typing import Literal
 import numpy as np
 
 from transeg.core.data.images import read_image, unit_range
+from transeg.core.data.wrapper import DatasetWrapper
 from transeg.core.errors import DataError, UsageError
-from transeg.core.interfaces import Dataset, Origin, Sample
+from transeg.core.interfaces import Dataset, Sample
 
 Method = Literal["macenko", "reinhard"]
 
@@ -77,7 +78,7 @@ def stain(method: Method, reference: Path) -> Stain:
     return Stain(method, reference)
 
 
-class Stained(Dataset):
+class Stained(DatasetWrapper):
     """A dataset with the stain of its images normalised, each as a whole; their counterparts stay as they are.
 
     Args:
@@ -86,30 +87,13 @@ class Stained(Dataset):
     """
 
     def __init__(self, dataset: Dataset, normalise: Stain) -> None:
-        self.classes = dataset.classes
-        self.paired = dataset.paired
-        self.channels = dataset.channels
-        self.target_channels = dataset.target_channels
-        self.faults = dataset.faults
-        self._dataset = dataset
+        super().__init__(dataset)
         self._normalise = normalise
-
-    def __len__(self) -> int:
-        return len(self._dataset)
+        self._how = f"stained {normalise.how}"
 
     def __getitem__(self, index: int) -> Sample:
         sample = self._dataset[index]
         return replace(sample, image=self._normalise(sample.image))
-
-    def size_of(self, index: int) -> tuple[int, int]:
-        return self._dataset.size_of(index)
-
-    def group_of(self, index: int) -> str:
-        return self._dataset.group_of(index)
-
-    def origin_of(self, index: int) -> Origin | None:
-        origin = self._dataset.origin_of(index)
-        return origin and origin._replace(how=f"{origin.how} stained {self._normalise.how}")
 
 
 def _shows_tissue(pixels: np.ndarray) -> bool:

@@ -19,6 +19,7 @@ from torch.utils.data import Subset
 from transeg.core.data.cache import Cache, Cached
 from transeg.core.data.images import resize, unit_range
 from transeg.core.data.stream import to_tensor
+from transeg.core.data.wrapper import DatasetWrapper
 from transeg.core.distributed.collectives import from_first, in_turns
 from transeg.core.distributed.progress import bar
 from transeg.core.errors import UsageError
@@ -331,18 +332,12 @@ def _ways(trained: Trained, datasets: Mapping[str, Dataset], reference: Dataset 
     return ways
 
 
-class Swapped(Dataset):
+class Swapped(DatasetWrapper):
     """Pairs the other way round: each sample's image is its counterpart's."""
 
-    paired = True
-
     def __init__(self, dataset: Dataset) -> None:
+        super().__init__(dataset)
         self.channels, self.target_channels = dataset.target_channels, dataset.channels
-        self.classes = dataset.classes
-        self._dataset = dataset
-
-    def __len__(self) -> int:
-        return len(self._dataset)
 
     def __getitem__(self, index: int) -> Sample:
         sample = self._dataset[index]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,11 @@ from transeg.core.experiment.settings import Settings, merge, parse_assignment, 
 from transeg.core.registry import Registry
 
 
-def parse_dataset(text: str, registry: Registry) -> Settings:
-    """``name``, ``name:ROOT``, ``name:DOMAIN`` or ``name:DOMAIN:ROOT`` as a table.
+def parse_dataset(text: str, registry: Registry, assignments: Iterable[str] = ()) -> Settings:
+    """``name``, ``name:ROOT``, ``name:DOMAIN`` or ``name:DOMAIN:ROOT``, and options of it, as a table.
 
     Raises:
-        UsageError: there is no such dataset.
+        UsageError: there is no such dataset, or one of the options is no assignment.
     """
     name, _, rest = text.partition(":")
     offered = {(component.package, component.name) for component in registry.components("dataset")}
@@ -29,6 +29,8 @@ def parse_dataset(text: str, registry: Registry) -> Settings:
         table["domain"], rest = domain, after
     if rest:
         table["root"] = rest
+    for assignment in assignments:
+        table = merge(table, parse_assignment(assignment))
     return table
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,11 +12,11 @@ import numpy as np
 from torch import Tensor
 
 from transeg.core.data.images import numbered, resize_mask
-from transeg.core.distributed.collectives import from_first, gathered, world
+from transeg.core.data.wrapper import DatasetWrapper
 from transeg.core.errors import UsageError
 from transeg.core.inference.sliding_window import Forward, Inference, at_size
 from transeg.core.inference.trained import Trained
-from transeg.core.interfaces import Dataset, Sample, Writer, Written
+from transeg.core.interfaces import Dataset, Sample
 from transeg.core.registry import Registry
 from transeg.core.runs.run_folder import RunFolder
 
@@ -128,40 +127,6 @@ def seed_of(name: str) -> int:
     return zlib.crc32(name.encode())
 
 
-def translate_dataset(
-    translated: Callable[[Sample], Sample],
-    parts: Mapping[str, Dataset],
-    writer: Writer,
-    advance: Callable[[], None],
-) -> list[Written]:
-    """Write every sample of a dataset, translated.
-
-    What is there already stays, so that an interrupted translation goes on. Of several processes each translates its
-    share; one of them finishes what is written.
-
-    Args:
-        translated: gives a sample its new image.
-        parts: the dataset's samples by split.
-        writer: takes them.
-        advance: called behind each sample.
-
-    Returns:
-        What has been written, by all processes.
-    """
-    rank, ranks = world()
-    written = []
-    for split, dataset in parts.items():
-        for index in range(rank, len(dataset), ranks):
-            sample = dataset[index]
-            if not writer.has(sample.name, split):
-                writer.add(translated(sample), split)
-            written.append(Written(sample.name, split, sample.group, sample.pixel_size))
-            advance()
-    everything = gathered(written)
-    from_first(lambda: writer.finish(everything))
-    return everything
-
-
 def resampled_labels(sample: Sample, image: np.ndarray) -> Sample:
     """A sample with an image of perhaps another size, to which its labels are brought by nearest neighbour."""
     changed: dict[str, Any] = {}
@@ -173,48 +138,38 @@ def resampled_labels(sample: Sample, image: np.ndarray) -> Sample:
     return replace(sample, image=image, **changed)
 
 
-class Numbered(Dataset):
+class Numbered(DatasetWrapper):
     """A dataset whose samples' names begin with their index."""
 
     def __init__(self, dataset: Dataset) -> None:
-        self._dataset = dataset
-        self.classes, self.channels = dataset.classes, dataset.channels
-
-    def __len__(self) -> int:
-        return len(self._dataset)
+        super().__init__(dataset)
+        self.paired = False
 
     def __getitem__(self, index: int) -> Sample:
         sample = self._dataset[index]
         return replace(sample, name=f"{index:06d}-{sample.name}", target=None, depth=None)
 
 
-class WithOriginals(Dataset):
+class WithOriginals(DatasetWrapper):
     """A translated dataset whose samples carry the images that they were translated from.
 
     Args:
-        translated: what :func:`translate_dataset` wrote of :class:`Numbered` samples.
+        translated: what was written of :class:`Numbered` samples.
         originals: what these were.
     """
 
-    paired = True
-
     def __init__(self, translated: Dataset, originals: Dataset) -> None:
-        self.classes = translated.classes
-        self.channels = translated.channels
-        self.faults = translated.faults
-        self._translated = translated
+        super().__init__(translated)
+        self.paired, self.target_channels = True, originals.channels
         self._originals = originals
 
-    def __len__(self) -> int:
-        return len(self._translated)
-
     def __getitem__(self, index: int) -> Sample:
-        sample = self._translated[index]
+        sample = self._dataset[index]
         number = int(sample.name.partition("-")[0])
         return replace(sample, target=self._originals[number].image)
 
 
-class Translated(Dataset):
+class Translated(DatasetWrapper):
     """A dataset of another domain, translated image by image into the one that a segmenter knows.
 
     Args:
@@ -223,12 +178,9 @@ class Translated(Dataset):
     """
 
     def __init__(self, dataset: Dataset, translator: Translator) -> None:
-        self.classes, self.channels, self.faults = dataset.classes, translator.makes, dataset.faults
-        self._dataset = dataset
+        super().__init__(dataset)
+        self.paired, self.channels = False, translator.makes
         self._translator = translator
-
-    def __len__(self) -> int:
-        return len(self._dataset)
 
     def __getitem__(self, index: int) -> Sample:
         sample = self._dataset[index]

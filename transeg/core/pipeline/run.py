@@ -13,6 +13,7 @@ from rich.console import Console
 from transeg.core.builders.datasets import build_dataset, dataset_writer, filled
 from transeg.core.builders.folds import means
 from transeg.core.builders.networks import build_segmenter
+from transeg.core.data.rewriting import write_splits
 from transeg.core.distributed.collectives import from_first, world
 from transeg.core.distributed.progress import bar
 from transeg.core.errors import TransegError
@@ -23,14 +24,7 @@ from transeg.core.experiment.schema import Experiment, Strategy, SynthesisOption
 from transeg.core.files import write_json, write_text
 from transeg.core.inference import previews
 from transeg.core.inference.trained import Trained
-from transeg.core.inference.translator import (
-    Numbered,
-    Translator,
-    WithOriginals,
-    as_pixels,
-    resampled_labels,
-    translate_dataset,
-)
+from transeg.core.inference.translator import Numbered, Translator, WithOriginals, as_pixels, resampled_labels
 from transeg.core.interfaces import IGNORE, About, Dataset, Sample
 from transeg.core.pipeline.label_maps import LabelMaps
 from transeg.core.pipeline.synthesis import synthesize
@@ -190,9 +184,9 @@ class Run:
         by_split = {"train": parts.source, "val": None if experiment.data.val else parts.val}
         labelled = {split: Numbered(dataset) for split, dataset in by_split.items() if dataset is not None}
         about = About(parts.source.classes, parts.domains.target_channels, "translated")
-        count = sum(map(len, labelled.values()))
-        with bar(self.console, "translating", count) as advance, timed(self.folder, folder, "translating"):
-            translate_dataset(translated, labelled, dataset_writer("folder", root, about, self.registry), advance)
+        with timed(self.folder, folder, "translating"):
+            writer = dataset_writer("folder", root, about, self.registry)
+            write_splits(labelled, writer, self.console, "translating", translated)
         second = without(experiment, "generator", "joint", strategy="supervised", source=choice)
         source = build_dataset(choice, "source", self.registry)
         val = parts.val if experiment.data.val else build_dataset(choice, "val", self.registry)

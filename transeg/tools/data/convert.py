@@ -8,18 +8,17 @@ from typing import Any
 
 from rich.console import Console
 
-from transeg.core.builders.datasets import build_dataset, dataset_writer
+from transeg.core.builders.datasets import build_splits, dataset_writer
+from transeg.core.data.rewriting import write_splits
 from transeg.core.data.splits import SPLITS
 from transeg.core.distributed.collectives import from_first, join_ranks
-from transeg.core.distributed.progress import bar
 from transeg.core.errors import UsageError
 from transeg.core.experiment.command_line import parse_dataset
-from transeg.core.experiment.completion import complete_dataset
-from transeg.core.experiment.settings import Settings, merge, parse_assignment
-from transeg.core.files import read_json, write_json
-from transeg.core.inference.translator import translate_dataset
-from transeg.core.interfaces import About, Dataset
+from transeg.core.experiment.settings import Settings
+from transeg.core.files import write_json
+from transeg.core.interfaces import About
 from transeg.core.registry import Registry
+from transeg.tools.common.notes import noted
 
 NOTE = "conversion.json"
 """Says what was converted into a folder: a conversion goes on only where it began."""
@@ -48,25 +47,19 @@ def convert_dataset(
         DataError: an image cannot be read, or the layout cannot hold it.
     """
     join_ranks()
-    table, target = parse_dataset(origin, registry), parse_dataset(destination, registry)
-    for assignment in assignments:
-        table = merge(table, parse_assignment(assignment))
+    table, target = parse_dataset(origin, registry, assignments), parse_dataset(destination, registry)
     if "root" not in target:
         raise UsageError(f"Say where to: {destination}:FOLDER.")
     out = Path(target["root"]).expanduser().resolve()
     domain = _domain(table, target, registry)
-    parts = {
-        split: build_dataset(complete_dataset({**table, "split": split}, "source", registry), "source", registry)
-        for split in SPLITS
-    }
-    parts = {split: dataset for split, dataset in parts.items() if len(dataset)}
-    _check(parts, origin)
+    parts = build_splits(table, registry, origin)
+    if not parts:
+        raise UsageError(f"The dataset {origin} has no image.")
     some = next(iter(parts.values()))
     writer = dataset_writer(target["name"], out, About(some.classes, some.channels, out.name, domain), registry)
     place = f"{target['name']}:{domain}"
     from_first(lambda: _claim(out, place, {"from": origin, "options": sorted(assignments)}))
-    with bar(console, "converting", sum(map(len, parts.values()))) as advance:
-        written = translate_dataset(lambda sample: sample, parts, writer, advance)
+    written = write_splits(parts, writer, console, "converting")
     counts = {split: sum(sample.split == split for sample in written) for split in SPLITS}
     return {"from": origin, "to": destination, "splits": counts, "images": len(written)}
 
@@ -87,25 +80,13 @@ def _domain(table: Settings, target: Settings, registry: Registry) -> str:
     return str(target.get("domain") or (own if own in known or "*" in known else ""))
 
 
-def _check(parts: dict[str, Dataset], origin: str) -> None:
-    if not parts:
-        raise UsageError(f"The dataset {origin} has no image.")
-    for dataset in parts.values():
-        if dataset.faults:
-            raise UsageError(f"{dataset.faults[0].reason} See all with: toolkit data verify {origin}")
-
-
 def _claim(out: Path, place: str, made_of: dict[str, Any]) -> None:
     """Note in a folder what is converted into it, unless it is there already.
 
     Raises:
         UsageError: it holds something else.
     """
-    there: dict[str, Any] = {}
-    if (out / NOTE).exists():
-        there = read_json(out / NOTE)
-    elif out.exists() and any(out.iterdir()):
-        raise UsageError(f"{out} is not empty and holds no conversion; choose another folder.")
+    there = noted(out / NOTE, "conversion", "choose another folder")
     layout = place.partition(":")[0]
     others = [other for other in there if other.partition(":")[0] != layout]
     if others or there.get(place, made_of) != made_of:

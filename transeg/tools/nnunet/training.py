@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from transeg.core.builders.datasets import build_dataset, dataset_writer
+from transeg.core.data.rewriting import write_splits
 from transeg.core.data.splits import SPLITS, folds
 from transeg.core.data.writing import file_name
 from transeg.core.device import pick_device
@@ -19,9 +20,7 @@ from transeg.core.errors import TransegError, UsageError
 from transeg.core.evaluation.measure import measure_masks
 from transeg.core.experiment.command_line import parse_dataset
 from transeg.core.experiment.completion import complete_dataset
-from transeg.core.experiment.settings import merge, parse_assignment
 from transeg.core.files import read_json, write_json
-from transeg.core.inference.translator import translate_dataset
 from transeg.core.interfaces import About, Dataset, Written
 from transeg.core.optional_packages import require
 from transeg.core.registry import Registry
@@ -70,13 +69,9 @@ def train(
     """
     require("nnunetv2", "nnunet", "`toolkit nnunet`")
     where = pick_device(device or "auto")
-    table = parse_dataset(data, registry)
-    for assignment in assignments:
-        table = merge(table, parse_assignment(assignment))
-    parts = {
-        split: build_dataset(complete_dataset({**table, "split": split}, "source", registry), "source", registry)
-        for split in SPLITS
-    }
+    table = parse_dataset(data, registry, assignments)
+    choices = {split: complete_dataset({**table, "split": split}, "source", registry) for split in SPLITS}
+    parts = {split: build_dataset(choice, "source", registry) for split, choice in choices.items()}
     _check(parts, data)
     space = Workspace(out, re.sub(r"\W", "", table["name"]))
     space.claim({"dataset": data, "options": sorted(assignments)})
@@ -107,8 +102,7 @@ def _export(parts: dict[str, Dataset], space: Workspace, registry: Registry, con
     """Write the dataset as nnU-Net reads it; what is there already stays."""
     some = parts["train"]
     writer = dataset_writer("nnunet", space.raw, About(some.classes, some.channels, space.raw.name), registry)
-    with bar(console, "exporting", sum(map(len, parts.values()))) as advance:
-        return translate_dataset(lambda sample: sample, parts, writer, advance)
+    return write_splits(parts, writer, console, "exporting")
 
 
 def _divide(samples: Sequence[Written]) -> list[dict[str, list[str]]]:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from transeg.core.errors import TransegError, UsageError
-from transeg.core.files import read_json, write_json
+from transeg.core.files import write_json
+from transeg.tools.common.notes import noted
 
 NUMBER = 1
 """Of the only dataset in such a folder."""
@@ -48,16 +49,13 @@ class Workspace:
         Raises:
             UsageError: it holds something else.
         """
-        if self.record.exists():
-            found = read_json(self.record)
-            if found != holds:
-                raise UsageError(
-                    f"{self.path} holds a training on {found['dataset']} with other data or options; choose another "
-                    "folder with --out."
-                )
-        elif self.path.exists() and any(self.path.iterdir()):
-            raise UsageError(f"{self.path} is not empty and holds no training; choose another folder with --out.")
-        else:
+        found = noted(self.record, "training")
+        if found and found != holds:
+            raise UsageError(
+                f"{self.path} holds a training on {found['dataset']} with other data or options; choose another "
+                "folder with --out."
+            )
+        if not found:
             write_json(self.record, holds)
 
     def run(self, task: str, log: str, gpu: str, follow: Callable[[str], None], **arguments: Any) -> None:

@@ -10,19 +10,18 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from transeg.core.builders.datasets import build_dataset, dataset_writer
+from transeg.core.builders.datasets import build_splits, dataset_writer
+from transeg.core.data.rewriting import write_splits
 from transeg.core.data.splits import SPLITS
 from transeg.core.device import pick_device
 from transeg.core.distributed.collectives import from_first, join_ranks, rank_device
-from transeg.core.distributed.progress import bar
 from transeg.core.errors import UsageError
 from transeg.core.experiment.command_line import parse_dataset
-from transeg.core.experiment.completion import complete_dataset
-from transeg.core.experiment.settings import merge, parse_assignment
-from transeg.core.files import read_json, write_json
-from transeg.core.inference.translator import Translator, seed_of, translate_dataset
+from transeg.core.files import write_json
+from transeg.core.inference.translator import Translator, seed_of
 from transeg.core.interfaces import About, Dataset, Sample
 from transeg.core.registry import Registry
+from transeg.tools.common.notes import noted
 
 MANIFEST = "translation.json"
 """Says by which run a folder was made, and what in it came from where."""
@@ -66,20 +65,13 @@ def translate_data(
     Raises:
         UsageError: something does not fit, or the folder holds something else.
     """
-    table = parse_dataset(data, registry)
-    for assignment in assignments:
-        table = merge(table, parse_assignment(assignment))
+    table = parse_dataset(data, registry, assignments)
     join_ranks()
     place = rank_device(torch.device(pick_device(device or "auto")))
     translator = Translator.load(run, registry, str(place), direction=direction, window=window)
     if translator.trained.given.by_mask:
         raise UsageError(f"The generator of {run} is given label maps; see `toolkit synthesize`.")
-    wanted = (split,) if split else SPLITS
-    parts = {
-        name: build_dataset(complete_dataset({**table, "split": name}, "source", registry), "source", registry)
-        for name in wanted
-    }
-    parts = {name: dataset for name, dataset in parts.items() if len(dataset)}
+    parts = build_splits(table, registry, data, (split,) if split else SPLITS)
     _check(parts, translator, data)
     made_by = {
         "run": str(run.resolve()),
@@ -90,16 +82,15 @@ def translate_data(
         "options": sorted(assignments),
         "layout": layout,
     }
-    from_first(lambda: _claim(out, made_by))
     some = next(iter(parts.values()))
     about = About(some.classes, translator.makes, out.name, _domain(translator))
     writer = dataset_writer(layout, out, about, registry)
+    from_first(lambda: _claim(out, made_by))
 
     def translated(sample: Sample) -> Sample:
         return replace(sample, image=translator(sample.image, sample.name), target=None, depth=None)
 
-    with bar(console, "translating", sum(map(len, parts.values()))) as advance:
-        written = translate_dataset(translated, parts, writer, advance)
+    written = write_splits(parts, writer, console, "translating", translated)
     samples = {
         f"{s.split}/{s.name}": {"split": s.split, "name": s.name, "group": s.group, "seed": seed_of(s.name)}
         for s in sorted(written, key=lambda s: (s.split, s.name))
@@ -119,8 +110,6 @@ def _check(parts: dict[str, Dataset], translator: Translator, data: str) -> None
     if not parts:
         raise UsageError(f"The dataset {data} has no image in these splits; choose another with --split.")
     for dataset in parts.values():
-        if dataset.faults:
-            raise UsageError(f"{dataset.faults[0].reason} See all with: toolkit data verify {data}")
         if dataset.channels != translator.takes:
             raise UsageError(
                 f"{data} has images of {dataset.channels} channels, but the generator takes {translator.takes}; "
@@ -134,16 +123,12 @@ def _claim(out: Path, made_by: dict[str, Any]) -> None:
     Raises:
         UsageError: it holds something else.
     """
-    if (out / MANIFEST).exists():
-        found = read_json(out / MANIFEST)
-        differs = [key for key, value in made_by.items() if found.get(key) != value]
-        if differs:
-            key = differs[0]
-            raise UsageError(
-                f"{out} holds another translation: its {key} is {found.get(key)}, not {made_by[key]}; "
-                "choose another folder with --out."
-            )
-    elif out.exists() and any(out.iterdir()):
-        raise UsageError(f"{out} is not empty and holds no translation; choose another folder with --out.")
-    else:
+    found = noted(out / MANIFEST, "translation")
+    differs = [key for key, value in made_by.items() if found.get(key) != value]
+    if found and differs:
+        raise UsageError(
+            f"{out} holds another translation: its {differs[0]} is {found.get(differs[0])}, not "
+            f"{made_by[differs[0]]}; choose another folder with --out."
+        )
+    if not found:
         write_json(out / MANIFEST, {**made_by, "samples": {}})

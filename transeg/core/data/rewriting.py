@@ -1,0 +1,48 @@
+"""Datasets written split by split, as they are or each sample changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from rich.console import Console
+
+from transeg.core.distributed.collectives import from_first, gathered, world
+from transeg.core.distributed.progress import bar
+from transeg.core.interfaces import Dataset, Sample, Writer, Written
+
+
+def write_splits(
+    parts: Mapping[str, Dataset],
+    writer: Writer,
+    console: Console,
+    title: str,
+    change: Callable[[Sample], Sample] = lambda sample: sample,
+) -> list[Written]:
+    """Write every sample of a dataset.
+
+    What is there already stays, so that what was interrupted goes on. Of several processes each writes its share; one
+    of them finishes what is written.
+
+    Args:
+        parts: the dataset's samples by split.
+        writer: takes them.
+        console: for progress.
+        title: of the progress.
+        change: what is done to a sample before it is written; its name, group and size of pixels stay.
+
+    Returns:
+        What has been written, by all processes.
+    """
+    rank, ranks = world()
+    written = []
+    with bar(console, title, sum(map(len, parts.values()))) as advance:
+        for split, dataset in parts.items():
+            for index in range(rank, len(dataset), ranks):
+                sample = dataset[index]
+                if not writer.has(sample.name, split):
+                    writer.add(change(sample), split)
+                written.append(Written(sample.name, split, sample.group, sample.pixel_size))
+                advance()
+        everything = gathered(written)
+        from_first(lambda: writer.finish(everything))
+    return everything
