@@ -42,7 +42,7 @@ def interval(mean: float | None, ends: list[float] | None, sign: str = "-") -> s
 
 
 def number(value: float | None, sign: str = "-") -> str:
-    """Three digits behind the point; one for numbers of pixels."""
+    """Three digits after the point; one for numbers of pixels."""
     return "-" if value is None else f"{value:{sign}.{3 if abs(value) < 10 else 1}f}"
 
 

@@ -143,7 +143,7 @@ def translate_dataset(
         translated: gives a sample its new image.
         parts: the dataset's samples by split.
         writer: takes them.
-        advance: called behind each sample.
+        advance: called after each sample.
 
     Returns:
         What has been written, by all processes.

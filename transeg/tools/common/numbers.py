@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def number(value: float | None, sign: str = "-", digits: int = 3) -> str:
-    """Three digits behind the point; fewer for numbers of pixels."""
+    """Three digits after the point; fewer for numbers of pixels."""
     if value is None:
         return "-"
     return f"{value:{sign}.{digits if abs(value) < 10 else 1}f}"
