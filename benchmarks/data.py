@@ -267,7 +267,7 @@ def main() -> None:
         for checkout in arguments.reference:
             case = next((case for mark, case in MARKS.items() if (checkout / mark).exists()), None)
             if case is None:
-                raise SystemExit(f"{checkout} is no checkout of HarDNet-MSEG or zh320: it has none of their files.")
+                raise SystemExit(f"{checkout} is not a checkout of HarDNet-MSEG or zh320: it has none of their files.")
             compare(checkout.resolve(), case, Path(folder), arguments)
 
 

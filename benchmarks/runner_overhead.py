@@ -3,7 +3,7 @@
     python benchmarks/runner_overhead.py [--iterations 200000]
 
 All hooks of a training are there but pictures; the batch is ready-made, so that neither decoding nor augmentation is
-counted. Beside it stands the bare training step, without Runner, hooks and loader, measured in the same process.
+counted. The bare training step, without Runner, hooks and loader, is measured beside it in the same process.
 """
 
 from __future__ import annotations

@@ -189,7 +189,7 @@ def checkouts(named: list[str]) -> dict[str, Path]:
         if name not in FILES:
             raise SystemExit(f"There is no reference {name!r}; there are {', '.join(FILES)}.")
         if not (Path(folder) / FILES[name]).exists():
-            raise SystemExit(f"{folder} is no checkout of {name}: it has no {FILES[name]}.")
+            raise SystemExit(f"{folder} is not a checkout of {name}: it has no {FILES[name]}.")
         found[name] = Path(folder).resolve()
     return found
 

@@ -260,7 +260,7 @@ def main() -> None:
         found = [cases for name, cases in MARKS.items() if (checkout / name).exists()]
         if not found:
             raise SystemExit(
-                f"{checkout} is no checkout of CUT, CUT-seg, Pix2pix or SynDiff: it has none of their files."
+                f"{checkout} is not a checkout of CUT, CUT-seg, Pix2pix or SynDiff: it has none of their files."
             )
         for case in found[0]:
             for count in arguments.batch or [1, 4]:

@@ -54,7 +54,7 @@ def peak_mb() -> float:
 
 
 def read_windows(side: str, images: str, masks: str, folder: str, epochs: int) -> dict[str, float]:
-    """Every window so many times, from one process; and what it took."""
+    """Every window a number of times, from one process; and what it took."""
     import cv2
     import numpy as np
 

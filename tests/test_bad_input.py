@@ -198,13 +198,13 @@ class TestOptions:
             (["--generator", "cut", "--test", "phantom"], "nothing to test a generator's images on"),
             (["--generator", "cut", "--set", "generator.condition=mask"], "cannot be given mask"),
             (["--generator", "cut", "--set", "generator.condition=masks"], "generator.condition cannot be 'masks'"),
-            (["--generator", "cut", "--set", "data.size=30"], "multiples of 4; data.size=30 is none"),
+            (["--generator", "cut", "--set", "data.size=30"], "multiples of 4; data.size=30 is not"),
             (["--generator", "pix2pix", "--source", "phantom", "--target", "phantom"], "leave --target out"),
             (
                 ["--generator", "pix2pix", "--source", "phantom", "--set", "generator.condition=image"],
                 "the source has none; see `toolkit info dataset/aligned`",
             ),
-            ([*PIX2PIX, "--set", "data.size=100"], "multiples of 32; data.size=100 is none"),
+            ([*PIX2PIX, "--set", "data.size=100"], "multiples of 32; data.size=100 is not"),
             (
                 [*PIX2PIX, "--set", "quality.features=resnet50"],
                 "weights are not downloaded",

@@ -155,7 +155,7 @@ def everything(folder):
 
 
 def assert_equal_training(start, a, b):
-    """That two trainings went the same way but for rounding.
+    """That two trainings went the same way except for rounding.
 
     A bias in front of a norm has no gradient but rounding, which Adam makes as large as any other: weights alone.
     """

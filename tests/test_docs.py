@@ -1,9 +1,19 @@
 """The pages in docs/ say what the code says."""
 
+import pkgutil
+import re
 import runpy
 from pathlib import Path
 
-DOCS = Path(__file__).parent.parent / "docs"
+import pytest
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *(page for folder in ("benchmarks", "docs", "examples", "tests") for page in (ROOT / folder).rglob("*.md")),
+]
 
 
 def test_generated_pages_are_as_new_as_what_they_are_made_of(tmp_path):
@@ -15,3 +25,18 @@ def test_generated_pages_are_as_new_as_what_they_are_made_of(tmp_path):
     assert there == set(made)
     stale = [str(path) for path, text in made.items() if (DOCS / path).read_text() != text]
     assert not stale, f"run `make docs`: {stale}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_and_code_that_pages_name_exist(page):
+    text = page.read_text()
+    files = re.findall(r"(?<![\w/.-])(?:benchmarks|docs|examples|tests|transeg)/[\w./-]*[\w/]", text)
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", text)
+    missing = [name for name in files if not (ROOT / name).exists()]
+    missing += [link for link in links if not (page.parent / link).exists()]
+    for name in re.findall(r"(?<![\w/.-])transeg(?:\.\w+)+", text):
+        try:
+            pkgutil.resolve_name(name)
+        except (ImportError, AttributeError):
+            missing.append(name)
+    assert not missing

@@ -279,7 +279,7 @@ def test_bad_input_gets_a_sentence(toolkit, run, joint_run, tmp_path, monkeypatc
     assert "--direction is of a translation" in said(run, "-o", out, "--direction", "target-to-source")
     assert "--set is for options of a generator" in said(run, "-o", out, "--set", "segmenter.base=8")
     assert "trained a segmenter alone" in said(run, "-o", out, "--generator")
-    assert "none to put it before" in said(joint_run, "-o", out, "--generator", "--translate-with", joint_run)
+    assert "and there is none here" in said(joint_run, "-o", out, "--generator", "--translate-with", joint_run)
     assert "translates source-to-target, not" in said(
         joint_run, "-o", out, "--generator", "--direction", "target-to-source"
     )

@@ -101,7 +101,7 @@ def test_killed_and_resumed(tmp_path, two, whole, who):
 
 
 @pytest.mark.slow
-def test_a_signal_stops_all_behind_one_iteration(tmp_path, two, whole):
+def test_a_signal_stops_all_after_one_iteration(tmp_path, two, whole):
     folder = tmp_path / "cut"
     begun, workers = start(folder)
     begun.send_signal(signal.SIGINT)

@@ -226,7 +226,7 @@ def test_bad_input_gets_a_sentence(toolkit, joint_run, tmp_path):
     assert not (tmp_path / "new.html").exists()
     other = tmp_path / "thesis.html"
     other.write_text("mine")
-    assert "is no report of transeg" in toolkit("report", joint_run, "-o", other, code=2).output
+    assert "is not a report of transeg" in toolkit("report", joint_run, "-o", other, code=2).output
     assert other.read_text() == "mine"
     damaged = tmp_path / "damaged"
     (damaged / "evaluation").mkdir(parents=True)

@@ -32,7 +32,7 @@ def iterations(folder):
 
 
 def stop_at(line, folder, iteration, number):
-    """Start a run and send it a signal once it has done so many iterations."""
+    """Start a run and send it a signal once it has done that many iterations."""
     process = start(line)
     deadline = time.monotonic() + 120
     while iterations(folder) < iteration and process.poll() is None and time.monotonic() < deadline:
@@ -188,7 +188,7 @@ def test_compiled_and_fused_networks_are_killed_and_resumed(tmp_path, process):
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("iteration", [2, 7, 12])
 def test_killed_and_resumed(tmp_path, process, never_stopped, parts, workers, iteration):
-    """Before the first checkpoint, between two, and behind the last; killed once more on the way."""
+    """Before the first checkpoint, between two, and after the last; killed once more on the way."""
     whole, cut = never_stopped(parts), tmp_path / "cut"
     stop_at(arguments(parts, cut, workers), cut, iteration, signal.SIGKILL)
     if iteration == 2:

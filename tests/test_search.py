@@ -1,4 +1,4 @@
-"""`toolkit search` on the phantom: what it leaves behind, what it refuses, and what becomes of interruptions."""
+"""`toolkit search` on the phantom: what it writes, what it refuses, and what becomes of interruptions."""
 
 import io
 import json
@@ -209,7 +209,7 @@ def test_a_study_goes_on_with_what_it_was_begun_with(finished, toolkit, tmp_path
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ([], "Nothing is to be searched"),
+        ([], "There is nothing to search"),
         (["--preset", "zh321"], "There is no published space 'zh321'. Did you mean 'zh320'?"),
         (["--preset", "zh320", "--sampler", "grid"], "has no end of values"),
         (["--space", "train.lr=1..2", "--set", "search.study.smapler=tpe"], "There is no option search.study.smapler"),
@@ -217,7 +217,7 @@ def test_a_study_goes_on_with_what_it_was_begun_with(finished, toolkit, tmp_path
         (["--space", "train.lr=1..2", "--set", "search=3"], "[search] and [search.study] must be tables"),
         (["--space", "train.lr=1..2", "--set", "folds=2"], "leave folds out"),
         (["--space", "train.lr=1..2", "--set", "data.source.split=all"], "no validation images to judge trials by"),
-        (["--space", "train.lr=1..2", "--storage", "nowhere"], "no address of a database"),
+        (["--space", "train.lr=1..2", "--storage", "nowhere"], "not the address of a database"),
         (["--space", "train.lr=1..2", "--storage", "foo://x"], "There is no driver for foo://x"),
         (["--space", "train.lr=1..2", "--storage", "postgresql://u:secret@localhost:1/x"], "cannot be used"),
         (["--space", "train.lr=1..2", "--set", "search.study.storage='mysql://u:p@h/d'"], "no password belongs"),
@@ -306,7 +306,7 @@ def whole(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_interrupted_searches_end_as_whole_ones(tmp_path, number, whole):
-    """The interrupted trial goes on from its checkpoint, and those behind it choose what they would have chosen."""
+    """The interrupted trial goes on from its checkpoint, and those after it choose what they would have chosen."""
     uncut, options = whole
     cut, killed = tmp_path / "cut", number == signal.SIGKILL
     code, output = stop(cut, number, *options, trial="0001" if killed else "0000")

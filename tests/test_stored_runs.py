@@ -1,4 +1,4 @@
-"""Runs that an older transeg has left behind go on; see stored_runs/README.md."""
+"""Runs that an older transeg trained go on; see stored_runs/README.md."""
 
 import json
 import shutil
@@ -35,7 +35,7 @@ def pixels(folder):
 
 
 def assert_close(made, expected, tolerance, share=0.0):
-    """Images are the same but for a rounding, and a share of pixels that lies on the edge of a decision."""
+    """Images are the same except for rounding and a share of pixels that lies on the edge of a decision."""
     made, expected = pixels(made), pixels(expected)
     assert made.keys() == expected.keys()
     for name, image in expected.items():

@@ -63,7 +63,7 @@ def test_the_experiment_file_runs_again_and_resumes(tiled, toolkit, tmp_path):
     assert json.loads(left)["tests"] == json.loads(right)["tests"]
 
 
-def test_several_options_behind_one_set(toolkit, tmp_path):
+def test_several_options_after_one_set(toolkit, tmp_path):
     root = stained(tmp_path / "set")
     line = ["run", "--segmenter", "unet", "--source", f"folder:{root}", "--dry-run", "--json"]
     plan = json.loads(toolkit(*line, "--set", "data.tile=16", "data.stride=4", "--seed", 3).stdout)["experiment"]

@@ -130,6 +130,6 @@ def test_bad_input_gets_a_sentence(toolkit, tmp_path):
     assert "is a file" in toolkit("watch", tmp_path / "file", code=2).output
     (tmp_path / "cells" / "one").mkdir(parents=True)
     (tmp_path / "cells" / "one" / "experiment.toml").touch()
-    assert "holds runs and is none" in toolkit("watch", tmp_path, code=2).output
+    assert "holds runs but is not one" in toolkit("watch", tmp_path, code=2).output
     (tmp_path / "experiment.toml").write_text("[")
     assert "experiment.toml" in toolkit("watch", tmp_path, code=2).output

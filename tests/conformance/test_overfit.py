@@ -1,4 +1,4 @@
-"""Every segmenter and every segmentation loss learns two real images by heart."""
+"""Every segmenter and every segmentation loss memorises two real images."""
 
 import os
 from pathlib import Path
@@ -49,7 +49,7 @@ def dice(network, images, masks):
 
 
 def fit(network, loss, images, masks, steps, rate=1e-3):
-    """The best Dice in so many steps; it ends where it is good enough."""
+    """The best Dice in this many steps; it ends where it is good enough."""
     optimizer = torch.optim.Adam((p for p in network.parameters() if p.requires_grad), lr=rate)
     network.train()
     best = 0.0

@@ -136,7 +136,7 @@ def test_it_is_the_same_when_it_is_deployed(build, channels):
         assert getattr(ready, name) == getattr(network, name)
 
 
-def test_every_batch_norm_behind_a_convolution_of_its_own_is_folded(build):
+def test_every_batch_norm_after_a_convolution_of_its_own_is_folded(build):
     network = build().eval()
     side = max(64, network.size_multiple)
     nodes = torch.export.export(network, (torch.rand(1, 3, side, side),)).graph.nodes

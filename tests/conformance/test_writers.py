@@ -32,7 +32,7 @@ def options(component):
 
 
 def told(samples):
-    """What is said of written samples in the end."""
+    """What a writer is told about the written samples at the end."""
     return [Written(sample.name, split, sample.group, sample.pixel_size) for split, sample in samples]
 
 

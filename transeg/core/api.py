@@ -74,7 +74,7 @@ def evaluate_run(
         direction: of that translation; None for source to target.
 
     Returns:
-        The table of each dataset by name; what is said of the generator's images, by dataset; the folder of CSV files.
+        The table of each dataset by name; the measures of the generator's images, by dataset; the folder of CSV files.
     """
     join_ranks()
     folder = RunFolder(run_dir)

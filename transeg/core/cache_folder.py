@@ -1,4 +1,4 @@
-"""Where things are kept that can be had again."""
+"""Where things are kept that can be obtained again."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ class TransegError(Exception):
 
 
 class UsageError(TransegError):
-    """A command, option or experiment that cannot be run as it stands (exit code 2)."""
+    """A command, option or experiment that cannot be run as given (exit code 2)."""
 
     exit_code = 2
 

@@ -73,7 +73,7 @@ def test_an_artifact_holds_one_file_of_weights(server, files, said):
 
 
 def test_what_is_not_there_leaves_nothing_behind(server):
-    with pytest.raises(TransegError, match=f"The artifact {NAME} cannot be had .*: artifact {NAME} not found.$"):
+    with pytest.raises(TransegError, match=f"The artifact {NAME} is not available .*: artifact {NAME} not found.$"):
         weights_file(f"wandb:{NAME}")
 
     def half(folder):

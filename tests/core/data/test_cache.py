@@ -315,12 +315,15 @@ def test_the_bound_is_kept_and_what_one_training_uses_does_not_push_itself_out(t
 def test_what_was_used_longest_ago_makes_room(tmp_path, folder):
     made = Made(tmp_path, 20, 200)
     first = Cached(made, Cache(folder, 10 * ENTRY))
-    for index in range(8):
+    old = set()
+    for index in range(8):  # a day ago, one after the other, ...
         first(index)
-    for _, _, path in contents(folder):  # a day ago, ...
-        os.utime(path, (time.time() - 86400,) * 2)
+        new = {path for _, _, path in contents(folder)} - old
+        for path in new:
+            os.utime(path, (time.time() - 86400 + index,) * 2)
+        old |= new
     second = Cached(made, Cache(folder, 10 * ENTRY))
-    for index in (0, 1):  # ... but for these
+    for index in (0, 1):  # ... except for these
         second(index)
     for index in range(8, 15):
         second(index)

@@ -118,7 +118,7 @@ def test_what_cannot_be_rescaled_is_refused():
     with pytest.raises(ValueError, match="rescale=FACTOR"):
         Rescaled(Given(drawn(pixel_size=None)), pixel_size=1.0)
     some = Rescaled(Given(drawn(), replace(drawn(), pixel_size=None, name="scan")), pixel_size=1.0)
-    with pytest.raises(DataError, match="the pixels of scan"):
+    with pytest.raises(DataError, match="pixel size of scan"):
         some[1]
     with pytest.raises(DataError, match="in micrometres"):
         Rescaled(Given(drawn()), pixel_size=1e-6)[0]

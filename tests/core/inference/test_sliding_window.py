@@ -79,7 +79,7 @@ def conv(kernel):
 
 
 class Flat(Segmenter):
-    """Sees so many pixels around each."""
+    """Sees this many pixels around each."""
 
     def __init__(self, sees):
         super().__init__()

@@ -48,7 +48,7 @@ def steps(image):
 
 
 def borders(width, multiple):
-    """Columns behind which a window begins or ceases to count."""
+    """Columns after which a window begins or ceases to count."""
     axis = Axis.along(width, WINDOW, OVERLAP, multiple)
     inner = [start + axis.margin for start in axis.starts[1:]]
     return [*inner, *(start + axis.window - axis.margin for start in axis.starts[:-1])]

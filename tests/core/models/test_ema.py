@@ -29,7 +29,7 @@ def move(network):
 
 
 def test_they_are_as_published():
-    """Three steps of Adam, the first average behind the first of them."""
+    """Three steps of Adam, the first average after the first of them."""
     expected, draws = parity.read("syndiff")["losses"]["ema"], parity.Draws()
     layer = nn.Linear(5, 4, bias=False)
     layer.weight.data = draws.normal(4, 5)

@@ -75,7 +75,7 @@ class Strided(Net):
 
 
 class NoBias(Net):
-    """As above, but for the bias."""
+    """As above, except for the bias."""
 
     def forward(self, image):
         return self.head(self.norm(F.conv2d(image, self.conv.weight)))

@@ -233,7 +233,7 @@ def test_the_history_of_scalars_is_bounded(tmp_path):
     assert len(history) == HISTORY
 
 
-def test_a_signal_ends_the_run_behind_its_iteration(tmp_path):
+def test_a_signal_ends_the_run_after_its_iteration(tmp_path):
     class Press(Hook):
         def before_train_iter(self, runner, batch_idx, data_batch=None):
             if batch_idx == 4:

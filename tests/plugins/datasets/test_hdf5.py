@@ -99,7 +99,7 @@ def test_the_scale_is_the_same_for_all_images(tmp_path):
     assert dataset[1].image.ravel().tolist() == [1.0, 1.0]
     with pytest.raises(DataError, match="range="):
         HDF5(root, "all")[1]
-    with pytest.raises(ValueError, match="must rise"):
+    with pytest.raises(ValueError, match="must be increasing"):
         HDF5(root, "all", range=(1, 1))
 
 

@@ -189,7 +189,7 @@ class TestOptions:
             Pix2pix(3, 3, depth=1)
 
     def test_dropout_is_no_probability(self):
-        with pytest.raises(ValueError, match="no probability"):
+        with pytest.raises(ValueError, match="not a probability"):
             Pix2pix(3, 3, dropout=1.0)
 
 

@@ -580,7 +580,7 @@ class TestDeviation:
 
 class TestResampling:
     def test_down_and_up(self):
-        """Halving is what a strided [1, 3, 3, 1] filter gives; doubling is bilinear but for one pixel at the border."""
+        """Halving is what a strided [1, 3, 3, 1] filter gives; doubling is bilinear except for one border pixel."""
         x = torch.rand(1, 2, 8, 8, dtype=torch.double)
         taps = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=torch.double) / 8
         padded = torch.nn.functional.pad(x, (1, 1, 1, 1))

@@ -69,7 +69,7 @@ def test_attention_sees_places_and_not_scale_or_channels():
     assert AttentionTransfer(layer="deep")({"deep": here}, {"deep": there}).item() == pytest.approx(2)
 
 
-def test_a_hint_is_half_the_squared_error_behind_a_projection():
+def test_a_hint_is_half_the_squared_error_after_a_projection():
     hint = FitNetHint(layer="deep")
     student, teacher = {"deep": torch.randn(1, 3, 4, 4)}, {"deep": torch.randn(1, 5, 4, 4)}
     hint.prepare(student, teacher)

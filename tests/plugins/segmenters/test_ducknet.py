@@ -43,8 +43,8 @@ def test_the_papers_network_has_the_published_size(filters, trainable, total):
     assert (count, count + statistics) == (trainable, total)
 
 
-def test_the_papers_even_kernels_look_one_pixel_further_behind():
-    """TensorFlow's `same` padding of a kernel of 6: two before, three behind."""
+def test_the_papers_even_kernels_look_one_pixel_further_on_the_far_side():
+    """TensorFlow's `same` padding of a kernel of 6: two before, three after."""
     row, column = (unit[0][:2] for unit in DUCKNet(1, 1, filters=1, variant="paper").down_stage1.duck.branch6)
     image = torch.zeros(1, 1, 32, 32)
     image[..., 16, 16] = 1

@@ -147,8 +147,8 @@ def test_plans_may_inherit_and_be_of_an_old_form(tmp_path):
 
 @pytest.mark.parametrize(("configuration", "sentence"), [
     (rebuilt(conv_op="torch.nn.modules.conv.Conv3d"), "for volumes"),
-    (rebuilt(nonlin="os.system"), "a layer 'os.system' that is none of PyTorch's"),
-    (rebuilt(nonlin="torch.nn.functional"), "none of PyTorch's"),
+    (rebuilt(nonlin="os.system"), "a layer 'os.system' that is not one of PyTorch's"),
+    (rebuilt(nonlin="torch.nn.functional"), "not one of PyTorch's"),
     (rebuilt(depth=3), "the network of the plans cannot be built"),
     (changed(architecture=ARCHITECTURE | {"network_class_name": "a.Primus"}), "for the network Primus"),
     (changed(normalization_schemes=["CTNormalization"] * 2), "normalise by CTNormalization"),
@@ -159,7 +159,7 @@ def test_plans_may_inherit_and_be_of_an_old_form(tmp_path):
         marks=pytest.mark.filterwarnings("ignore:Detected old nnU-Net plans"),
     ),
 ])  # fmt: skip
-def test_plans_that_cannot_be_had_are_refused(tmp_path, configuration, sentence):
+def test_plans_that_cannot_be_used_are_refused(tmp_path, configuration, sentence):
     with pytest.raises(ValueError, match=sentence):
         NnUNet(2, 1, plans=write_plans(tmp_path, configuration))
 

@@ -53,7 +53,7 @@ def test_the_papers_unit_adds_its_input_untouched():
     torch.nn.init.zeros_(unit.conv[-1].weight)
     x = torch.randn(1, 12, 8, 8)
     assert torch.equal(unit(x), unit.conv_skip(x))
-    assert (unit(x) < 0).any()  # no activation behind the sum
+    assert (unit(x) < 0).any()  # no activation after the sum
 
 
 def test_a_unit_that_keeps_the_shape_has_no_convolution_around_it():

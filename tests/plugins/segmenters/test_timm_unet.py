@@ -146,6 +146,6 @@ class TestWeights:
 
         monkeypatch.setattr("timm.models._builder.load_pretrained", fail)
         network = build(self.NAME, pretrained=True)
-        with pytest.raises(ValueError, match=r"weights of the backbone cannot be had: no route to host$"):
+        with pytest.raises(ValueError, match=r"weights of the backbone are not available: no route to host$"):
             network.load_pretrained()
         build(self.NAME).load_pretrained()

@@ -66,7 +66,7 @@ def test_auxiliary_heads_change_nothing_else():
 
 
 class TestPaper:
-    """The network of arXiv:1505.04597, but for its valid convolutions."""
+    """The network of arXiv:1505.04597, except for its valid convolutions."""
 
     def test_its_layers_are_the_published_ones(self):
         network = UNet(1, 2, variant="paper")

@@ -54,7 +54,7 @@ def test_errors_are_told_apart():
     shown = errors(np.full((1, 6, 3), 100, np.uint8), predicted, truth)
     plain = shown[0, 0]
     assert (plain == plain[0]).all()
-    assert (shown[0, 5] == plain).all()  # nobody knows what is true there
+    assert (shown[0, 5] == plain).all()  # the truth is unknown there
     for place, kind in enumerate((RIGHT, FALSE, MISSED, CONFUSED), start=1):
         mixed = 0.8 * np.array(ERROR_COLOURS[kind]) + 0.2 * plain
         assert np.abs(shown[0, place] - mixed).max() <= 1, kind

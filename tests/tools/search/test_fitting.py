@@ -33,7 +33,7 @@ def registry():
         ("loss", Choices(("dice", "kl")), "kl is a distillation loss"),
         ("augmentation.transforms.Rotate.limit", Range(1, 9), "There is no option augmentation.transforms.Rotate"),
         ("augmentation.transforms.7.p", Range(0.0, 1.0), "There is no option augmentation.transforms.7.p"),
-        ("data.source", Choices(("phantom", "kvasir")), "data.source is no option but a table"),
+        ("data.source", Choices(("phantom", "kvasir")), "data.source is not an option but a table"),
         ("data.size.x", Choices((1,)), "There is no option data.size.x"),
         ("segmenter.name", Choices(("unet",)), 'say "segmenter" in place of "segmenter.name"'),
     ],

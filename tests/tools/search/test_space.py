@@ -98,7 +98,7 @@ def test_lists_and_what_is_not_set_can_be_chosen():
         ({"low": 1, "hihg": 2}, "Did you mean 'high'?"),
         ({"choices": [1], "low": 2}, "cannot be"),
         ([1, 1.0], "a choice twice"),
-        ([1.0, math.nan], "no finite number"),
+        ([1.0, math.nan], "not a finite number"),
     ],
 )
 def test_what_is_no_space_gets_a_sentence(value, said):

@@ -121,7 +121,7 @@ def test_a_plan_writes_nothing(define, tmp_path):
 
 
 def test_status_needs_a_sweep(define, tmp_path):
-    assert "no sweep" in define("--status", settings=(), code=2).stderr
+    assert "not a sweep" in define("--status", settings=(), code=2).stderr
     define("--segmenter", "unet", "--seed", 0, "--seed", 1)
     cells = json.loads(define("--status", "--json", settings=()).stdout)["cells"]
     assert cells[0] == {"name": "seed0", "values": {"seed": "seed0"}, "state": "waiting", "reason": ""}

@@ -62,7 +62,7 @@ def test_combinations_are_left_out(sweep, tmp_path):
 
 
 def test_what_cannot_be_read_gets_a_sentence(sweep, tmp_path):
-    with pytest.raises(UsageError, match="no sweep"):
+    with pytest.raises(UsageError, match="not a sweep"):
         read_sweep(tmp_path / "other")
     cell = sweep.cells[0]
     cell.folder.path.mkdir(parents=True)

@@ -142,7 +142,7 @@ def test_a_signal_stops_children_and_is_no_failure(sweep, train):
     assert (states(sweep), stopped) == (["waiting"] * 3, True)
     assert begun == [("seed0", "cpu")]
     assert (lines[0], lines[-1]) == ("seed0 begins", "seed0 stopped")
-    assert lines[1].startswith("Stopping behind this iteration")
+    assert lines[1].startswith("Stopping after this iteration")
     assert signal.getsignal(signal.SIGINT) is handler
 
 

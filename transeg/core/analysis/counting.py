@@ -16,7 +16,7 @@ from transeg.core.optional_packages import require
 NEIGHBOURS = np.ones((3, 3), dtype=bool)
 """Pixels that touch at a corner belong together (8-connected)."""
 PROMINENCE = 1.0
-"""By how many pixels an object must grow wider again behind a narrow place for a watershed to split it there."""
+"""By how many pixels an object must grow wider again beyond a narrow place for a watershed to split it there."""
 
 Region = tuple[int, float, float]
 """Area in pixels, and row and column of the centroid; (0, 0) is the middle of the first pixel."""

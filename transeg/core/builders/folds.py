@@ -20,7 +20,7 @@ def held_out(source: Dataset, val: Dataset | None, folds: int, seed: int) -> lis
         seed: of the shuffle before groups are dealt out.
 
     Returns:
-        Indices for each fold, those of validation images behind those of training images.
+        Indices for each fold, those of validation images after those of training images.
 
     Raises:
         UsageError: there are fewer groups than folds.

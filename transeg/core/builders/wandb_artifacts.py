@@ -24,7 +24,7 @@ def weights_file(weights: Path | str) -> Path:
 
     Raises:
         UsageError: wandb is not installed.
-        TransegError: the artifact cannot be had, or does not hold one file of weights.
+        TransegError: the artifact is not available, or does not hold one file of weights.
     """
     if isinstance(weights, Path):
         return weights
@@ -57,5 +57,5 @@ def _fetch(name: str, folder: Path) -> None:
             quiet_wandb().Api().artifact(name).download(root=beside)
         except Exception as error:
             reason = str(error).rstrip(".")
-            raise TransegError(f"The artifact {name} cannot be had from Weights & Biases: {reason}.") from error
+            raise TransegError(f"The artifact {name} is not available from Weights & Biases: {reason}.") from error
         Path(beside).rename(folder)

@@ -32,7 +32,7 @@ class Augmentation:
 
     Args:
         transforms: tables with the ``name`` of an albumentations class and its arguments; where one is the crop,
-            ``RandomCrop``, what stands before it sees the whole image.
+            ``RandomCrop``, what comes before it sees the whole image.
         size: height and width of the crop, which pads what is smaller; None for no crop.
         seed: of the experiment.
         stream: tells apart augmentations of one run, such as those of source and target.

@@ -94,7 +94,7 @@ class BoundedFolder:
         return Path(file.name)
 
     def _has_room(self, size: int) -> bool:
-        """Whether so many bytes more are within the limit; then they count. Call it with the lock held."""
+        """Whether this many bytes more are within the limit; then they count. Call it with the lock held."""
         count = self.path / ".bytes"
         try:
             total = int(count.read_text())
@@ -107,7 +107,7 @@ class BoundedFolder:
         return not self._full
 
     def _make_room(self, size: int) -> int:
-        """Remove what was used longest ago, if so many bytes more would be beyond the limit; the bytes left."""
+        """Remove what was used longest ago, if this many bytes more would be beyond the limit; the bytes left."""
         files = contents(self.path)
         total = sum(length for _, length, _ in files)
         if total + size <= self._limit:

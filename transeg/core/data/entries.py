@@ -74,10 +74,10 @@ def opened(path: Path, *, check: bool) -> tuple[Sample, os.stat_result]:
         raise ValueError("it is too short")
     magic, checksum, length, size = PREFIX.unpack_from(data)
     if magic != MAGIC or size != len(data):
-        raise ValueError("it has another beginning or length")
+        raise ValueError("its header or length differs")
     with memoryview(data) as view:
         if check and zlib.crc32(view[PREFIX.size :]) != checksum:
-            raise ValueError("its checksum is another")
+            raise ValueError("its checksum differs")
     start = PREFIX.size + length
     described = json.loads(bytes(data[PREFIX.size : start]))
     arrays = {}

@@ -319,7 +319,7 @@ def find_folder(root: Path, *choices: str) -> Path | None:
 
 
 def natural(text: str) -> list[tuple[int, Any]]:
-    """A sort key by which ``frame10`` comes behind ``frame9``."""
+    """A sort key by which ``frame10`` comes after ``frame9``."""
     parts: list[tuple[int, Any]] = []
     digits = ""
     for character in [*text, ""]:

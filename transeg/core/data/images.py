@@ -176,7 +176,7 @@ def write_image(path: Path, pixels: np.ndarray) -> None:
 
 
 def lossless_suffix(channels: int) -> str:
-    """The ending of a format that holds so many channels."""
+    """The ending of a format that holds this number of channels."""
     return ".png" if channels in (1, 3) else ".tif"
 
 
@@ -303,4 +303,4 @@ def _largest(path: Path, tiff: Tiff) -> int:
 def _say(path: Path, what: str) -> None:
     if (path.parent, what) not in _said:
         _said.add((path.parent, what))
-        logger.warning("%s %s (said once for its folder).", path, what)
+        logger.warning("%s %s (reported once for its folder).", path, what)

@@ -39,7 +39,7 @@ class Rescaled(DatasetWrapper):
         self._how = f"rescaled {pixel_size!r} {factor!r}"
         if pixel_size is not None and len(dataset) and dataset.pixel_size_of(0) is None:
             raise ValueError(
-                "nobody says how large the pixels are, so they cannot be brought to pixel_size="
+                "the pixel size of the images is not known, so they cannot be resampled to pixel_size="
                 f"{pixel_size} micrometres; say rescale=FACTOR instead"
             )
 
@@ -71,7 +71,7 @@ class Rescaled(DatasetWrapper):
         if self._wanted is not None:
             if said is None:
                 raise DataError(
-                    f"Nobody says how large the pixels of {name} are, so they cannot be brought to "
+                    f"The pixel size of {name} is not known, so it cannot be resampled to "
                     f"pixel_size={self._wanted} micrometres."
                 )
             factors = (said[0] / self._wanted, said[1] / self._wanted)

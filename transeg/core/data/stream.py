@@ -86,7 +86,7 @@ class Domain:
         sampling: `shuffle` shows every image before any comes again; `replacement` draws each time anew.
         load_size: height and width that images are resized to before the crop; None for their own.
         size: height and width of the crop.
-        transforms: behind the crop.
+        transforms: after the crop.
         with_instances: whether the numbers of single objects are wanted.
         windows: on the images, each of which then counts as an image.
         pools: numbers of the windows to draw from; of several, each is equally likely, and each draw is anew.

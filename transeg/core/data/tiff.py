@@ -163,7 +163,7 @@ def _tiles(rows: Iterable[np.ndarray], width: int) -> Iterator[np.ndarray]:
 
 
 def _by_height(rows: Iterable[np.ndarray], height: int) -> Iterator[np.ndarray]:
-    """The same rows, so many at a time; the last may be fewer."""
+    """The same rows in groups of a given size; the last may be smaller."""
     kept: list[np.ndarray] = []
     for part in rows:
         kept.append(part)

@@ -118,7 +118,7 @@ def pools(
         windows: of its first images.
         sampling: `position`: all windows; `foreground`: those that show anything but background; `classes`: a pool for
             each class, of the windows that show it.
-        advance: called behind each image whose mask is looked at.
+        advance: called after each image whose mask is looked at.
         cache: keeps decoded images.
 
     Raises:

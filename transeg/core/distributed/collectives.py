@@ -121,7 +121,7 @@ def gathered(rows: Sequence[Row]) -> list[Row]:
 
 
 def in_turns(rows: Sequence[Row]) -> list[Row]:
-    """The rows of all ranks, in the order of a list of which each rank took every so-manieth."""
+    """The rows of all ranks, in the order of a list of which each rank took every n-th."""
     missing = object()
     turns = zip_longest(*_parts(rows), fillvalue=missing)
     return [cast("Row", row) for turn in turns for row in turn if row is not missing]
@@ -199,7 +199,7 @@ def _parts(rows: Sequence[Row]) -> list[list[Row]]:
 
 @contextmanager
 def _together() -> Iterator[None]:
-    """Say of whatever keeps ranks from sharing that one of them is gone, which it is but for faults of our own."""
+    """Say of whatever keeps ranks from sharing that one of them is gone, which it is except for faults of our own."""
     try:
         yield
     except dist.DistBackendError as error:  # NCCL's, and most often of its own: where a rank is gone, it waits

@@ -135,7 +135,7 @@ def read_rows(path: Path, metrics: Sequence[str]) -> Rows:
         reader = csv.DictReader(file)
         columns = reader.fieldnames or []
         if "group" not in columns:
-            raise UsageError(f"{path} is of an older version; write it anew with: toolkit evaluate RUN")
+            raise UsageError(f"{path} is of an older version; write it again with: toolkit evaluate RUN")
         for metric in metrics:
             if metric not in columns:
                 known = [column for column in columns if column not in ("name", "group")]

@@ -44,7 +44,7 @@ def measure(
             :func:`~transeg.core.evaluation.metrics.calibration.calibration_bins` gives for all of them together, and
             where objects are counted one more line, with a picture, in ``counts/``.
         inference: how images reach the network.
-        advance: called behind each image.
+        advance: called after each image.
         counting: how objects are counted; None for not at all.
 
     Returns:
@@ -73,16 +73,16 @@ def measure_masks(
     """Measure mask files on labelled datasets.
 
     A mask is that of the sample whose name its own begins with, as `toolkit predict` and nnU-Net name them. Its values
-    stand for classes by what is said of them, never by what else is in the file: all of an image may be myelin.
+    stand for classes only as the options say, never by what else is in the file: all of an image may be myelin.
 
     Args:
         masks: folder of mask files, of the images' own sizes.
         datasets: by the name that they have in the table.
         folder: see :func:`measure`.
-        advance: called behind each image.
+        advance: called after each image.
         values: of the pixels, what stands for the classes in their order; by default 0, 1, 2, ... for several classes,
             and for two what lies above half of the range is the foreground.
-        suffix: what the masks' names have behind the sample's, before the extension.
+        suffix: what follows the sample's name in those of the masks, before the extension.
         counting: how objects are counted; None for not at all.
 
     Returns:
@@ -131,7 +131,7 @@ def mask_files(folder: Path, suffix: str = "") -> dict[str, Path]:
 
     Args:
         folder: of masks.
-        suffix: what their names have behind that, before the extension; other files do not count.
+        suffix: what follows that in their names, before the extension; other files do not count.
 
     Raises:
         UsageError: there is no such folder, it holds no mask, or two of one name.

@@ -244,7 +244,7 @@ def evaluate(
         inference: how they reach the network.
         device: where the network is.
         workers: processes that load.
-        advance: called behind each image.
+        advance: called after each image.
         counts: is given each image to count its objects.
     """
     loader = in_order(EvaluationSet(dataset, inference), batch_size=1, workers=workers)
@@ -264,7 +264,7 @@ def evaluate(
 def in_order(items: TorchDataset[T], *, batch_size: int, workers: int, again: bool = False) -> DataLoader[T]:
     """Items in lists, in their own order; it draws nothing from the global random generator.
 
-    Each rank takes every so-manieth item; :func:`~transeg.core.distributed.collectives.in_turns` puts results together
+    Each rank takes every n-th item; :func:`~transeg.core.distributed.collectives.in_turns` puts results together
     again.
 
     Args:
@@ -311,7 +311,7 @@ def _of_classes(image: ImageScore, names: Sequence[str]) -> dict[str, float]:
 class SharedMetric(BaseMetric):
     """A metric of items that the ranks share as :func:`in_order` gives them out.
 
-    mmengine's own way repeats items, puts results into a folder where the process stands, and drops them again.
+    mmengine's own way repeats items, puts results into a folder below the working directory, and drops them again.
     """
 
     def evaluate(self, size: int) -> dict[str, Any]:

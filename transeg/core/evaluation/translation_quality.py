@@ -51,7 +51,7 @@ MEANS = (
 )
 """Values of single images."""
 COMPARED = 1000
-"""At most so many images of an unpaired target domain are compared with."""
+"""At most this many images of an unpaired target domain are compared with."""
 
 
 class TranslationItem(NamedTuple):
@@ -236,7 +236,7 @@ class TranslationMetric(SharedMetric):
 
 
 def measurable(generator: Generator, given: Conditioning, options: QualityOptions) -> bool:
-    """Whether anything can be said of a generator's images, given pairs where it learns from them."""
+    """Whether anything can measure a generator's images, given pairs where it learns from them."""
     return generator.paired or returns(generator, given) or judged_by_networks(options)
 
 

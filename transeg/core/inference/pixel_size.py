@@ -27,7 +27,7 @@ def factors(
         factor that it did that by; 1 where it did not.
 
     Raises:
-        UsageError: the run resampled its images to a size of pixels, and nobody says how large the image's are.
+        UsageError: the run resampled its images to a size of pixels, and the image's pixel size is not known.
     """
     if rescale is not None:
         return rescale, rescale

@@ -129,7 +129,7 @@ def _made_of_labels(trained: Trained, file: Path, inference: Inference) -> np.nd
 
 
 def read_labels(file: Path, count: int) -> np.ndarray:
-    """``(H, W)``: a label map of so many classes, in which those of two are black and white."""
+    """``(H, W)``: a label map of a given number of classes, in which those of two are black and white."""
     known = {**{number: number for number in range(count)}, IGNORE: IGNORE}
     return read_binary_mask(file) if count == 2 else read_label_map(file, known)
 

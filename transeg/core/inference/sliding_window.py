@@ -95,7 +95,7 @@ def blended(
 ) -> Iterator[Tensor]:
     """The result of windows blended by a Gaussian, from top to bottom, as soon as no further window reaches it.
 
-    In memory are as many rows of the image and of the result as a window is tall. Windows stand at multiples of what
+    In memory are as many rows of the image and of the result as a window is tall. Windows begin at multiples of what
     the network's height and width are multiples of, and weigh nothing near borders that are not the image's: where the
     network sees no further than that (an eighth of the window), the result is that of the whole image. It does not
     depend on the order of the windows; see docs/decisions/tiles.md.
@@ -150,7 +150,7 @@ class Axis:
     Attributes:
         starts: where they begin.
         window: how long they are.
-        margin: how many pixels at the borders of a window weigh nothing, but for the image's own borders.
+        margin: how many pixels at the borders of a window weigh nothing, except at the image's own borders.
     """
 
     starts: tuple[int, ...]

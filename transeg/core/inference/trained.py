@@ -66,7 +66,7 @@ class Trained:
                 logits do, and it is faster (:func:`transeg.core.models.fusion.deployed`).
 
         Raises:
-            UsageError: it is no run folder, or has no checkpoint yet.
+            UsageError: it is not a run folder, or has no checkpoint yet.
             TransegError: its checkpoint cannot be read.
         """
         if not folder.experiment.exists():
@@ -98,7 +98,7 @@ class Trained:
         )
 
     def segment(self, image: Tensor, places: Tensor | None = None) -> Tensor:
-        """``(N, C, H, W)`` in [-1, 1], wherever it stands -> logits ``(N, K, H, W)``.
+        """``(N, C, H, W)`` in [-1, 1], on any device -> logits ``(N, K, H, W)``.
 
         Raises:
             UsageError: the run trained no segmenter.

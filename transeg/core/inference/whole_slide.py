@@ -101,7 +101,7 @@ def translate_slide(translator: Translator, path: Path, out: Path) -> None:
 
 
 class Overview:
-    """Every so-manieth pixel of an image and its mask.
+    """Every n-th pixel of an image and its mask.
 
     Args:
         size: height and width of the image.

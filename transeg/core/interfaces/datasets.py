@@ -23,7 +23,7 @@ class Sample:
         group: subject, slide or video sequence; splits never cut a group.
         instances: ``(H, W)`` integer numbers of single objects (nuclei, glands), 0 where there is none, or None.
         depth: ``(H, W)`` float32 distance from the camera, or None.
-        pixel_size: height and width of a pixel in micrometres, or None where nobody said.
+        pixel_size: height and width of a pixel in micrometres, or None where it is not known.
     """
 
     image: np.ndarray

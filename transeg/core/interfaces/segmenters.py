@@ -35,5 +35,5 @@ class Segmenter(nn.Module):
         connection or file that they came from.
 
         Raises:
-            ValueError: they cannot be had; a clause that says why.
+            ValueError: they are not available; a clause that says why.
         """

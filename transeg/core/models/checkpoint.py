@@ -64,7 +64,7 @@ def load_safely(path: Path, *, numpy_numbers: bool = False) -> Any:
 
     Args:
         path: of the file.
-        numpy_numbers: whether single numbers of NumPy may stand beside the tensors, as in checkpoints of nnU-Net; to
+        numpy_numbers: whether single numbers of NumPy may be beside the tensors, as in checkpoints of nnU-Net; to
             make one runs nothing that the file chooses.
 
     Raises:

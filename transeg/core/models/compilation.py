@@ -1,4 +1,4 @@
-"""What makes a training faster and leaves its result as it is but for rounding: memory layout, fusion, compilation."""
+"""What makes training faster and leaves its result the same up to rounding: memory layout, fusion, compilation."""
 
 from __future__ import annotations
 

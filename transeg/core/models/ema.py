@@ -12,7 +12,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 class Averages:
     """Exponential moving averages of the parameters of some of a model's submodules, on their devices.
 
-    The first average is the weights behind the first step. Buffers are not averaged.
+    The first average is the weights after the first step. Buffers are not averaged.
 
     Args:
         model: holds the submodules.
@@ -27,7 +27,7 @@ class Averages:
         self._averages: dict[str, Tensor] = {}
 
     def update(self) -> None:
-        """Take the weights into account; to be called behind each step."""
+        """Take the weights into account; to be called after each step."""
         if not self._averages:
             self._averages = {key: p.detach().clone() for key, p in self._all().items()}
         for name, parameters in self._parameters.items():

@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 def deployed(segmenter: Segmenter, channels: int, device: torch.device) -> Segmenter:
-    """A copy for inference alone, on its device, with the same logits but for rounding.
+    """A copy for inference alone, on its device, with the same logits except for rounding.
 
     Args:
         segmenter: in eval mode, on the CPU.

@@ -1,4 +1,4 @@
-"""Layers of a network by name: what there is, and what they put out."""
+"""Layers of a network by name: which there are, and their outputs."""
 
 from __future__ import annotations
 

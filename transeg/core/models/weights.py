@@ -125,13 +125,13 @@ def _tensors(content: Any) -> dict[str, Tensor]:
 
 
 def _by_name(content: Any) -> dict[str, Tensor]:
-    """The tensors of several state dicts in one file, each key behind the name of its state dict."""
+    """The tensors of several state dicts in one file, each key prefixed with the name of its state dict."""
     entries = content.items() if isinstance(content, dict) else ()
     return {f"{name}.{key}": tensor for name, inner in entries for key, tensor in _tensors(inner).items()}
 
 
 def _child(network: nn.Module, path: Path) -> list[str]:
-    """What must stand before keys for the child that a file is named after; nothing where it is named after none."""
+    """What must come before keys for the child that a file is named after; nothing where it is named after none."""
     names = [name for name, _ in network.named_children() if re.search(rf"(^|_){re.escape(name)}(_|$)", path.stem)]
     return [f"{name}." for name in names] or [""]
 

@@ -47,7 +47,7 @@ class LabelMaps:
         dataset: labelled; where it does not number single objects, touching pixels that are not background are one.
         limit: use the first so many; 0 for all.
         variation: what is made of each; see :class:`transeg.core.experiment.schema.SynthesisOptions`.
-        seed: of everything random.
+        seed: of every random draw.
     """
 
     def __init__(self, dataset: Dataset, limit: int, variation: Variation, seed: int) -> None:

@@ -41,7 +41,7 @@ def check_gpus(count: int, device: str) -> None:
 def run_in(count: int, arguments: Sequence[str], folder: RunFolder) -> int:
     """Run the toolkit in several processes, as ranks 0, 1, ... of one run.
 
-    The first signal goes on to all of them, once each, so that they stop behind an iteration; another one ends them at
+    The first signal goes on to all of them, once each, so that they stop after an iteration; another one ends them at
     once. When one of them fails or is killed, the others are ended.
 
     Args:
@@ -74,7 +74,7 @@ def run_in(count: int, arguments: Sequence[str], folder: RunFolder) -> int:
     if stopped:
         raise TransegError(f"Stopped.{_way_on(folder)}")
     name = signal.Signals(-code).name
-    memory = "; if nobody did, memory ran out" if -code == signal.SIGKILL else ""
+    memory = "; unless somebody did that, memory ran out" if -code == signal.SIGKILL else ""
     raise TransegError(f"Process {rank} of {count} (0 is the first) was killed with {name}{memory}.{_way_on(folder)}")
 
 

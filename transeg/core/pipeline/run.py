@@ -226,7 +226,7 @@ class Run:
         return second, replace(parts, generator=None, judge=None, synthetic=synthetic)
 
     def _quality(self, trained: Trained, parts: Parts) -> dict[str, Any]:
-        """What there is to say of the generator's images, by the name of the dataset."""
+        """The measures of the generator's images, by the name of the dataset."""
         if trained.generator is None or parts.judge is None:
             return {}
         like_source = trained.given.by_mask or trained.segmenter is None

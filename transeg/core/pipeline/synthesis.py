@@ -40,7 +40,7 @@ def synthesize(
             `manifest.json`, which says what came from where and with which noise.
         inference: how label maps reach the generator; images and masks have its size.
         seed: of the noise, beside each image's number.
-        advance: called behind each image.
+        advance: called after each image.
 
     Raises:
         UsageError: the generator is given images.

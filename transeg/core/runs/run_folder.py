@@ -1,4 +1,4 @@
-"""The folder that a run leaves behind."""
+"""The folder that a run writes."""
 
 from __future__ import annotations
 

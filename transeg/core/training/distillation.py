@@ -32,7 +32,7 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": t
 class Teacher:
     """A frozen segmenter.
 
-    It is no module: what holds it does not save it, train it or count its parameters.
+    It is not a module: what holds it does not save it, train it or count its parameters.
 
     Args:
         name: for messages.

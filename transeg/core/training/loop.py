@@ -1,4 +1,4 @@
-"""The training loop: mmengine's by iterations, but for how it resumes."""
+"""The training loop: mmengine's by iterations, except for how it resumes."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class Parts:
         source: training images.
         target: training images of the target domain.
         synthetic: synthetic labelled images that the segmenter learns from beside the source.
-        judge: what judges the generator's images; None where nothing can be said of them.
+        judge: what judges the generator's images; None where nothing can measure them.
         val: labelled images that select the best checkpoint, or None where the source has none to spare.
         tests: labelled test images by name.
         generator: the translator.
@@ -201,7 +201,7 @@ def _check_generator(
     if size % generator.size_multiple:
         raise UsageError(
             f"The generator {name} needs images whose sides are multiples of {generator.size_multiple}; "
-            f"{option}={size} is none."
+            f"{option}={size} is not."
         )
     if experiment.joint is not None and experiment.joint.pseudo_labels != "off" and target is None:
         raise UsageError("joint.pseudo_labels are for images of the target domain, and there is no --target.")

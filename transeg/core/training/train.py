@@ -150,7 +150,7 @@ def train(
     except torch.OutOfMemoryError as error:
         raise TransegError(
             "The GPU's memory is not enough. Resume with a lower train.batch_size and as much more train.accumulation, "
-            "or start anew with a lower data.size."
+            "or start again with a lower data.size."
         ) from error
     finally:
         progress.close()

@@ -135,7 +135,7 @@ class Axon(FileDataset):
         root: the folder of the subjects.
         split: `train`, `val`, `test` or `all`.
         domain: `SEM` or `TEM`.
-        unlabelled: take images without labels, too, and nobody's labels: for a domain that is to be translated to.
+        unlabelled: take images without labels, too, and use no labels: for a domain that is to be translated to.
         channels: of the images.
         splits: a published split: a JSON file `{"train": [...], "val": [...], "test": [...]}` of subjects or of images,
             or a folder with `train.txt` and its like.
@@ -201,7 +201,7 @@ def _classes(path: Path) -> np.ndarray:
     values = read_grey(path)
     if values.dtype != np.uint8 or 0 < values.max(initial=0) <= len(CLASSES) - 1:
         raise DataError(
-            f"{path} is no mask of 8 bits in which 0, 127 and 255 are {', '.join(CLASSES)}; "
+            f"{path} is not a mask of 8 bits in which 0, 127 and 255 are {', '.join(CLASSES)}; "
             f"its values are of type {values.dtype}, up to {values.max(initial=0)}.",
             str(path),
         )

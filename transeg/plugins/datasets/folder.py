@@ -78,7 +78,7 @@ class Folder(FileDataset):
         images: name of the subfolder of images.
         masks: name of the subfolder of masks.
         mask_prefix: what a mask's name has before its image's.
-        mask_suffix: what a mask's name has behind its image's, before the extension.
+        mask_suffix: what follows its image's name in a mask's, before the extension.
         instances: name of the subfolder of instance maps, of 8 or 16 bits: each object has a number, 0 is none.
         targets: name of the subfolder of counterparts, the same scenes in the other domain.
         classes: names of the classes, background first; by default background and foreground.

@@ -180,7 +180,7 @@ class HDF5(Dataset):
         seed: int = 0,
     ) -> None:
         if range is not None and not range[0] < range[1]:
-            raise ValueError(f"the range {list(range)} must rise")
+            raise ValueError(f"the range {list(range)} must be increasing")
         by_domain: dict[str, list[Slot]] = {}
         said: dict[str, tuple[str, ...]] = {}
         for path in _files(root):
@@ -299,7 +299,7 @@ def _slots(path: Path) -> Iterator[Slot]:
     """Every image of a file.
 
     Raises:
-        ValueError: it is no HDF5 file, or holds something else.
+        ValueError: it is not an HDF5 file, or holds something else.
     """
     stem, split = path.stem, ""
     parts = re.fullmatch(rf"(.+)_({'|'.join(FOLDERS)})(?:_(.+))?", stem)
@@ -326,7 +326,7 @@ def _opened(path: Path) -> h5py.File:
         return h5py.File(path, "r", locking=False)
     except OSError as error:
         version = "; save it in MATLAB with -v7.3" if path.suffix.lower() == ".mat" else ""
-        raise ValueError(f"{path} is no HDF5 file{version}") from error
+        raise ValueError(f"{path} is not an HDF5 file{version}") from error
 
 
 def _numbered(path: Path, data: h5py.Dataset, split: str, name: str, labels: str) -> Slot:

@@ -178,7 +178,7 @@ def _description(root: Path) -> dict[str, Any]:
     try:
         described = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ValueError(f"{root} holds no dataset.json, so it is no raw dataset of nnU-Net") from error
+        raise ValueError(f"{root} holds no dataset.json, so it is not a raw dataset of nnU-Net") from error
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
     if isinstance(described, dict) and "modality" in described:

@@ -57,7 +57,7 @@ def normal_weights(module: nn.Module) -> None:
 
 
 def linear_decay(progress: float, constant: int, decay: int) -> float:
-    """1 for ``constant`` epochs, then down by equal steps so that it would be 0 one epoch behind the last.
+    """1 for ``constant`` epochs, then down by equal steps so that it would be 0 one epoch after the last.
 
     Args:
         progress: share of the training, in [0, 1).

@@ -16,7 +16,7 @@ class BoundaryLoss(Loss):
 
     A partner for an overlap loss, as in `dice+0.01*boundary`, where contours and far-off false alarms matter, above
     all for small or thin objects. Values are large (a wrong pixel costs its distance), hence the small weight. Alone
-    it is no good choice: an image without the class, or with nothing else, has no contour and gives no loss.
+    it is not a good choice: an image without the class, or with nothing else, has no contour and gives no loss.
 
     The published loss is negative for good predictions. This one is that less its value at the truth, which changes no
     gradient and makes 0 perfect. The contour runs between the pixels: half a pixel from the nearest on either side.

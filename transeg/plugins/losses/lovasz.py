@@ -12,7 +12,7 @@ class LovaszLoss(Loss):
     """A convex surrogate of the intersection over union of the thresholded mask (arXiv:1705.08790).
 
     The Lovász hinge for one channel; for several the Lovász-softmax over the classes that the batch has, background
-    included. Choose it to gain the last points of IoU, with `ce` or `bce` beside it or behind a training with those, as
+    included. Choose it to gain the last points of IoU, with `ce` or `bce` beside it or after a training with those, as
     the paper does. For one channel and a batch without foreground it is the error of the worst pixel.
     """
 

@@ -23,7 +23,7 @@ class Parts:
     conv: Callable[..., nn.Module]
     """Convolution with norm and activation that keeps the size; takes ``kernel`` and ``dilation``."""
     norm: Callable[[int], nn.Module]
-    """Stands at both ends of a block and behind the sum of a residual one."""
+    """Comes at both ends of a block and after the sum of a residual one."""
     shortcut: Callable[[int, int], nn.Module]
     """Leads around the convolutions of a residual block."""
     halve: Callable[[int, int], nn.Module]
@@ -69,7 +69,7 @@ class DUCK(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.in_bn(x)
         total = self.branch1(x) + self.branch2(x)
-        # In place, because a sum is nobody's saved tensor: only what a ReLU returned must stay as it is.
+        # In place, because no backward pass needs a sum: only what a ReLU returned must stay as it is.
         total += self.branch3(x)
         total += self.branch4(x)
         total += self.branch5(x)
@@ -112,7 +112,7 @@ class DUCKNet(Segmenter):
     pretrained weights. A forward takes four times the operations of HarDNet-MSEG.
 
     Two networks bear the name. `zh320` is that of zh320/medical-segmentation-pytorch, and takes its weights. It
-    departs from the paper: batch norm before ReLU, a ReLU at both ends of a block and behind each residual sum (the
+    departs from the paper: batch norm before ReLU, a ReLU at both ends of a block and after each residual sum (the
     very first one cuts off the darker half of the image), separated kernels of 7, 3x3 convolutions that halve, no
     biases, ImageNet's statistics. `paper` is the network as its authors wrote it in Keras: ReLU before batch norm, no
     ReLU at the ends of a block, separated kernels of 6, plain 2x2 convolutions that halve, He's and Glorot's initial
@@ -211,7 +211,7 @@ def _conv_relu(inputs: int, outputs: int, kernel: int | tuple[int, int] = 3, dil
     padding = ((rows - 1) // 2 * dilation, (columns - 1) // 2 * dilation)
     conv = nn.Conv2d(inputs, outputs, (rows, columns), padding=padding, dilation=dilation)
     initialise(conv, nn.init.kaiming_uniform_)
-    # TensorFlow's padding "same" lets an even kernel see one pixel more behind than before.
+    # TensorFlow's padding "same" lets an even kernel see one pixel more after than before.
     even = [] if rows % 2 and columns % 2 else [nn.ZeroPad2d((0, 1 - columns % 2, 0, 1 - rows % 2))]
     return nn.Sequential(*even, conv, nn.ReLU(inplace=True))
 

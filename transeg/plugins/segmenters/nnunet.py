@@ -47,13 +47,13 @@ class NnUNet(Segmenter):
     'transeg[nnunet]'.
 
     Without `plans` it is what the planner gives for patches of 256 pixels: seven stages of 32 to 512 channels with
-    instance norm; `residual` is the encoder of nnUNetPlannerResEncM. With `plans` it is what stands in the file, which
+    instance norm; `residual` is the encoder of nnUNetPlannerResEncM. With `plans` it is what is in the file, which
     is read again whenever the run is used. Of the plans the network and the normalisation count; patch and batch size
     are data.size, data.tile and train.batch_size here.
 
     Weights of nnU-Net load: segmenter.weights=fold_0/checkpoint_final.pth, with the plans.json of the folder above.
     nnU-Net has an output for the background, so that two classes need segmenter.num_classes=2. With `aux` the inner
-    stages of the decoder are trained, too, but for the coarsest, as nnU-Net does (deep supervision); its weights are
+    stages of the decoder are trained, too, except the coarsest, as nnU-Net does (deep supervision); its weights are
     train.head_weights of 1, 1/2, 1/4 and so on.
 
     Args:
@@ -106,7 +106,7 @@ class NnUNet(Segmenter):
         outputs = self.decoder.seg_layers
         self.heads = max(1, len(outputs) - 1) if aux else 1
         for index in range(len(outputs) - self.heads):
-            outputs[index] = nn.Identity()  # trained by nobody; the others keep their names
+            outputs[index] = nn.Identity()  # not trained; the others keep their names
         strides = ((stride, stride) if isinstance(stride, int) else stride for stride in arguments["strides"])
         # instance norm needs two pixels at least
         self.size_multiple = 2 * math.lcm(*(math.prod(axis) for axis in zip(*strides, strict=True)))
@@ -188,7 +188,7 @@ def _layer(name: str | None) -> type[nn.Module] | None:
         return None
     layer = getattr(nn, name.rpartition(".")[2], None)
     if not (name.startswith("torch.nn.") and isinstance(layer, type) and issubclass(layer, nn.Module)):
-        raise ValueError(f"the plans name a layer {name!r} that is none of PyTorch's")
+        raise ValueError(f"the plans name a layer {name!r} that is not one of PyTorch's")
     return layer
 
 

@@ -36,7 +36,7 @@ class ResUNet(Segmenter):
     are harder for it.
 
     Two networks bear the name. `zh320` is that of zh320/medical-segmentation-pytorch, and takes its weights. It
-    departs from the paper: norm and ReLU stand behind each convolution rather than before it, the coarser map is
+    departs from the paper: norm and ReLU come after each convolution rather than before it, the coarser map is
     enlarged bilinearly, the usual width is half. `paper` follows the description in the paper: units of norm, ReLU,
     convolution. Where that is silent (how maps are enlarged, what the shortcut is where the shape changes, what the
     weights begin with), it has nearest-neighbour enlarging, a 1x1 convolution, and Keras's default, Glorot's weights.

@@ -188,8 +188,8 @@ class ResUNetPP(Segmenter):
     which may cost it the finest contours. `paper` works at full resolution and takes three times as many operations.
 
     Two networks bear the name. `zh320` is that of zh320/medical-segmentation-pytorch, and takes its weights. It
-    departs from the paper: the first unit halves the image and the logits are enlarged at the end, norm and ReLU stand
-    behind each convolution, shortcuts have a ReLU, what the decoder gets was not squeezed, the pyramid is joined
+    departs from the paper: the first unit halves the image and the logits are enlarged at the end, norm and ReLU come
+    after each convolution, shortcuts have a ReLU, what the decoder gets was not squeezed, the pyramid is joined
     with a pooled branch instead of summed, attention is one sigmoid map instead of a factor for each value. `paper` is
     the authors' own network, and takes the weights of their PyTorch code; the weights begin with Glorot's, Keras's
     default, and intensities are in [0, 1].

@@ -54,7 +54,7 @@ class SMP(Segmenter):
         decoder: the architecture.
         encoder: name of the encoder.
         pretrained: name of the encoder's weights to download, such as `imagenet`; by default none. Of timm's encoders
-            `imagenet` means those that the encoder's name says behind a point, else the usual ones.
+            `imagenet` means those that the encoder's name says after a dot, else the usual ones.
         aux: train the encoder's fourth and fifth map too (strides 8 and 16; PSPNet has the former alone), each
             through a 1x1 convolution.
 
@@ -103,7 +103,7 @@ class SMP(Segmenter):
 
     def load_pretrained(self) -> None:
         if self._weights is not None:
-            with explained("the pretrained weights of the encoder cannot be had"):
+            with explained("the pretrained weights of the encoder are not available"):
                 self.encoder.load_state_dict(self._make(encoder_weights=self._weights).encoder.state_dict())
 
     def forward(self, image: Tensor) -> Tensor | list[Tensor]:

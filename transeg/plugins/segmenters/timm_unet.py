@@ -51,7 +51,7 @@ class TimmUNet(Segmenter):
     Args:
         in_channels: channels of the image.
         num_classes: output channels.
-        backbone: timm's name, with a tag of weights behind a point if need be (`convnext_tiny.fb_in22k`).
+        backbone: timm's name, with a tag of weights after a dot if need be (`convnext_tiny.fb_in22k`).
         pretrained: download the backbone's weights.
         backbone_weights: file with weights of the backbone as timm publishes them, `.safetensors` or what
             ``torch.load`` reads with ``weights_only``.
@@ -60,7 +60,7 @@ class TimmUNet(Segmenter):
         aux: train the decoder's stages at strides 2, 4 and 8 too, each through a head of its own.
 
     Raises:
-        ValueError: the backbone is unknown or does not fit, or its weights cannot be had.
+        ValueError: the backbone is unknown or does not fit, or its weights are not available.
     """
 
     key_map = ((r"^(module\.)+", ""),)
@@ -103,7 +103,7 @@ class TimmUNet(Segmenter):
 
     def load_pretrained(self) -> None:
         if self._pretrained:
-            with explained("the pretrained weights of the backbone cannot be had"):
+            with explained("the pretrained weights of the backbone are not available"):
                 self.backbone.load_state_dict(self._make(pretrained=True).state_dict())
         if self._file is not None:
             with explained(f"the backbone's weights {self._file} cannot be used"):

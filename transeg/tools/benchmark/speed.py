@@ -162,7 +162,7 @@ def training_step(segmenter: Segmenter, image: Tensor) -> Work:
 
 
 def times(work: Work, device: torch.device, enough: float) -> list[float]:
-    """Seconds of each of as many repetitions as ``enough`` seconds hold, behind one that warms up."""
+    """Seconds of each of as many repetitions as ``enough`` seconds hold, after one that warms up."""
     work()
     seconds: list[float] = []
     while len(seconds) < FEWEST or (sum(seconds) < enough and len(seconds) < MOST):

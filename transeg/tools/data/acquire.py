@@ -122,7 +122,7 @@ def _fetched(archive: Archive, folder: Path, console: Console) -> Path:
         raise TransegError(f"{archive.url} cannot be downloaded: {reason}.") from error
     except ValueError as error:
         raise TransegError(
-            f"{archive.url} is not what its authors published: its SHA-256 is another. Nothing of it is kept."
+            f"{archive.url} is not what its authors published: its SHA-256 differs. Nothing of it is kept."
         ) from error
     return Path(path)
 

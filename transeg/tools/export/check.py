@@ -37,7 +37,7 @@ Inputs = tuple[Tensor, ...]
 
 
 def original(trained: Trained, translator: Translator | None, graph: Graph) -> Run:
-    """The run's networks as `toolkit predict` and `toolkit translate` use them, behind the graph's interface."""
+    """The run's networks as `toolkit predict` and `toolkit translate` use them, with the graph's interface."""
 
     @torch.inference_mode()
     def run(inputs: Sequence[Tensor]) -> Tensor:
@@ -92,7 +92,7 @@ def differences(expected: Run, found: Run, inputs: Sequence[Inputs], what: str) 
         what: names the file in errors.
 
     Raises:
-        TransegError: the file does not run, or gives something that is no number or of another shape.
+        TransegError: the file does not run, or gives something that is not a number or of another shape.
     """
     rows = []
     for each in inputs:
@@ -106,7 +106,7 @@ def differences(expected: Run, found: Run, inputs: Sequence[Inputs], what: str) 
                 f"{what} does not run on {count} images of {size[1]}x{size[0]} pixels, so nothing is kept: {reason}"
             ) from error
         if after.shape != before.shape or not after.isfinite().all():
-            wrong = "values that are no numbers" if after.shape == before.shape else f"the shape {tuple(after.shape)}"
+            wrong = "values that are not numbers" if after.shape == before.shape else f"the shape {tuple(after.shape)}"
             raise TransegError(
                 f"{what} gives {wrong} for {count} images of {size[1]}x{size[0]} pixels, so nothing is kept."
             )
@@ -130,7 +130,7 @@ def check_tolerance(rows: Sequence[Mapping[str, Any]], what: str) -> None:
 
 
 def milliseconds(run: Run, inputs: Inputs) -> float:
-    """The median time of one call on this machine, behind one that is not counted."""
+    """The median time of one call on this machine, after one that is not counted."""
     run(inputs)
     times: list[float] = []
     while len(times) < ROUNDS and (not times or sum(times) < SECONDS):
@@ -154,7 +154,7 @@ def dice(
         graph: what all of them compute.
         datasets: labelled ones.
         inference: how images reach the networks.
-        advance: called behind each image.
+        advance: called after each image.
 
     Returns:
         By name; None where it is not defined for any image.

@@ -1,4 +1,4 @@
-"""What a program must do before and behind an exported graph, for people who do not read our code."""
+"""What a program must do before and after an exported graph, for people who do not read our code."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ class Writer:
         )
         assert program is not None
         for node in program.model.graph.all_nodes():
-            node.metadata_props.clear()  # where in which file of this machine a line of Python stands
+            node.metadata_props.clear()  # which file and line of Python on this machine a node comes from
         program.save(path, external_data=False)
 
     def _torchscript(self, path: Path) -> None:

@@ -69,7 +69,7 @@ class Segmenting(nn.Module):
 
 
 class Graph(nn.Module):
-    """A generator, a segmenter, or one behind the other.
+    """A generator, a segmenter, or one after the other.
 
     ``forward(image, *draws)``: images ``(N, C, H, W)`` float32 in [0, 1], or where the generator was trained on label
     maps class numbers ``(N, H, W)`` int64; then what the generator draws, see :attr:`Draws.inputs`. Gives

@@ -29,7 +29,7 @@ def networks(run_dir: Path, registry: Registry, wanted: Wanted) -> tuple[Trained
     alone = wanted.generator or trained.segmenter is None
     if wanted.translate_with is not None:
         if alone:
-            raise UsageError("--translate-with puts a generator before a segmenter, and here is none to put it before.")
+            raise UsageError("--translate-with puts a generator before a segmenter, and there is none here.")
         channels = trained.domains.target_channels
         translator = Translator.adapting(
             wanted.translate_with, registry, "cpu", direction=wanted.direction, channels=channels

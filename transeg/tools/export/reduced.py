@@ -21,7 +21,7 @@ def write_fp16(source: Path, path: Path) -> None:
 
     model = convert_float_to_float16(onnx.load(source), keep_io_types=True)
     made: set[str] = set()
-    # the converter casts a tensor anew for each reader, under one name, which is no valid file
+    # the converter casts a tensor anew for each reader, under one name, which is not a valid file
     for node in list(model.graph.node):
         if made.issuperset(node.output):
             model.graph.node.remove(node)

@@ -203,7 +203,7 @@ def _model_folder(folder: Path) -> Path:
     if not found:
         raise UsageError(
             f"{folder} holds no model of nnU-Net: neither plans.json "
-            "nor nnUNet_results/, as `toolkit nnunet train` leaves it."
+            "nor nnUNet_results/, as `toolkit nnunet train` writes it."
         )
     if len(found) > 1:
         raise UsageError(f"{folder} holds several models; name one: {', '.join(map(str, found))}.")

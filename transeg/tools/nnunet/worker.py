@@ -39,7 +39,7 @@ def train(
 ) -> None:
     """Train a fold, or go on where there are checkpoints, and segment its validation images.
 
-    The trainer is nnU-Net's own with other numbers of epochs and iterations, so that what it leaves behind is an
+    The trainer is nnU-Net's own with other numbers of epochs and iterations, so that what it leaves is an
     ordinary model of nnU-Net.
     """
     torch.set_num_threads((os.cpu_count() or 1) if device == "cpu" else 1)

@@ -24,9 +24,9 @@ from transeg.tools.report.pictures import Picture, errors, painted, picture
 from transeg.tools.report.record import Scores
 
 EACH = 2
-"""So many of the best, the median and the worst."""
+"""How many of the best and of the worst images are shown, beside the median."""
 LOOKED_AT = 12
-"""Among so many source images, evenly spaced, the best, median and worst translations are found."""
+"""Among this many source images, evenly spaced, the best, median and worst translations are found."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def test_cases(trained: Trained, dataset: Dataset, scores: Scores, advance: Call
         trained: has a segmenter.
         dataset: the test set.
         scores: what was measured on it.
-        advance: called behind each image.
+        advance: called after each image.
 
     Raises:
         UsageError: the test set has other images by now.
@@ -120,7 +120,7 @@ def translated_cases(trained: Trained, dataset: Dataset, advance: Callable[[], N
     Args:
         trained: has a generator.
         dataset: source images, held out if possible.
-        advance: called behind each image, :data:`LOOKED_AT` or as many as there are.
+        advance: called after each image, :data:`LOOKED_AT` or as many as there are.
 
     Raises:
         DataError: an image cannot be read.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.ticker import MaxNLocator
 
 POINTS = 240
-"""At most so many points of a curve; longer ones are averaged in steps, which a screen could not show anyway."""
+"""The largest number of points of a curve; longer ones are averaged in steps, which a screen could not show anyway."""
 DOTS = 400
 """More images than this are shown by their histogram alone."""
 MUTED, INK, CARD = VARIABLES["muted"], VARIABLES["ink"], VARIABLES["card"]

@@ -75,7 +75,7 @@ def check_place(path: Path) -> None:
     if path.is_dir():
         raise UsageError(f"-o {path} is a folder; name a file in it, such as {path / 'report.html'}.")
     if path.exists() and MARK not in _beginning(path):
-        raise UsageError(f"-o {path} is there already and is no report of transeg; name another file.")
+        raise UsageError(f"-o {path} is there already and is not a report of transeg; name another file.")
     probe = path.parent / f".writable-{os.getpid()}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -29,7 +29,7 @@ CLASS_COLOURS = (
     (0, 114, 178),
 )
 """Of the classes but background, again from the start where there are more. These and the next are the colours that
-Okabe and Ito chose for all kinds of colour vision (https://jfly.uni-koeln.de/color/), but for the first, lighter."""
+Okabe and Ito chose for all kinds of colour vision (https://jfly.uni-koeln.de/color/), the first one lighter."""
 
 RIGHT, FALSE, MISSED, CONFUSED = "found", "false alarm", "missed", "wrong class"
 ERROR_COLOURS = {RIGHT: (86, 180, 233), FALSE: (213, 94, 0), MISSED: (240, 228, 66), CONFUSED: (255, 255, 255)}

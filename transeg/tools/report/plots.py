@@ -37,7 +37,7 @@ SERIES = [VARIABLES[f"series-{number}"] for number in range(1, 7)]
 
 
 def plot(name: str, title: str, description: str, size: tuple[float, float], draw: Callable[[Figure], None]) -> Markup:
-    """A figure to stand in a page.
+    """A figure for a page.
 
     Args:
         name: unique in the page.

@@ -61,7 +61,7 @@ class Record:
         times: see :mod:`transeg.core.runs.timings`.
         metrics: what the run came to.
         scalars: lines of ``metrics.jsonl`` of each training that has begun, by its name.
-        scores: of each test set, in the order in which the run names them; what was measured later comes behind.
+        scores: of each test set, in the order in which the run names them; what was measured later comes last.
     """
 
     folder: RunFolder
@@ -117,11 +117,11 @@ def _scores(path: Path) -> Scores:
         reader = csv.DictReader(file)
         rows, columns = list(reader), list(reader.fieldnames or [])
     if columns[:2] != ["name", "group"] or not rows:
-        raise TransegError(f"{path} is damaged, or of an older version; write it anew with: toolkit evaluate RUN")
+        raise TransegError(f"{path} is damaged, or of an older version; write it again with: toolkit evaluate RUN")
     try:
         values = {column: np.array([float(row[column] or "nan") for row in rows]) for column in columns[2:]}
     except (ValueError, TypeError) as error:
-        raise TransegError(f"{path} is damaged: {error}; write it anew with: toolkit evaluate RUN") from error
+        raise TransegError(f"{path} is damaged: {error}; write it again with: toolkit evaluate RUN") from error
     bins = path.parent / "calibration" / f"{path.stem}.json"
     pooled = np.array(read_json(bins)) if bins.exists() else None
     return Scores([row["name"] for row in rows], [row["group"] for row in rows], values, pooled)

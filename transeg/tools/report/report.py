@@ -25,7 +25,7 @@ def write_report(path: Path, out: Path, registry: Registry, console: Console, de
         device: where the networks go that the shown images are put through; None for a GPU where there is one.
 
     Raises:
-        UsageError: it is no such folder, or something else is where the report should go.
+        UsageError: it is not such a folder, or something else is where the report should go.
         TransegError: a file is damaged, or the report cannot be written.
     """
     if not path.is_dir():

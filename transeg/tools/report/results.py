@@ -29,7 +29,7 @@ COLUMNS = {
 CLASS_COLUMNS = {"dice": "Dice", "iou": "IoU", "hd95": "HD95"}
 """What is told of each of several classes."""
 ALIKE = 1e-3
-"""Means that differ by less are the same, but for how a CSV file rounds."""
+"""Means that differ by less are the same, except for how a CSV file rounds."""
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ def run_page(path: Path, registry: Registry, console: Console, device: str | Non
         device: where the networks go that the shown images are put through; None for a GPU where there is one.
 
     Raises:
-        UsageError: it is no run folder, or there is no such device.
+        UsageError: it is not a run folder, or there is no such device.
         TransegError: one of its files is damaged.
     """
     record = Record.read(path)

@@ -100,7 +100,7 @@ def sweep_page(path: Path) -> str:
 
 
 def _anchors(sweep: Sweep, lines: list[Line]) -> dict[str, str]:
-    """Where the first cell of each combination stands in the page."""
+    """Where the first cell of each combination is in the page."""
     places = {line.cell.name: line.anchor for line in lines}
     return {name: places[cells[0].name] for name, cells in sweep.combinations().items()}
 

@@ -26,7 +26,7 @@ class StudyHook(Hook):
         reported: iterations of which the study knows already, because an interrupted training does them again.
     """
 
-    priority = "LOWEST"  # behind what writes the validation down
+    priority = "LOWEST"  # after what writes the validation down
 
     def __init__(self, trial: optuna.Trial, metric: str, reported: Collection[int]) -> None:
         self._trial = trial

@@ -80,7 +80,7 @@ def _put(settings: Settings, option: str, value: Any) -> None:
         table[_place(table, last, option)] = value
     elif isinstance(table, dict):
         if isinstance(table.get(last), dict) and not isinstance(value, dict):
-            raise UsageError(f"{option} is no option but a table of options.")
+            raise UsageError(f"{option} is not an option but a table of options.")
         table[last] = value
     else:
         raise UsageError(f"There is no option {option}: {path[-1]} is not a table.")

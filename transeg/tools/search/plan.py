@@ -171,7 +171,7 @@ def plan(
     space = {**(published.space if published else {}), **parse_space(given), **parse_spaces(spaces)}
     if not space:
         raise UsageError(
-            "Nothing is to be searched; say what in the file's [search] table, with --space train.lr=1e-5..1e-2:log, "
+            "There is nothing to search; say what in the file's [search] table, with --space train.lr=1e-5..1e-2:log, "
             f"or with --preset {' or '.join(PRESETS)}."
         )
     settings = merge(published.settings if published else {}, settings)

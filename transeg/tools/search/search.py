@@ -87,7 +87,7 @@ def test_best(found: Mapping[str, Any], registry: Registry, console: Console) ->
     """Measure the best trial's network on the test sets of the experiment, and leave that in its run folder.
 
     Args:
-        found: what :func:`search` or :func:`show` has given back.
+        found: what :func:`search` or :func:`show` returned.
         registry: where components come from.
         console: for progress.
 

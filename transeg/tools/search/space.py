@@ -104,7 +104,7 @@ def parse_space(table: Mapping[str, Any], prefix: str = "") -> Space:
     """The spaces of a ``[search]`` table, whose keys are options, in quotes (``"train.lr"``) or as nested tables.
 
     Raises:
-        UsageError: one of them is no range and no list of choices.
+        UsageError: one of them is neither a range nor a list of choices.
     """
     space: Space = {}
     for key, value in table.items():
@@ -160,7 +160,7 @@ def _choices(option: str, table: Mapping[str, Any]) -> Choices:
     if not isinstance(values, list) or not values or set(table) - {"choices", "unset"} or not isinstance(unset, bool):
         raise UsageError(f"The space of {option} cannot be {dict(table)!r}; say {FORMS}.")
     if any(isinstance(value, float) and not math.isfinite(value) for value in values):
-        raise UsageError(f"The space of {option} has a choice that is no finite number: {values}.")
+        raise UsageError(f"The space of {option} has a choice that is not a finite number: {values}.")
     if len({_stored(value) for value in values}) < len(values):
         raise UsageError(f"The space of {option} has a choice twice: {', '.join(map(str, values))}.")
     return Choices((*values, *([None] if unset else [])))

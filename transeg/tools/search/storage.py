@@ -47,7 +47,7 @@ def location(storage: str, folder: Path) -> URL:
         folder: of the search.
 
     Raises:
-        UsageError: it is no such address, or its driver is not installed.
+        UsageError: it is not such an address, or its driver is not installed.
     """
     if not storage:
         return URL.create("sqlite", database=str(folder.resolve() / "study.db"))
@@ -55,8 +55,8 @@ def location(storage: str, folder: Path) -> URL:
         url = make_url(storage)
     except (ArgumentError, ValueError) as error:
         raise UsageError(
-            "The storage is no address of a database; say --storage postgresql://USER@HOST/DATABASE, mysql://..., or "
-            "sqlite:////PATH."
+            "The storage is not the address of a database; say --storage postgresql://USER@HOST/DATABASE, mysql://..., "
+            "or sqlite:////PATH."
         ) from error
     if url.drivername in DRIVERS:
         name, package = DRIVERS[url.drivername]
@@ -78,7 +78,7 @@ def opened(url: URL) -> RDBStorage:
     Raises:
         UsageError: it cannot be reached.
     """
-    optuna.logging.set_verbosity(optuna.logging.CRITICAL)  # the toolkit says in its own words what there is to say
+    optuna.logging.set_verbosity(optuna.logging.CRITICAL)  # the toolkit reports in its own words
     arguments: dict[str, object] = (
         {"connect_args": {"timeout": 60}} if url.drivername == "sqlite" else {"pool_pre_ping": True}
     )

@@ -43,7 +43,7 @@ class Objective:
     display: Display
 
     def __call__(self, trial: optuna.Trial) -> float:
-        """Train, and give back the best value of the metric over the validations.
+        """Train, and return the best value of the metric over the validations.
 
         Raises:
             TrialPruned: the study has stopped it.

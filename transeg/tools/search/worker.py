@@ -24,7 +24,7 @@ from transeg.tools.search.study import FAILURE, SURPLUS, begun, best, counted, f
 from transeg.tools.search.trial import Objective
 
 HOPELESS = 10
-"""So many trials that fail, while none succeeds, end a search."""
+"""This many failed trials end a search, while none succeeds."""
 GLANCE = 1.0
 """Seconds between two looks at the trials of other workers."""
 

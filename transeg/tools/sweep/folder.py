@@ -135,7 +135,7 @@ def read_sweep(path: Path) -> Sweep:
         UsageError: it is none, or what defines it cannot be read.
     """
     if not is_sweep(path):
-        raise UsageError(f"{path} is no sweep: it has no sweep.toml.")
+        raise UsageError(f"{path} is not a sweep: it has no sweep.toml.")
     settings = read_settings(definition_of(path))
     return sweep_of(path, settings, _left_out(left_out_of(path)))
 

@@ -17,7 +17,7 @@ from transeg.tools.sweep.folder import Cell, State, Sweep
 from transeg.tools.sweep.progress import progress
 
 LINE_SECONDS = 60.0
-"""At most one plain line about running cells in so much time."""
+"""At most one plain line about running cells in this time."""
 COLOURS: dict[State, str] = {"done": "green", "running": "cyan", "failed": "red", "waiting": "dim"}
 
 
@@ -59,7 +59,7 @@ class Board:
 
     def stopping(self) -> None:
         """Say that a signal came."""
-        self._console.print("[yellow]Stopping behind this iteration; press Ctrl-C again to stop at once.[/]")
+        self._console.print("[yellow]Stopping after this iteration; press Ctrl-C again to stop at once.[/]")
 
     def update(self) -> None:
         """Look at all cells."""

@@ -77,7 +77,7 @@ def look(path: Path) -> Progress:
     if not folder.experiment.exists():
         within = [*path.glob("*/experiment.toml"), *path.glob("*/*/experiment.toml")]
         if within:
-            raise UsageError(f"{path} holds runs and is none; name one of them, such as {max(within).parent}.")
+            raise UsageError(f"{path} holds runs but is not one; name one of them, such as {max(within).parent}.")
         return Progress(state, [], None, 1)
     experiment = read_experiment(folder.experiment)
     times = read_json(folder.times) if folder.times.exists() else {}

@@ -150,6 +150,6 @@ def test_wandb_keeps_files(tmp_path):
     for text in (b"polyps", b"mine supervised", b"train/dice", b"preview", b'"unet"'):
         assert text in kept
     assert len(list((folder / "files" / "media" / "images").iterdir())) == 2
-    assert not list(folder.rglob("*.py"))  # the working directory is nobody's business
+    assert not list(folder.rglob("*.py"))  # the working directory is not copied
     assert note(run, run, "wandb", project="polyps", resume=True) == first
     assert note(run, run, "wandb", project="polyps") != first

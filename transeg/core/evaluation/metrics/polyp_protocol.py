@@ -152,7 +152,7 @@ def _histograms(levels: np.ndarray, truth: np.ndarray, valid: np.ndarray) -> np.
 
 
 def _boundary(weights: np.ndarray) -> int:
-    """Where the part behind the centroid begins; the centroid itself, rounded half up, belongs to the first part."""
+    """Where the part after the centroid begins; the centroid itself, rounded half up, belongs to the first part."""
     total = weights.sum()
     return int(np.floor(weights @ np.arange(len(weights)) / total + 0.5)) + 1 if total else len(weights) // 2
 

@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 class CheckpointHook(Hook):
     """Writes ``last.pt`` at intervals and at the end, ``best.pt`` where the validation Dice is highest.
 
-    A checkpoint is taken before an iteration, behind the validation of the one before, so that a resumed run neither
+    A checkpoint is taken before an iteration, after the validation of the one before, so that a resumed run neither
     repeats nor misses a validation.
 
     Args:

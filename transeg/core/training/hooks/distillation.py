@@ -12,7 +12,7 @@ class DistillationHook(Hook):
     """Moves the teachers to the student's device for the training.
 
     The terms themselves are the task's: a hook alone cannot reach the loss. Whoever made the distillation closes it,
-    because mmengine calls no hook behind a training that fails.
+    because mmengine calls no hook after a training that fails.
     """
 
     def __init__(self, distillation: Distillation) -> None:

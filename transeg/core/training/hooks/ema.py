@@ -11,7 +11,7 @@ from transeg.core.models.ema import Averages
 
 
 class AveragesHook(Hook):
-    """Updates averages behind each iteration, saves them, and validates with them; the training sees none of them.
+    """Updates averages after each iteration, saves them, and validates with them; the training sees none of them.
 
     Args:
         averages: of what is trained, or of parts of it.

@@ -20,7 +20,7 @@ logger = logging.getLogger("transeg.run")
 class InterruptHook(Hook):
     """The first signal lets the iteration end and a checkpoint be written; a second one stops at once.
 
-    A signal to one rank stops all behind the same iteration.
+    A signal to one rank stops all after the same iteration.
 
     Attributes:
         asked: whether a signal came to this process.
@@ -39,7 +39,7 @@ class InterruptHook(Hook):
             if self.asked:
                 raise KeyboardInterrupt
             self.asked = True
-            logger.warning("Stopping behind this iteration; press Ctrl-C again to stop at once.")
+            logger.warning("Stopping after this iteration; press Ctrl-C again to stop at once.")
 
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 LINE_SECONDS = 15.0
-"""At most one plain line in so much time."""
+"""At most one plain line in this time."""
 
 
 class ProgressHook(Hook):

@@ -17,7 +17,7 @@ from transeg.core.runs.timings import add_seconds
 class TimesHook(Hook):
     """Notes them at each validation, each checkpoint and at the end: a kill loses those since.
 
-    A GPU works behind the program's back and is never waited for here; what it still had to do when a validation or a
+    A GPU works asynchronously and is never waited for here; what it still had to do when a validation or a
     picture begins counts there.
 
     Args:

@@ -21,7 +21,7 @@ class SegmentationTask(Task):
         segmenter: the network.
         loss: what it minimises.
         optimization: of the network's and the loss's parameters.
-        extra_terms: further modules ``forward(logits, image, batch) -> losses by name``, called behind each forward
+        extra_terms: further modules ``forward(logits, image, batch) -> losses by name``, called after each forward
             pass on labelled images; their parameters belong to the optimization, too.
 
     Attributes:

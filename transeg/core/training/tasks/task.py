@@ -68,7 +68,7 @@ class Task(nn.Module, ABC):
         """Drive one training step: each phase of all micro-batches, then the step, then the next phase.
 
         Returns:
-            Every loss of every phase, detached: means over the micro-batches. What is no finite number is left out
+            Every loss of every phase, detached: means over the micro-batches. What is not a finite number is left out
             where the step was skipped because of it.
 
         Raises:

@@ -108,7 +108,7 @@ class Updates:
         if scaler is not None and not together.stepped and scaler.get_scale() < SMALLEST_SCALE:
             raise TransegError(
                 f"The losses of {' and '.join(optimizers)} overflow in fp16, however little they are scaled; "
-                f"start anew with --precision bf16 or fp32, or with a lower learning rate."
+                f"start again with --precision bf16 or fp32, or with a lower learning rate."
             )
         return together.stepped
 
@@ -151,7 +151,7 @@ def parameters(optimizer: OptimWrapper) -> list[nn.Parameter]:
 
 
 def micro_batches(batch: Batch, count: int) -> list[Batch]:
-    """A batch in so many parts of equal size; what its rows share, all parts have."""
+    """A batch cut into a number of equal parts; what its rows share, all parts have."""
     values = {field.name: getattr(batch, field.name) for field in fields(batch)}
     rows = {name: value.chunk(count) for name, value in values.items() if isinstance(value, Tensor)}
     return [Batch(**{**values, **{name: parts[part] for name, parts in rows.items()}}) for part in range(count)]

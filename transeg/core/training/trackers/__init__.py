@@ -45,7 +45,7 @@ class Trackers:
         self._backends = dict(backends)
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
-        """Note values by name after so many iterations."""
+        """Note values by name after a number of iterations."""
         self._each(lambda backend: backend.add_scalars(dict(values), step=step))
 
     def image(self, name: str, image: np.ndarray, step: int) -> None:

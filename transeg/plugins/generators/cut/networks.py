@@ -1,6 +1,6 @@
 """The networks of CUT: ResNet generator, patch discriminator, projection heads.
 
-Children are laid out so that state-dict keys are the published ones, but for the fixed blur filters.
+Children are laid out so that state-dict keys are the published ones, except for the fixed blur filters.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from transeg.plugins.generators.layers import ResidualBlock, instance_norm, norm
 
 
 class BlurDown(nn.Module):
-    """Halve the resolution behind a [1, 2, 1] low-pass filter (Zhang, "Making Convolutional Networks
+    """Halve the resolution after a [1, 2, 1] low-pass filter (Zhang, "Making Convolutional Networks
     Shift-Invariant Again", arXiv:1904.11486): ``(N, C, H, W) -> (N, C, ceil(H/2), ceil(W/2))``.
     """
 
@@ -76,7 +76,7 @@ class ResnetGenerator(nn.Module):
     def forward(
         self, x: Tensor, layers: Sequence[int] = (), last: int | None = None
     ) -> Tensor | tuple[Tensor, list[Tensor]]:
-        """The result; with ``layers``, also the outputs of these, from one pass that may end behind the ``last``."""
+        """The result; with ``layers``, also the outputs of these, from one pass that may end after the ``last``."""
         features = []
         for index, layer in enumerate(self.model[: None if last is None else last + 1]):
             x = layer(x)
@@ -90,7 +90,7 @@ class ResnetGenerator(nn.Module):
         return both
 
     def features(self, x: Tensor, layers: Sequence[int]) -> list[Tensor]:
-        """The outputs of the given layers; nothing behind the last of them is computed."""
+        """The outputs of the given layers; nothing after the last of them is computed."""
         both: tuple[Tensor, list[Tensor]] = self(x, layers, max(layers))
         return both[1]
 

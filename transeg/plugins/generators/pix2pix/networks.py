@@ -29,7 +29,7 @@ class Style:
         norm: which normalisation.
         per_image: whether batch norm takes each image's own statistics in eval mode.
         upsampling: by transposed convolutions, or by repeating pixels before a convolution.
-        dropout: probability behind the levels of the greatest width, but for the innermost and the outermost of them.
+        dropout: probability after the levels of the greatest width, except for the innermost and the outermost of them.
     """
 
     norm: Norm

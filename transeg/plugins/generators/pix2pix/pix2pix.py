@@ -78,7 +78,7 @@ class Pix2pix(Generator):
         if depth < 2:
             raise ValueError(f"a depth of {depth} is too little for pix2pix; it halves the resolution twice or more")
         if not 0 <= dropout < 1:
-            raise ValueError(f"dropout={dropout} is no probability below 1")
+            raise ValueError(f"dropout={dropout} is not a probability below 1")
         self.size_multiple = 2**depth
         self._least_squares = gan == "lsgan"
         self._l1_weight = l1_weight

@@ -134,7 +134,7 @@ class Level:
 
     Attributes:
         blocks: residual blocks.
-        attentions: one behind each block (on the way down), or behind the last (on the way up), or none.
+        attentions: one after each block (on the way down), or after the last (on the way up), or none.
         resample: to the next resolution; None at the last.
         pyramid: what the halved input adds there.
     """

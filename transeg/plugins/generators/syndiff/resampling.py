@@ -1,4 +1,4 @@
-"""Resampling behind a [1, 3, 3, 1] low-pass filter with zero padding, in plain PyTorch.
+"""Resampling with a [1, 3, 3, 1] low-pass filter with zero padding, in plain PyTorch.
 
 Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", arXiv:1912.04958. Everything here is a
 convolution, so it runs wherever PyTorch does and can be differentiated twice.

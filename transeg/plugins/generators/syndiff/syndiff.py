@@ -337,12 +337,12 @@ def _check(sizes: Sizes, attention: int, r1_interval: int) -> None:
     if levels < 2 or min(sizes.multipliers) < 1:
         raise ValueError(f"multipliers={list(sizes.multipliers)} are not two positive numbers or more")
     if not 0 <= attention < levels:
-        raise ValueError(f"attention={attention} is none of the {levels} levels, which are counted from 0")
+        raise ValueError(f"attention={attention} is not one of the {levels} levels, which are counted from 0")
     if r1_interval < 1:
-        raise ValueError(f"r1_interval={r1_interval} is no number of iterations")
+        raise ValueError(f"r1_interval={r1_interval} is not a number of iterations")
     for name in ("width", "discriminator_width"):
         if getattr(sizes, name) < 4 or getattr(sizes, name) % 4:
-            raise ValueError(f"{name}={getattr(sizes, name)} is no multiple of 4")
+            raise ValueError(f"{name}={getattr(sizes, name)} is not a multiple of 4")
     for name in ("blocks", "translator_width", "translator_blocks"):
         if getattr(sizes, name) < 1:
             raise ValueError(f"{name}={getattr(sizes, name)} is too few")

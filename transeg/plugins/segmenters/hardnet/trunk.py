@@ -24,7 +24,7 @@ class Layout:
     """Blocks that a pooling step follows."""
     depthwise: bool = False
     dropout: bool = False
-    """Whether dropout stands before the last transition; it shifts the keys behind it."""
+    """Whether dropout comes before the last transition; it shifts the keys after it."""
 
 
 LAYOUTS = {
