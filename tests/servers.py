@@ -11,7 +11,7 @@ SERVE = """
 import json, os, sys
 from click.testing import CliRunner
 from transeg.cli import main
-from transeg.core.distributed import leave_ranks
+from transeg.core.distributed.collectives import leave_ranks
 
 for line in sys.stdin:
     port, arguments = json.loads(line)

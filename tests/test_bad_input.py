@@ -238,7 +238,7 @@ class TestFiles:
         assert "holds pickled code, which is never run" in text
 
     def test_missing_weights(self, sentence, tmp_path):
-        text = sentence("run", "--segmenter", "unet", "--set", "segmenter.weights=none.pth", "--dry-run", code=1)
+        text = sentence("run", "--segmenter", "unet", "--set", "segmenter.weights=none.pth", "--dry-run", code=2)
         assert "There is no file" in text
 
     def test_a_checkpoint_with_code(self, sentence, toolkit, tmp_path):

@@ -299,12 +299,13 @@ def test_an_experiment_for_several_processes_needs_them(tmp_path, toolkit):
     """Of a program that calls the core itself; `toolkit run` starts them."""
     from rich.console import Console
 
+    from transeg.core.experiment.request import read_request
     from transeg.core.pipeline.launch import launch, prepare
     from transeg.core.registry import Registry
 
     settings = (*SETTINGS, *LONG, "devices=2")
     registry = Registry()
-    prepared = prepare(
+    request = read_request(
         {"segmenter": "unet", "assignments": settings},
         registry,
         config=None,
@@ -312,6 +313,7 @@ def test_an_experiment_for_several_processes_needs_them(tmp_path, toolkit):
         resume=False,
         dry_run=False,
     )
+    prepared = prepare(request, registry, dry_run=False)
     with pytest.raises(UsageError, match="for 2 processes"):
         launch(prepared, registry, Console())
 

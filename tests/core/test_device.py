@@ -8,7 +8,7 @@ from transeg.core.device import keep_freed_memory
 
 FAULTS = """
 import resource, torch
-from transeg.core.allocation import keep_freed_memory
+from transeg.core.device import keep_freed_memory
 {setting}
 for turn in range(32):
     if turn == 16:

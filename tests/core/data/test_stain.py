@@ -157,7 +157,7 @@ class TestRuns:
         line = ["run", "--segmenter", "unet", "--source", f"folder:{data}", "--dry-run", "--set"]
         grey = toolkit(*line, f"data.stain.reference={reference}", "--set", "data.source.channels=1", code=2)
         assert "data.stain is for colour images, but there is a dataset of 1 channels" in " ".join(grey.stderr.split())
-        gone = toolkit(*line, f"data.stain.reference={tmp_path / 'none.png'}", code=1)
+        gone = toolkit(*line, f"data.stain.reference={tmp_path / 'none.png'}", code=2)
         assert "There is no file" in gone.stderr
         unknown = toolkit(*line, "data.stain.method=vahadane", "--set", f"data.stain.reference={reference}", code=2)
         assert "vahadane" in unknown.stderr or "macenko" in unknown.stderr

@@ -24,13 +24,13 @@ def check_paths(experiment: Experiment, registry: Registry) -> None:
             dataset_root(choice, registry)
     for option, path in _files(experiment):
         if not path.is_file():
-            raise UsageError(f"{option}: there is no file {path}.")
+            raise UsageError(f"There is no file {path} ({option}).")
     for option, path in _runs(experiment):
         if not (path / "experiment.toml").is_file():
             raise UsageError(f"{option}: {path} is not a run folder: it has no experiment.toml.")
     masks = None if experiment.synthesis is None else experiment.synthesis.masks
     if masks is not None and not masks.is_dir():
-        raise UsageError(f"synthesis.masks: there is no folder {masks}.")
+        raise UsageError(f"There is no folder {masks} (synthesis.masks).")
 
 
 def dataset_root(choice: DatasetChoice, registry: Registry) -> Path | None:
