@@ -44,14 +44,21 @@ def ours(folder: Path, case: str, side: str, arguments: argparse.Namespace) -> E
     import torch
 
     from transeg.core.data.cache import Cache
-    from transeg.core.data.stream import SOURCE, Collate, Domain, Places, TrainingStream, training_loader
+    from transeg.core.data.stream import (
+        SOURCE,
+        Collate,
+        ResumableBatchSampler,
+        TrainingDataset,
+        TrainingDomain,
+        training_loader,
+    )
     from transeg.core.experiment.augmentation_presets import PRESETS
     from transeg.core.training.tasks.task import to_device
     from transeg.plugins.datasets.polyps import Kvasir
 
     cache = Cache(folder / "cache", 10**11) if "kept" in side else None
     preset = {"hardnet-mseg": "polyp", "zh320": "zh320"}[case]
-    domain = Domain(
+    domain = TrainingDomain(
         Kvasir(folder / "ours", "all"),
         SOURCE,
         seed=0,
@@ -65,8 +72,8 @@ def ours(folder: Path, case: str, side: str, arguments: argparse.Namespace) -> E
     length = len(list((folder / "ours" / "images").iterdir())) // arguments.batch
     cpu = torch.device("cpu")
     loader = training_loader(
-        TrainingStream(domain, None),
-        Places(length * arguments.epochs, arguments.batch, 0, 1),
+        TrainingDataset(domain, None),
+        ResumableBatchSampler(length * arguments.epochs, arguments.batch, 0, 1),
         Collate(0, arguments.batch),
         workers=arguments.workers,
         device=cpu,

@@ -25,7 +25,7 @@ from rich.console import Console
 from torch import nn
 from torch.utils.data import Dataset
 
-from transeg.core.data.stream import Collate, Item, Places, training_loader
+from transeg.core.data.stream import Collate, Item, ResumableBatchSampler, training_loader
 from transeg.core.inference.trained import Domains
 from transeg.core.interfaces import Batch, Optimization, Phase
 from transeg.core.runs.run_folder import RunFolder
@@ -112,7 +112,9 @@ def main() -> None:
             identity="benchmark",
             device=CPU,
             seed=0,
-            loader=training_loader(OneItem(), Places(iterations, 1, 0, 1), Collate(0, 1), workers=0, device=CPU),  # type: ignore[arg-type]
+            loader=training_loader(
+                OneItem(), ResumableBatchSampler(iterations, 1, 0, 1), Collate(0, 1), workers=0, device=CPU
+            ),  # type: ignore[arg-type]
             iterations=iterations,
             val_interval=iterations,
             validation=None,

@@ -111,8 +111,8 @@ def child(arguments: argparse.Namespace) -> None:
 
     from transeg.core.device import keep_freed_memory
     from transeg.core.interfaces import Batch
-    from transeg.core.models.compilation import compiled, fuse, networks
-    from transeg.core.training.precision import products
+    from transeg.core.models.compilation import compilable_networks, compile_networks, fuse_optimizers
+    from transeg.core.training.precision import matmul_precision
     from transeg.core.training.tasks.updates import Updates
     from transeg.tools.benchmark.speed import peak_memory
 
@@ -126,7 +126,7 @@ def child(arguments: argparse.Namespace) -> None:
     task = task_of(method, updates, arguments.full).to(device)
     if channels_last:
         task.to(memory_format=torch.channels_last)
-    fuse((o.optimizer for o in task.optimizers().values()), None, device)
+    fuse_optimizers((o.optimizer for o in task.optimizers().values()), None, device)
     wrappers = OptimWrapperDict(**{name: OptimWrapper(o.optimizer) for name, o in task.optimizers().items()})
     shape = arguments.batch, channels(method), arguments.size, arguments.size
     images = [torch.randint(256, shape, dtype=torch.uint8) for _ in range(2)]
@@ -144,9 +144,13 @@ def child(arguments: argparse.Namespace) -> None:
 
     begun = time.perf_counter()
     with ExitStack() as stack:
-        stack.enter_context(products(precision))
+        stack.enter_context(matmul_precision(precision))
         if compile_:
-            stack.enter_context(compiled(networks(getattr(task, "generator", None), getattr(task, "segmenter", None))))
+            stack.enter_context(
+                compile_networks(
+                    compilable_networks(getattr(task, "generator", None), getattr(task, "segmenter", None))
+                )
+            )
         step(0)
         first = time.perf_counter() - begun
         for number in range(1, arguments.warm_up):

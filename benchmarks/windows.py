@@ -59,7 +59,7 @@ def read_windows(side: str, images: str, masks: str, folder: str, epochs: int) -
     import numpy as np
 
     from transeg.core.data.files import FileDataset, list_pairs
-    from transeg.core.data.stream import SOURCE, Domain
+    from transeg.core.data.stream import SOURCE, TrainingDomain
     from transeg.core.data.windows import Windows, pools
     from transeg.core.interfaces import Dataset, Sample
 
@@ -98,7 +98,7 @@ def read_windows(side: str, images: str, masks: str, folder: str, epochs: int) -
     else:
         dataset = Patches(dataset)
         count = len(dataset)
-    domain = Domain(
+    domain = TrainingDomain(
         dataset, SOURCE, seed=0, limit=0, sampling="shuffle", load_size=None, size=TILE, transforms=(),
         windows=windows, pools=drawn,
     )  # fmt: skip

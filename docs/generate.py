@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from transeg.core.component_options import EMPTY, Option, description
-from transeg.core.experiment.choices import offered
+from transeg.core.experiment.choices import options_of_kind
 from transeg.core.manifest import Component, DatasetEntry
 from transeg.core.registry import Registry
 from transeg.tools.info import example
@@ -63,7 +63,7 @@ def page(component: Component, cls: type, results: dict[str, list[dict[str, Any]
         facts.append(f"needs `pip install 'transeg[{component.entry.requires}]'`")
     blocks = [f"# {component.name}", summary, " · ".join(filter(None, facts)), *paragraphs]
     blocks += ["```sh\n" + example(component, cls) + "\n```"]
-    options = offered(cls, component.kind)
+    options = options_of_kind(cls, component.kind)
     if options:
         blocks += ["## Options", table(["option", "meaning", "default"], [row(option) for option in options])]
     return blocks + numbers(str(component), results)

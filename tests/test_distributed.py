@@ -380,7 +380,7 @@ def test_gradients_are_averaged_in_buckets(monkeypatch):
         sizes.append(len(tensor))
         tensor *= 3
 
-    monkeypatch.setattr(distributed, "world", lambda: (0, 2))
+    monkeypatch.setattr(distributed, "rank_and_world_size", lambda: (0, 2))
     monkeypatch.setattr(distributed, "BUCKET_BYTES", 4 * 8)
     monkeypatch.setattr(distributed.dist, "all_reduce", all_reduce)
     distributed.average_gradients(parameters)

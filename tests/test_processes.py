@@ -246,7 +246,7 @@ class TestDevices:
         assert chosen == used
 
     def test_each_rank_takes_its_own(self, chosen, monkeypatch):
-        monkeypatch.setattr(distributed, "world", lambda: (5, 8))
+        monkeypatch.setattr(distributed, "rank_and_world_size", lambda: (5, 8))
         monkeypatch.setenv("LOCAL_RANK", "1")
         assert str(distributed.rank_device(torch.device("cuda:0"))) == "cuda:1"
         assert chosen == ["cuda:1"]
@@ -255,7 +255,7 @@ class TestDevices:
     def test_one_that_is_not_there_is_refused(self, chosen, monkeypatch):
         with pytest.raises(UsageError, match="2 GPUs, counted from 0, so there is no cuda:2"):
             distributed.rank_device(torch.device("cuda:2"))
-        monkeypatch.setattr(distributed, "world", lambda: (2, 3))
+        monkeypatch.setattr(distributed, "rank_and_world_size", lambda: (2, 3))
         monkeypatch.setenv("LOCAL_RANK", "2")
         with pytest.raises(UsageError, match="start one for each GPU"):
             distributed.rank_device(torch.device("cuda"))
@@ -271,7 +271,7 @@ def test_what_nccl_refuses_is_said_and_not_taken_for_a_lost_process(monkeypatch)
             "Last error:\nDuplicate GPU detected : rank 0 and rank 1 both on CUDA device 4000\n"
         )
 
-    monkeypatch.setattr(distributed, "world", lambda: (0, 2))
+    monkeypatch.setattr(distributed, "rank_and_world_size", lambda: (0, 2))
     monkeypatch.setattr(distributed.dist, "broadcast", broadcast)
     with pytest.raises(TransegError, match="Duplicate GPU detected") as caught:
         distributed.broadcast_state(torch.nn.Linear(1, 1))

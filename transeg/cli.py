@@ -9,7 +9,7 @@ from typing import IO, Any
 import click
 
 from transeg import __version__
-from transeg.core.distributed.ranks import speaks
+from transeg.core.distributed.ranks import reports_failure
 from transeg.core.errors import TransegError, UsageError, did_you_mean
 from transeg.core.manifest import CommandEntry
 from transeg.tools.common.options import installed
@@ -25,7 +25,7 @@ class Failure(click.ClickException):
         self.exit_code = exit_code  # type: ignore[misc]  # click declares it for the class but reads the instance's
 
     def show(self, file: IO[Any] | None = None) -> None:
-        if speaks(self.__cause__):
+        if reports_failure(self.__cause__):
             super().show(file)
 
 

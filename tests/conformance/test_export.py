@@ -6,11 +6,11 @@ import torch
 from transeg.core.component_options import options
 from transeg.core.inference.conditioning import Conditioning
 from transeg.core.models.forward import segment
-from transeg.core.models.fusion import folded
+from transeg.core.models.fusion import fold_batch_norms
 from transeg.core.registry import Registry
 from transeg.tools.export.check import TOLERANCE
 from transeg.tools.export.draws import draws_of
-from transeg.tools.export.formats import FILES, Writer, opened
+from transeg.tools.export.formats import FILES, Writer, open_writer
 from transeg.tools.export.graph import Graph, Segmenting, Translating
 
 pytest.importorskip("onnxruntime")
@@ -52,7 +52,7 @@ def check(graph, form, folder, reference):
     graph.eval()
     path = folder / FILES[form]
     Writer(graph).write(form, path)
-    run = opened(form, path, graph.inputs)
+    run = open_writer(form, path, graph.inputs)
     for count, height, width in SIZES:
         image = torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(count))
         inputs = image, *graph.draws.of(torch.arange(count), height, width)
@@ -67,7 +67,7 @@ def check(graph, form, folder, reference):
 @pytest.mark.parametrize("component", SEGMENTERS, ids=str)
 def test_segmenters_at_any_size(component, form, tmp_path):
     segmenter = network(component)
-    graph = Graph(None, Segmenting(folded(segmenter, 3), 3, sigmoid=True), 3)
+    graph = Graph(None, Segmenting(fold_batch_norms(segmenter, 3), 3, sigmoid=True), 3)
     check(graph, form, tmp_path, lambda image: segment(segmenter, image * 2 - 1)[0].sigmoid())
 
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from transeg.core.data.images import resize, resize_mask
 from transeg.core.data.stream import to_tensor
-from transeg.core.models.forward import classes, scaled, segment
+from transeg.core.models.forward import classes, segment, to_signed_unit
 from transeg.core.registry import Registry
 from transeg.plugins.datasets.phantom import Phantom
 from transeg.plugins.datasets.polyps import Kvasir
@@ -28,7 +28,7 @@ def pictures(dataset):
     samples = sorted((dataset[i] for i in range(20)), key=lambda sample: -sample.mask.mean())[:2]
     images = torch.stack([to_tensor(resize(sample.image, SIDE, SIDE)) for sample in samples])
     masks = torch.stack([torch.from_numpy(resize_mask(sample.mask, SIDE, SIDE)) for sample in samples])
-    return scaled(images, torch.device("cpu")), masks.long()
+    return to_signed_unit(images, torch.device("cpu")), masks.long()
 
 
 @pytest.fixture(params=["phantom", "kvasir"])

@@ -9,7 +9,7 @@ from torch import nn
 from transeg.core.component_options import options
 from transeg.core.interfaces import Segmenter
 from transeg.core.models.forward import segment
-from transeg.core.models.fusion import deployed
+from transeg.core.models.fusion import fuse_for_inference
 from transeg.core.registry import Registry
 
 REGISTRY = Registry()
@@ -126,7 +126,7 @@ def test_it_is_the_same_when_it_is_deployed(build, channels):
             nn.init.uniform_(module.running_var, 0.5, 2)
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.normal_(module.bias, std=0.1)
-    ready = deployed(network, channels, torch.device("cpu"))
+    ready = fuse_for_inference(network, channels, torch.device("cpu"))
     image = torch.rand(2, channels, 96, 64) * 2 - 1
     with torch.inference_mode():
         expected, got = segment(network, image)[0], segment(ready, image)[0]
@@ -143,7 +143,7 @@ def test_every_batch_norm_after_a_convolution_of_its_own_is_folded(build):
     norms = [node for node in nodes if "batch_norm" in str(node.target)]
     assert len(norms) == _batch_norms(network)
     foldable = [norm for norm in norms if "conv" in str(norm.args[0].target) and len(norm.args[0].users) == 1]
-    assert _batch_norms(deployed(network, 3, torch.device("cpu"))) == len(norms) - len(foldable)
+    assert _batch_norms(fuse_for_inference(network, 3, torch.device("cpu"))) == len(norms) - len(foldable)
 
 
 def _batch_norms(network):

@@ -3,7 +3,7 @@ from typing import Literal
 
 import pytest
 
-from transeg.core.component_options import checked, options
+from transeg.core.component_options import check_options, options
 from transeg.core.errors import UsageError
 
 
@@ -50,19 +50,19 @@ def test_options_are_the_keyword_arguments():
 
 def test_values_are_converted_and_completed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    values = checked(Thing, {"width": "5", "file": "a.txt", "sizes": [1, "2"]}, "thing")
+    values = check_options(Thing, {"width": "5", "file": "a.txt", "sizes": [1, "2"]}, "thing")
     assert values == {"width": 5, "mode": "a", "file": tmp_path / "a.txt", "inherited": 0.5, "sizes": (1, 2)}
 
 
 def test_unknown_options_get_the_nearest():
     with pytest.raises(UsageError, match=r"no option thing.widht. Did you mean 'width'"):
-        checked(Thing, {"widht": 1}, "thing")
+        check_options(Thing, {"widht": 1}, "thing")
 
 
 @pytest.mark.parametrize(("name", "value"), [("width", "wide"), ("mode", "c"), ("sizes", 3)])
 def test_wrong_values_get_a_sentence(name, value):
     with pytest.raises(UsageError, match=rf"thing.{name} cannot be {value!r}"):
-        checked(Thing, {name: value}, "thing")
+        check_options(Thing, {name: value}, "thing")
 
 
 def test_options_without_default_must_be_given():
@@ -71,4 +71,4 @@ def test_options_without_default_must_be_given():
             pass
 
     with pytest.raises(UsageError, match="needs a value for must"):
-        checked(Needy, {}, "needy")
+        check_options(Needy, {}, "needy")

@@ -15,7 +15,14 @@ from transeg.core.analysis.count_tables import ObjectTables
 from transeg.core.analysis.counting import Counting
 from transeg.core.analysis.fibre_tables import FibreTables
 from transeg.core.analysis.morphometry import MorphometryOptions
-from transeg.core.builders.datasets import build_dataset, check_alike, check_labelled, filled, own_validation, stained
+from transeg.core.builders.datasets import (
+    build_dataset,
+    build_nonempty,
+    check_alike,
+    check_labelled,
+    normalise_stain,
+    validation_split,
+)
 from transeg.core.data.splits import SPLITS
 from transeg.core.device import keep_freed_memory, pick_device
 from transeg.core.distributed.collectives import join_ranks, rank_device
@@ -23,7 +30,7 @@ from transeg.core.distributed.progress import bar
 from transeg.core.errors import DataError, UsageError
 from transeg.core.evaluation.measure import measure, measure_masks
 from transeg.core.evaluation.translation_quality import Judge, judge_translation, measurable
-from transeg.core.experiment.command_line import labelled, parse_dataset
+from transeg.core.experiment.command_line import label_tables, parse_dataset
 from transeg.core.experiment.completion import complete_dataset
 from transeg.core.experiment.defaults import expand_tests, share_options, share_scaling
 from transeg.core.experiment.schema import QualityOptions, SynthesisOptions
@@ -81,7 +88,7 @@ def evaluate_run(
     trained = _trained(folder, registry, device)
     choices = dict(trained.experiment.data.test)
     if tests:
-        data: Settings = {"test": labelled([parse_dataset(text, registry) for text in tests])}
+        data: Settings = {"test": label_tables([parse_dataset(text, registry) for text in tests])}
         trained_on = trained.experiment.data.model_dump(exclude_none=True)
         for table in data["test"].values():
             share_options(trained_on["source"], table)
@@ -95,7 +102,7 @@ def evaluate_run(
     if counting is not None and trained.segmenter is None:
         raise UsageError("--count: this run trained a generator alone, so there is nothing to count.")
     datasets = {
-        label: stained(filled(choice, "test", registry, label), trained.experiment.data)
+        label: normalise_stain(build_nonempty(choice, "test", registry, label), trained.experiment.data)
         for label, choice in choices.items()
     }
     place = out or folder.evaluation
@@ -118,7 +125,9 @@ def evaluate_run(
         return scores, {}, place
     judge = Judge.from_options(options, len(trained.domains.class_names), registry, trained.device)
     of_run = trained.experiment.data
-    reference = None if of_run.target is None else stained(filled(of_run.target, "target", registry), of_run)
+    reference = (
+        None if of_run.target is None else normalise_stain(build_nonempty(of_run.target, "target", registry), of_run)
+    )
     judged = judge_translation(trained, images, reference, judge, trained.inference(window), place, console)
     return scores, judged, place
 
@@ -170,13 +179,13 @@ def labelled_datasets(
     Raises:
         UsageError: one of them cannot be built, or has no masks.
     """
-    data: Settings = {"test": labelled([parse_dataset(text, registry, assignments) for text in tests])}
+    data: Settings = {"test": label_tables([parse_dataset(text, registry, assignments) for text in tests])}
     expand_tests(data, registry)
     choices = {
         label: complete_dataset({**table, "split": split or "test"}, "test", registry)
         for label, table in data["test"].items()
     }
-    datasets = {label: filled(choice, "test", registry, label) for label, choice in choices.items()}
+    datasets = {label: build_nonempty(choice, "test", registry, label) for label, choice in choices.items()}
     check_labelled(datasets)
     return datasets
 
@@ -213,8 +222,8 @@ def _given_images(
         return {}
     images = tests if trained.given.by_mask or alone else {}
     if not images and not named:
-        val = own_validation(trained.experiment.data.source, registry)
-        images = {} if val is None else {"validation": stained(val, trained.experiment.data)}
+        val = validation_split(trained.experiment.data.source, registry)
+        images = {} if val is None else {"validation": normalise_stain(val, trained.experiment.data)}
     if not images and alone:
         raise UsageError("The run has no test set; say which with --test NAME:FOLDER.")
     if trained.given.by_mask:
@@ -252,7 +261,7 @@ def synthesize_images(
     if not trained.given.by_mask:
         raise UsageError(f"The generator of {run_dir} is given images, not label maps; see `toolkit translate`.")
     experiment = trained.experiment.model_copy(update={"seed": seed})
-    maps = label_maps(experiment, filled(experiment.data.source, "source", registry), options, registry)
+    maps = label_maps(experiment, build_nonempty(experiment.data.source, "source", registry), options, registry)
     with bar(console, "synthesizing", count) as advance:
         synthesize(trained, maps, count, out, trained.inference_for_training(), seed, advance)
     return out

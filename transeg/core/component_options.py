@@ -55,7 +55,7 @@ def description(component: type) -> list[str]:
     return [" ".join(paragraph.split()) for paragraph in text.strip().split("\n\n") if paragraph.strip()]
 
 
-def checked(component: type, given: Mapping[str, Any], where: str) -> dict[str, Any]:
+def check_options(component: type, given: Mapping[str, Any], where: str) -> dict[str, Any]:
     """All options of a component: the given ones checked and converted, the others at their defaults.
 
     Args:

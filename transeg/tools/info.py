@@ -27,8 +27,8 @@ def info(component: str, as_json: bool, registry: Registry) -> None:
 
     Its options with their meaning, paper, parameters, and an example.
     """
-    from transeg.core.experiment.choices import offered
-    from transeg.core.models.layer_outputs import layers_of
+    from transeg.core.experiment.choices import options_of_kind
+    from transeg.core.models.layer_outputs import default_layers
 
     kind, slash, name = component.partition("/")
     if not slash:
@@ -41,11 +41,11 @@ def info(component: str, as_json: bool, registry: Registry) -> None:
     if as_json:
         rows = [
             {"name": o.name, "type": o.type_name, "default": o.default, "help": o.help}
-            for o in offered(cls, found.kind)
+            for o in options_of_kind(cls, found.kind)
         ]
         document = {**found.summary(), "options": rows}
         if found.kind == "segmenter":
-            document["layers"] = [asdict(layer) for layer in layers_of(cls)]
+            document["layers"] = [asdict(layer) for layer in default_layers(cls)]
         click.echo(json.dumps(document, indent=2, default=str))
     else:
         show_component(found, cls, Console())
@@ -53,7 +53,7 @@ def info(component: str, as_json: bool, registry: Registry) -> None:
 
 def show_component(component: Component, cls: type, console: Console) -> None:
     """One component with its options and an example."""
-    from transeg.core.experiment.choices import offered
+    from transeg.core.experiment.choices import options_of_kind
 
     entry = component.entry
     console.print(f"[bold cyan]{component}[/]  {entry.summary}")
@@ -73,7 +73,7 @@ def show_component(component: Component, cls: type, console: Console) -> None:
     console.print(grid)
     for paragraph in description(cls)[1:]:
         console.print("\n" + escape(paragraph), highlight=False)
-    known = offered(cls, component.kind)
+    known = options_of_kind(cls, component.kind)
     prefix = "data.source.{}" if component.kind == "dataset" else f"{component.kind}.{{}}"
     if getattr(entry, "role", "") == "distillation":
         prefix = "{}"
@@ -92,9 +92,9 @@ def show_component(component: Component, cls: type, console: Console) -> None:
 
 def _show_layers(cls: Any, console: Console) -> None:
     """The layers that distillation may name."""
-    from transeg.core.models.layer_outputs import layers_of
+    from transeg.core.models.layer_outputs import default_layers
 
-    layers = layers_of(cls)
+    layers = default_layers(cls)
     if not layers:
         return
     table = Table(title="\nLayers to distil", title_justify="left", box=None, pad_edge=False, header_style="bold")

@@ -23,9 +23,9 @@ from transeg.core.data.stream import (
     SOURCE,
     TARGET,
     Collate,
-    Domain,
-    Places,
-    TrainingStream,
+    ResumableBatchSampler,
+    TrainingDataset,
+    TrainingDomain,
     training_loader,
 )
 from transeg.core.data.windows import Windows
@@ -421,7 +421,7 @@ def test_processes_write_side_by_side(folder, names):
 def domain(dataset, cache, stream=SOURCE, load_size=36, **options):
     transforms = PRESETS["zh320"]
     usual = {"seed": 3, "limit": 0, "sampling": "shuffle", "size": 16, "transforms": transforms, "cache": cache}
-    return Domain(dataset, stream, load_size=load_size, **{**usual, **options})
+    return TrainingDomain(dataset, stream, load_size=load_size, **{**usual, **options})
 
 
 def batches(dataset, cache, workers, tile):
@@ -429,8 +429,10 @@ def batches(dataset, cache, workers, tile):
     if tile:
         windows = Windows([(40, 50)] * 6, 16, 8)
         sizes = {"load_size": None, "windows": windows, "pools": [np.arange(len(windows))]}
-    stream = TrainingStream(domain(dataset, cache, **sizes), domain(dataset, cache, TARGET, **sizes))
-    loader = training_loader(stream, Places(9, 4, 0, 1), Collate(0, 4), workers=workers, device=torch.device("cpu"))
+    stream = TrainingDataset(domain(dataset, cache, **sizes), domain(dataset, cache, TARGET, **sizes))
+    loader = training_loader(
+        stream, ResumableBatchSampler(9, 4, 0, 1), Collate(0, 4), workers=workers, device=torch.device("cpu")
+    )
     return list(loader)
 
 

@@ -11,11 +11,11 @@ from transeg.core.data.stream import (
     SYNTHETIC,
     TARGET,
     Collate,
-    Domain,
     Item,
-    Mixture,
-    Places,
-    TrainingStream,
+    MixedDomain,
+    ResumableBatchSampler,
+    TrainingDataset,
+    TrainingDomain,
     to_tensor,
     training_loader,
 )
@@ -42,12 +42,12 @@ class Numbers(Dataset):
 
 def domain(count=7, stream=SOURCE, **options):
     defaults = {"seed": 0, "limit": 0, "sampling": "shuffle", "load_size": 8, "size": 8, "transforms": []}
-    return Domain(Numbers(count, options.pop("bad", None)), stream, **{**defaults, **options})
+    return TrainingDomain(Numbers(count, options.pop("bad", None)), stream, **{**defaults, **options})
 
 
 def batches(first=0, workers=0, iterations=6, batch_size=4, rank=0, ranks=1, bad=None):
-    stream = TrainingStream(domain(bad=bad), domain(5, TARGET, sampling="replacement"))
-    places = Places(iterations, batch_size, rank, ranks)
+    stream = TrainingDataset(domain(bad=bad), domain(5, TARGET, sampling="replacement"))
+    places = ResumableBatchSampler(iterations, batch_size, rank, ranks)
     places.first = first
     return list(training_loader(stream, places, Collate(0, batch_size * ranks), workers=workers, device=CPU))
 
@@ -113,7 +113,7 @@ def test_the_same_image_is_augmented_anew():
             return Sample(image, None, "one", "one")
 
     flips = [{"name": "HorizontalFlip", "p": 0.5}, {"name": "VerticalFlip", "p": 0.5}]
-    one = Domain(One(1), TARGET, seed=0, limit=1, sampling="replacement", load_size=8, size=8, transforms=flips)
+    one = TrainingDomain(One(1), TARGET, seed=0, limit=1, sampling="replacement", load_size=8, size=8, transforms=flips)
     assert len({one[position][0].numpy().tobytes() for position in range(50)}) == 4
 
 
@@ -162,7 +162,7 @@ def test_images_keep_their_own_size_where_they_are_not_resized():
             return Sample(ramp, ramp[:, :, 0] // 20, str(index), str(index))
 
     options = {"seed": 0, "limit": 0, "sampling": "shuffle", "size": 16, "transforms": []}
-    image, mask, *_ = Domain(Ramp(1), SOURCE, load_size=None, **options)[0]
+    image, mask, *_ = TrainingDomain(Ramp(1), SOURCE, load_size=None, **options)[0]
     assert image.shape == (3, 16, 16)
     assert (image[:, :, 1:].int() - image[:, :, :-1].int() == 1).all()
     assert (mask == (image[0] >= 20)).all()
@@ -171,7 +171,7 @@ def test_images_keep_their_own_size_where_they_are_not_resized():
 @pytest.mark.parametrize("share", [0.0, 0.25, 1 / 3, 0.9, 1.0])
 def test_a_mixture_keeps_its_share_and_shows_each_side_in_its_own_order(share):
     options = {"seed": 0, "limit": 0, "sampling": "shuffle", "load_size": 4, "size": 4, "transforms": []}
-    real, synthetic = Domain(Numbers(7), SOURCE, **options), Domain(Numbers(5), SYNTHETIC, **options)
+    real, synthetic = TrainingDomain(Numbers(7), SOURCE, **options), TrainingDomain(Numbers(5), SYNTHETIC, **options)
 
     class Marked:
         def __init__(self, domain, name):
@@ -180,7 +180,7 @@ def test_a_mixture_keeps_its_share_and_shows_each_side_in_its_own_order(share):
         def __getitem__(self, position):
             return self.name, position, self.domain[position].image.flatten()[0].item()
 
-    mixture = Mixture(Marked(real, "real"), Marked(synthetic, "synthetic"), share)
+    mixture = MixedDomain(Marked(real, "real"), Marked(synthetic, "synthetic"), share)
     seen = [mixture[position] for position in range(60)]
     assert abs(sum(name == "synthetic" for name, *_ in seen) - 60 * share) < 1
     for name, domain in (("real", real), ("synthetic", synthetic)):

@@ -8,7 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from transeg.core.data.stream import SOURCE, Collate, Domain, Places, TrainingStream, training_loader
+from transeg.core.data.stream import (
+    SOURCE,
+    Collate,
+    ResumableBatchSampler,
+    TrainingDataset,
+    TrainingDomain,
+    training_loader,
+)
 from transeg.core.data.windows import Regions, Windows, padded, pools
 from transeg.core.errors import DataError, UsageError
 from transeg.core.interfaces import IGNORE, Dataset, Region, Sample
@@ -42,7 +49,7 @@ def on(dataset, tile, stride, sampling="position", **options):
     windows = Windows(dataset.sizes, tile, stride)
     drawn = pools(dataset, windows, sampling, lambda: None)
     usual = {"seed": 0, "limit": 0, "sampling": "shuffle", "load_size": None, "size": tile, "transforms": []}
-    return Domain(dataset, SOURCE, windows=windows, pools=drawn, **{**usual, **options})
+    return TrainingDomain(dataset, SOURCE, windows=windows, pools=drawn, **{**usual, **options})
 
 
 def test_the_tutorials_number_of_windows():
@@ -184,9 +191,11 @@ def test_content_needs_masks_and_something_in_them():
 @pytest.mark.parametrize("sampling", ["position", "classes"])
 def test_workers_do_not_matter(sampling):
     def batches(workers):
-        stream = TrainingStream(on(Pictures([(40, 30), (21, 50)]), 16, 8, sampling), None)
+        stream = TrainingDataset(on(Pictures([(40, 30), (21, 50)]), 16, 8, sampling), None)
         return list(
-            training_loader(stream, Places(4, 3, 0, 1), Collate(0, 3), workers=workers, device=torch.device("cpu"))
+            training_loader(
+                stream, ResumableBatchSampler(4, 3, 0, 1), Collate(0, 3), workers=workers, device=torch.device("cpu")
+            )
         )
 
     for one, other in zip(batches(0), batches(2), strict=True):

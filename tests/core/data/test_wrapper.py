@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from transeg.core.builders.folds import Chosen
+from transeg.core.builders.folds import Subset
 from transeg.core.data.rescaled import Rescaled
 from transeg.core.data.stain import Stained
 from transeg.core.data.windows import Regions
 from transeg.core.data.wrapper import DatasetWrapper
-from transeg.core.evaluation.translation_quality import Swapped
-from transeg.core.inference.translator import Numbered, Translated, WithOriginals
+from transeg.core.evaluation.translation_quality import SwappedPairs
+from transeg.core.inference.translator import NumberedNames, Translated, WithOriginals
 from transeg.core.interfaces import Dataset, Fault, Origin, Region, Sample
 
 
@@ -93,11 +93,11 @@ MAKE = {
     "larger": lambda dataset: Rescaled(dataset, factor=2),
     "of one pixel size": lambda dataset: Rescaled(dataset, pixel_size=0.4),
     "stained": lambda dataset: Stained(dataset, Inverse()),
-    "numbered": Numbered,
-    "with originals": lambda dataset: WithOriginals(Numbered(dataset), dataset),
+    "numbered": NumberedNames,
+    "with originals": lambda dataset: WithOriginals(NumberedNames(dataset), dataset),
     "translated": lambda dataset: Translated(dataset, Grey()),
-    "swapped": Swapped,
-    "chosen": lambda dataset: Chosen([(dataset, 2), (dataset, 0)]),
+    "swapped": SwappedPairs,
+    "chosen": lambda dataset: Subset([(dataset, 2), (dataset, 0)]),
     "twice": lambda dataset: Translated(Stained(Rescaled(dataset, factor=0.5), Inverse()), Grey()),
 }
 
@@ -115,7 +115,7 @@ def wrapper(request, dataset):
 
 
 def test_every_wrapper_is_looked_at(dataset):
-    assert {type(make(dataset)) for make in MAKE.values()} == {Chosen, *DatasetWrapper.__subclasses__()}
+    assert {type(make(dataset)) for make in MAKE.values()} == {Subset, *DatasetWrapper.__subclasses__()}
 
 
 def test_what_it_says_is_true_of_its_samples(wrapper):
@@ -155,8 +155,8 @@ def test_nothing_is_translated_to_say_so(dataset):
 
 
 def test_originals_are_found_by_number(dataset):
-    numbered = Numbered(dataset)
-    samples = WithOriginals(Chosen([(numbered, 2), (numbered, 0)]), dataset)
+    numbered = NumberedNames(dataset)
+    samples = WithOriginals(Subset([(numbered, 2), (numbered, 0)]), dataset)
     assert [np.array_equal(samples[0].target, dataset[index].image) for index in range(3)] == [False, False, True]
 
 

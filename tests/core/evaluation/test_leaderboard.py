@@ -10,7 +10,7 @@ from scipy import stats
 from transeg.core.errors import UsageError
 from transeg.core.evaluation.leaderboard import Entry, leaderboard
 from transeg.core.evaluation.leaderboard_formats import as_csv, as_markdown
-from transeg.tools.sweep.entries import compared, entries_of
+from transeg.tools.sweep.entries import compare_entries, entries_of
 
 RNG = np.random.default_rng(1)
 GOOD, FAIR, POOR = np.sort(RNG.uniform(0.2, 0.9, (3, 24)), axis=0)[::-1].round(6)
@@ -169,9 +169,9 @@ def test_files_say_what_the_table_does(entries, tmp_path, toolkit):
 def test_two_runs_stay_side_by_side(entries):
     runs = [entry.runs[0] for entry in entries]
     options = {"tests": (), "metrics": ["dice"], "baseline": None}
-    assert "a" in compared(runs[:2], pairwise=True, **options)
-    assert "entries" in compared(runs[:2], pairwise=False, **options)
-    assert "entries" in compared(runs, pairwise=True, **options)
+    assert "a" in compare_entries(runs[:2], pairwise=True, **options)
+    assert "entries" in compare_entries(runs[:2], pairwise=False, **options)
+    assert "entries" in compare_entries(runs, pairwise=True, **options)
 
 
 @pytest.mark.parametrize(

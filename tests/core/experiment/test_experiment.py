@@ -7,7 +7,7 @@ import pytest
 
 from transeg.core.device import cores
 from transeg.core.errors import UsageError
-from transeg.core.experiment.command_line import labelled, parse_dataset, settings_of
+from transeg.core.experiment.command_line import label_tables, parse_dataset, settings_of
 from transeg.core.experiment.completion import complete_experiment, load_experiment
 from transeg.core.experiment.defaults import on_device, with_defaults
 from transeg.core.experiment.schema import difference, read_experiment, validated
@@ -313,7 +313,7 @@ def test_test_sets_that_recur_get_names_of_their_own():
         {"name": "phantom"},
         {"name": "phantom", "domain": "clean"},
     ]
-    assert list(labelled(tables)) == ["kvasir", "kvasir-2", "phantom", "phantom-clean"]
+    assert list(label_tables(tables)) == ["kvasir", "kvasir-2", "phantom", "phantom-clean"]
 
 
 def test_flags_lie_over_the_file():

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from transeg.core.errors import TransegError
-from transeg.core.models.compilation import compiled, fuse, networks, resume
+from transeg.core.models.compilation import compilable_networks, compile_networks, fuse_optimizers, load_optimizer_state
 from transeg.core.registry import Registry
 from transeg.core.training.tasks.updates import Updates
 from transeg.plugins.generators.cut import CUT
@@ -40,20 +40,20 @@ def step(optimizer):
 )
 def test_optimizers_are_fused_as_wanted_or_as_the_device_likes_it(wanted, device, as_built, outcome):
     optimizer = adam(fused=as_built)
-    fuse([optimizer], wanted, device)
+    fuse_optimizers([optimizer], wanted, device)
     assert optimizer.param_groups[0]["fused"] == optimizer.defaults["fused"] == outcome
 
 
 def test_a_fused_optimizer_takes_the_same_steps():
     plain, fused = adam(), adam()
-    fuse([fused], True, CPU)
+    fuse_optimizers([fused], True, CPU)
     for _ in range(3):
         assert torch.allclose(step(plain), step(fused))
 
 
 def test_optimizers_that_cannot_be_fused_are_left_alone():
     optimizer = torch.optim.Rprop([nn.Parameter(torch.zeros(1))])
-    fuse([optimizer], True, CPU)
+    fuse_optimizers([optimizer], True, CPU)
     assert "fused" not in optimizer.param_groups[0]
 
 
@@ -61,13 +61,13 @@ def test_optimizers_that_cannot_be_fused_are_left_alone():
 def test_a_resumed_optimizer_goes_on_in_its_own_way(fused):
     """Whichever way the one went that was saved."""
     saved, other = adam(), adam()
-    fuse([saved], not fused, CPU)
-    fuse([other], fused, CPU)
+    fuse_optimizers([saved], not fused, CPU)
+    fuse_optimizers([other], fused, CPU)
     step(saved)
     state = copy.deepcopy(saved.state_dict())
     (parameter,) = other.param_groups[0]["params"]
     parameter.data.copy_(saved.param_groups[0]["params"][0])
-    resume(other, state)
+    load_optimizer_state(other, state)
     assert other.param_groups[0]["fused"] is fused
     assert state["param_groups"][0]["fused"] is not fused
     assert torch.allclose(step(saved), step(other))
@@ -75,7 +75,7 @@ def test_a_resumed_optimizer_goes_on_in_its_own_way(fused):
 
 def test_what_a_generator_differentiates_twice_is_not_compiled():
     small = SynDiff(1, 1, preset="small", width=4, discriminator_width=4, translator_width=4)
-    names = set(networks(small, None))
+    names = set(compilable_networks(small, None))
     assert {"gen_diffusive_1", "gen_non_diffusive_2to1", "disc_non_diffusive_cycle1"} <= names
     assert not {"disc_diffusive_1", "disc_diffusive_2", "diffusion"} & names
 
@@ -112,7 +112,7 @@ def test_compiled_networks_keep_their_names_and_their_results(name, traced):
     part = network.G if name == "cut" else network
     other = plain.G if name == "cut" else plain
     updates = Updates(compiled=True)
-    with compiled({name: part}):
+    with compile_networks({name: part}):
         with updates.forward():
             found = part.with_features(image, CUT.layers)[0] if name == "cut" else part(image)
         assert counters["stats"]["unique_graphs"] == 1
@@ -145,11 +145,11 @@ def test_what_cannot_be_compiled_is_said(traced):
 
     with (
         pytest.raises(TransegError, match=r"cannot be compiled: .*double backward.*--no-compile"),
-        compiled({"": network}),
+        compile_networks({"": network}),
     ):
         penalise()
 
 
 def test_other_failures_pass_through(traced):
-    with pytest.raises(RuntimeError, match="out of luck"), compiled({}):
+    with pytest.raises(RuntimeError, match="out of luck"), compile_networks({}):
         raise RuntimeError("out of luck")

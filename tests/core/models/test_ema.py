@@ -7,11 +7,11 @@ from torch import nn
 
 from transeg.cli import main
 from transeg.core.inference.trained import Trained
-from transeg.core.models.ema import Averages
+from transeg.core.models.ema import EMA
 from transeg.core.registry import Registry
 from transeg.core.runs.run_folder import RunFolder
 from transeg.core.training.tasks.task import Task
-from transeg.core.training.train import shortened
+from transeg.core.training.train import shorten_decay
 
 RUN = ["--generator", "syndiff"], [*TINY_DATA, *TINY_TRAINING, *TINY_TARGET, *TINY_SYNDIFF]
 BOTH = ["--generator", "syndiff", "--segmenter", "unet"], [*RUN[1], *TINY_TEST, "segmenter.base=4", "baseline=none"]
@@ -36,7 +36,7 @@ def test_they_are_as_published():
     layer.register_parameter("b", nn.Parameter(draws.normal(5)))
     network = nn.ModuleDict({"layer": layer})
     optimizer = torch.optim.Adam(network.parameters(), **expected["adam"])
-    averages = Averages(network, {"layer": expected["decay"]})
+    averages = EMA(network, {"layer": expected["decay"]})
     for step in expected["after_step"]:
         layer.weight.grad, layer.b.grad = draws.normal(4, 5), draws.normal(5)
         optimizer.step()
@@ -49,7 +49,7 @@ def test_they_are_as_published():
 
 def test_only_what_is_named_is_averaged_and_buffers_are_not():
     network = model()
-    averages = Averages(network, {"b": 0.9})
+    averages = EMA(network, {"b": 0.9})
     assert averages.state_dict() == {}
     averages.update()
     assert set(averages.state_dict()) == {"b.0.weight", "b.0.bias", "b.1.weight", "b.1.bias"}
@@ -57,7 +57,7 @@ def test_only_what_is_named_is_averaged_and_buffers_are_not():
 
 def test_they_take_the_place_of_the_weights_and_give_it_back():
     network, image = model(), torch.rand(3, 2)
-    averages = Averages(network, {"a": 0.5})
+    averages = EMA(network, {"a": 0.5})
     optimizer = torch.optim.Adam(network.parameters())
     with averages.in_place():  # before there are any
         assert torch.equal(network["a"](image), model()["a"](image))
@@ -76,7 +76,7 @@ def test_they_take_the_place_of_the_weights_and_give_it_back():
 
 def test_they_go_on_from_where_they_were():
     one, network = model(), model()
-    whole, begun = Averages(one, {"a": 0.9}), Averages(network, {"a": 0.9})
+    whole, begun = EMA(one, {"a": 0.9}), EMA(network, {"a": 0.9})
     torch.manual_seed(1)
     for number in range(4):
         move(one["a"])
@@ -85,7 +85,7 @@ def test_they_go_on_from_where_they_were():
         begun.update()
         if number == 1:
             state = begun.state_dict()
-            begun = Averages(network, {"a": 0.9})
+            begun = EMA(network, {"a": 0.9})
             begun.load_state_dict(state)
     assert all(torch.equal(value, begun.state_dict()[key]) for key, value in whole.state_dict().items())
 
@@ -140,7 +140,7 @@ def test_a_sequential_run_translates_with_them(toolkit, tmp_path):
 
 
 def test_a_short_training_is_not_averaged_back_to_its_beginning():
-    assert shortened(0.999, 100_000) == shortened(0.999, 20_000) == 0.999
-    assert shortened(0.999, 1000) == pytest.approx(0.98)
-    assert shortened(0.9, 1000) == 0.9
-    assert shortened(0.999, 3) == 0.5
+    assert shorten_decay(0.999, 100_000) == shorten_decay(0.999, 20_000) == 0.999
+    assert shorten_decay(0.999, 1000) == pytest.approx(0.98)
+    assert shorten_decay(0.9, 1000) == 0.9
+    assert shorten_decay(0.999, 3) == 0.5

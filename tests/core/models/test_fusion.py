@@ -7,7 +7,7 @@ from torch import nn
 
 from transeg.core.inference.trained import Trained
 from transeg.core.interfaces import Segmenter
-from transeg.core.models.fusion import deployed, folded
+from transeg.core.models.fusion import fold_batch_norms, fuse_for_inference
 from transeg.core.registry import Registry
 from transeg.core.runs.run_folder import RunFolder
 
@@ -161,7 +161,7 @@ def same(network, other):
 )
 def test_what_is_folded(network):
     network = trained(network)
-    ready = folded(network, 3)
+    ready = fold_batch_norms(network, 3)
     assert (norms(network), norms(ready)) == (1, 0)
     assert same(network, ready)
 
@@ -186,7 +186,7 @@ def test_what_is_folded(network):
 )
 def test_what_is_left_as_it_is(network):
     network = trained(network)
-    ready = folded(network, 3)
+    ready = fold_batch_norms(network, 3)
     assert norms(ready) == 1
     assert same(network, ready)
 
@@ -194,13 +194,13 @@ def test_what_is_left_as_it_is(network):
 def test_a_norm_that_trains_is_left_as_it_is():
     network = trained(Net())
     network.norm.train()
-    assert norms(folded(network, 3)) == 1
+    assert norms(fold_batch_norms(network, 3)) == 1
 
 
 def test_the_network_that_is_deployed_stays_as_it_was():
     network = trained(Net())
     before = copy.deepcopy(network.state_dict())
-    deployed(network, 3, CPU)
+    fuse_for_inference(network, 3, CPU)
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
     assert not any(module._forward_hooks for module in network.modules())
     assert norms(network) == 1
@@ -208,7 +208,7 @@ def test_the_network_that_is_deployed_stays_as_it_was():
 
 def test_what_is_deployed_on_a_cpu_has_channels_last():
     network = trained(Net())
-    ready = deployed(network, 3, CPU)
+    ready = fuse_for_inference(network, 3, CPU)
     assert ready.conv.weight.is_contiguous(memory_format=torch.channels_last)
     assert ready(images()).is_contiguous(memory_format=torch.channels_last)
     assert same(network, ready)
@@ -217,7 +217,7 @@ def test_what_is_deployed_on_a_cpu_has_channels_last():
 def test_weights_with_five_dimensions_need_no_layout():
     network = trained(Net())
     network.relative = nn.Parameter(torch.zeros(1, 1, 1, 1, 1))
-    assert same(network, deployed(network, 3, CPU))
+    assert same(network, fuse_for_inference(network, 3, CPU))
 
 
 def test_the_random_state_is_left_alone():
@@ -225,7 +225,7 @@ def test_the_random_state_is_left_alone():
     torch.manual_seed(3)
     expected = torch.rand(3)
     torch.manual_seed(3)
-    deployed(network, 3, CPU)
+    fuse_for_inference(network, 3, CPU)
     assert torch.equal(torch.rand(3), expected)
 
 

@@ -2,7 +2,7 @@ import json
 import time
 
 from transeg.core.runs.run_folder import RunFolder
-from transeg.core.runs.timings import add_seconds, timed
+from transeg.core.runs.timings import add_seconds, time_step
 
 
 def test_seconds_add_up_by_part_and_purpose(tmp_path):
@@ -19,7 +19,7 @@ def test_seconds_add_up_by_part_and_purpose(tmp_path):
 def test_what_fails_took_time_too(tmp_path):
     run = RunFolder(tmp_path)
     try:
-        with timed(run, run, "testing"):
+        with time_step(run, run, "testing"):
             time.sleep(0.02)
             raise ValueError
     except ValueError:

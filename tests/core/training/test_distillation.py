@@ -7,7 +7,7 @@ from torch import nn
 from transeg.core.errors import UsageError
 from transeg.core.interfaces import Batch, DistillationLoss, Segmenter
 from transeg.core.models.forward import probabilities
-from transeg.core.models.layer_outputs import Taps, layers
+from transeg.core.models.layer_outputs import LayerOutputs, layers
 from transeg.core.training.distillation import Distillation, Teacher, Term, as_channels
 
 
@@ -171,7 +171,7 @@ def test_logits_of_two_classes_change_channels_and_keep_their_meaning():
 
 def test_unknown_layers_get_the_nearest_name():
     with pytest.raises(UsageError, match=r"has no layer 'bodi'.*body"):
-        Taps(Net(), ["bodi"], "The student")
+        LayerOutputs(Net(), ["bodi"], "The student")
 
 
 def test_losses_are_prepared_once_and_the_student_keeps_its_mode():

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from transeg.core.training import precision
-from transeg.core.training.precision import products, slowness
+from transeg.core.training.precision import matmul_precision, slowness
 
 CPU = torch.device("cpu")
 
@@ -14,10 +14,10 @@ def flags():
 @pytest.mark.parametrize(("chosen", "wanted"), [("tf32", ("high", True)), ("fp32", ("highest", False))])
 def test_flags_of_the_process_are_set_and_put_back(chosen, wanted):
     before = flags()
-    with products(chosen):
+    with matmul_precision(chosen):
         assert flags() == wanted
     assert flags() == before
-    with pytest.raises(ZeroDivisionError), products(chosen):
+    with pytest.raises(ZeroDivisionError), matmul_precision(chosen):
         _ = 1 / 0
     assert flags() == before
 

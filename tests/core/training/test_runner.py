@@ -13,7 +13,7 @@ import torch
 from mmengine.hooks import Hook
 from torch import nn
 
-from transeg.core.data.stream import Collate, Item, Places, training_loader
+from transeg.core.data.stream import Collate, Item, ResumableBatchSampler, training_loader
 from transeg.core.errors import TransegError, UsageError
 from transeg.core.inference.trained import Domains
 from transeg.core.interfaces import Optimization, Phase
@@ -83,7 +83,9 @@ def train(folder, iterations=10, *, stop=None, resume=False, task=None, hooks=()
         identity=identity,
         device=CPU,
         seed=3,
-        loader=training_loader(stream, Places(iterations, 2, 0, 1), Collate(0, 2), workers=0, device=CPU),
+        loader=training_loader(
+            stream, ResumableBatchSampler(iterations, 2, 0, 1), Collate(0, 2), workers=0, device=CPU
+        ),
         iterations=iterations,
         val_interval=5,
         validation=None,

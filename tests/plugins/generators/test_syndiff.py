@@ -14,7 +14,7 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from transeg.core.errors import TransegError
 from transeg.core.inference.conditioning import Conditioning
 from transeg.core.interfaces import Batch, Noise
-from transeg.core.models.ema import Averages
+from transeg.core.models.ema import EMA
 from transeg.core.models.weights import load_weights
 from transeg.core.training.hooks.schedule import ScheduleHook
 from transeg.core.training.tasks.translation import TranslationTask
@@ -322,7 +322,7 @@ class TestTrainingStep:
         ours = Fixture().to(dtype)
         before = {name: p.detach().clone() for name, p in ours.named_parameters()}
         optimizers = {name: o.optimizer for name, o in ours.optimizers().items()}
-        averages = Averages(ours, ours.averages)
+        averages = EMA(ours, ours.averages)
 
         def moved(network, state):
             apart = [

@@ -17,8 +17,8 @@ from transeg.tools.search.options import StudyOptions
 from transeg.tools.search.plan import Plan, SearchFolder
 from transeg.tools.search.samplers import sampler
 from transeg.tools.search.space import Range
-from transeg.tools.search.storage import location, opened, quiet
-from transeg.tools.search.study import counted, first_number
+from transeg.tools.search.storage import location, open_storage, quiet
+from transeg.tools.search.study import count_finished, first_number
 from transeg.tools.search.worker import Worker
 
 
@@ -28,7 +28,7 @@ def database(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(storage_module, "HEARTBEAT", 1)
         patch.setattr(storage_module, "GRACE", 1)
-        yield opened(location("", tmp_path_factory.mktemp("database")))
+        yield open_storage(location("", tmp_path_factory.mktemp("database")))
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ class Search:
         return [trial.params["x"] for trial in self._in_order()]
 
     def _in_order(self):
-        return sorted(counted(self.study), key=first_number)
+        return sorted(count_finished(self.study), key=first_number)
 
 
 COMPLETE = ["COMPLETE"] * 3

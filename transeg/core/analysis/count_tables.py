@@ -14,7 +14,7 @@ from transeg.core.analysis import bland_altman
 from transeg.core.analysis.agreement import agreement
 from transeg.core.analysis.counting import CountedObject, Counting
 from transeg.core.analysis.csv_files import CsvFiles
-from transeg.core.distributed.collectives import in_turns
+from transeg.core.distributed.collectives import gather_in_order
 from transeg.core.interfaces import IGNORE
 
 
@@ -90,7 +90,7 @@ class CountAgreement:
 
     def share(self) -> None:
         """Put together what the ranks have counted, each of its share of the images."""
-        self._rows = in_turns(self._rows)
+        self._rows = gather_in_order(self._rows)
 
     def _by_class(self, objects: Sequence[CountedObject]) -> list[int]:
         counts = Counter(each.label for each in objects)

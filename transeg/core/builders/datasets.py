@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
-from transeg.core.builders.made import made
+from transeg.core.builders.construct import construct
 from transeg.core.data.rescaled import Rescaled
 from transeg.core.data.splits import SPLITS
 from transeg.core.data.stain import Stained, stain
@@ -36,11 +36,11 @@ def build_dataset(choice: DatasetChoice, role: str, registry: Registry) -> Datas
     cls = registry.load(registry.find("dataset", choice.name))
     options = choice.options if choice.domain is None else {**choice.options, "domain": choice.domain}
     root, split = dataset_root(choice, registry), choice.split or SPLIT_OF_ROLE[role]
-    dataset: Dataset = made(lambda: cls(root, split, **options), f"data.{role}")
+    dataset: Dataset = construct(lambda: cls(root, split, **options), f"data.{role}")
     if choice.pixel_size is None and choice.rescale is None:
         return dataset
     rescaled = partial(Rescaled, dataset, pixel_size=choice.pixel_size, factor=choice.rescale)
-    return cast("Dataset", made(rescaled, f"data.{role}"))
+    return cast("Dataset", construct(rescaled, f"data.{role}"))
 
 
 def build_splits(table: Settings, registry: Registry, data: str, splits: Iterable[str] = SPLITS) -> dict[str, Dataset]:
@@ -74,10 +74,10 @@ def dataset_writer(name: str, root: Path, about: About, registry: Registry) -> W
     if cls.writer is None:
         writable = [c.name for c in registry.components("dataset") if registry.load(c).writer is not None]
         raise UsageError(f"The layout of {name} can be read but not written; these can be: {', '.join(writable)}.")
-    return cast("Writer", made(lambda: cls.writer(root, about), str(root)))
+    return cast("Writer", construct(lambda: cls.writer(root, about), str(root)))
 
 
-def own_validation(source: DatasetChoice, registry: Registry) -> Dataset | None:
+def validation_split(source: DatasetChoice, registry: Registry) -> Dataset | None:
     """The source's validation images, where it keeps some apart from what is trained on."""
     if source.split not in ("train", None):
         return None
@@ -85,7 +85,7 @@ def own_validation(source: DatasetChoice, registry: Registry) -> Dataset | None:
     return val if len(val) else None
 
 
-def filled(choice: DatasetChoice, role: str, registry: Registry, label: str = "") -> Dataset:
+def build_nonempty(choice: DatasetChoice, role: str, registry: Registry, label: str = "") -> Dataset:
     """A dataset with at least one image and nothing wrong with its list of files.
 
     Raises:
@@ -104,7 +104,7 @@ def filled(choice: DatasetChoice, role: str, registry: Registry, label: str = ""
     return dataset
 
 
-def stained(dataset: Dataset, data: DataOptions) -> Dataset:
+def normalise_stain(dataset: Dataset, data: DataOptions) -> Dataset:
     """A dataset with its stain normalised, where an experiment asks for that.
 
     Raises:

@@ -10,7 +10,7 @@ from transeg.core.errors import UsageError
 from transeg.core.interfaces import Dataset, Origin, Region, Sample
 
 
-def held_out(source: Dataset, val: Dataset | None, folds: int, seed: int) -> list[list[int]]:
+def split_folds(source: Dataset, val: Dataset | None, folds: int, seed: int) -> list[list[int]]:
     """Which labelled images each fold holds out.
 
     Args:
@@ -25,7 +25,7 @@ def held_out(source: Dataset, val: Dataset | None, folds: int, seed: int) -> lis
     Raises:
         UsageError: there are fewer groups than folds.
     """
-    everything = joined(source, val)
+    everything = concatenate(source, val)
     groups = [everything.group_of(index) for index in range(len(everything))]
     if len(set(groups)) < folds:
         raise UsageError(
@@ -35,13 +35,13 @@ def held_out(source: Dataset, val: Dataset | None, folds: int, seed: int) -> lis
     return cut_folds(groups, folds, seed)
 
 
-def joined(source: Dataset, val: Dataset | None) -> Chosen:
+def concatenate(source: Dataset, val: Dataset | None) -> Subset:
     """Training and validation images in one dataset, in this order."""
     datasets = [source] if val is None else [source, val]
-    return Chosen([(dataset, index) for dataset in datasets for index in range(len(dataset))])
+    return Subset([(dataset, index) for dataset in datasets for index in range(len(dataset))])
 
 
-class Chosen(Dataset):
+class Subset(Dataset):
     """Samples of datasets that are alike.
 
     Args:
@@ -83,7 +83,7 @@ class Chosen(Dataset):
         return dataset.origin_of(place)
 
 
-def means(tables: Sequence[dict[str, dict[str, Any]]]) -> dict[str, dict[str, float | None]]:
+def mean_over_folds(tables: Sequence[dict[str, dict[str, Any]]]) -> dict[str, dict[str, float | None]]:
     """What test sets give on average over the folds.
 
     Args:

@@ -6,7 +6,7 @@ from typing import cast
 
 import torch
 
-from transeg.core.builders.made import made
+from transeg.core.builders.construct import construct
 from transeg.core.builders.wandb_artifacts import weights_file
 from transeg.core.errors import UsageError
 from transeg.core.experiment.choices import GeneratorChoice, SegmenterChoice
@@ -29,7 +29,9 @@ def build_generator(
     """
     cls = registry.load(registry.find("generator", choice.name))
     torch.manual_seed(seed)
-    generator = cast("Generator", made(lambda: cls(source_channels, target_channels, **choice.options), "generator"))
+    generator = cast(
+        "Generator", construct(lambda: cls(source_channels, target_channels, **choice.options), "generator")
+    )
     if choice.weights is not None:
         load_weights(generator, weights_file(choice.weights), cls.key_map, "generator", adapt=generator.adapted)
     return generator
@@ -61,9 +63,9 @@ def build_segmenter(
     if outputs not in ({1, 2} if classes == 2 else {classes}):
         raise UsageError(f"segmenter.num_classes={outputs} does not fit the {classes} classes of the source.")
     torch.manual_seed(seed)
-    segmenter = cast("Segmenter", made(lambda: cls(channels, outputs, **choice.options), "segmenter"))
+    segmenter = cast("Segmenter", construct(lambda: cls(channels, outputs, **choice.options), "segmenter"))
     if pretrained:
-        made(segmenter.load_pretrained, "segmenter")
+        construct(segmenter.load_pretrained, "segmenter")
     if choice.weights is not None:
         load_weights(segmenter, weights_file(choice.weights), cls.key_map, "segmenter", whole=whole)
     return segmenter

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from rich.console import Console
 
-from transeg.core.distributed.collectives import from_first, gathered, world
+from transeg.core.distributed.collectives import all_gather, broadcast_from_first, rank_and_world_size
 from transeg.core.distributed.progress import bar
 from transeg.core.interfaces import Dataset, Sample, Writer, Written
 
@@ -33,7 +33,7 @@ def write_splits(
     Returns:
         What has been written, by all processes.
     """
-    rank, ranks = world()
+    rank, ranks = rank_and_world_size()
     written = []
     with bar(console, title, sum(map(len, parts.values()))) as advance:
         for split, dataset in parts.items():
@@ -43,6 +43,6 @@ def write_splits(
                     writer.add(change(sample), split)
                 written.append(Written(sample.name, split, sample.group, sample.pixel_size))
                 advance()
-        everything = gathered(written)
-        from_first(lambda: writer.finish(everything))
+        everything = all_gather(written)
+        broadcast_from_first(lambda: writer.finish(everything))
     return everything

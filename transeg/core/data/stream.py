@@ -75,7 +75,7 @@ class Preparation:
         )
 
 
-class Domain:
+class TrainingDomain:
     """One domain's images, or windows on them, in random order, resized and augmented.
 
     Args:
@@ -148,7 +148,7 @@ class Domain:
         return self._prepare(padded(window, self._windows.tile, self._windows.tile))
 
 
-class Mixture:
+class MixedDomain:
     """Two domains in one stream: of the second, as even as possible, a fixed share.
 
     Args:
@@ -157,7 +157,7 @@ class Mixture:
         share: of the second, in [0, 1].
     """
 
-    def __init__(self, first: Domain, second: Domain, share: float) -> None:
+    def __init__(self, first: TrainingDomain, second: TrainingDomain, share: float) -> None:
         self._first = first
         self._second = second
         self._share = share
@@ -170,10 +170,10 @@ class Mixture:
         return self._first[position - before]
 
 
-class TrainingStream(TorchDataset[Item]):
+class TrainingDataset(TorchDataset[Item]):
     """A source image, and a target image that is its pair or drawn independently, at every place."""
 
-    def __init__(self, source: Domain | Mixture, target: Domain | None) -> None:
+    def __init__(self, source: TrainingDomain | MixedDomain, target: TrainingDomain | None) -> None:
         self._source = source
         self._target = target
 
@@ -183,7 +183,7 @@ class TrainingStream(TorchDataset[Item]):
         return Item(position, image, mask, target, instances)
 
 
-class Places:
+class ResumableBatchSampler:
     """A batch sampler over places in the stream that can begin at any iteration.
 
     Args:
@@ -238,7 +238,7 @@ class Collate:
 
 
 def training_loader(
-    stream: TrainingStream, places: Places, collate: Collate, *, workers: int, device: torch.device
+    stream: TrainingDataset, places: ResumableBatchSampler, collate: Collate, *, workers: int, device: torch.device
 ) -> DataLoader[Item]:
     """A loader that begins where ``places`` does; it draws nothing from the global random generator."""
     return DataLoader(

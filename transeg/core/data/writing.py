@@ -39,7 +39,7 @@ def image_suffix(pixels: np.ndarray) -> str:
     return ".png" if (eight_bits and channels in (1, 3)) or grey else ".tif"
 
 
-def write_whole(path: Path, pixels: np.ndarray) -> None:
+def write_atomically(path: Path, pixels: np.ndarray) -> None:
     """Write an image beside its place and rename it."""
     temporary = path.with_name(f".{os.getpid()}-{path.name}")
     try:

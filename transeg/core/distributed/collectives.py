@@ -45,7 +45,7 @@ class _Meeting:
 _meeting: _Meeting | None = None
 
 
-def world() -> tuple[int, int]:
+def rank_and_world_size() -> tuple[int, int]:
     """(rank, number of ranks) of those that have met; (0, 1) before :func:`join_ranks`."""
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
@@ -98,7 +98,7 @@ def rank_device(device: torch.device) -> torch.device:
     """
     if device.type != "cuda":
         return device
-    if world()[1] > 1:
+    if rank_and_world_size()[1] > 1:
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
     count = torch.cuda.device_count()
     if device.index is not None:
@@ -110,28 +110,28 @@ def rank_device(device: torch.device) -> torch.device:
 
 def _no_gpu(device: torch.device, count: int) -> str:
     this = f"This machine has {count} GPU{'s' * (count != 1)}"
-    if world()[1] > 1:
+    if rank_and_world_size()[1] > 1:
         return f"{this}, but more processes than that; start one for each GPU."
     return f"{this}, counted from 0, so there is no {device}."
 
 
-def gathered(rows: Sequence[Row]) -> list[Row]:
+def all_gather(rows: Sequence[Row]) -> list[Row]:
     """The rows of all ranks, by rank; no rank goes on before all are here."""
     return [row for part in _parts(rows) for row in part]
 
 
-def in_turns(rows: Sequence[Row]) -> list[Row]:
+def gather_in_order(rows: Sequence[Row]) -> list[Row]:
     """The rows of all ranks, in the order of a list of which each rank took every n-th."""
     missing = object()
     turns = zip_longest(*_parts(rows), fillvalue=missing)
     return [cast("Row", row) for turn in turns for row in turn if row is not missing]
 
 
-def from_first(make: Callable[[], Row]) -> Row:
+def broadcast_from_first(make: Callable[[], Row]) -> Row:
     """Let the first rank do something while the others wait, and give all what it returns."""
     if _meeting is None:
         return make()
-    shared = [make() if world()[0] == 0 else None]
+    shared = [make() if rank_and_world_size()[0] == 0 else None]
     with _together():
         dist.broadcast_object_list(shared, 0, group=_meeting.patient)
     return cast("Row", shared[0])
@@ -150,7 +150,7 @@ def any_rank(flag: bool) -> bool:
 @torch.no_grad()
 def broadcast_state(module: nn.Module) -> None:
     """Give every rank the first rank's parameters and buffers."""
-    if world()[1] > 1:
+    if rank_and_world_size()[1] > 1:
         with _together():
             for parameter in module.parameters():
                 dist.broadcast(parameter.detach(), 0)
@@ -160,7 +160,7 @@ def broadcast_state(module: nn.Module) -> None:
 @torch.no_grad()
 def broadcast_buffers(module: nn.Module) -> None:
     """Give every rank the first rank's buffers: where batch norm is in eval mode, all must have the same statistics."""
-    if world()[1] > 1:
+    if rank_and_world_size()[1] > 1:
         with _together():
             for buffer in module.buffers():
                 dist.broadcast(buffer, 0)
@@ -172,7 +172,7 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
     What has no gradient on any rank is left without one, as in a single process.
     """
-    size = world()[1]
+    size = rank_and_world_size()[1]
     if size == 1:
         return
     for bucket in _buckets([parameter for parameter in parameters if parameter.requires_grad]):
@@ -191,7 +191,7 @@ def _parts(rows: Sequence[Row]) -> list[list[Row]]:
     """The rows of each rank."""
     if _meeting is None:
         return [list(rows)]
-    parts: list[list[Row]] = [[]] * world()[1]
+    parts: list[list[Row]] = [[]] * rank_and_world_size()[1]
     with _together():
         dist.all_gather_object(parts, list(rows), group=_meeting.patient)
     return parts

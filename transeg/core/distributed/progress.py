@@ -16,7 +16,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from transeg.core.distributed.collectives import world
+from transeg.core.distributed.collectives import rank_and_world_size
 
 
 @contextmanager
@@ -34,7 +34,7 @@ def bar(console: Console, title: str, total: int, unit: str = "images") -> Itera
     )
     with Progress(*columns, console=console, transient=True, expand=True) as progress:
         task = progress.add_task(title, total=total)
-        yield lambda: progress.advance(task, world()[1])
+        yield lambda: progress.advance(task, rank_and_world_size()[1])
 
 
 class Meter:

@@ -28,29 +28,29 @@ class LostProcessError(TransegError):
     """Another rank has ended before this one could hear from it."""
 
 
-def launched() -> bool:
+def is_launched() -> bool:
     """Whether a launcher has started this process: torchrun, `srun` with several tasks, or `--devices`."""
     _adopt_slurm(os.environ)
     return {"RANK", "WORLD_SIZE"} <= os.environ.keys()
 
 
 def rank_and_ranks() -> tuple[int, int]:
-    """What the launcher says, (0, 1) without one; :func:`.collectives.world` says who has met."""
-    return (int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])) if launched() else (0, 1)
+    """What the launcher says, (0, 1) without one; :func:`.collectives.rank_and_world_size` says who has met."""
+    return (int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])) if is_launched() else (0, 1)
 
 
-def orphaned() -> bool:
+def parent_is_gone() -> bool:
     """Whether the process of `--devices` that started this one is gone."""
     return WATCHED in os.environ and os.getppid() != int(os.environ[WATCHED])
 
 
-def speaks(failure: BaseException | None) -> bool:
+def reports_failure(failure: BaseException | None) -> bool:
     """Whether this process shall say why it fails: of all ranks the first does, since they often fail alike."""
     distributed = sys.modules.get("transeg.core.distributed.collectives")
     store = None if distributed is None else distributed.store()
     if store is None:
         return True
-    if orphaned():  # and the store is gone
+    if parent_is_gone():  # and the store is gone
         return rank_and_ranks()[0] == 0
     if isinstance(failure, LostProcessError):
         if WATCHED in os.environ:

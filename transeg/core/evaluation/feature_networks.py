@@ -15,7 +15,7 @@ from torchmetrics.functional.image.lpips import _LPIPS
 from transeg.core.errors import TransegError, UsageError, did_you_mean
 from transeg.core.inference.trained import Trained
 from transeg.core.models.forward import segment
-from transeg.core.models.layer_outputs import Taps, layers
+from transeg.core.models.layer_outputs import LayerOutputs, layers
 from transeg.core.models.weights import load_weights
 from transeg.core.registry import Registry
 from transeg.core.runs.run_folder import RunFolder
@@ -84,7 +84,7 @@ def _of_run(folder: RunFolder, registry: Registry, device: torch.device) -> Feat
     channels = trained.domains.target_channels
     shapes = layers(copy.deepcopy(network).to("meta"), channels)
     coarsest = max(shapes, key=lambda layer: (layer.stride, layer.channels)).name
-    taps = Taps(network, [coarsest], "The segmenter")
+    taps = LayerOutputs(network, [coarsest], "The segmenter")
 
     def features(images: Tensor) -> Tensor:
         if images.shape[1] != channels:

@@ -16,7 +16,7 @@ from transeg.core.analysis.counting import Counting
 from transeg.core.data.files import by_stem, mask_values
 from transeg.core.data.images import read_binary_mask, read_label_map
 from transeg.core.data.writing import file_name
-from transeg.core.distributed.collectives import from_first
+from transeg.core.distributed.collectives import broadcast_from_first
 from transeg.core.errors import DataError, UsageError
 from transeg.core.evaluation.scores import DetailedScore, evaluate, score_labels, summarize, write_csv
 from transeg.core.files import write_json
@@ -56,7 +56,7 @@ def measure(
     for label, dataset in datasets.items():
         counts = CountAgreement(counting, names) if counting is not None else None
         scores = evaluate(trained.segment, dataset, inference, trained.device, workers, advance, counts)
-        table[label] = from_first(partial(_written, label, scores, names, counts, folder))
+        table[label] = broadcast_from_first(partial(_written, label, scores, names, counts, folder))
     return table
 
 

@@ -24,7 +24,7 @@ from torch.utils.data import Dataset as TorchDataset
 from transeg.core.analysis.count_tables import CountAgreement
 from transeg.core.data.cache import Cache, Cached
 from transeg.core.data.stream import begin_worker
-from transeg.core.distributed.collectives import from_first, in_turns, world
+from transeg.core.distributed.collectives import broadcast_from_first, gather_in_order, rank_and_world_size
 from transeg.core.errors import DataError
 from transeg.core.evaluation.metrics.calibration import calibration_bins, calibration_error
 from transeg.core.evaluation.metrics.counts import count_pixels, ratios
@@ -247,7 +247,7 @@ def evaluate(
         advance: called after each image.
         counts: is given each image to count its objects.
     """
-    loader = in_order(EvaluationSet(dataset, inference), batch_size=1, workers=workers)
+    loader = evaluation_loader(EvaluationSet(dataset, inference), batch_size=1, workers=workers)
     scores = []
     for (item,) in loader:
         logits = inference.run(forward, item.image, device)
@@ -258,13 +258,13 @@ def evaluate(
         advance()
     if counts is not None:
         counts.share()
-    return in_turns(scores)
+    return gather_in_order(scores)
 
 
-def in_order(items: TorchDataset[T], *, batch_size: int, workers: int, again: bool = False) -> DataLoader[T]:
+def evaluation_loader(items: TorchDataset[T], *, batch_size: int, workers: int, again: bool = False) -> DataLoader[T]:
     """Items in lists, in their own order; it draws nothing from the global random generator.
 
-    Each rank takes every n-th item; :func:`~transeg.core.distributed.collectives.in_turns` puts results together
+    Each rank takes every n-th item; :func:`~transeg.core.distributed.collectives.gather_in_order` puts results together
     again.
 
     Args:
@@ -273,7 +273,7 @@ def in_order(items: TorchDataset[T], *, batch_size: int, workers: int, again: bo
         workers: processes that load.
         again: whether there will be other rounds: the workers wait for them.
     """
-    rank, ranks = world()
+    rank, ranks = rank_and_world_size()
     count = len(items)  # type: ignore[arg-type]  # every dataset here has a length, but PyTorch's class does not say so
     return DataLoader(
         items,
@@ -309,16 +309,16 @@ def _of_classes(image: ImageScore, names: Sequence[str]) -> dict[str, float]:
 
 
 class SharedMetric(BaseMetric):
-    """A metric of items that the ranks share as :func:`in_order` gives them out.
+    """A metric of items that the ranks share as :func:`evaluation_loader` gives them out.
 
     mmengine's own way repeats items, puts results into a folder below the working directory, and drops them again.
     """
 
     def evaluate(self, size: int) -> dict[str, Any]:
         """The table of all items, on all ranks."""
-        results = in_turns(self.results)
+        results = gather_in_order(self.results)
         self.results.clear()
-        table = from_first(lambda: self.compute_metrics(results))
+        table = broadcast_from_first(lambda: self.compute_metrics(results))
         return {f"{self.prefix}/{key}": value for key, value in table.items()}
 
 

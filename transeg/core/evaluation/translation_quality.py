@@ -20,20 +20,20 @@ from transeg.core.data.cache import Cache, Cached
 from transeg.core.data.images import resize, unit_range
 from transeg.core.data.stream import to_tensor
 from transeg.core.data.wrapper import DatasetWrapper
-from transeg.core.distributed.collectives import from_first, in_turns
+from transeg.core.distributed.collectives import broadcast_from_first, gather_in_order
 from transeg.core.distributed.progress import bar
 from transeg.core.errors import UsageError
 from transeg.core.evaluation.feature_networks import Features, feature_network, perceptual_distance
 from transeg.core.evaluation.metrics.counts import count_pixels, ratios
 from transeg.core.evaluation.metrics.translation import pair_metrics, set_metrics
-from transeg.core.evaluation.scores import SharedMetric, in_order
+from transeg.core.evaluation.scores import SharedMetric, evaluation_loader
 from transeg.core.experiment.schema import QualityOptions
 from transeg.core.inference.conditioning import Conditioning
 from transeg.core.inference.sliding_window import Inference
 from transeg.core.inference.trained import Trained
 from transeg.core.inference.translator import seed_of
 from transeg.core.interfaces import Dataset, Generator, Sample
-from transeg.core.models.forward import classes, scaled
+from transeg.core.models.forward import classes, to_signed_unit
 from transeg.core.registry import Registry
 from transeg.core.runs.run_folder import RunFolder
 
@@ -175,7 +175,7 @@ class TranslationMetric(SharedMetric):
         """Judge a translated image, and ``back``, which that has been translated back into, ``(C, h, w)`` or None."""
         self.process([item], [made])
         if back is not None:
-            values = pair_metrics(back, scaled(item.given, back.device))
+            values = pair_metrics(back, to_signed_unit(item.given, back.device))
             self.results[-1] |= {f"roundtrip_{key}": value for key, value in values.items()}
 
     @torch.inference_mode()
@@ -188,7 +188,7 @@ class TranslationMetric(SharedMetric):
         if judge.segmenter is not None and item.mask is not None:
             values["consistency_dice"], values["consistency_iou"] = _agreement(judge.segmenter, image, item.mask)
         if item.real is not None:
-            real = scaled(item.real, judge.device)[None]
+            real = to_signed_unit(item.real, judge.device)[None]
             values |= pair_metrics(image[0], real[0])
             if judge.distance is not None:
                 values["lpips"] = float(judge.distance(image, real)[0])
@@ -229,7 +229,7 @@ class TranslationMetric(SharedMetric):
             assert self._judge.features is not None
             rows = []
             for index in range(min(len(self._reference), COMPARED)):
-                image = scaled(self._inference.prepare(self._reference[index].image), self._judge.device)
+                image = to_signed_unit(self._inference.prepare(self._reference[index].image), self._judge.device)
                 rows.append(self._judge.features(image[None])[0].cpu())
             self._of_reference = torch.stack(rows)
         return self._of_reference
@@ -237,7 +237,7 @@ class TranslationMetric(SharedMetric):
 
 def measurable(generator: Generator, given: Conditioning, options: QualityOptions) -> bool:
     """Whether anything can measure a generator's images, given pairs where it learns from them."""
-    return generator.paired or returns(generator, given) or judged_by_networks(options)
+    return generator.paired or can_round_trip(generator, given) or judged_by_networks(options)
 
 
 def judged_by_networks(options: QualityOptions) -> bool:
@@ -245,7 +245,7 @@ def judged_by_networks(options: QualityOptions) -> bool:
     return options.features is not None or options.segmenter is not None
 
 
-def returns(generator: Generator, given: Conditioning) -> bool:
+def can_round_trip(generator: Generator, given: Conditioning) -> bool:
     """Whether what a generator makes of an image can be brought back."""
     return len(generator.directions) > 1 and not given.by_mask
 
@@ -279,7 +279,7 @@ def judge_translation(
         for way in ways:
             metric = TranslationMetric(way.judge, way.reference, inference)
             items = Subset(TranslationSet(way.images, trained.given, inference), range(way.count))
-            for (item,) in in_order(items, batch_size=1, workers=trained.experiment.data.workers):
+            for (item,) in evaluation_loader(items, batch_size=1, workers=trained.experiment.data.workers):
                 there = partial(trained.translate, direction=way.direction, seed=seed_of(item.name))
                 made, back = inference.run(there, item.given, trained.device), None
                 if way.back is not None:
@@ -287,7 +287,9 @@ def judge_translation(
                     back = inference.run(home, made, trained.device)
                 metric.add(item, made, back)
                 advance()
-            table[way.label] = from_first(partial(_judged, metric, in_turns(metric.results), folder, way.label))
+            table[way.label] = broadcast_from_first(
+                partial(_judged, metric, gather_in_order(metric.results), folder, way.label)
+            )
     return table
 
 
@@ -318,21 +320,21 @@ def _ways(trained: Trained, datasets: Mapping[str, Dataset], reference: Dataset 
     """Source images to the target and, where the generator goes there, target images to the source."""
     assert trained.generator is not None
     there, *others = trained.generator.directions
-    back = others[0] if returns(trained.generator, trained.given) else None
+    back = others[0] if can_round_trip(trained.generator, trained.given) else None
     ways = [_Way(label, images, len(images), there, back, reference, judge) for label, images in datasets.items()]
     if back is None:
         return ways
     judge = replace(judge, segmenter=None)  # that knows images of the target domain
     for label, images in datasets.items():
         if images.paired:
-            ways.append(_Way(f"{label}-{back}", Swapped(images), len(images), back, there, None, judge))
+            ways.append(_Way(f"{label}-{back}", SwappedPairs(images), len(images), back, there, None, judge))
     if reference is not None and datasets:
         count = min(len(reference), sum(len(images) for images in datasets.values()))
         ways.append(_Way(back, reference, count, back, there, next(iter(datasets.values())), judge))
     return ways
 
 
-class Swapped(DatasetWrapper):
+class SwappedPairs(DatasetWrapper):
     """Pairs the other way round: each sample's image is its counterpart's."""
 
     def __init__(self, dataset: Dataset) -> None:

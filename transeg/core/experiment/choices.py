@@ -124,7 +124,7 @@ CHOICES: dict[str, type[Choice]] = {
 }
 
 
-def offered(component: type, kind: str) -> list[Option]:
+def options_of_kind(component: type, kind: str) -> list[Option]:
     """What a user may set for a component: its own options, and those that every one of its kind has."""
     own = options(component)
     hints = typing.get_type_hints(CHOICES[kind])

@@ -69,15 +69,15 @@ def settings_of(named: Mapping[str, Any], under: Settings, registry: Registry) -
     for kind in ("generator", "segmenter", "loss"):
         if named.get(kind):
             settings[kind] = {"name": named[kind]}
-            forget(under, (kind,), named[kind])
+            drop_other_component(under, (kind,), named[kind])
     data: Settings = {}
     for role in ("source", "target", "synthetic", "val"):
         if named.get(role):
             data[role] = parse_dataset(named[role], registry)
-            forget(under, ("data", role), data[role]["name"])
+            drop_other_component(under, ("data", role), data[role]["name"])
     tests = [parse_dataset(text, registry) for text in named.get("tests") or ()]
     if tests:
-        data["test"] = labelled(tests)
+        data["test"] = label_tables(tests)
         under.get("data", {}).pop("test", None)
     if data:
         settings["data"] = data
@@ -103,11 +103,11 @@ def _distillation(named: Mapping[str, Any], registry: Registry) -> Settings:
     """What `--teacher` and `--distill` say; soft targets where only teachers are named."""
     teachers = [parse_teacher(text, registry) for text in named.get("teachers") or ()]
     terms = [parse_distiller(text) for text in named.get("distillers") or ()]
-    found = {"teachers": labelled(teachers), "terms": labelled(terms)}
+    found = {"teachers": label_tables(teachers), "terms": label_tables(terms)}
     return {part: tables for part, tables in found.items() if tables}
 
 
-def forget(under: Settings, path: tuple[str, ...], name: str) -> None:
+def drop_other_component(under: Settings, path: tuple[str, ...], name: str) -> None:
     """Drop a component's table where another component takes its place: its options were for the first."""
     table: Any = under
     for key in path[:-1]:
@@ -116,7 +116,7 @@ def forget(under: Settings, path: tuple[str, ...], name: str) -> None:
         table.pop(path[-1])
 
 
-def labelled(tables: Sequence[Settings]) -> dict[str, Settings]:
+def label_tables(tables: Sequence[Settings]) -> dict[str, Settings]:
     """Tables by the name of their component or run, with its domain or a number where that recurs."""
     labels: dict[str, Settings] = {}
     for table in tables:

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from transeg.core.component_options import checked
+from transeg.core.component_options import check_options
 from transeg.core.device import check_device_name, pick_device
 from transeg.core.errors import TransegError, UsageError, did_you_mean
 from transeg.core.experiment.augmentation_presets import PRESETS
@@ -74,7 +74,7 @@ def load_experiment(path: Path, registry: Registry) -> Experiment:
             component = registry.load(registry.find(kind, name))
         except TransegError:
             return dict(given)
-        return checked(component, given, where)
+        return check_options(component, given, where)
 
     return _with_component_options(experiment, checked_where_installed)
 
@@ -141,7 +141,7 @@ def _with_component_options(experiment: Experiment, check: Check) -> Experiment:
 
 def _checked(registry: Registry, kind: str, name: str, given: Mapping[str, Any], where: str) -> dict[str, Any]:
     """All options of a component, the given ones checked."""
-    return checked(registry.load(registry.find(kind, name)), given, where)
+    return check_options(registry.load(registry.find(kind, name)), given, where)
 
 
 def _full(kind: str, choice: Any, where: str, check: Check) -> Any:

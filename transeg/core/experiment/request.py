@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from transeg.core.distributed.ranks import launched, rank_and_ranks
+from transeg.core.distributed.ranks import is_launched, rank_and_ranks
 from transeg.core.errors import UsageError
 from transeg.core.experiment.command_line import settings_of
 from transeg.core.experiment.completion import complete_experiment, load_experiment
@@ -62,7 +62,7 @@ def read_request(
             "[search] in %s is for `toolkit search`; this run takes the other options as they stand.", config
         )
     settings = merge(settings, settings_of(named, settings, registry))
-    if launched():
+    if is_launched():
         settings["devices"] = rank_and_ranks()[1]
     if run_dir is None and resume:
         raise UsageError("A run that is resumed needs its folder: --run-dir FOLDER.")
@@ -81,12 +81,12 @@ def read_request(
 
 def _for_all_ranks(ask: Callable[[], Answer]) -> Answer:
     """What the first of several ranks finds; a process alone need not import PyTorch to ask itself."""
-    if not launched():
+    if not is_launched():
         return ask()
-    from transeg.core.distributed.collectives import from_first, join_ranks
+    from transeg.core.distributed.collectives import broadcast_from_first, join_ranks
 
     join_ranks()
-    return from_first(ask)
+    return broadcast_from_first(ask)
 
 
 def _new_folder(settings: Settings) -> Path:

@@ -19,7 +19,7 @@ from transeg.core.data.images import (
     resize,
     write_image,
 )
-from transeg.core.data.writing import image_suffix, write_whole
+from transeg.core.data.writing import image_suffix, write_atomically
 from transeg.core.errors import UsageError
 from transeg.core.inference.previews import overlay
 from transeg.core.inference.sliding_window import Inference, at_size
@@ -116,7 +116,7 @@ def translate_files(
         else:
             image = read_image(file, translator.takes)
             made = resize(translator(scaled_by(image, scale), file.stem), *image.shape[:2])
-        write_whole(out / f"{file.stem}{image_suffix(made)}", made)
+        write_atomically(out / f"{file.stem}{image_suffix(made)}", made)
         advance()
 
 

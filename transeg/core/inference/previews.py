@@ -14,7 +14,7 @@ from torch import Tensor
 from transeg.core.data.images import write_image
 from transeg.core.inference.trained import Trained
 from transeg.core.interfaces import IGNORE, Sample
-from transeg.core.models.forward import classes, scaled
+from transeg.core.models.forward import classes, to_signed_unit
 
 GAP = 4
 HEADER = 26
@@ -41,13 +41,13 @@ def _columns(trained: Trained, domain: str, samples: Sequence[Sample]) -> list[t
     if not samples:
         return []
     inference, count = trained.inference(), len(trained.domains.class_names)
-    images = [scaled(inference.prepare(sample.image), trained.device) for sample in samples]
+    images = [to_signed_unit(inference.prepare(sample.image), trained.device) for sample in samples]
     columns = [(domain, [as_picture(image) for image in images])]
     masks = [inference.prepare_mask(sample.mask) for sample in samples if sample.mask is not None]
     truth = [("truth", [mask_picture(mask, count) for mask in masks])] if len(masks) == len(samples) else []
     if domain == "source" and trained.generator is not None:
         given = [trained.given.sample(sample, inference).to(trained.device) for sample in samples]
-        images = [trained.translate(scaled(one, trained.device)[None])[0] for one in given]
+        images = [trained.translate(to_signed_unit(one, trained.device)[None])[0] for one in given]
         columns.append(("translated", [as_picture(image) for image in images]))
         if trained.given.by_mask:
             columns, truth = [("label map", truth[0][1]), ("synthetic", columns[1][1]), ("real", columns[0][1])], []

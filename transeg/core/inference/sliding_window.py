@@ -15,7 +15,7 @@ from torch import Tensor
 from transeg.core.data.images import resize, resize_mask, unit_range
 from transeg.core.data.stream import to_tensor
 from transeg.core.interfaces import Region
-from transeg.core.models.forward import scaled
+from transeg.core.models.forward import to_signed_unit
 
 Forward = Callable[[Tensor, Tensor | None], Tensor]
 """``(N, C, H, W)`` in [-1, 1], and of windows where each begins in the image, ``(N, 2)`` -> ``(N, K, H, W)``."""
@@ -65,7 +65,7 @@ class Inference:
         if self.window:
             height, width = image.shape[1:]
             return torch.cat(list(self.bands(forward, lambda region: _part(image, region), (height, width), device)), 1)
-        return self._whole(forward)(scaled(image, device)[None], None)[0].float().cpu()
+        return self._whole(forward)(to_signed_unit(image, device)[None], None)[0].float().cpu()
 
     @torch.inference_mode()
     def bands(self, forward: Forward, read: Read, size: tuple[int, int], device: torch.device) -> Iterator[Tensor]:
@@ -124,7 +124,7 @@ def blended(
             lefts = columns.starts[first : first + batch]
             stack = torch.stack([padded[:, :, left : left + columns.window] for left in lefts])
             places = torch.tensor([(top, left) for left in lefts])
-            results = forward(scaled(stack, device), places).float().cpu().double().mul_(GRID).round_()
+            results = forward(to_signed_unit(stack, device), places).float().cpu().double().mul_(GRID).round_()
             if total is None:
                 total = torch.zeros(results.shape[1], rows.window, columns.length, dtype=torch.float64)
             for column, (left, result) in enumerate(zip(lefts, results, strict=True), start=first):

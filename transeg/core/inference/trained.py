@@ -24,7 +24,7 @@ from transeg.core.interfaces import Generator, Noise, Segmenter
 from transeg.core.models import checkpoint
 from transeg.core.models.ensemble import Ensemble
 from transeg.core.models.forward import segment, translate
-from transeg.core.models.fusion import deployed
+from transeg.core.models.fusion import fuse_for_inference
 from transeg.core.registry import Registry
 from transeg.core.runs.run_folder import RunFolder, fold_names
 
@@ -63,7 +63,7 @@ class Trained:
             registry: where its components come from.
             device: where the networks go; by default a GPU where there is one.
             layers: whether every layer of the segmenter must give what it gave in the training; otherwise only its
-                logits do, and it is faster (:func:`transeg.core.models.fusion.deployed`).
+                logits do, and it is faster (:func:`transeg.core.models.fusion.fuse_for_inference`).
 
         Raises:
             UsageError: it is not a run folder, or has no checkpoint yet.
@@ -182,7 +182,7 @@ def _segmenter(
     segmenter = build_segmenter(bare, channels, classes, 0, registry, pretrained=False)
     _fill(segmenter, state["model"], "segmenter")
     segmenter = segmenter.eval()
-    return segmenter.to(device) if layers else deployed(segmenter, channels, device)
+    return segmenter.to(device) if layers else fuse_for_inference(segmenter, channels, device)
 
 
 def _best(folder: RunFolder, run: RunFolder) -> dict[str, Any]:

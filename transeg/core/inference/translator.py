@@ -138,7 +138,7 @@ def resampled_labels(sample: Sample, image: np.ndarray) -> Sample:
     return replace(sample, image=image, **changed)
 
 
-class Numbered(DatasetWrapper):
+class NumberedNames(DatasetWrapper):
     """A dataset whose samples' names begin with their index."""
 
     def __init__(self, dataset: Dataset) -> None:
@@ -154,7 +154,7 @@ class WithOriginals(DatasetWrapper):
     """A translated dataset whose samples carry the images that they were translated from.
 
     Args:
-        translated: what was written of :class:`Numbered` samples.
+        translated: what was written of :class:`NumberedNames` samples.
         originals: what these were.
     """
 

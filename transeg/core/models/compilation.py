@@ -14,7 +14,7 @@ from transeg.core.errors import TransegError
 from transeg.core.interfaces import Generator, Segmenter
 
 
-def fuse(optimizers: Iterable[Optimizer], fused: bool | None, device: torch.device) -> None:
+def fuse_optimizers(optimizers: Iterable[Optimizer], fused: bool | None, device: torch.device) -> None:
     """Let each optimizer that can update all of its weights in one pass.
 
     Args:
@@ -29,7 +29,7 @@ def fuse(optimizers: Iterable[Optimizer], fused: bool | None, device: torch.devi
                 group["fused"] = wanted
 
 
-def resume(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
+def load_optimizer_state(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
     """Load an optimizer's state, and leave how it updates its weights as it is."""
     own = optimizer.state_dict()["param_groups"]
     groups = [
@@ -39,7 +39,7 @@ def resume(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
     optimizer.load_state_dict({**state, "param_groups": groups})
 
 
-def networks(generator: Generator | None, segmenter: Segmenter | None) -> dict[str, nn.Module]:
+def compilable_networks(generator: Generator | None, segmenter: Segmenter | None) -> dict[str, nn.Module]:
     """The networks that torch.compile may translate, by name."""
     found: dict[str, nn.Module] = {} if segmenter is None else {"segmenter": segmenter}
     if generator is not None:
@@ -48,7 +48,7 @@ def networks(generator: Generator | None, segmenter: Segmenter | None) -> dict[s
 
 
 @contextmanager
-def compiled(chosen: Mapping[str, nn.Module]) -> Iterator[None]:
+def compile_networks(chosen: Mapping[str, nn.Module]) -> Iterator[None]:
     """Have networks translated at their first call within ``set_stance("default")``; all other calls stay plain.
 
     Their names and weights stay where they are.

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
-class Averages:
+class EMA:
     """Exponential moving averages of the parameters of some of a model's submodules, on their devices.
 
     The first average is the weights after the first step. Buffers are not averaged.

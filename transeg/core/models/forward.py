@@ -36,7 +36,7 @@ def translate(generator: Generator, image: Tensor, direction: str, noise: Noise 
     return generator.translate(padded, direction, noise)[:, :, :height, :width]
 
 
-def translated(generator: Generator, image: Tensor, places: Tensor | None) -> Tensor:
+def translate_during_training(generator: Generator, image: Tensor, places: Tensor | None) -> Tensor:
     """Source images as a validation sees them: translated with the same chance each time.
 
     Args:
@@ -58,12 +58,12 @@ def probabilities(logits: Tensor) -> Tensor:
     return logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1)[:, 1:]
 
 
-def widened(logits: Tensor) -> Tensor:
+def to_float32(logits: Tensor) -> Tensor:
     """In float32 where a network computed in 16 bits, which are too few for losses."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
-def scaled(image: Tensor, device: torch.device) -> Tensor:
+def to_signed_unit(image: Tensor, device: torch.device) -> Tensor:
     """Images on the device, 8-bit ones scaled to [-1, 1] there."""
     image = image.to(device, non_blocking=True)
     return image.float().div_(127.5).sub_(1) if image.dtype == torch.uint8 else image

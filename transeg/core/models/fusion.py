@@ -31,7 +31,7 @@ Pair = tuple[nn.Conv2d | nn.ConvTranspose2d, nn.BatchNorm2d]
 logger = logging.getLogger(__name__)
 
 
-def deployed(segmenter: Segmenter, channels: int, device: torch.device) -> Segmenter:
+def fuse_for_inference(segmenter: Segmenter, channels: int, device: torch.device) -> Segmenter:
     """A copy for inference alone, on its device, with the same logits except for rounding.
 
     Args:
@@ -39,7 +39,7 @@ def deployed(segmenter: Segmenter, channels: int, device: torch.device) -> Segme
         channels: of its images.
         device: where it will run.
     """
-    network = folded(segmenter, channels).to(device)
+    network = fold_batch_norms(segmenter, channels).to(device)
     if device.type == "cpu":
         convert_conv2d_weight_memory_format(network, torch.channels_last)  # activations follow the weights
     return network
@@ -47,7 +47,7 @@ def deployed(segmenter: Segmenter, channels: int, device: torch.device) -> Segme
 
 @torch.inference_mode(False)
 @torch.no_grad()
-def folded(segmenter: Segmenter, channels: int) -> Segmenter:
+def fold_batch_norms(segmenter: Segmenter, channels: int) -> Segmenter:
     """A copy without the batch norms that follow a convolution of their own.
 
     Module names stay; the output of such a convolution is now that of its batch norm. A network that fails on a small
@@ -56,9 +56,9 @@ def folded(segmenter: Segmenter, channels: int) -> Segmenter:
     network = copy.deepcopy(segmenter)
     image = torch.linspace(-1, 1, channels * SIDE * SIDE).view(1, channels, SIDE, SIDE)
     try:
-        watch = Watch(network)
+        watch = OperatorTrace(network)
         expected = watch.run(image)
-        fold(network, watch.pairs())
+        fold_pairs(network, watch.pairs())
         if _alike(segment(network, image), expected):
             return network
         logger.debug("%s is not folded: its logits would change.", type(segmenter).__name__)
@@ -67,7 +67,7 @@ def folded(segmenter: Segmenter, channels: int) -> Segmenter:
     return copy.deepcopy(segmenter)
 
 
-def fold(network: nn.Module, pairs: Sequence[Pair]) -> None:
+def fold_pairs(network: nn.Module, pairs: Sequence[Pair]) -> None:
     """Scale and shift each convolution as its batch norm does, and leave of that what else it holds: an activation."""
     for conv, norm in pairs:
         assert norm.running_mean is not None
@@ -88,7 +88,7 @@ def fold(network: nn.Module, pairs: Sequence[Pair]) -> None:
             network.set_submodule(name, rest[module])
 
 
-class Watch(TorchDispatchMode):
+class OperatorTrace(TorchDispatchMode):
     """One forward pass in which it is seen who reads what.
 
     Args:

@@ -17,7 +17,7 @@ PROBE = 256
 """Height and width of the image by which layers are described: a multiple of every stride in use."""
 
 
-class Taps:
+class LayerOutputs:
     """Keeps what named layers put out, from one forward pass to the next.
 
     Args:
@@ -68,7 +68,7 @@ def layers(network: Segmenter, in_channels: int, depth: int = 2) -> list[Layer]:
         depth: how many levels of submodules are looked at.
     """
     names = [name for name, _ in network.named_modules() if name and name.count(".") < depth]
-    taps = Taps(network, names, "the segmenter")
+    taps = LayerOutputs(network, names, "the segmenter")
     training = network.training
     try:
         with torch.no_grad():
@@ -79,7 +79,7 @@ def layers(network: Segmenter, in_channels: int, depth: int = 2) -> list[Layer]:
         taps.remove()
 
 
-def layers_of(segmenter: type[Segmenter]) -> list[Layer]:
+def default_layers(segmenter: type[Segmenter]) -> list[Layer]:
     """The layers of a component at its defaults; none where it cannot be built and run without numbers."""
     channels = 3
     try:

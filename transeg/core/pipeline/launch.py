@@ -11,7 +11,7 @@ from mmengine.hooks import Hook
 from rich.console import Console
 
 from transeg.core.device import keep_freed_memory
-from transeg.core.distributed.collectives import join_ranks, leave_ranks, rank_device, world
+from transeg.core.distributed.collectives import join_ranks, leave_ranks, rank_and_world_size, rank_device
 from transeg.core.errors import UsageError
 from transeg.core.experiment.request import RunRequest
 from transeg.core.experiment.schema import Experiment
@@ -56,7 +56,7 @@ def prepare(request: RunRequest, registry: Registry, *, dry_run: bool) -> Prepar
     join_ranks()
     check_installed(request.experiment.tracking)
     parts = build_parts(request.experiment, registry)
-    if not dry_run and world()[0] == 0:
+    if not dry_run and rank_and_world_size()[0] == 0:
         request.folder.create()
     return Prepared(request.experiment, parts, request.folder, request.resume)
 
@@ -76,12 +76,12 @@ def launch(
         own_hooks: makes those that a training gets from the caller, besides the plugins'.
     """
     device = rank_device(torch.device(prepared.experiment.device))
-    if prepared.experiment.devices != world()[1]:
+    if prepared.experiment.devices != rank_and_world_size()[1]:
         raise UsageError(
             f"The experiment is for {prepared.experiment.devices} processes; start it with `toolkit run`, or say "
             "--devices 1."
         )
-    if prepared.experiment.train.sync_batch_norm and world()[1] > 1:
+    if prepared.experiment.train.sync_batch_norm and rank_and_world_size()[1] > 1:
         check_batch_norms(prepared.parts.generator, prepared.parts.segmenter)
     if device.type == "cpu":
         keep_freed_memory()

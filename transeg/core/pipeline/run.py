@@ -10,11 +10,11 @@ from typing import Any
 from mmengine.hooks import Hook
 from rich.console import Console
 
-from transeg.core.builders.datasets import build_dataset, dataset_writer, filled
-from transeg.core.builders.folds import means
+from transeg.core.builders.datasets import build_dataset, build_nonempty, dataset_writer
+from transeg.core.builders.folds import mean_over_folds
 from transeg.core.builders.networks import build_segmenter
 from transeg.core.data.rewriting import write_splits
-from transeg.core.distributed.collectives import from_first, world
+from transeg.core.distributed.collectives import broadcast_from_first, rank_and_world_size
 from transeg.core.distributed.progress import bar
 from transeg.core.errors import TransegError
 from transeg.core.evaluation.measure import measure
@@ -24,14 +24,14 @@ from transeg.core.experiment.schema import Experiment, Strategy, SynthesisOption
 from transeg.core.files import write_json, write_text
 from transeg.core.inference import previews
 from transeg.core.inference.trained import Trained
-from transeg.core.inference.translator import Numbered, Translator, WithOriginals, as_pixels, resampled_labels
+from transeg.core.inference.translator import NumberedNames, Translator, WithOriginals, as_pixels, resampled_labels
 from transeg.core.interfaces import IGNORE, About, Dataset, Sample
 from transeg.core.pipeline.label_maps import LabelMaps
 from transeg.core.pipeline.synthesis import synthesize
 from transeg.core.registry import Registry
 from transeg.core.runs.environment import environment
 from transeg.core.runs.run_folder import RunFolder, fold_names
-from transeg.core.runs.timings import timed
+from transeg.core.runs.timings import time_step
 from transeg.core.training.parts import Parts
 from transeg.core.training.train import InterruptedRunError, shown_samples, train
 
@@ -63,8 +63,8 @@ class Run:
         Raises:
             TransegError: it failed; the message says how to go on where that is possible.
         """
-        with self.folder.locked() if world()[0] == 0 else nullcontext():
-            if world()[0] == 0:
+        with self.folder.locked() if rank_and_world_size()[0] == 0 else nullcontext():
+            if rank_and_world_size()[0] == 0:
                 write_text(self.folder.experiment, experiment.to_toml())
                 write_json(self.folder.environment, environment(self.registry))
                 write_json(self.folder.parts, parts.sizes())
@@ -74,7 +74,7 @@ class Run:
                 if isinstance(error, InterruptedRunError) or self.folder.has_checkpoint():
                     raise type(error)(f"{error} {self.folder.go_on}") from error
                 raise
-            if world()[0] == 0:
+            if rank_and_world_size()[0] == 0:
                 write_json(self.folder.metrics, metrics)
             return metrics
 
@@ -99,8 +99,8 @@ class Run:
             "quality": self._quality(trained, parts),
             "baseline": self._baseline(experiment, parts) if experiment.baseline == "source-only" else None,
         }
-        if world()[0] == 0:
-            with timed(self.folder, self.folder, "pictures"):
+        if rank_and_world_size()[0] == 0:
+            with time_step(self.folder, self.folder, "pictures"):
                 previews.draw(trained, *shown_samples(parts, experiment.data.tile), self.folder.previews / "final.png")
         return metrics
 
@@ -124,7 +124,7 @@ class Run:
             assert own.val is not None
             tests = self._test(trained, {**own.tests, "held-out": own.val}, place, f"testing {name}")
             each[name] = {"best_iteration": trained.iteration, "images": len(own.source), "tests": tests}
-        return {"each": each, "mean": means([fold["tests"] for fold in each.values()])}
+        return {"each": each, "mean": mean_over_folds([fold["tests"] for fold in each.values()])}
 
     def _with_new_segmenter(self, experiment: Experiment, parts: Parts) -> Parts:
         """The parts with a segmenter that is what the run's was at the beginning."""
@@ -182,9 +182,9 @@ class Run:
             return resampled_labels(sample, as_pixels(made, sample.image.dtype))
 
         by_split = {"train": parts.source, "val": None if experiment.data.val else parts.val}
-        labelled = {split: Numbered(dataset) for split, dataset in by_split.items() if dataset is not None}
+        labelled = {split: NumberedNames(dataset) for split, dataset in by_split.items() if dataset is not None}
         about = About(parts.source.classes, parts.domains.target_channels, "translated")
-        with timed(self.folder, folder, "translating"):
+        with time_step(self.folder, folder, "translating"):
             writer = dataset_writer("folder", root, about, self.registry)
             write_splits(labelled, writer, self.console, "translating", translated)
         second = without(experiment, "generator", "joint", strategy="supervised", source=choice)
@@ -215,7 +215,7 @@ class Run:
         options = experiment.synthesis
         maps = label_maps(experiment, parts.source, options, self.registry)
         count = options.count or len(maps)
-        with bar(self.console, "synthesizing", count) as advance, timed(self.folder, folder, "synthesizing"):
+        with bar(self.console, "synthesizing", count) as advance, time_step(self.folder, folder, "synthesizing"):
             assert choice.root is not None
             inference = trained.inference_for_training()
             synthesize(trained, maps, count, choice.root, inference, experiment.seed, advance)
@@ -234,7 +234,7 @@ class Run:
         if not datasets and parts.val is not None and not parts.validates_target:
             datasets = {"validation": parts.val}
         inference, out = trained.inference(), self.folder.evaluation
-        with timed(self.folder, self.folder, "judging translations"):
+        with time_step(self.folder, self.folder, "judging translations"):
             return judge_translation(trained, datasets, parts.target, parts.judge, inference, out, self.console)
 
     def _baseline(self, experiment: Experiment, parts: Parts) -> dict[str, Any]:
@@ -251,14 +251,14 @@ class Run:
         if not tests or trained.segmenter is None:
             return {}
         total = sum(len(dataset) for dataset in tests.values())
-        with bar(self.console, title, total) as advance, timed(self.folder, folder, "testing"):
+        with bar(self.console, title, total) as advance, time_step(self.folder, folder, "testing"):
             counting = trained.counting()
             return measure(trained, tests, folder.evaluation, trained.inference(), advance, counting)
 
 
 def _note(folder: RunFolder, experiment: Experiment) -> None:
     """Write down the experiment of a stage, without which its checkpoints cannot be loaded."""
-    from_first(lambda: write_text(folder.experiment, experiment.to_toml()))
+    broadcast_from_first(lambda: write_text(folder.experiment, experiment.to_toml()))
 
 
 def label_maps(experiment: Experiment, source: Dataset, options: SynthesisOptions, registry: Registry) -> LabelMaps:
@@ -281,7 +281,7 @@ def label_maps(experiment: Experiment, source: Dataset, options: SynthesisOption
         classes=source.classes,
         **unknown,
     )
-    return LabelMaps(filled(choice, "source", registry), 0, options.variation, experiment.seed)
+    return LabelMaps(build_nonempty(choice, "source", registry), 0, options.variation, experiment.seed)
 
 
 def selection(experiment: Experiment, parts: Parts) -> str:

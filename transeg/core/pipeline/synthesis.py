@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from transeg.core.data.images import lossless_suffix
-from transeg.core.data.writing import file_name, write_whole
-from transeg.core.distributed.collectives import from_first, in_turns, world
+from transeg.core.data.writing import file_name, write_atomically
+from transeg.core.distributed.collectives import broadcast_from_first, gather_in_order, rank_and_world_size
 from transeg.core.errors import UsageError
 from transeg.core.files import write_json
 from transeg.core.inference.sliding_window import Inference
@@ -47,7 +47,7 @@ def synthesize(
     """
     if not trained.given.by_mask:
         raise UsageError("The generator of this run is given images, not label maps; see `toolkit translate`.")
-    rank, ranks = world()
+    rank, ranks = rank_and_world_size()
     manifest = []
     suffix = lossless_suffix(trained.domains.target_channels)
     for number in range(rank, count, ranks):
@@ -60,8 +60,8 @@ def synthesize(
             given = trained.given.labels(labels.mask, labels.instances, inference)
             made = inference.run(partial(trained.translate, seed=noise), given, trained.device)
             for kind, numbers in (("masks", labels.mask), ("instances", labels.instances.astype(np.uint16))):
-                write_whole(folder / kind / f"{stem}.png", inference.prepare_mask(numbers))
-            write_whole(image, as_pixels(made))
+                write_atomically(folder / kind / f"{stem}.png", inference.prepare_mask(numbers))
+            write_atomically(image, as_pixels(made))
         advance()
-    everything = dict(in_turns(manifest))
-    from_first(lambda: write_json(folder / "manifest.json", everything))
+    everything = dict(gather_in_order(manifest))
+    broadcast_from_first(lambda: write_json(folder / "manifest.json", everything))

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from transeg.core.distributed.collectives import world
+from transeg.core.distributed.collectives import rank_and_world_size
 from transeg.core.files import read_json, write_json
 from transeg.core.runs.run_folder import RunFolder
 
@@ -21,7 +21,7 @@ def add_seconds(run: RunFolder, part: RunFolder, seconds: Mapping[str, float]) -
         part: the run itself, or one of its trainings.
         seconds: by what they were spent on.
     """
-    if world()[0] != 0:
+    if rank_and_world_size()[0] != 0:
         return
     table = read_json(run.times) if run.times.exists() else {}
     spent = table.setdefault(part.path.relative_to(run.path).as_posix(), {})
@@ -31,7 +31,7 @@ def add_seconds(run: RunFolder, part: RunFolder, seconds: Mapping[str, float]) -
 
 
 @contextmanager
-def timed(run: RunFolder, part: RunFolder, what: str) -> Iterator[None]:
+def time_step(run: RunFolder, part: RunFolder, what: str) -> Iterator[None]:
     """Note how long the block takes, however it ends; see :func:`add_seconds`."""
     begin = time.perf_counter()
     try:

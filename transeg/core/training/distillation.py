@@ -13,15 +13,15 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from transeg.core.builders.made import made
+from transeg.core.builders.construct import construct
 from transeg.core.builders.networks import build_segmenter
 from transeg.core.errors import UsageError, did_you_mean
 from transeg.core.experiment.choices import TeacherChoice
 from transeg.core.experiment.schema import DistillationOptions, Experiment
 from transeg.core.inference.trained import Trained
 from transeg.core.interfaces import Batch, Dataset, DistillationLoss, Segmenter
-from transeg.core.models.forward import segment, widened
-from transeg.core.models.layer_outputs import Taps
+from transeg.core.models.forward import segment, to_float32
+from transeg.core.models.layer_outputs import LayerOutputs
 from transeg.core.registry import Registry
 from transeg.core.runs.run_folder import RunFolder
 
@@ -62,7 +62,7 @@ class Teacher:
             layers: names besides the logits.
             outputs: channels in which the logits are wanted.
         """
-        taps = Taps(self.network, [layer for layer in layers if layer != LOGITS], f"The teacher {self.name}")
+        taps = LayerOutputs(self.network, [layer for layer in layers if layer != LOGITS], f"The teacher {self.name}")
         try:
             logits = segment(self.network, image.to(self._precision))[0]
             kept = {name: output.float() for name, output in taps.outputs.items()}
@@ -98,7 +98,7 @@ class Distillation(nn.Module):
         self._sees = sees
         self.losses = nn.ModuleList(term.loss for _, terms in teachers for term in terms)
         layers = {term.loss.layer for _, terms in teachers for term in terms} - {LOGITS}
-        self._taps = Taps(student, sorted(layers), "The student")
+        self._taps = LayerOutputs(student, sorted(layers), "The student")
 
     def to_device(self, device: torch.device) -> None:
         """Move the teachers, which ``to`` does not see."""
@@ -142,11 +142,11 @@ class Distillation(nn.Module):
             layers = {term.loss.teacher_layer for term in terms}
             theirs = teacher.outputs(teacher_image, layers, outputs[LOGITS].shape[1])
             for term in terms:
-                made(partial(term.loss.prepare, outputs, theirs), f"distillation.terms.{term.label}")
+                construct(partial(term.loss.prepare, outputs, theirs), f"distillation.terms.{term.label}")
         student.train(training)
 
     def _student(self, logits: Tensor) -> dict[str, Tensor]:
-        return {LOGITS: logits, **{name: widened(output) for name, output in self._taps.outputs.items()}}
+        return {LOGITS: logits, **{name: to_float32(output) for name, output in self._taps.outputs.items()}}
 
 
 def as_channels(logits: Tensor, outputs: int) -> Tensor:
@@ -232,7 +232,7 @@ def build_distillation(
         for label, choice in options.terms.items():
             cls = registry.load(registry.find("loss", choice.name))
             where = f"distillation.terms.{label}"
-            make = partial(made, partial(cls, **choice.options), where)
+            make = partial(construct, partial(cls, **choice.options), where)
             able = _able(cast("DistillationLoss", make()), teachers, where)
             for teacher in able:
                 terms[teacher.name].append(Term(label, choice.weight / len(able), make()))

@@ -8,7 +8,7 @@ from typing import Any
 from mmengine.runner import BaseLoop
 from torch.utils.data import DataLoader
 
-from transeg.core.data.stream import Places
+from transeg.core.data.stream import ResumableBatchSampler
 from transeg.core.distributed.collectives import broadcast_buffers
 
 
@@ -43,7 +43,7 @@ class TrainLoop(BaseLoop):
         """Train until the end, or until a hook sets ``stop_training``."""
         runner = self.runner
         sampler = self.dataloader.batch_sampler
-        assert isinstance(sampler, Places)
+        assert isinstance(sampler, ResumableBatchSampler)
         sampler.first = self.iter
         batches = iter(self.dataloader)
         runner.call_hook("before_train")

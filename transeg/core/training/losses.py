@@ -7,7 +7,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from transeg.core.builders.made import made
+from transeg.core.builders.construct import construct
 from transeg.core.errors import UsageError
 from transeg.core.experiment.choices import Choice
 from transeg.core.experiment.completion import loss_options
@@ -58,5 +58,5 @@ def build_loss(choice: Choice, registry: Registry, head_weights: Sequence[float]
     terms = {}
     for name, weight in parse_sum(choice.name).items():
         cls = registry.load(registry.find("loss", name))
-        terms[name] = (weight, made(partial(cls, **options.get(name, {})), f"loss.{name}"))
+        terms[name] = (weight, construct(partial(cls, **options.get(name, {})), f"loss.{name}"))
     return LossSum(terms, head_weights)

@@ -8,8 +8,15 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from transeg.core.builders.datasets import check_alike, check_labelled, filled, has_masks, own_validation, stained
-from transeg.core.builders.folds import Chosen, held_out, joined
+from transeg.core.builders.datasets import (
+    build_nonempty,
+    check_alike,
+    check_labelled,
+    has_masks,
+    normalise_stain,
+    validation_split,
+)
+from transeg.core.builders.folds import Subset, concatenate, split_folds
 from transeg.core.builders.networks import build_generator, build_segmenter
 from transeg.core.errors import UsageError
 from transeg.core.evaluation.translation_quality import Judge, measurable
@@ -36,7 +43,7 @@ class Parts:
         generator: the translator.
         segmenter: the network that segments.
         teachers: frozen segmenters to distil from.
-        held: which of the source's images each fold holds out, see :func:`transeg.core.builders.folds.held_out`; None
+        held: which of the source's images each fold holds out, see :func:`.folds.split_folds`; None
             where there is one training alone, without folds or of one of them.
         validates_target: whether ``val`` has images of the target domain, to be segmented as they are.
     """
@@ -57,9 +64,9 @@ class Parts:
     def fold(self, number: int) -> Parts:
         """These parts where the images that a fold holds out validate, and all other labelled ones train."""
         assert self.held is not None
-        everything, out = joined(self.source, self.val), self.held[number]
+        everything, out = concatenate(self.source, self.val), self.held[number]
         rest = sorted(set(range(len(everything))) - set(out))
-        source, val = (Chosen([everything.places[index] for index in indices]) for indices in (rest, out))
+        source, val = (Subset([everything.places[index] for index in indices]) for indices in (rest, out))
         return replace(self, source=source, val=val)
 
     def sizes(self) -> dict[str, dict[str, int]]:
@@ -93,10 +100,13 @@ def build_parts(experiment: Experiment, registry: Registry) -> Parts:
         UsageError: something that it names is not there, or does not fit the rest.
     """
     data = experiment.data
-    source = stained(filled(data.source, "source", registry), data)
-    target = stained(filled(data.target, "target", registry), data) if data.target else None
-    tests = {label: stained(filled(choice, "test", registry, label), data) for label, choice in data.test.items()}
-    synthetic = filled(data.synthetic, "synthetic", registry) if data.synthetic else None
+    source = normalise_stain(build_nonempty(data.source, "source", registry), data)
+    target = normalise_stain(build_nonempty(data.target, "target", registry), data) if data.target else None
+    tests = {
+        label: normalise_stain(build_nonempty(choice, "test", registry, label), data)
+        for label, choice in data.test.items()
+    }
+    synthetic = build_nonempty(data.synthetic, "synthetic", registry) if data.synthetic else None
     domains = Domains(source.classes, source.channels, _translated_channels(experiment, source, target))
     on_target = data.val is not None
     parts = Parts(domains, source, target, None, tests, None, None, validates_target=on_target, synthetic=synthetic)
@@ -113,13 +123,13 @@ def build_parts(experiment: Experiment, registry: Registry) -> Parts:
             )
         parts = replace(parts, generator=generator, judge=judge)
     if experiment.segmenter is not None or parts.judge is not None:
-        val = filled(data.val, "val", registry) if data.val else own_validation(data.source, registry)
-        parts = replace(parts, val=None if val is None else stained(val, data))
+        val = build_nonempty(data.val, "val", registry) if data.val else validation_split(data.source, registry)
+        parts = replace(parts, val=None if val is None else normalise_stain(val, data))
     _check_data(experiment, parts)
     if experiment.train.ema is not None and experiment.segmenter is None:
         raise UsageError("train.ema averages the weights of a segmenter, and there is none; leave it out.")
     if experiment.folds is not None:
-        held = held_out(parts.source, parts.val, experiment.folds, experiment.seed)
+        held = split_folds(parts.source, parts.val, experiment.folds, experiment.seed)
         parts = replace(parts, held=held)
         if experiment.fold is not None:
             parts = replace(parts.fold(experiment.fold - 1), held=None)

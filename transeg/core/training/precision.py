@@ -23,7 +23,7 @@ UNITS = {
 
 
 @contextmanager
-def products(precision: Precision) -> Iterator[None]:
+def matmul_precision(precision: Precision) -> Iterator[None]:
     """Whether a GPU multiplies float32 in TensorFloat-32, for as long as this lasts: the flags are the process's."""
     before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     shorter = precision == "tf32"

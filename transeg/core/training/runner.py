@@ -22,11 +22,11 @@ from mmengine.runner import ValLoop, set_random_seed
 from torch import nn
 from torch.utils.data import DataLoader
 
-from transeg.core.distributed.collectives import broadcast_state, gathered, world
+from transeg.core.distributed.collectives import all_gather, broadcast_state, rank_and_world_size
 from transeg.core.errors import UsageError
 from transeg.core.inference.trained import Domains
 from transeg.core.models import checkpoint
-from transeg.core.models.compilation import resume
+from transeg.core.models.compilation import load_optimizer_state
 from transeg.core.runs.run_folder import RunFolder
 from transeg.core.training.loop import TrainLoop
 from transeg.core.training.tasks.task import Task
@@ -135,7 +135,7 @@ class Runner(MMEngineRunner):
                 )
             self.model.load_state_dict(state["model"])
             for name, wrapper in self.optim_wrapper.items():
-                resume(wrapper.optimizer, state["optimizers"][name])
+                load_optimizer_state(wrapper.optimizer, state["optimizers"][name])
             self.model.updates.load_state_dict(state.get("scales", {}))
             self.train_loop.iter = state["iteration"]
             self._random_states = state["random"]
@@ -147,7 +147,7 @@ class Runner(MMEngineRunner):
 
         On another number of ranks none is where it was: all begin anew, by the seed and the iteration.
         """
-        states, (rank, ranks) = self._random_states, world()
+        states, (rank, ranks) = self._random_states, rank_and_world_size()
         if states is not None and len(states) == ranks:
             checkpoint.restore_random_state(states[rank])
         elif states is not None:
@@ -159,7 +159,7 @@ class Runner(MMEngineRunner):
             **self._state(),
             "optimizers": {name: wrapper.optimizer.state_dict() for name, wrapper in self.optim_wrapper.items()},
             "scales": self.model.updates.state_dict(),
-            "random": gathered([checkpoint.random_state()]),
+            "random": all_gather([checkpoint.random_state()]),
         }
         self._write(state, self._folder.last)
 
@@ -173,5 +173,5 @@ class Runner(MMEngineRunner):
 
     def _write(self, state: dict[str, Any], path: Path) -> None:
         self.call_hook("before_save_checkpoint", checkpoint=state)
-        if world()[0] == 0:
+        if rank_and_world_size()[0] == 0:
             checkpoint.save(state, path)

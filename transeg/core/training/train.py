@@ -25,31 +25,31 @@ from transeg.core.data.stream import (
     SYNTHETIC,
     TARGET,
     Collate,
-    Domain,
     Item,
-    Mixture,
-    Places,
-    TrainingStream,
+    MixedDomain,
+    ResumableBatchSampler,
+    TrainingDataset,
+    TrainingDomain,
     training_loader,
 )
 from transeg.core.data.windows import Regions, Windows, pools
-from transeg.core.distributed.collectives import from_first, world
+from transeg.core.distributed.collectives import broadcast_from_first, rank_and_world_size
 from transeg.core.distributed.progress import bar
 from transeg.core.errors import TransegError, UsageError
-from transeg.core.evaluation.scores import EvaluationSet, SegmentationMetric, in_order
+from transeg.core.evaluation.scores import EvaluationSet, SegmentationMetric, evaluation_loader
 from transeg.core.evaluation.translation_quality import TranslationMetric, TranslationSet, judged_by_networks
 from transeg.core.experiment.schema import BATCH, RUNTIME, DataOptions, Experiment, TrainOptions
 from transeg.core.inference import previews
 from transeg.core.inference.trained import Trained, conditioning
 from transeg.core.interfaces import Dataset, Region, Sample
-from transeg.core.models.compilation import compiled, networks
-from transeg.core.models.ema import Averages
+from transeg.core.models.compilation import compilable_networks, compile_networks
+from transeg.core.models.ema import EMA
 from transeg.core.registry import Registry
 from transeg.core.runs.run_folder import RunFolder
 from transeg.core.training.distillation import build_distillation
 from transeg.core.training.hooks.checkpoints import CheckpointHook
 from transeg.core.training.hooks.distillation import DistillationHook
-from transeg.core.training.hooks.ema import AveragesHook
+from transeg.core.training.hooks.ema import EMAHook
 from transeg.core.training.hooks.guard import GuardHook
 from transeg.core.training.hooks.interrupt import InterruptHook
 from transeg.core.training.hooks.previews import PreviewHook
@@ -58,7 +58,7 @@ from transeg.core.training.hooks.scalars import ScalarsHook
 from transeg.core.training.hooks.schedule import ScheduleHook
 from transeg.core.training.hooks.timings import TimesHook
 from transeg.core.training.parts import Parts
-from transeg.core.training.precision import products
+from transeg.core.training.precision import matmul_precision
 from transeg.core.training.runner import Runner
 from transeg.core.training.tasks import task_for, validation
 from transeg.core.training.trackers import Trackers, begin
@@ -92,7 +92,7 @@ def train(
     """
     options = experiment.train
     device = torch.device(experiment.device)
-    if options.sync_batch_norm and world()[1] > 1:
+    if options.sync_batch_norm and rank_and_world_size()[1] > 1:
         parts = replace(
             parts,
             segmenter=parts.segmenter and _with_shared_batch_norm(parts.segmenter),
@@ -103,18 +103,18 @@ def train(
         channels = parts.domains.target_channels
         distillation = build_distillation(experiment, parts.segmenter, parts.teachers, channels, registry)
     task = task_for(experiment, parts, registry, [distillation] if distillation is not None else [])
-    averages = Averages(task, _averaged(parts, options))
+    averages = EMA(task, _averaged(parts, options))
     interrupt, progress, trackers = InterruptHook(), ProgressHook(console, title), Trackers({})
     hooks: list[Hook] = [
         ScheduleHook(task),
-        AveragesHook(averages),
+        EMAHook(averages),
         GuardHook(options.log_interval),
         CheckpointHook(options.checkpoint_interval),
         interrupt,
         *([DistillationHook(distillation)] if distillation is not None else []),
         *extra_hooks,
     ]
-    if world()[0] == 0:
+    if rank_and_world_size()[0] == 0:
         trackers = begin(experiment, run, folder, title, resume=resume)
         times = TimesHook(run, folder)
         draw = times.measuring("pictures")(_Preview(experiment, parts, averages))
@@ -140,11 +140,11 @@ def train(
         hooks=hooks,
         resume=resume,
     )
-    chosen = networks(parts.generator, parts.segmenter) if options.compile else {}
+    chosen = compilable_networks(parts.generator, parts.segmenter) if options.compile else {}
     try:
-        with products(options.precision), compiled(chosen) if chosen else nullcontext():
+        with matmul_precision(options.precision), compile_networks(chosen) if chosen else nullcontext():
             runner.train()
-        from_first(lambda: None)  # the first one's checkpoints are whole before others load them, or end
+        broadcast_from_first(lambda: None)  # the first one's checkpoints are whole before others load them, or end
     except KeyboardInterrupt:
         interrupt.interrupted = True
     except torch.OutOfMemoryError as error:
@@ -206,11 +206,11 @@ def _averaged(parts: Parts, options: TrainOptions) -> dict[str, float]:
     generators bring along are shortened; what a user chose for the segmenter is left as it is.
     """
     wanted = {} if parts.generator is None else parts.generator.averages
-    decays = {f"generator.{name}": shortened(decay, options.iterations) for name, decay in wanted.items()}
+    decays = {f"generator.{name}": shorten_decay(decay, options.iterations) for name, decay in wanted.items()}
     return decays if parts.segmenter is None or options.ema is None else {**decays, "segmenter": options.ema}
 
 
-def shortened(decay: float, iterations: int) -> float:
+def shorten_decay(decay: float, iterations: int) -> float:
     """A decay with which an average reaches back over a 20th of the training at most, and over two iterations at least.
 
     From 20,000 iterations on, 0.999 is left as it is.
@@ -221,7 +221,7 @@ def shortened(decay: float, iterations: int) -> float:
 class _Preview:
     """Draws the same few samples at every call."""
 
-    def __init__(self, experiment: Experiment, parts: Parts, averages: Averages) -> None:
+    def __init__(self, experiment: Experiment, parts: Parts, averages: EMA) -> None:
         self._averages = averages
         self._live = Trained(
             experiment, parts.domains, parts.segmenter, parts.generator, torch.device(experiment.device), 0
@@ -254,17 +254,17 @@ def _middle(dataset: Dataset, index: int, tile: int) -> Sample:
 def _loader(
     experiment: Experiment, parts: Parts, device: torch.device, console: Console, cache: Cache | None
 ) -> DataLoader[Item]:
-    rank, ranks = world()
+    rank, ranks = rank_and_world_size()
     options = experiment.train
     real = _domain(experiment, parts.source, SOURCE, console, cache)
-    source: Domain | Mixture = real
+    source: TrainingDomain | MixedDomain = real
     if parts.synthetic is not None:
         synthetic = _domain(experiment, parts.synthetic, SYNTHETIC, console, cache)
-        source = Mixture(real, synthetic, experiment.data.synthetic_share)
+        source = MixedDomain(real, synthetic, experiment.data.synthetic_share)
     target = None if parts.target is None else _domain(experiment, parts.target, TARGET, console, cache)
     return training_loader(
-        TrainingStream(source, target),
-        Places(options.iterations, options.batch_size * options.accumulation, rank, ranks),
+        TrainingDataset(source, target),
+        ResumableBatchSampler(options.iterations, options.batch_size * options.accumulation, rank, ranks),
         Collate(experiment.seed, options.batch_size * options.accumulation * ranks),
         workers=experiment.data.workers,
         device=device,
@@ -279,7 +279,9 @@ def training_windows(data: DataOptions, dataset: Dataset, limit: int) -> Windows
     return Windows([dataset.size_of(index) for index in range(count)], data.tile, data.stride)
 
 
-def _domain(experiment: Experiment, dataset: Dataset, stream: int, console: Console, cache: Cache | None) -> Domain:
+def _domain(
+    experiment: Experiment, dataset: Dataset, stream: int, console: Console, cache: Cache | None
+) -> TrainingDomain:
     data = experiment.data
     given = None if experiment.generator is None else experiment.generator.condition
     limit = {SOURCE: data.source_limit, TARGET: data.target_limit, SYNTHETIC: 0}[stream]
@@ -289,7 +291,7 @@ def _domain(experiment: Experiment, dataset: Dataset, stream: int, console: Cons
         looks = sampling != "position"
         with bar(console, "looking at masks", windows.images) if looks else nullcontext(lambda: None) as advance:
             drawn = pools(dataset, windows, sampling, advance, cache)
-    return Domain(
+    return TrainingDomain(
         dataset,
         stream,
         seed=experiment.seed,
@@ -317,7 +319,7 @@ def _validation(experiment: Experiment, parts: Parts, cache: Cache | None) -> tu
     batch_size = experiment.train.batch_size if experiment.data.resize else 1
     if parts.segmenter is not None:
         images = EvaluationSet(parts.val, inference, cache)
-        loader = in_order(images, batch_size=batch_size, workers=workers, again=True)
+        loader = evaluation_loader(images, batch_size=batch_size, workers=workers, again=True)
         return loader, SegmentationMetric(parts.domains.class_names)
     assert experiment.generator is not None
     assert parts.judge is not None
@@ -326,4 +328,4 @@ def _validation(experiment: Experiment, parts: Parts, cache: Cache | None) -> tu
         return None
     items = TranslationSet(parts.val, given, inference, cache)
     metric = TranslationMetric(parts.judge, parts.target, inference)
-    return in_order(items, batch_size=batch_size, workers=workers, again=True), metric
+    return evaluation_loader(items, batch_size=batch_size, workers=workers, again=True), metric

@@ -22,9 +22,9 @@ from transeg.core.data.writing import (
     read_about,
     read_records,
     write_about,
+    write_atomically,
     write_records,
     write_table,
-    write_whole,
 )
 from transeg.core.errors import DataError
 from transeg.core.files import write_json
@@ -89,11 +89,13 @@ class AxonWriter(Writer):
                 "axonmyelin": GREYS[sample.mask],
             }
             for what, pixels in masks.items():
-                write_whole(self._root / LABELS / place / f"{stem}_seg-{what}-manual.png", pixels.astype(np.uint8))
+                write_atomically(self._root / LABELS / place / f"{stem}_seg-{what}-manual.png", pixels.astype(np.uint8))
         if sample.pixel_size is not None:
             sidecar = {"PixelSize": list(sample.pixel_size), "PixelSizeUnits": "um"}
             write_json(self._root / place / f"{stem}.json", sidecar)
-        write_whole(self._root / place / f"{stem}{image_suffix(sample.image)}", sample.image)  # says that all is there
+        write_atomically(
+            self._root / place / f"{stem}{image_suffix(sample.image)}", sample.image
+        )  # says that all is there
 
     def finish(self, samples: Sequence[Written]) -> None:
         root = self._root

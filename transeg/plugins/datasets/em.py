@@ -29,8 +29,8 @@ from transeg.core.data.writing import (
     read_about,
     read_records,
     write_about,
+    write_atomically,
     write_records,
-    write_whole,
 )
 from transeg.core.errors import DataError, no_such
 from transeg.core.interfaces import IGNORE, About, Fault, Sample, Writer, Written
@@ -73,8 +73,10 @@ class EMWriter(Writer):
         if sample.mask is None:
             raise DataError(f"{sample.name} has no mask, and this layout is one of images with labels.")
         name = file_name(sample.name)
-        write_whole(self._root / LABELS / f"{name}.png", sample.mask.astype(np.uint8))
-        write_whole(self._root / IMAGES / f"{name}{image_suffix(sample.image)}", sample.image)  # says that all is there
+        write_atomically(self._root / LABELS / f"{name}.png", sample.mask.astype(np.uint8))
+        write_atomically(
+            self._root / IMAGES / f"{name}{image_suffix(sample.image)}", sample.image
+        )  # says that all is there
 
     def finish(self, samples: Sequence[Written]) -> None:
         write_records(self._root, {file_name(sample.name): sample for sample in samples})

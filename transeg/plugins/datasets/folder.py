@@ -28,8 +28,8 @@ from transeg.core.data.writing import (
     read_about,
     read_records,
     write_about,
+    write_atomically,
     write_records,
-    write_whole,
 )
 from transeg.core.interfaces import IGNORE, About, Dataset, Fault, Sample, Writer, Written
 
@@ -54,10 +54,12 @@ class FolderWriter(Writer):
         for kind, labels in (("masks", sample.mask), ("instances", sample.instances)):
             if labels is not None:
                 pixels = labels.astype(np.uint8) if kind == "masks" else numbered(labels)
-                write_whole(folder / kind / f"{name}.png", pixels)
+                write_atomically(folder / kind / f"{name}.png", pixels)
         if sample.target is not None:
-            write_whole(folder / "targets" / f"{name}{image_suffix(sample.target)}", sample.target)
-        write_whole(folder / "images" / f"{name}{image_suffix(sample.image)}", sample.image)  # says that all is there
+            write_atomically(folder / "targets" / f"{name}{image_suffix(sample.target)}", sample.target)
+        write_atomically(
+            folder / "images" / f"{name}{image_suffix(sample.image)}", sample.image
+        )  # says that all is there
 
     def finish(self, samples: Sequence[Written]) -> None:
         write_records(self._root, {file_name(sample.name): sample for sample in samples})

@@ -24,7 +24,14 @@ from transeg.core.data.files import (
 )
 from transeg.core.data.images import read_image
 from transeg.core.data.splits import RATIO
-from transeg.core.data.writing import check_announced, file_name, image_suffix, read_records, write_records, write_whole
+from transeg.core.data.writing import (
+    check_announced,
+    file_name,
+    image_suffix,
+    read_records,
+    write_atomically,
+    write_records,
+)
 from transeg.core.errors import DataError
 from transeg.core.files import write_json
 from transeg.core.interfaces import IGNORE, About, Fault, Sample, Writer, Written
@@ -76,9 +83,9 @@ class NNUNetWriter(Writer):
                 self._root.mkdir(parents=True, exist_ok=True)
                 (self._root / SOME_IGNORED).touch()
             values = np.where(unknown, len(self._about.classes), sample.mask).astype(np.uint8)
-            write_whole(self._root / f"labels{part}" / f"{case}{ending}", values)
+            write_atomically(self._root / f"labels{part}" / f"{case}{ending}", values)
         for number in reversed(range(len(files))):  # the first says that all are there
-            write_whole(self._root / f"images{part}" / f"{case}_{number:04d}{ending}", files[number])
+            write_atomically(self._root / f"images{part}" / f"{case}_{number:04d}{ending}", files[number])
 
     def finish(self, samples: Sequence[Written]) -> None:
         endings = {path.suffix for path in self._root.glob("images*/*") if not path.name.startswith(".")}

@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from transeg.core.component_options import checked
+from transeg.core.component_options import check_options
 from transeg.core.device import pick_device
 from transeg.core.distributed.progress import bar
 from transeg.core.errors import TransegError, UsageError, ending
@@ -54,7 +54,9 @@ def benchmark(
     options = _options(assignments)
     if options and not names:
         raise UsageError("--set needs the name of the segmenter that it is for: toolkit benchmark NAME --set ...")
-    chosen = {name: checked(registry.load(registry.find("segmenter", name)), options, "segmenter") for name in names}
+    chosen = {
+        name: check_options(registry.load(registry.find("segmenter", name)), options, "segmenter") for name in names
+    }
     chosen = chosen or {name: {} for name in _usable(registry)}
     batch = batch or (2 if train else 1)
     place = pick_device(device or "auto")

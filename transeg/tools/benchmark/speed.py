@@ -25,7 +25,7 @@ from transeg.core.errors import TransegError
 from transeg.core.experiment.settings import Settings
 from transeg.core.interfaces import Segmenter
 from transeg.core.models.forward import segment
-from transeg.core.models.fusion import deployed
+from transeg.core.models.fusion import fuse_for_inference
 from transeg.core.registry import Registry
 
 FEWEST, MOST = 5, 50
@@ -141,7 +141,7 @@ def measure(request: Request) -> Speed:
 
 def inference(segmenter: Segmenter, image: Tensor) -> Work:
     """What `toolkit predict` does with each image."""
-    network = deployed(segmenter.eval(), image.shape[1], image.device)
+    network = fuse_for_inference(segmenter.eval(), image.shape[1], image.device)
     return torch.inference_mode()(lambda: segment(network, image))
 
 

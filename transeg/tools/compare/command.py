@@ -61,10 +61,12 @@ def compare(
     """
     from transeg.core.evaluation.leaderboard_formats import as_csv, as_markdown
     from transeg.core.files import write_text
-    from transeg.tools.sweep.entries import compared
+    from transeg.tools.sweep.entries import compare_entries
 
     chosen = _layout(layout, as_json, out)
-    document = compared(runs, tests=tests, metrics=metrics, baseline=baseline, pairwise=chosen in ("table", "json"))
+    document = compare_entries(
+        runs, tests=tests, metrics=metrics, baseline=baseline, pairwise=chosen in ("table", "json")
+    )
     if chosen == "table":
         show = show_comparison if "a" in document else show_leaderboard
         show(document, Console())

@@ -11,7 +11,7 @@ from rich.console import Console
 from transeg.core.builders.datasets import build_splits, dataset_writer
 from transeg.core.data.rewriting import write_splits
 from transeg.core.data.splits import SPLITS
-from transeg.core.distributed.collectives import from_first, join_ranks
+from transeg.core.distributed.collectives import broadcast_from_first, join_ranks
 from transeg.core.errors import UsageError
 from transeg.core.experiment.command_line import parse_dataset
 from transeg.core.experiment.settings import Settings
@@ -58,7 +58,7 @@ def convert_dataset(
     some = next(iter(parts.values()))
     writer = dataset_writer(target["name"], out, About(some.classes, some.channels, out.name, domain), registry)
     place = f"{target['name']}:{domain}"
-    from_first(lambda: _claim(out, place, {"from": origin, "options": sorted(assignments)}))
+    broadcast_from_first(lambda: _claim(out, place, {"from": origin, "options": sorted(assignments)}))
     written = write_splits(parts, writer, console, "converting")
     counts = {split: sum(sample.split == split for sample in written) for split in SPLITS}
     return {"from": origin, "to": destination, "splits": counts, "images": len(written)}

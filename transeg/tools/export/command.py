@@ -65,9 +65,9 @@ def export(registry: Registry, run_dir: Path, out: Path, as_json: bool, formats:
     toolkit export runs/tem -o model --translate-with runs/sem-to-tem
     """
     from transeg.tools.export.exporting import export_run
-    from transeg.tools.export.wanted import Wanted
+    from transeg.tools.export.request import ExportRequest
 
-    wanted = Wanted(formats or ("onnx",), **named)
+    wanted = ExportRequest(formats or ("onnx",), **named)
     report = export_run(run_dir, registry, talk(), out, wanted)
     if as_json:
         click.echo(json.dumps({"folder": str(out), **report}, indent=2))

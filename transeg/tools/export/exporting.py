@@ -24,15 +24,15 @@ from transeg.core.inference.translator import Translator
 from transeg.core.interfaces import Dataset, Sample, Segmenter
 from transeg.core.registry import Registry
 from transeg.core.runs.run_folder import RunFolder
-from transeg.tools.export import check, reduced
+from transeg.tools.export import check, quantization
 from transeg.tools.export.card import card
 from transeg.tools.export.describe import description
-from transeg.tools.export.formats import FILES, Run, Writer, opened
+from transeg.tools.export.formats import FILES, Run, Writer, open_writer
 from transeg.tools.export.graph import Graph
 from transeg.tools.export.images import Folder, Images, available, graph_input, spread, total
 from transeg.tools.export.networks import graph_of, networks
+from transeg.tools.export.request import ExportRequest
 from transeg.tools.export.tensors import write_config, write_tensors
-from transeg.tools.export.wanted import Wanted
 
 COMPARED, CALIBRATED = 4, 64
 """Images that a file is compared on, and that 8-bit ranges are found on, at most."""
@@ -40,7 +40,7 @@ LARGEST = 512
 """Images that are taken at their own size are cut to this for the comparison, in their middle."""
 
 
-def export_run(run_dir: Path, registry: Registry, console: Console, out: Path, wanted: Wanted) -> dict[str, Any]:
+def export_run(run_dir: Path, registry: Registry, console: Console, out: Path, wanted: ExportRequest) -> dict[str, Any]:
     """Export a run.
 
     Args:
@@ -84,7 +84,7 @@ class Export:
     translator: Translator | None
     graph: Graph
     registry: Registry
-    wanted: Wanted
+    wanted: ExportRequest
 
     def write(self, folder: Path, console: Console) -> dict[str, Any]:
         """Write every file but the card; gives what ``export.json`` holds."""
@@ -137,17 +137,17 @@ class Export:
 
     def _graph_file(self, writer: Writer, form: str, path: Path) -> Run:
         writer.write(form, path)
-        return opened(form, path, self.graph.inputs)
+        return open_writer(form, path, self.graph.inputs)
 
     def _fp16(self, source: Path, path: Path) -> Run:
-        reduced.write_fp16(source, path)
-        return opened("onnx", path, self.graph.inputs)
+        quantization.write_fp16(source, path)
+        return open_writer("onnx", path, self.graph.inputs)
 
     def _int8(self, source: Path, path: Path) -> Run:
         images = self._of_run().to_calibrate() if self.wanted.images is None else self._to_check()
         samples = (self._with_draws(self._input(sample)) for sample in spread(images, CALIBRATED))
-        reduced.write_int8(source, path, self.graph.inputs, samples)
-        return opened("onnx", path, self.graph.inputs)
+        quantization.write_int8(source, path, self.graph.inputs, samples)
+        return open_writer("onnx", path, self.graph.inputs)
 
     def _tensors(self, path: Path) -> Run:
         """The network's weights in a file, and the network built again from them."""

@@ -97,7 +97,7 @@ def _nested(each: Sequence[Any]) -> tuple[Any, ...]:
     return (first, tuple(draws)) if draws else (first,)
 
 
-def opened(form: str, path: Path, inputs: Sequence[str]) -> Run:
+def open_writer(form: str, path: Path, inputs: Sequence[str]) -> Run:
     """A file of a graph, ready to run on the CPU in its own runtime.
 
     Args:

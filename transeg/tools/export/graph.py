@@ -30,16 +30,16 @@ class Translating(nn.Module):
 
     def __init__(self, generator: Generator, direction: str, given: Conditioning, draws: Draws) -> None:
         super().__init__()
-        self.generator = plain(generator)
+        self.generator = plain_graph(generator)
         self.direction = direction
         self.given = given
         self.draws = draws
 
     def forward(self, image: Tensor, *draws: Tensor) -> Tensor:
         noise = cast("Noise", Given(self.draws, draws)) if draws else None
-        padded = extended(image, self.generator.size_multiple)
+        padded = append_to_graph(image, self.generator.size_multiple)
         made = self.generator.translate(padded, self.direction, noise)
-        return cut_back(made, image, self.generator.size_multiple).clamp(-1, 1)
+        return prune_graph(made, image, self.generator.size_multiple).clamp(-1, 1)
 
 
 class Segmenting(nn.Module):
@@ -57,14 +57,14 @@ class Segmenting(nn.Module):
     def __init__(self, segmenter: Segmenter, channels: int, *, sigmoid: bool) -> None:
         super().__init__()
         self.sigmoid = sigmoid
-        self.segmenter = plain(segmenter)
+        self.segmenter = plain_graph(segmenter)
         statistics = shift_and_scale(segmenter.mean, segmenter.std, channels, torch.device("cpu"), torch.float32)
         for name, tensor in zip(("shift", "scale"), statistics, strict=True):
             self.register_buffer(name, tensor)
 
     def forward(self, image: Tensor) -> Tensor:
-        padded = extended(image * self.scale + self.shift, self.segmenter.size_multiple)
-        logits = cut_back(self.segmenter(padded), image, self.segmenter.size_multiple)
+        padded = append_to_graph(image * self.scale + self.shift, self.segmenter.size_multiple)
+        logits = prune_graph(self.segmenter(padded), image, self.segmenter.size_multiple)
         return logits.sigmoid() if self.sigmoid else logits.softmax(1)
 
 
@@ -124,12 +124,12 @@ class Graph(nn.Module):
         return "translated" if self.segmenting is None else "probabilities"
 
 
-def plain(network: Network) -> Network:
+def plain_graph(network: Network) -> Network:
     """A copy without what only helps a CPU here: its weights in their usual order."""
     return copy.deepcopy(network).cpu().to(memory_format=torch.contiguous_format).requires_grad_(False)
 
 
-def extended(image: Tensor, multiple: int) -> Tensor:
+def append_to_graph(image: Tensor, multiple: int) -> Tensor:
     """As :func:`transeg.core.models.forward.pad_to_multiple`, but alike for every size, so that one graph holds them
     all.
     """
@@ -139,7 +139,7 @@ def extended(image: Tensor, multiple: int) -> Tensor:
     return F.pad(image, (0, -width % multiple, 0, -height % multiple), mode="replicate")
 
 
-def cut_back(result: Tensor, image: Tensor, multiple: int) -> Tensor:
+def prune_graph(result: Tensor, image: Tensor, multiple: int) -> Tensor:
     """The part of a padded image's result that is the image's.
 
     Rows and columns are chosen, not sliced: a slice's layout depends on whether anything was cut off, and

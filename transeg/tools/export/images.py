@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from transeg.core.builders.datasets import filled, own_validation, stained
+from transeg.core.builders.datasets import build_nonempty, normalise_stain, validation_split
 from transeg.core.data.images import read_image
 from transeg.core.errors import UsageError
 from transeg.core.experiment.schema import Experiment
@@ -18,7 +18,7 @@ from transeg.core.inference.prediction import image_files, read_labels
 from transeg.core.inference.sliding_window import Inference
 from transeg.core.inference.trained import Trained
 from transeg.core.interfaces import Dataset, Sample
-from transeg.core.models.forward import scaled
+from transeg.core.models.forward import to_signed_unit
 from transeg.core.registry import Registry
 from transeg.tools.export.graph import Graph
 
@@ -59,7 +59,7 @@ class Images:
         data = self.experiment.data
         of_target = self.backwards or not self.adapted
         choice = data.target if data.target is not None and of_target else data.source
-        return stained(filled(choice, "source", self.registry), data)
+        return normalise_stain(build_nonempty(choice, "source", self.registry), data)
 
     def labelled(self) -> dict[str, Dataset]:
         """Test sets; else labelled validation images of the domain that the graph will see, if there are any.
@@ -70,13 +70,14 @@ class Images:
         data, registry = self.experiment.data, self.registry
         if not self.adapted and data.test:
             return {
-                label: stained(filled(choice, "test", registry, label), data) for label, choice in data.test.items()
+                label: normalise_stain(build_nonempty(choice, "test", registry, label), data)
+                for label, choice in data.test.items()
             }
         if not self.adapted and data.val is not None:
-            return {"validation": stained(filled(data.val, "val", registry), data)}
+            return {"validation": normalise_stain(build_nonempty(data.val, "val", registry), data)}
         if (self.adapted and not self.backwards) or data.target is None:
-            val = own_validation(data.source, registry)
-            return {} if val is None else {"validation": stained(val, data)}
+            val = validation_split(data.source, registry)
+            return {} if val is None else {"validation": normalise_stain(val, data)}
         return {}
 
 
@@ -127,7 +128,7 @@ def graph_input(graph: Graph, sample: Sample, inference: Inference, side: int | 
         assert sample.mask is not None
         whole = torch.from_numpy(inference.prepare_mask(sample.mask).astype(np.int64))[None]
     else:
-        whole = (scaled(inference.prepare(sample.image), torch.device("cpu"))[None] + 1) / 2
+        whole = (to_signed_unit(inference.prepare(sample.image), torch.device("cpu"))[None] + 1) / 2
     return whole if side is None else _middle(whole, side)
 
 

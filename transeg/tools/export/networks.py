@@ -16,10 +16,10 @@ from transeg.core.registry import Registry
 from transeg.core.runs.run_folder import RunFolder
 from transeg.tools.export.draws import draws_of
 from transeg.tools.export.graph import Graph, Segmenting, Translating
-from transeg.tools.export.wanted import Wanted
+from transeg.tools.export.request import ExportRequest
 
 
-def networks(run_dir: Path, registry: Registry, wanted: Wanted) -> tuple[Trained, Translator | None]:
+def networks(run_dir: Path, registry: Registry, wanted: ExportRequest) -> tuple[Trained, Translator | None]:
     """The run, and what sees images first or alone.
 
     Raises:
@@ -99,7 +99,7 @@ def _with_options(translator: Translator, assignments: Sequence[str], registry: 
     return replace(translator, trained=replace(trained, experiment=experiment, generator=generator.eval()))
 
 
-def graph_of(trained: Trained, translator: Translator | None, wanted: Wanted) -> Graph:
+def graph_of(trained: Trained, translator: Translator | None, wanted: ExportRequest) -> Graph:
     """What leaves PyTorch of networks that fit each other.
 
     Raises:

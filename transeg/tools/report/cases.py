@@ -19,7 +19,7 @@ from transeg.core.inference.sliding_window import at_size
 from transeg.core.inference.trained import Trained
 from transeg.core.inference.translator import seed_of
 from transeg.core.interfaces import Dataset, Sample
-from transeg.core.models.forward import classes, scaled
+from transeg.core.models.forward import classes, to_signed_unit
 from transeg.tools.report.pictures import Picture, errors, painted, picture
 from transeg.tools.report.record import Scores
 
@@ -191,4 +191,4 @@ class _Translated:
 
 def _pixels(image: np.ndarray) -> np.ndarray:
     """``(H, W, C)`` of any type -> ``(H, W, 3)`` uint8."""
-    return as_picture(scaled(to_tensor(unit_range(image)), torch.device("cpu")))
+    return as_picture(to_signed_unit(to_tensor(unit_range(image)), torch.device("cpu")))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from transeg.core.builders.datasets import filled, own_validation, stained
+from transeg.core.builders.datasets import build_nonempty, normalise_stain, validation_split
 from transeg.core.device import keep_freed_memory, pick_device
 from transeg.core.distributed.progress import bar
 from transeg.core.errors import TransegError
@@ -18,7 +18,7 @@ from transeg.core.experiment.schema import Experiment
 from transeg.core.inference.trained import Trained
 from transeg.core.interfaces import Dataset
 from transeg.core.registry import Registry
-from transeg.tools.report import course, facts, page, results
+from transeg.tools.report import facts, page, results, training_curves
 from transeg.tools.report.cases import LOOKED_AT, Case, ranked, test_cases, translated_cases
 from transeg.tools.report.pictures import CONFUSED, ERROR_COLOURS, WIDTH, class_colour
 from transeg.tools.report.record import Record
@@ -55,12 +55,12 @@ def run_page(path: Path, registry: Registry, console: Console, device: str | Non
     record = Record.read(path)
     trained, why = _networks(record, registry, device)
     tests, translations = _galleries(record, trained, why, registry, console)
-    spent, quality = course.spent(record), record.metrics.get("quality") or {}
+    spent, quality = training_curves.stage_times(record), record.metrics.get("quality") or {}
     return page.render(
         "run.html",
         title=record.folder.path.resolve().name,
         record=record,
-        lead=lead(record.experiment),
+        lead=summary_lines(record.experiment),
         tests=results.test_sets(record),
         columns=results.COLUMNS,
         class_columns=results.CLASS_COLUMNS,
@@ -71,10 +71,10 @@ def run_page(path: Path, registry: Registry, console: Console, device: str | Non
         judged={key: column for key, column in QUALITY.items() if any(key in row for row in quality.values())},
         looked_at=LOOKED_AT,
         width=WIDTH,
-        courses=course.courses(record),
+        courses=training_curves.training_curves(record),
         spent=spent,
         activities=list(dict.fromkeys(what for row in spent for what in row.seconds)),
-        times=course.time_figure(spent) if spent else None,
+        times=training_curves.time_figure(spent) if spent else None,
         seconds=sum(row.total for row in spent),
         done=max((int(lines[-1]["iteration"]) for lines in record.scalars.values()), default=0),
         components=facts.components(record, registry),
@@ -86,7 +86,7 @@ def run_page(path: Path, registry: Registry, console: Console, device: str | Non
     )
 
 
-def lead(experiment: Experiment) -> str:
+def summary_lines(experiment: Experiment) -> str:
     """What the run was, in a sentence."""
     data = experiment.data
     segmenter = "" if experiment.segmenter is None else experiment.segmenter.name
@@ -156,7 +156,7 @@ def _test_gallery(
         return Gallery(label, [], "It was measured after the run, which does not know where its images are.")
 
     def cases() -> list[Case]:
-        dataset = stained(filled(choice, "test", registry, label), record.experiment.data)
+        dataset = normalise_stain(build_nonempty(choice, "test", registry, label), record.experiment.data)
         return test_cases(trained, dataset, record.scores[label], advance)
 
     return _filled_gallery(label, cases)
@@ -173,8 +173,10 @@ def _filled_gallery(label: str, cases: Callable[[], list[Case]]) -> Gallery:
 def _source(experiment: Experiment, registry: Registry) -> Dataset:
     """Source images that were held out, where there are any."""
     source = experiment.data.source
-    held_out = own_validation(source, registry)
-    return stained(held_out if held_out is not None else filled(source, "source", registry), experiment.data)
+    held_out = validation_split(source, registry)
+    return normalise_stain(
+        held_out if held_out is not None else build_nonempty(source, "source", registry), experiment.data
+    )
 
 
 def _legend(trained: Trained | None) -> dict[str, dict[str, str]]:

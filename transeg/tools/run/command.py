@@ -10,7 +10,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from transeg.core.distributed.ranks import launched
+from transeg.core.distributed.ranks import is_launched
 from transeg.core.registry import Registry
 from transeg.tools.common.console import talk
 from transeg.tools.common.experiment_options import with_experiment
@@ -80,7 +80,7 @@ def run(
     from transeg.core.pipeline.launch import launch, prepare
 
     count = request.experiment.devices
-    if count > 1 and not (launched() or dry_run):
+    if count > 1 and not (is_launched() or dry_run):
         from transeg.core.pipeline.processes import check_gpus, run_in
 
         check_gpus(count, request.experiment.device)

@@ -17,7 +17,7 @@ COMPONENTS = ("generator", "segmenter", "loss")
 TRANSFORMS = "augmentation.transforms."
 
 
-def laid_over(settings: Mapping[str, Any], chosen: Mapping[str, Any], registry: Registry) -> Settings:
+def overlay_settings(settings: Mapping[str, Any], chosen: Mapping[str, Any], registry: Registry) -> Settings:
     """Settings with other values.
 
     A component of another name takes the place of the whole table, whose options were for the first. Transforms of the
@@ -47,16 +47,16 @@ def laid_over(settings: Mapping[str, Any], chosen: Mapping[str, Any], registry: 
     return result
 
 
-def composed(settings: Mapping[str, Any], chosen: Mapping[str, Any], registry: Registry) -> Experiment:
+def compose_trial(settings: Mapping[str, Any], chosen: Mapping[str, Any], registry: Registry) -> Experiment:
     """The complete experiment of settings with other values.
 
     Raises:
         UsageError: they do not fit together.
     """
-    return complete_experiment(laid_over(settings, chosen, registry), registry)
+    return complete_experiment(overlay_settings(settings, chosen, registry), registry)
 
 
-def found(table: Any, option: str) -> Any:
+def lookup(table: Any, option: str) -> Any:
     """The value of a dotted option in a composed experiment's tables; None where it stands elsewhere there."""
     for key in option.split("."):
         try:

@@ -24,9 +24,9 @@ from transeg.core.registry import Registry
 from transeg.core.runs.run_folder import RunFolder
 from transeg.core.training.parts import Parts, build_parts
 from transeg.core.training.trackers import check_installed
-from transeg.tools.search.fitting import combinations, fitted
+from transeg.tools.search.matching import combinations, fit_space
 from transeg.tools.search.options import StudyOptions, study_options
-from transeg.tools.search.overlay import COMPONENTS, composed, laid_over
+from transeg.tools.search.overlay import COMPONENTS, compose_trial, overlay_settings
 from transeg.tools.search.presets import PRESETS, Preset
 from transeg.tools.search.space import Space, parse_space, parse_spaces
 from transeg.tools.search.storage import location, shown
@@ -109,7 +109,7 @@ class Plan:
 
     def base(self, registry: Registry) -> Experiment:
         """The experiment without anything chosen but components that it does not name."""
-        return composed(self.settings, _missing_components(self), registry)
+        return compose_trial(self.settings, _missing_components(self), registry)
 
 
 def experiment_of(chosen: Mapping[str, Any], settings: Settings, space: Space, registry: Registry) -> Experiment:
@@ -124,7 +124,7 @@ def experiment_of(chosen: Mapping[str, Any], settings: Settings, space: Space, r
     Raises:
         UsageError: they do not fit together.
     """
-    return composed(settings, {option: space[option].value(stored) for option, stored in chosen.items()}, registry)
+    return compose_trial(settings, {option: space[option].value(stored) for option, stored in chosen.items()}, registry)
 
 
 def plan(
@@ -219,7 +219,7 @@ def _preset(name: Any) -> Preset | None:
 
 def _checked(made: Plan, registry: Registry) -> Plan:
     missing = _missing_components(made)
-    space = fitted(made.space, laid_over(made.settings, missing, registry), registry)
+    space = fit_space(made.space, overlay_settings(made.settings, missing, registry), registry)
     base = made.base(registry)
     check_installed(base.tracking)
     study = made.study

@@ -17,8 +17,8 @@ from transeg.core.files import write_text
 from transeg.core.registry import Registry
 from transeg.tools.search.plan import Plan, SearchFolder, experiment_of, of_trial, trial_parts
 from transeg.tools.search.space import Space
-from transeg.tools.search.storage import database_errors, location, opened
-from transeg.tools.search.study import join_study, recalled
+from transeg.tools.search.storage import database_errors, location, open_storage
+from transeg.tools.search.study import join_study, load_study
 from transeg.tools.search.summary import summary
 from transeg.tools.search.worker import Worker
 
@@ -44,7 +44,7 @@ def search(plan: Plan, registry: Registry, console: Console, *, timeout: float |
     datasets = {"source": parts.source, "target": parts.target, "synthetic": parts.synthetic, "val": parts.val}
     images = {role: len(dataset) for role, dataset in datasets.items() if dataset is not None}
     plan.folder.create()
-    storage = opened(plan.storage)
+    storage = open_storage(plan.storage)
     with database_errors(plan.storage):
         if plan.folder.trials.exists() and plan.study.name not in optuna.get_all_study_names(storage):
             raise UsageError(
@@ -77,9 +77,9 @@ def show(folder: Path, registry: Registry, *, storage: str, name: str | None) ->
     url = location(storage or study_table.get("storage", ""), folder)
     if url.drivername == "sqlite" and not Path(url.database or "").exists():
         raise UsageError(f"There is no search in {folder}: it has no {Path(url.database or '').name}.")
-    database = opened(url)
+    database = open_storage(url)
     with database_errors(url):
-        study, settings, space, metric = recalled(database, name or study_table.get("name") or folder.resolve().name)
+        study, settings, space, metric = load_study(database, name or study_table.get("name") or folder.resolve().name)
         return summary(study, space, metric, place, _making(own or settings, space, registry))
 
 

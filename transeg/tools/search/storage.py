@@ -72,7 +72,7 @@ def shown(url: URL) -> str:
     return plain.render_as_string(hide_password=False)
 
 
-def opened(url: URL) -> RDBStorage:
+def open_storage(url: URL) -> RDBStorage:
     """The database, with signs of life of running trials, and another try for those whose worker has died.
 
     Raises:

@@ -68,7 +68,7 @@ def join_study(
     return study
 
 
-def recalled(storage: RDBStorage, name: str) -> tuple[optuna.Study, Settings, Space, str]:
+def load_study(storage: RDBStorage, name: str) -> tuple[optuna.Study, Settings, Space, str]:
     """A study as it is, with the settings, the space and the metric that are recorded in it.
 
     Raises:
@@ -84,7 +84,7 @@ def recalled(storage: RDBStorage, name: str) -> tuple[optuna.Study, Settings, Sp
     return study, record["settings"], parse_space(record["space"]), record["metric"]
 
 
-def counted(study: optuna.Study) -> list[FrozenTrial]:
+def count_finished(study: optuna.Study) -> list[FrozenTrial]:
     """The trials that count: of those that were interrupted and begun again, the last alone."""
     trials = study.get_trials(deepcopy=False)
     with quiet():
@@ -92,9 +92,9 @@ def counted(study: optuna.Study) -> list[FrozenTrial]:
     return [trial for trial in trials if trial.number not in again and SURPLUS not in trial.user_attrs]
 
 
-def begun(study: optuna.Study) -> list[FrozenTrial]:
+def count_started(study: optuna.Study) -> list[FrozenTrial]:
     """The trials that count and do not wait to be begun again."""
-    return [trial for trial in counted(study) if trial.state != TrialState.WAITING]
+    return [trial for trial in count_finished(study) if trial.state != TrialState.WAITING]
 
 
 def first_number(trial: FrozenTrial) -> int:
@@ -104,17 +104,17 @@ def first_number(trial: FrozenTrial) -> int:
     return trial.number if number is None else int(number)
 
 
-def give_first_signs_of_life(storage: RDBStorage, study: optuna.Study) -> None:
+def wait_for_first_trial(storage: RDBStorage, study: optuna.Study) -> None:
     """Give a sign of life for all that is running: a worker that died before its first one would never be missed."""
     number = storage.get_study_id_from_name(study.study_name)
-    for trial in counted(study):
+    for trial in count_finished(study):
         if trial.state == TrialState.RUNNING:
             storage.record_heartbeat(storage.get_trial_id_from_study_id_trial_number(number, trial.number))
 
 
 def best(study: optuna.Study) -> FrozenTrial | None:
     """The best of the trials that were trained to the end."""
-    complete = [trial for trial in counted(study) if trial.state == TrialState.COMPLETE]
+    complete = [trial for trial in count_finished(study) if trial.state == TrialState.COMPLETE]
     if not complete:
         return None
     sign = 1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else -1

@@ -16,7 +16,7 @@ from transeg.core.files import write_text
 from transeg.tools.search.plan import SearchFolder
 from transeg.tools.search.space import Space
 from transeg.tools.search.storage import quiet
-from transeg.tools.search.study import PLACE, best, counted, first_number
+from transeg.tools.search.study import PLACE, best, count_finished, first_number
 from transeg.tools.search.worker import failure
 
 STATES = {
@@ -50,7 +50,7 @@ def summary(
     """
     with folder.locked():  # who writes last has looked last
         sign = 1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else -1
-        trials = counted(study)
+        trials = count_finished(study)
         rows = sorted((_row(trial, space) for trial in trials), key=lambda row: _rank(row, sign))
         leader = best(study)
         importances = _importances(study)

@@ -21,8 +21,8 @@ from transeg.core.registry import Registry
 from transeg.core.runs.history import read_scalars
 from transeg.core.runs.run_folder import RunFolder, held
 from transeg.tools.search.display import Display, DisplayHook
-from transeg.tools.search.fitting import applies, in_order
 from transeg.tools.search.hook import StudyHook
+from transeg.tools.search.matching import applies, in_order
 from transeg.tools.search.overlay import COMPONENTS
 from transeg.tools.search.plan import Plan, experiment_of, of_trial, trial_parts
 from transeg.tools.search.study import PLACE, first_number

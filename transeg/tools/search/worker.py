@@ -20,7 +20,15 @@ from transeg.core.training.train import InterruptedRunError
 from transeg.tools.search.display import Display
 from transeg.tools.search.plan import Plan
 from transeg.tools.search.storage import DATABASE_ERRORS, GRACE, HEARTBEAT, database_errors, quiet, retry
-from transeg.tools.search.study import FAILURE, SURPLUS, begun, best, counted, first_number, give_first_signs_of_life
+from transeg.tools.search.study import (
+    FAILURE,
+    SURPLUS,
+    best,
+    count_finished,
+    count_started,
+    first_number,
+    wait_for_first_trial,
+)
 from transeg.tools.search.trial import Objective
 
 HOPELESS = 10
@@ -146,7 +154,7 @@ class Worker:
 
     def _wanted(self) -> bool:
         """Whether this worker is to begin another trial, or one that waits to be begun again."""
-        return not self._over() and len(begun(self.study)) < self.plan.study.trials
+        return not self._over() and len(count_started(self.study)) < self.plan.study.trials
 
     def _over(self) -> bool:
         late = self.timeout is not None and time.monotonic() - self._start >= self.timeout
@@ -156,13 +164,13 @@ class Worker:
         """Watch the trials of other workers for as long as shows whether one of them has died, and left its trial."""
         end = time.monotonic() + GRACE + HEARTBEAT
         self._free_stale()
-        give_first_signs_of_life(self.storage, self.study)
+        wait_for_first_trial(self.storage, self.study)
         running = True
         while running and not self._over() and time.monotonic() < end:
             self._free_stale()
             if self._wanted():
                 return True
-            running = any(trial.state == TrialState.RUNNING for trial in counted(self.study))
+            running = any(trial.state == TrialState.RUNNING for trial in count_finished(self.study))
             time.sleep(GLANCE if running else 0)
         return False
 
@@ -172,15 +180,15 @@ class Worker:
 
     def _is_surplus(self, trial: optuna.Trial) -> bool:
         """Whether several workers have begun the last trial at the same time, and this one came late."""
-        return sum(other.number < trial.number for other in begun(self.study)) >= self.plan.study.trials
+        return sum(other.number < trial.number for other in count_started(self.study)) >= self.plan.study.trials
 
     def _show(self, display: Display) -> None:
         leader = best(self.study)
         note = "" if leader is None else f"best {leader.value:.4f} (trial {first_number(leader)})"
-        display.trials(sum(trial.state.is_finished() for trial in counted(self.study)), note)
+        display.trials(sum(trial.state.is_finished() for trial in count_finished(self.study)), note)
 
     def _check_hopeless(self) -> None:
-        trials = begun(self.study)
+        trials = count_started(self.study)
         failed = [trial for trial in trials if trial.state == TrialState.FAIL]
         succeeded = any(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials)
         if len(failed) >= min(HOPELESS, self.plan.study.trials) and not succeeded:

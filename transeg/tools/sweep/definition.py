@@ -13,7 +13,7 @@ from rich.console import Console
 
 from transeg.core.distributed.progress import bar
 from transeg.core.errors import UsageError
-from transeg.core.experiment.command_line import forget, parse_dataset, settings_of
+from transeg.core.experiment.command_line import drop_other_component, parse_dataset, settings_of
 from transeg.core.experiment.completion import complete_experiment
 from transeg.core.experiment.schema import Experiment
 from transeg.core.experiment.settings import Settings, flat, merge, read_settings
@@ -146,7 +146,7 @@ def experiment_of(sweep: Sweep, cell: Cell, registry: Registry, device: str) -> 
     for path in COMPONENTS:
         before, name = _name(base, path), _name(cell.settings, path)
         if before is not None and name is not None:
-            forget(base, tuple(path), name)
+            drop_other_component(base, tuple(path), name)
     settings = merge(merge(base, cell.settings), {"device": device})
     return complete_experiment(settings, registry)
 

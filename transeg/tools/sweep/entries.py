@@ -13,7 +13,7 @@ from transeg.core.evaluation.leaderboard import Entry, leaderboard
 from transeg.tools.sweep.folder import is_sweep, read_sweep
 
 
-def compared(
+def compare_entries(
     paths: Sequence[Path], *, tests: Sequence[str], metrics: Sequence[str], baseline: str | None, pairwise: bool
 ) -> dict[str, Any]:
     """Two runs side by side, or a leaderboard of more.

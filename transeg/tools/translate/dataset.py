@@ -14,7 +14,7 @@ from transeg.core.builders.datasets import build_splits, dataset_writer
 from transeg.core.data.rewriting import write_splits
 from transeg.core.data.splits import SPLITS
 from transeg.core.device import pick_device
-from transeg.core.distributed.collectives import from_first, join_ranks, rank_device
+from transeg.core.distributed.collectives import broadcast_from_first, join_ranks, rank_device
 from transeg.core.errors import UsageError
 from transeg.core.experiment.command_line import parse_dataset
 from transeg.core.files import write_json
@@ -85,7 +85,7 @@ def translate_data(
     some = next(iter(parts.values()))
     about = About(some.classes, translator.makes, out.name, _domain(translator))
     writer = dataset_writer(layout, out, about, registry)
-    from_first(lambda: _claim(out, made_by))
+    broadcast_from_first(lambda: _claim(out, made_by))
 
     def translated(sample: Sample) -> Sample:
         return replace(sample, image=translator(sample.image, sample.name), target=None, depth=None)
@@ -95,7 +95,7 @@ def translate_data(
         f"{s.split}/{s.name}": {"split": s.split, "name": s.name, "group": s.group, "seed": seed_of(s.name)}
         for s in sorted(written, key=lambda s: (s.split, s.name))
     }
-    from_first(lambda: write_json(out / MANIFEST, {**made_by, "samples": samples}))
+    broadcast_from_first(lambda: write_json(out / MANIFEST, {**made_by, "samples": samples}))
     return len(written)
 
 

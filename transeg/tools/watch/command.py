@@ -41,10 +41,10 @@ def watch(run_dir: Path) -> None:
     \b
     toolkit watch runs/mine
     """
-    from transeg.tools.watch.progress import look
+    from transeg.tools.watch.progress import read_progress
 
     console = Console()
-    progress = look(run_dir)
+    progress = read_progress(run_dir)
     try:
         progress = _live(run_dir, progress, console) if console.is_terminal else _lines(run_dir, progress, console)
     except KeyboardInterrupt:
@@ -60,18 +60,18 @@ def watch(run_dir: Path) -> None:
 
 
 def _live(run_dir: Path, progress: Progress, console: Console) -> Progress:
-    from transeg.tools.watch.progress import look
+    from transeg.tools.watch.progress import read_progress
 
     with Live(_view(run_dir, progress, console.width), console=console, auto_refresh=False) as live:
         while progress.state in ("running", "not begun"):
             time.sleep(SECONDS)
-            progress = look(run_dir)
+            progress = read_progress(run_dir)
             live.update(_view(run_dir, progress, console.width), refresh=True)
     return progress
 
 
 def _lines(run_dir: Path, progress: Progress, console: Console) -> Progress:
-    from transeg.tools.watch.progress import look
+    from transeg.tools.watch.progress import read_progress
 
     said, when = ("", 0, 0), -LINE_SECONDS
     if progress.state == "not begun":
@@ -88,7 +88,7 @@ def _lines(run_dir: Path, progress: Progress, console: Console) -> Progress:
         if ended:
             return progress
         time.sleep(SECONDS)
-        progress = look(run_dir)
+        progress = read_progress(run_dir)
 
 
 def _line(stage: Stage, batch_size: int) -> str:

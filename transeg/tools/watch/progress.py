@@ -64,7 +64,7 @@ class Progress:
     batch_size: int
 
 
-def look(path: Path) -> Progress:
+def read_progress(path: Path) -> Progress:
     """How far a run is.
 
     Raises:

@@ -7,10 +7,10 @@ from typing import Any
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from transeg.core.models.ema import Averages
+from transeg.core.models.ema import EMA
 
 
-class AveragesHook(Hook):
+class EMAHook(Hook):
     """Updates averages after each iteration, saves them, and validates with them; the training sees none of them.
 
     Args:
@@ -19,7 +19,7 @@ class AveragesHook(Hook):
 
     priority = "VERY_HIGH"  # before all that looks at the networks or saves them
 
-    def __init__(self, averages: Averages) -> None:
+    def __init__(self, averages: EMA) -> None:
         self._averages = averages
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor
 
-from transeg.core.distributed.collectives import any_rank, gathered
+from transeg.core.distributed.collectives import all_gather, any_rank
 from transeg.core.errors import TransegError
 
 
@@ -49,7 +49,7 @@ class GuardHook(Hook):
     def _check(self, iteration: int) -> None:
         broken_here = self._worst is not None and not math.isfinite(float(self._worst))
         if any_rank(broken_here):  # asked on every rank, also where fp16 has skipped a step and left nothing to look at
-            broken = gathered([name for name, value in self._last.items() if not math.isfinite(float(value))])
+            broken = all_gather([name for name, value in self._last.items() if not math.isfinite(float(value))])
             which = f"The loss {broken[0]} is not a finite number" if broken else "A loss was not a finite number"
             raise TransegError(
                 f"{which} at iteration {iteration}. The last checkpoint is from before; a lower learning rate "

@@ -12,7 +12,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from transeg.core.distributed.collectives import any_rank
-from transeg.core.distributed.ranks import orphaned
+from transeg.core.distributed.ranks import parent_is_gone
 
 logger = logging.getLogger("transeg.run")
 
@@ -49,7 +49,7 @@ class InterruptHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
         """Stop where any rank has been asked to."""
-        self.interrupted = any_rank(self.asked or orphaned())
+        self.interrupted = any_rank(self.asked or parent_is_gone())
         if self.interrupted:
             runner.train_loop.stop_training = True
 

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from transeg.core.distributed.collectives import world
+from transeg.core.distributed.collectives import rank_and_world_size
 from transeg.core.experiment.schema import Experiment
 from transeg.core.inference.sliding_window import Inference
 from transeg.core.inference.trained import conditioning, joint_multiple
 from transeg.core.interfaces import Optimization
-from transeg.core.models.compilation import fuse
+from transeg.core.models.compilation import fuse_optimizers
 from transeg.core.registry import Registry
 from transeg.core.training.losses import build_loss
 from transeg.core.training.parts import Parts
@@ -55,7 +55,7 @@ def task_for(experiment: Experiment, parts: Parts, registry: Registry, extra_ter
         assert experiment.generator is not None
         given = conditioning(experiment.generator, parts.domains)
         share = experiment.data.synthetic_share
-        step = train.batch_size * train.accumulation * world()[1]
+        step = train.batch_size * train.accumulation * rank_and_world_size()[1]
         epoch = max(1, experiment.data.samples_per_epoch // step)
         options = experiment.joint
         task = JointTask(
@@ -78,7 +78,7 @@ def _completed(task: Task, experiment: Experiment, parts: Parts) -> Task:
     )
     if train.channels_last:
         task.to(memory_format=torch.channels_last)
-    fuse((o.optimizer for o in task.optimizers().values()), train.fused, device)
+    fuse_optimizers((o.optimizer for o in task.optimizers().values()), train.fused, device)
     return task
 
 

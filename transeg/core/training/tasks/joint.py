@@ -19,7 +19,7 @@ from transeg.core.distributed.collectives import broadcast_buffers
 from transeg.core.experiment.schema import JointOptions
 from transeg.core.inference.conditioning import Conditioning
 from transeg.core.interfaces import Batch, Generator, Optimization, Phase, Segmenter
-from transeg.core.models.forward import classes, segment, translated, widened
+from transeg.core.models.forward import classes, segment, to_float32, translate_during_training
 from transeg.core.training.losses import LossSum
 from transeg.core.training.tasks.segmentation import SegmentationTask
 
@@ -109,7 +109,7 @@ class JointTask(SegmentationTask):
                 return 0.0
 
     def _segmentation_losses(self, fake: Tensor, batch: Batch) -> dict[str, Tensor]:
-        losses = self.segmentation_losses(_scale_gradient(widened(fake), self.weight()), batch)
+        losses = self.segmentation_losses(_scale_gradient(to_float32(fake), self.weight()), batch)
         if self._given.by_mask:
             on_real = self.segmentation_losses(batch.source, batch)
             losses = {name: self._share * loss + (1 - self._share) * on_real[name] for name, loss in losses.items()}
@@ -118,7 +118,7 @@ class JointTask(SegmentationTask):
             return losses
         assert batch.target is not None
         labels = self._pseudo_labels(batch.target)
-        heads = [widened(logits) for logits in segment(self.segmenter, batch.target)]
+        heads = [to_float32(logits) for logits in segment(self.segmenter, batch.target)]
         with torch.autocast(batch.target.device.type, enabled=False):
             on_target = self.loss(heads, labels)
         mixed = {name: (1 - share) * losses[name] + share * loss for name, loss in on_target.items()}
@@ -138,7 +138,7 @@ class JointTask(SegmentationTask):
     def segment_source(self, image: Tensor, places: Tensor | None) -> Tensor:
         if self._given.by_mask:
             return super().segment_source(image, places)
-        return super().segment_source(translated(self.generator, image, places), places)
+        return super().segment_source(translate_during_training(self.generator, image, places), places)
 
 
 def _scale_gradient(x: Tensor, factor: float) -> Tensor:

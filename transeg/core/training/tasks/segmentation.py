@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from transeg.core.evaluation.scores import EvaluationItem
 from transeg.core.interfaces import Batch, Optimization, Phase, Segmenter
-from transeg.core.models.forward import segment, widened
+from transeg.core.models.forward import segment, to_float32
 from transeg.core.training.losses import LossSum
 from transeg.core.training.tasks.task import Task
 
@@ -53,7 +53,7 @@ class SegmentationTask(Task):
             batch: where it comes from.
         """
         assert batch.source_mask is not None
-        heads = [widened(logits) for logits in segment(self.segmenter, image)]
+        heads = [to_float32(logits) for logits in segment(self.segmenter, image)]
         with torch.autocast(image.device.type, enabled=False):
             losses: dict[str, Tensor] = self.loss(heads, batch.source_mask)
             for term in self.extra_terms:

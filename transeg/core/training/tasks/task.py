@@ -15,7 +15,7 @@ from transeg.core.distributed.collectives import average_gradients
 from transeg.core.errors import TransegError
 from transeg.core.inference.sliding_window import Forward, Inference
 from transeg.core.interfaces import Batch, Optimization, Phase
-from transeg.core.models.forward import scaled
+from transeg.core.models.forward import to_signed_unit
 from transeg.core.training.tasks.updates import Updates, micro_batches, parameters
 
 
@@ -59,7 +59,7 @@ class Task(nn.Module, ABC):
         device = next(self.parameters()).device
         if self.inference.window:
             return [self.inference.run(forward, image, device) for image in images]
-        return list(forward(torch.stack([scaled(image, device) for image in images]), None).float().cpu())
+        return list(forward(torch.stack([to_signed_unit(image, device) for image in images]), None).float().cpu())
 
     def before_iteration(self) -> None:
         """Called with ``iteration`` up to date, before a training step; nothing by default."""
@@ -115,7 +115,7 @@ def to_device(batch: Batch, device: torch.device, memory_format: torch.memory_fo
     """The batch on a device, its images scaled to [-1, 1] and laid out as wanted."""
 
     def images(given: Tensor) -> Tensor:
-        return scaled(given, device).contiguous(memory_format=memory_format)
+        return to_signed_unit(given, device).contiguous(memory_format=memory_format)
 
     return replace(
         batch,

@@ -10,7 +10,7 @@ from torch import Tensor
 from transeg.core.evaluation.translation_quality import TranslationItem
 from transeg.core.inference.conditioning import Conditioning
 from transeg.core.interfaces import Batch, Generator, Optimization, Phase
-from transeg.core.models.forward import translated
+from transeg.core.models.forward import translate_during_training
 from transeg.core.training.tasks.task import Task
 
 
@@ -36,4 +36,4 @@ class TranslationTask(Task):
 
     def val_step(self, items: Sequence[TranslationItem]) -> list[Tensor]:
         """Translated images ``(C', h, w)`` in [-1, 1] on the CPU for each item."""
-        return self.validate(partial(translated, self.generator), [item.given for item in items])
+        return self.validate(partial(translate_during_training, self.generator), [item.given for item in items])

@@ -18,7 +18,7 @@ OF_IMAGES = ("ssim", "psnr", "l1", "lpips", "fid", "kid", "consistency_dice")
 
 
 @dataclass(frozen=True)
-class Course:
+class TrainingCurves:
     """The curves of a training, or of those that differ in what they hold out alone.
 
     Attributes:
@@ -35,7 +35,7 @@ class Course:
 
 
 @dataclass(frozen=True)
-class Spent:
+class StageTime:
     """Where the time of one training, and of what belongs to it, went.
 
     Attributes:
@@ -56,7 +56,7 @@ class Spent:
         return sum(self.seconds.values())
 
 
-def courses(record: Record) -> list[Course]:
+def training_curves(record: Record) -> list[TrainingCurves]:
     """Curves of every training that has begun, folds of one together."""
     groups: dict[str, list[str]] = {}
     for name in record.scalars:
@@ -64,7 +64,7 @@ def courses(record: Record) -> list[Course]:
     return [_course(record, number, names) for number, names in enumerate(groups.values(), start=1)]
 
 
-def _course(record: Record, number: int, names: list[str]) -> Course:
+def _course(record: Record, number: int, names: list[str]) -> TrainingCurves:
     lines = {name: record.scalars[name] for name in names}
     kinds = dict.fromkeys(key for found in lines.values() for line in found for key in line)
     several = len(names) > 1
@@ -94,7 +94,7 @@ def _course(record: Record, number: int, names: list[str]) -> Course:
         axis = "Dice on the images that each fold holds out" if several else "on validation images"
         validation[axis] = figures.curves(f"validation-{number}", axis, shown, mark=best)
     validation |= {f"{name} on validation images": small(f"val/{name}") for name in OF_IMAGES if f"val/{name}" in kinds}
-    return Course(
+    return TrainingCurves(
         title,
         validation,
         {key.removeprefix("train/"): small(key) for key in kinds if key.startswith("train/")},
@@ -128,7 +128,7 @@ def _best(iterations: list[int], dice: list[float]) -> int | None:
     return iterations[dice.index(max(dice))] if dice else None
 
 
-def spent(record: Record) -> list[Spent]:
+def stage_times(record: Record) -> list[StageTime]:
     """Where the time went, by training; empty for runs of a version that did not note it."""
     names = dict.fromkeys([*training_names(record.experiment), *record.times])
     found = []
@@ -140,11 +140,11 @@ def spent(record: Record) -> list[Spent]:
         _, each = series(record.scalars.get(name, []), "seconds_per_iteration")
         share = waiting / (working + waiting) if working else None
         title = "all folds together" if name == "." and not working else in_words(name, record.experiment)
-        found.append(Spent(title, seconds, share, sum(each) / len(each) if each else None))
+        found.append(StageTime(title, seconds, share, sum(each) / len(each) if each else None))
     return found
 
 
-def time_figure(rows: list[Spent]) -> Markup:
+def time_figure(rows: list[StageTime]) -> Markup:
     """A bar for each training."""
     longest = max(row.total for row in rows)
     unit, factor = ("hours", 3600) if longest > 7200 else ("minutes", 60) if longest > 120 else ("seconds", 1)

@@ -1,4 +1,4 @@
-from transeg.tools.report.course import _rates
+from transeg.tools.report.training_curves import _rates
 
 
 def test_learning_rates_that_lie_on_each_other_are_one_line():

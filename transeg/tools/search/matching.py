@@ -10,10 +10,10 @@ from typing import Any
 
 from transeg.core.component_options import options
 from transeg.core.errors import UsageError
-from transeg.core.experiment.choices import offered
+from transeg.core.experiment.choices import options_of_kind
 from transeg.core.experiment.settings import parse_sum
 from transeg.core.registry import Registry
-from transeg.tools.search.overlay import COMPONENTS, composed, found
+from transeg.tools.search.overlay import COMPONENTS, compose_trial, lookup
 from transeg.tools.search.space import Choices, Range, Space
 
 
@@ -25,7 +25,7 @@ def applies(option: str, chosen: Mapping[str, Any], registry: Registry) -> bool:
     name = rest.partition(".")[0]
     if kind != "loss":
         component = registry.load(registry.find(kind, chosen[kind]))
-        return name in {known.name for known in offered(component, kind)}
+        return name in {known.name for known in options_of_kind(component, kind)}
     terms = list(parse_sum(chosen[kind]))
     if name in terms:
         return True
@@ -57,7 +57,7 @@ def combinations(space: Space, registry: Registry) -> float:
     return total
 
 
-def fitted(space: Space, settings: Mapping[str, Any], registry: Registry) -> Space:
+def fit_space(space: Space, settings: Mapping[str, Any], registry: Registry) -> Space:
     """A space whose ranges have the type of their options.
 
     Each option is tried with its limits or with each of its choices, beside every component that a trial may choose.
@@ -104,15 +104,15 @@ def _contexts(option: str, named: Space) -> Iterator[dict[str, Any]]:
 def _taken(option: str, chosen: Mapping[str, Any], settings: Mapping[str, Any], registry: Registry) -> Any:
     """What an experiment makes of a value."""
     try:
-        experiment = composed(settings, chosen, registry)
+        experiment = compose_trial(settings, chosen, registry)
     except UsageError as error:
         raise UsageError(f"The space of {option} does not fit: {error}") from error
     tables = experiment.model_dump(mode="json")
     kind, _, rest = option.partition(".")
     of_term = f"loss.{experiment.loss.name}.{rest}" if experiment.loss is not None else ""
-    value = found(tables, option)
+    value = lookup(tables, option)
     # of a single loss, its name may be left out
-    return found(tables, of_term) if value is None and kind == "loss" and rest else value
+    return lookup(tables, of_term) if value is None and kind == "loss" and rest else value
 
 
 def _typed(option: str, domain: Range | Choices, taken: Any) -> Range | Choices:

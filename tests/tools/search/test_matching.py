@@ -5,8 +5,8 @@ import pytest
 from transeg.core.errors import UsageError
 from transeg.core.experiment.settings import merge
 from transeg.core.registry import Registry
-from transeg.tools.search.fitting import applies, combinations, first, fitted
-from transeg.tools.search.overlay import composed, laid_over
+from transeg.tools.search.matching import applies, combinations, first, fit_space
+from transeg.tools.search.overlay import compose_trial, overlay_settings
 from transeg.tools.search.presets import PRESETS
 from transeg.tools.search.space import Choices, Range
 
@@ -40,7 +40,7 @@ def registry():
 )
 def test_what_does_not_fit_gets_a_sentence(option, domain, said, registry):
     with pytest.raises(UsageError) as caught:
-        fitted({option: domain}, SETTINGS, registry)
+        fit_space({option: domain}, SETTINGS, registry)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -48,7 +48,7 @@ def test_what_does_not_fit_gets_a_sentence(option, domain, said, registry):
 def test_ranges_get_the_type_of_their_option(registry):
     space = {"train.lr": Range(1, 2), "train.batch_size": Range(1, 2), "loss.smooth": Range(0, 1)}
     settings = merge(SETTINGS, {"loss": {"name": "dice"}})
-    found = fitted(space, settings, registry)
+    found = fit_space(space, settings, registry)
     assert [repr(domain.low) for domain in found.values()] == ["1.0", "1", "0.0"]
 
 
@@ -64,19 +64,19 @@ def test_options_of_components_count_beside_these_alone(registry):
     assert not applies("segmenter.base", {"segmenter": "hardnet"}, registry)
     assert not applies("loss.smooth", {"loss": "dice+0.5*bce"}, registry)
     assert applies("loss.dice.smooth", {"loss": "dice+0.5*bce"}, registry)
-    assert fitted({k: space[k] for k in ("segmenter", "segmenter.base")}, SETTINGS, registry).keys() == {
+    assert fit_space({k: space[k] for k in ("segmenter", "segmenter.base")}, SETTINGS, registry).keys() == {
         "segmenter",
         "segmenter.base",
     }
     assert combinations({k: space[k] for k in ("segmenter", "segmenter.base")}, registry) == 3
     assert combinations({k: space[k] for k in ("loss", "loss.smooth")}, registry) == 3
     with pytest.raises(UsageError, match="of any component"):
-        fitted({"segmenter": Choices(("unet", "hardnet")), "segmenter.nothing": Choices((1,))}, SETTINGS, registry)
+        fit_space({"segmenter": Choices(("unet", "hardnet")), "segmenter.nothing": Choices((1,))}, SETTINGS, registry)
 
 
 def test_another_component_forgets_the_options_of_the_first(registry):
-    assert laid_over(SETTINGS, {"segmenter": "resunet"}, registry)["segmenter"] == {"name": "resunet"}
-    assert laid_over(SETTINGS, {"segmenter": "unet"}, registry)["segmenter"] == {"name": "unet", "base": 4}
+    assert overlay_settings(SETTINGS, {"segmenter": "resunet"}, registry)["segmenter"] == {"name": "resunet"}
+    assert overlay_settings(SETTINGS, {"segmenter": "unet"}, registry)["segmenter"] == {"name": "unet", "base": 4}
     assert SETTINGS["segmenter"]["base"] == 4
 
 
@@ -87,7 +87,7 @@ def test_transforms_are_named_or_counted(registry):
         "augmentation.transforms.RandomScale.scale_limit.1": 0.7,
         "augmentation.transforms.4.p": 0.3,
     }
-    transforms = composed(settings, chosen, registry).augmentation.transforms
+    transforms = compose_trial(settings, chosen, registry).augmentation.transforms
     assert transforms[2]["brightness"] == 0.1
     assert transforms[0]["scale_limit"] == [-0.5, 0.7]
     assert transforms[4]["p"] == 0.3
@@ -98,8 +98,8 @@ def test_published_spaces_fit(name, registry):
     preset = PRESETS[name]
     settings = merge(preset.settings, merge({"segmenter": {"name": "resunet"}}, preset.settings))
     settings = merge(settings, {"data": {"source": {"name": "phantom"}}})
-    assert fitted(preset.space, settings, registry).keys() == preset.space.keys()
-    experiment = composed(settings, first(preset.space, {}, registry), registry)
+    assert fit_space(preset.space, settings, registry).keys() == preset.space.keys()
+    experiment = compose_trial(settings, first(preset.space, {}, registry), registry)
     assert experiment.loss is not None
     assert experiment.loss.name == "ohem"
     assert experiment.augmentation.transforms[0]["scale_limit"] == [-0.8, 0.25]

@@ -8,7 +8,7 @@ from typing import Any
 from transeg.core.errors import UsageError
 
 
-def made(make: Callable[[], Any], where: str) -> Any:
+def construct(make: Callable[[], Any], where: str) -> Any:
     """What a constructor makes; what it says of a wrong argument becomes the user's sentence."""
     try:
         return make()

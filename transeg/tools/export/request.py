@@ -10,7 +10,7 @@ from transeg.core.optional_packages import require
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ExportRequest:
     """What is to be exported.
 
     Attributes:
