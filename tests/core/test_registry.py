@@ -98,10 +98,14 @@ def test_what_can_be_seen_to_be_broken_is(install, kwargs, reason):
     ("manifest", "reason"),
     [
         ("[plugin\n", "is not valid TOML"),
-        ("[segmenter.x]\nentry = 'a:B'\n", "plugin: Field required"),
+        ("[segmenter.x]\nentry = 'a:B'\n", "the table [plugin] is missing"),
         ("[plugin]\ncontract = 99\n", "speaks contract 2"),
-        ("[plugin]\ncontract = 1\n[segmenter.x]\nentry = 'nonsense'\n", "segmenter.x.entry"),
-        ("[plugin]\ncontract = 1\n[segmenter.x]\nentry = 'a:B'\nparms = 3\n", "segmenter.x.parms"),
+        ("[plugin]\ncontract = 1\n[segmenter.x]\nentry = 'nonsense'\n", "segmenter.x: Expected `str` matching regex"),
+        (
+            "[plugin]\ncontract = 1\n[segmenter.x]\nentry = 'a:B'\nparms = 3\n",
+            "segmenter.x: The table contains unknown field `parms`",
+        ),
+        ("[plugin]\ncontract = 2\n[segmentr.x]\nentry = 'a:B'\n", "there is no table [segmentr]"),
         (False, "cannot read"),
     ],
 )
@@ -222,3 +226,22 @@ def test_a_component_whose_extra_is_not_installed_says_how_to_get_it(install):
     assert component.status == "missing"
     with pytest.raises(UsageError, match=r"needs more than is installed: pip install 'needy\[big\]'"):
         Registry().find("segmenter", "tiny")
+
+
+def test_what_a_manifest_of_contract_1_does_not_say_its_class_does(tmp_path):
+    (tmp_path / "old.py").write_text(
+        "from transeg.core.interfaces import Dataset\n"
+        "class Old(Dataset):\n"
+        "    classes = ('background', 'cell', 'wall')\n"
+        "    needs_root = False\n"
+        "    preset = {'data': {'size': 64}}\n"
+    )
+    manifest = '[plugin]\ncontract = {}\n[dataset.old]\nentry = "old.py:Old"\n'
+    for contract, classes, needs_root, preset in (
+        (1, ("background", "cell", "wall"), False, {"data": {"size": 64}}),
+        (2, ("background", "foreground"), True, {}),
+    ):
+        (tmp_path / "old.toml").write_text(manifest.format(contract))
+        registry = Registry([tmp_path / "old.toml"])
+        entry = registry.describe(registry.find("dataset", "old"))
+        assert (entry.classes, entry.needs_root, entry.preset) == (classes, needs_root, preset)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+import msgspec
 
 from transeg.core.conventions import Condition
 
@@ -16,15 +16,15 @@ CONTRACT = 2
 
 Manifests of version 1 are read, too: what they do not say of a component, its class does."""
 
-KINDS = ("generator", "segmenter", "loss", "dataset")
+
+class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One table of a manifest, read by msgspec: to import pydantic takes longer than `toolkit list` may."""
 
 
-class Entry(BaseModel):
+class Entry(Table, frozen=True):
     """One table of a manifest."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    entry: str = Field(pattern=r"^[\w./\\ -]+:\w+$")
+    entry: Annotated[str, msgspec.Meta(pattern=r"^[\w./\\ -]+:\w+$")]
     """``package.module:Name``, or ``file.py:Name`` in a manifest named on the command line."""
     summary: str = ""
     paper: str = ""
@@ -35,7 +35,7 @@ class Entry(BaseModel):
     """The extra of the plugin's package that must be installed."""
 
 
-class GeneratorEntry(Entry):
+class GeneratorEntry(Entry, frozen=True):
     """``[generator.NAME]``."""
 
     paired: bool = False
@@ -43,27 +43,25 @@ class GeneratorEntry(Entry):
     """What it can be given of the source, the usual first; as `Generator.conditions` of its class."""
 
 
-class SegmenterEntry(Entry):
+class SegmenterEntry(Entry, frozen=True):
     """``[segmenter.NAME]``."""
 
 
-class LossEntry(Entry):
+class LossEntry(Entry, frozen=True):
     """``[loss.NAME]``."""
 
     role: Literal["segmentation", "distillation"] = "segmentation"
 
 
-class Archive(BaseModel):
+class Archive(Table, frozen=True):
     """A file of a dataset that anybody may download, as its authors offer it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    url: str = Field(pattern=r"^https?://\S+/[^/\s]+$")
-    sha256: str = Field("", pattern=r"^([0-9a-f]{64})?$")
+    url: Annotated[str, msgspec.Meta(pattern=r"^https?://\S+/[^/\s]+$")]
+    sha256: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{64})?$")] = ""
     """Empty where none is published."""
 
 
-class DatasetEntry(Entry):
+class DatasetEntry(Entry, frozen=True):
     """``[dataset.NAME]``."""
 
     licence: str = ""
@@ -85,38 +83,42 @@ class DatasetEntry(Entry):
     """What `toolkit data download` fetches; only where licence and server let a program do that."""
 
 
-class CommandEntry(BaseModel):
+ENTRIES: dict[str, type[Entry]] = {
+    "generator": GeneratorEntry,
+    "segmenter": SegmenterEntry,
+    "loss": LossEntry,
+    "dataset": DatasetEntry,
+}
+KINDS = tuple(ENTRIES)
+
+
+class CommandEntry(Table, frozen=True):
     """``[command.NAME]``: a further Click command, imported when it is called."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    entry: str = Field(pattern=r"^[\w.]+:\w+$")
+    entry: Annotated[str, msgspec.Meta(pattern=r"^[\w.]+:\w+$")]
     summary: str = ""
 
 
-class PluginTable(BaseModel):
+class PluginTable(Table, frozen=True):
     """``[plugin]``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     contract: int
 
 
-class Manifest(BaseModel):
-    """A whole ``registry.toml``."""
+Read = TypeVar("Read", bound=Table)
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
-    plugin: PluginTable
-    generator: dict[str, GeneratorEntry] = {}
-    segmenter: dict[str, SegmenterEntry] = {}
-    loss: dict[str, LossEntry] = {}
-    dataset: dict[str, DatasetEntry] = {}
-    command: dict[str, CommandEntry] = {}
+@dataclass(frozen=True)
+class Manifest:
+    """A whole ``registry.toml``: entries by kind and name."""
+
+    contract: int
+    components: dict[str, dict[str, Entry]]
+    commands: dict[str, CommandEntry]
 
     def entries(self) -> list[tuple[str, str, Entry]]:
         """(kind, name, entry) of every component."""
-        return [(kind, name, entry) for kind in KINDS for name, entry in getattr(self, kind).items()]
+        return [(kind, name, entry) for kind, named in self.components.items() for name, entry in named.items()]
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -126,19 +128,37 @@ def read_manifest(path: Path) -> Manifest:
         ValueError: one sentence that says what is wrong with it.
     """
     try:
-        manifest = Manifest.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not valid TOML: {error}") from error
-    except ValidationError as error:
-        fault = error.errors()[0]
-        raise ValueError(f"{path}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}") from error
-    if manifest.plugin.contract not in range(1, CONTRACT + 1):
+    unknown = document.keys() - {"plugin", "command", *ENTRIES}
+    if unknown:
+        raise ValueError(f"{path}: there is no table [{min(unknown)}] in a manifest")
+    if "plugin" not in document:
+        raise ValueError(f"{path}: the table [plugin] is missing")
+    contract = _read(path, "plugin", document["plugin"], PluginTable).contract
+    if contract not in range(1, CONTRACT + 1):
+        raise ValueError(f"{path} is written for contract {contract}, this transeg speaks contract {CONTRACT}")
+    components = {kind: _read_all(path, kind, document, entry) for kind, entry in ENTRIES.items()}
+    return Manifest(contract, components, _read_all(path, "command", document, CommandEntry))
+
+
+def _read_all(path: Path, kind: str, document: dict[str, Any], into: type[Read]) -> dict[str, Read]:
+    tables = document.get(kind, {})
+    if not isinstance(tables, dict):
+        raise ValueError(f"{path}: {kind} is not a table")
+    return {name: _read(path, f"{kind}.{name}", table, into) for name, table in tables.items()}
+
+
+def _read(path: Path, where: str, table: Any, into: type[Read]) -> Read:
+    try:
+        return msgspec.convert(table, into)
+    except msgspec.ValidationError as error:
         raise ValueError(
-            f"{path} is written for contract {manifest.plugin.contract}, this transeg speaks contract {CONTRACT}"
-        )
-    return manifest
+            f"{path}: {where}: {error}".replace(" - at `$.", " - at `").replace("Object", "The table")
+        ) from error
 
 
 Status = Literal["ok", "disabled", "broken", "conflict", "missing"]

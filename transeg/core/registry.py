@@ -19,6 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import msgspec
 import pluggy
 
 from transeg.core import hookspecs
@@ -56,12 +57,12 @@ class ManifestProxy:
         root = folder.parents[self.module.count(".")]
         init = _fault_in_source(folder / "__init__.py", None)
         status: Status = "broken" if init else "ok"
-        contract = manifest.plugin.contract
+        contract = manifest.contract
         components = tuple(
             _checked(Component(kind, name, self.package, self.version, entry, root, contract), init)
             for kind, name, entry in manifest.entries()
         )
-        return replace(plugin, status=status, reason=init, components=components, commands=dict(manifest.command))
+        return replace(plugin, status=status, reason=init, components=components, commands=manifest.commands)
 
 
 class Registry:
@@ -158,11 +159,13 @@ class Registry:
             TransegError: its code cannot be imported.
         """
         entry = component.entry
-        unsaid = DESCRIBED_BY_CLASS & (type(entry).model_fields.keys() - entry.model_fields_set)
-        if component.contract > 1 or not unsaid:
+        if component.contract > 1:
             return entry
-        cls = self.load(component)
-        return entry.model_copy(update={name: getattr(cls, name) for name in unsaid if hasattr(cls, name)})
+        blank = type(entry)(entry=entry.entry)
+        known = DESCRIBED_BY_CLASS & set(entry.__struct_fields__)
+        unsaid = {name for name in known if getattr(entry, name) == getattr(blank, name)}
+        cls = self.load(component) if unsaid else None
+        return msgspec.structs.replace(entry, **{name: getattr(cls, name) for name in unsaid if hasattr(cls, name)})
 
     def plugin_hooks(self) -> tuple[pluggy.HookRelay, list[str]]:
         """The hooks of all enabled plugins, whose own modules are imported now; and what failed, a sentence each."""
@@ -219,7 +222,7 @@ def _local(file: Path) -> Plugin:
     except ValueError as error:
         raise UsageError(f"--registry: {error}.") from error
     components = tuple(
-        _checked(Component(kind, name, file.stem, "", entry, file.parent, manifest.plugin.contract), "")
+        _checked(Component(kind, name, file.stem, "", entry, file.parent, manifest.contract), "")
         for kind, name, entry in manifest.entries()
     )
     return Plugin(file.stem, file.stem, "", components=components)
