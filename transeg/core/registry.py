@@ -243,6 +243,8 @@ def _import_file(path: Path) -> ModuleType:
 
 def _checked(component: Component, fault: str) -> Component:
     """The component, marked broken where its package or its source file can be seen to be so."""
+    if component.package == BUILTIN and not component.entry.requires:
+        return component  # our own tests import it, and to parse all of it would take half of `toolkit list`
     if not fault:
         module, _, attribute = component.entry.entry.rpartition(":")
         fault = _fault_in_source(_source_file(component.root, module), attribute)
