@@ -26,6 +26,6 @@ def test_only_a_report_is_replaced(tmp_path):
     thesis.write_text("<p>years of work")
     check_place(tmp_path / "report.html")
     assert not list(tmp_path.glob(".writable*"))
-    for place, reason in ((thesis, "no report"), (tmp_path, "is a folder"), (thesis / "r.html", "cannot be")):
+    for place, reason in ((thesis, "is not a report"), (tmp_path, "is a folder"), (thesis / "r.html", "cannot be")):
         with pytest.raises(UsageError, match=reason):
             check_place(place)
