@@ -43,7 +43,7 @@ def ours(folder: Path, case: str, side: str, arguments: argparse.Namespace) -> E
     """The toolkit's loader: batches of 8 bits, which are scaled on the device, here if ``side`` says so."""
     import torch
 
-    from transeg.core.data.cache import Cache
+    from transeg.core.data.cache import SampleCache
     from transeg.core.data.stream import (
         SOURCE,
         Collate,
@@ -56,7 +56,7 @@ def ours(folder: Path, case: str, side: str, arguments: argparse.Namespace) -> E
     from transeg.core.training.tasks.task import to_device
     from transeg.plugins.datasets.polyps import Kvasir
 
-    cache = Cache(folder / "cache", 10**11) if "kept" in side else None
+    cache = SampleCache(folder / "cache", 10**11) if "kept" in side else None
     preset = {"hardnet-mseg": "polyp", "zh320": "zh320"}[case]
     domain = TrainingDomain(
         Kvasir(folder / "ours", "all"),

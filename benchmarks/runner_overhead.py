@@ -26,7 +26,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from transeg.core.data.stream import Collate, Item, ResumableBatchSampler, training_loader
-from transeg.core.inference.trained import Domains
+from transeg.core.inference.trained_model import DomainProperties
 from transeg.core.interfaces import Batch, Optimization, Phase
 from transeg.core.runs.run_folder import RunFolder
 from transeg.core.training.hooks.checkpoints import CheckpointHook
@@ -118,7 +118,7 @@ def main() -> None:
             iterations=iterations,
             val_interval=iterations,
             validation=None,
-            domains=Domains(("background", "x"), 1, 1),
+            domains=DomainProperties(("background", "x"), 1, 1),
             hooks=[
                 ScheduleHook(task),
                 GuardHook(10),

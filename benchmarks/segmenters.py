@@ -50,13 +50,13 @@ def ours(case: str, work: str, image: Tensor) -> Work:
     """As the toolkit trains and predicts."""
     from transeg.core.device import keep_freed_memory
     from transeg.core.registry import Registry
-    from transeg.tools.benchmark.speed import inference, training_step
+    from transeg.tools.benchmark.speed import inference_work, training_work
 
     if image.device.type == "cpu":
         keep_freed_memory()
     registry = Registry()
     network = registry.load(registry.find("segmenter", case))(3, 1)
-    return inference(network, image) if work == "inference" else training_step(network.to(image.device), image)
+    return inference_work(network, image) if work == "inference" else training_work(network.to(image.device), image)
 
 
 def theirs(case: str, work: str, image: Tensor, checkout: Path) -> Work:
@@ -117,7 +117,7 @@ def child(arguments: argparse.Namespace) -> None:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from transeg.tools.benchmark.speed import machine_peak, peak_memory, times
+    from transeg.tools.benchmark.speed import machine_peak, peak_memory, time_repetitions
 
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
@@ -130,7 +130,7 @@ def child(arguments: argparse.Namespace) -> None:
         run = theirs(case, work, image, Path(arguments.child[3]))
     with FlopCounterMode(display=False) as counter:
         run()
-    seconds = statistics.median(times(run, device, arguments.seconds))
+    seconds = statistics.median(time_repetitions(run, device, arguments.seconds))
     result = {
         "ms": seconds * 1e3,
         "gb": (peak_memory(device) or 0) / 1e9,

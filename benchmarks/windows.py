@@ -58,9 +58,9 @@ def read_windows(side: str, images: str, masks: str, folder: str, epochs: int) -
     import cv2
     import numpy as np
 
-    from transeg.core.data.files import FileDataset, list_pairs
+    from transeg.core.data.file_dataset import FileDataset, list_pairs
     from transeg.core.data.stream import SOURCE, TrainingDomain
-    from transeg.core.data.windows import Windows, pools
+    from transeg.core.data.windows import Windows, sampling_pools
     from transeg.core.interfaces import Dataset, Sample
 
     class Patches(Dataset):
@@ -93,7 +93,7 @@ def read_windows(side: str, images: str, masks: str, folder: str, epochs: int) -
     windows, drawn = None, []
     if side == "ours":
         windows = Windows([dataset.size_of(index) for index in range(len(dataset))], TILE, STRIDE)
-        drawn = pools(dataset, windows, "position", lambda: None)
+        drawn = sampling_pools(dataset, windows, "position", lambda: None)
         count = len(windows)
     else:
         dataset = Patches(dataset)

@@ -10,7 +10,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from transeg.core.component_options import EMPTY, Option, description
+from transeg.core.component_options import EMPTY, Option, component_description
 from transeg.core.experiment.choices import options_of_kind
 from transeg.core.manifest import Component, DatasetEntry
 from transeg.core.registry import Registry
@@ -53,7 +53,7 @@ def index(title: str, components: list[Component]) -> list[str]:
 
 def page(component: Component, cls: type, results: dict[str, list[dict[str, Any]]]) -> list[str]:
     """One component: what, why and when, options, numbers."""
-    summary, *paragraphs = description(cls)
+    summary, *paragraphs = component_description(cls)
     facts = [f"`{component}`", cite(component)]
     if component.entry.params:
         facts.append(f"{component.entry.params:,} parameters at defaults")

@@ -8,7 +8,7 @@ import pytest
 import torch
 from layouts import write
 
-from transeg.core.data.files import FileDataset
+from transeg.core.data.file_dataset import FileDataset
 
 
 @pytest.fixture

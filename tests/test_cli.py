@@ -223,7 +223,7 @@ def test_a_benchmark_as_json_says_what_failed(toolkit, monkeypatch):
     def refuse(request):
         raise TransegError(f"{request.segmenter} cannot be measured: no.")
 
-    monkeypatch.setattr("transeg.tools.benchmark.benchmark.measured_apart", refuse)
+    monkeypatch.setattr("transeg.tools.benchmark.benchmark.measure_in_subprocess", refuse)
     arguments = ["benchmark", "unet", "--size", "16", "--device", "cpu"]
     document = json.loads(toolkit(*arguments, "--train", "--json", code=1).stdout)
     assert document == {

@@ -9,7 +9,7 @@ from conftest import BOTH, SUPERVISED, TRANSLATION, command
 from safetensors.torch import save_file
 from test_run import same, weights
 
-from transeg.core.inference.trained import Trained
+from transeg.core.inference.trained_model import TrainedModel
 from transeg.core.registry import Registry
 from transeg.core.runs.run_folder import RunFolder
 
@@ -40,7 +40,7 @@ def test_a_run_teaches_soft_targets_by_default(toolkit, teacher, tmp_path):
     assert stored["teachers"] == {"teacher": {"name": "", "run": str(teacher)}}
     assert stored["terms"] == {"kl": {"name": "kl", "temperature": 4.0, "divide_by": "pixels", "weight": 1.0}}
     assert {key.partition(".")[0] for key in weights(run)} == {"segmenter"}  # and no teacher
-    Trained.load(RunFolder(run), Registry())
+    TrainedModel.load(RunFolder(run), Registry())
 
 
 def test_the_teacher_changes_what_is_learned(toolkit, teacher, tmp_path):
@@ -59,7 +59,7 @@ def test_projections_are_trained_and_saved(toolkit, teacher, tmp_path):
     assert len(saved) == 4  # weight and bias of two projections
     toolkit(*taught, "--run-dir", tmp_path / "again")
     assert same(weights(tmp_path / "run"), weights(tmp_path / "again"))
-    Trained.load(RunFolder(tmp_path / "run"), Registry())
+    TrainedModel.load(RunFolder(tmp_path / "run"), Registry())
 
 
 def test_a_segmenter_with_weights_teaches_another_architecture(toolkit, teacher, tmp_path):

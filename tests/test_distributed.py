@@ -10,7 +10,7 @@ from conftest import TINY_CUT, TINY_DATA, TINY_SYNDIFF, TINY_TARGET, TINY_TEST, 
 from servers import Ranks
 
 from transeg.core.evaluation.scores import evaluate
-from transeg.core.inference.trained import Trained
+from transeg.core.inference.trained_model import TrainedModel
 from transeg.core.registry import Registry
 from transeg.core.runs.run_folder import RunFolder
 from transeg.core.training.parts import build_parts
@@ -285,7 +285,7 @@ def test_validation_measures_the_network_that_is_saved(tmp_path, two, line):
     settings = ["train.batch_size=2", "data.source.count=30", "segmenter.base=4"]
     two(*line(["--segmenter", "unet"], settings, tmp_path / "run"))
     registry, folder = Registry(), RunFolder(tmp_path / "run")
-    trained = Trained.load(folder, registry, "cpu")
+    trained = TrainedModel.load(folder, registry, "cpu")
     val = build_parts(trained.experiment, registry).val
     scores = evaluate(trained.segment, val, trained.inference(), torch.device("cpu"), 0)
     said = [json.loads(line) for line in folder.scalars.read_text().splitlines()]

@@ -13,7 +13,7 @@ from conftest import SUPERVISED, TINY_SYNDIFF, command
 from huggingface_hub import ModelCard
 from PIL import Image
 
-from transeg.core.inference.trained import Trained
+from transeg.core.inference.trained_model import TrainedModel
 from transeg.core.interfaces import Noise
 from transeg.core.models.forward import translate
 from transeg.core.registry import Registry
@@ -46,7 +46,7 @@ def exported(toolkit, run, tmp_path_factory):
 
 
 def trained(folder):
-    return Trained.load(RunFolder(folder), Registry(), "cpu")
+    return TrainedModel.load(RunFolder(folder), Registry(), "cpu")
 
 
 def images(count, height, width, seed=0):
@@ -109,7 +109,7 @@ def test_weights_begin_a_new_run(toolkit, exported, run, tmp_path):
     lazy = ["--set", "train.iterations=1", "train.lr=1e-12", f"segmenter.weights={path}"]
     toolkit(*command(SUPERVISED, *lazy, "--run-dir", begun))
     before, after = (
-        Trained.load(RunFolder(folder), Registry(), "cpu", layers=True).segmenter for folder in (run, begun)
+        TrainedModel.load(RunFolder(folder), Registry(), "cpu", layers=True).segmenter for folder in (run, begun)
     )
     assert all(
         torch.allclose(one, two, atol=1e-6) for one, two in zip(before.parameters(), after.parameters(), strict=True)

@@ -12,7 +12,7 @@ from torch import nn
 
 from transeg.cli import main
 from transeg.core.experiment.schema import read_experiment
-from transeg.core.inference.trained import Trained
+from transeg.core.inference.trained_model import TrainedModel
 from transeg.core.interfaces import Segmenter
 from transeg.core.models.ensemble import Ensemble
 from transeg.core.registry import Registry
@@ -102,8 +102,8 @@ def test_folds_are_tested_side_by_side_with_their_mean_and_ensemble(run):
 
 
 def test_the_run_is_the_ensemble_of_its_folds(run, data, toolkit, tmp_path):
-    whole = Trained.load(RunFolder(run), Registry(), "cpu")
-    members = [Trained.load(RunFolder(run / f"fold-{number}"), Registry(), "cpu") for number in (1, 2, 3)]
+    whole = TrainedModel.load(RunFolder(run), Registry(), "cpu")
+    members = [TrainedModel.load(RunFolder(run / f"fold-{number}"), Registry(), "cpu") for number in (1, 2, 3)]
     image = torch.rand(1, 3, 40, 36, generator=torch.Generator().manual_seed(0)) * 2 - 1
     with torch.inference_mode():
         mean = torch.stack([member.segment(image).sigmoid() for member in members]).mean(0)

@@ -24,7 +24,7 @@ from nnunetv2.preprocessing.normalization.default_normalization_schemes import Z
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
 from transeg.plugins.segmenters.nnunet import NnUNet
-from transeg.tools.nnunet.prediction import Model
+from transeg.tools.nnunet.predictor import NNUNetModel
 
 CLASSES = "background", "myelin", "axon"
 ARCHITECTURE = {
@@ -227,10 +227,10 @@ def test_models_of_volumes_are_refused(model):
     plans["configurations"]["2d"]["patch_size"] = [8, 32, 32]
     (model / "plans.json").write_text(json.dumps(plans))
     with pytest.raises(UsageError, match="is for volumes"):
-        Model.load(model, (), "final", "cpu")
+        NNUNetModel.load(model, (), "final", "cpu")
     save(model / "fold_0" / "checkpoint_final.pth", {}, init_args={})
     with pytest.raises(TransegError, match="holds no model that nnU-Net can use"):
-        Model.load(model, (), "final", "cpu")
+        NNUNetModel.load(model, (), "final", "cpu")
 
 
 @pytest.mark.parametrize("arguments", [("train", "phantom"), ("predict", "model", "images")])

@@ -11,7 +11,7 @@ from conftest import BOTH, SUPERVISED, TINY_CUT, TINY_TRAINING, TRANSLATION, com
 from PIL import Image
 
 from transeg.core.data.images import read_image
-from transeg.core.inference.trained import Trained
+from transeg.core.inference.trained_model import TrainedModel
 from transeg.core.registry import Registry
 from transeg.core.runs.run_folder import RunFolder
 from transeg.core.training import precision
@@ -275,7 +275,7 @@ def test_averages_of_a_segmenter_are_what_a_run_is_used_with(toolkit, tmp_path):
     weights = [key for key, tensor in state["model"].items() if key in state["averages"]]
     assert weights
     assert any(not torch.equal(state["averages"][key], state["model"][key]) for key in weights)
-    used = Trained.load(RunFolder(tmp_path), Registry(), "cpu", layers=True).segmenter.state_dict()
+    used = TrainedModel.load(RunFolder(tmp_path), Registry(), "cpu", layers=True).segmenter.state_dict()
     best = torch.load(tmp_path / "checkpoints" / "best.pt", weights_only=True)["averages"]
     assert all(torch.equal(used[key.removeprefix("segmenter.")], best[key]) for key in weights)
 

@@ -18,7 +18,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from transeg.core.inference.trained import Trained
+from transeg.core.inference.trained_model import TrainedModel
 from transeg.core.registry import Registry
 from transeg.core.runs.run_folder import RunFolder
 from transeg.tools.search import storage, study, worker
@@ -158,7 +158,7 @@ def test_what_is_not_worth_going_on_with_is_stopped(tmp_path, toolkit, monkeypat
         def prune(self, study, trial):
             return trial.number == 1
 
-    monkeypatch.setattr(study, "pruner", lambda *_: StopsTheSecond())
+    monkeypatch.setattr(study, "build_pruner", lambda *_: StopsTheSecond())
     folder = tmp_path / "s"
     result = search(toolkit, folder, "--sampler", "grid", search="seed = [0, 1, 2]", iterations=6)
     states = [trial.state.name for trial in trials(folder)]
@@ -250,8 +250,10 @@ def test_ranks_are_refused(tmp_path, toolkit, monkeypatch):
 
 def test_no_password_is_shown(tmp_path):
     url = f"sqlite:///{tmp_path}/x.db?password=s3cret"
-    assert storage.shown(storage.location("mysql://me:s3cret@host/db", tmp_path)) == "mysql+pymysql://me@host/db"
-    assert "s3cret" not in storage.shown(storage.location(url, tmp_path))
+    assert (
+        storage.redact_url(storage.storage_url("mysql://me:s3cret@host/db", tmp_path)) == "mysql+pymysql://me@host/db"
+    )
+    assert "s3cret" not in storage.redact_url(storage.storage_url(url, tmp_path))
 
 
 def test_sequential_trials_are_judged_by_their_last_stage(tmp_path, toolkit):
@@ -264,7 +266,7 @@ def test_sequential_trials_are_judged_by_their_last_stage(tmp_path, toolkit):
     (trial,) = trials(folder)
     assert list(trial.intermediate_values) == [2]
     run = RunFolder(folder / "trials" / "0000")
-    assert Trained.load(run, Registry(), "cpu").segmenter is not None
+    assert TrainedModel.load(run, Registry(), "cpu").segmenter is not None
 
 
 # --- workers that are stopped, and several of them --------------------------------------------------------------------

@@ -10,7 +10,7 @@ import time
 import pytest
 from conftest import TINY_TRAINING
 
-from transeg.tools.sweep.folder import read_sweep
+from transeg.tools.sweep.sweep_folder import read_sweep
 
 DATA = ["data.size=32", "data.source.count=10", "data.source.side=32"]
 TEST = ["data.test.phantom.count=30", "data.test.phantom.side=32"]

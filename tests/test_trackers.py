@@ -13,7 +13,7 @@ from conftest import BOTH, SUPERVISED, command
 
 from transeg.core.experiment.schema import read_experiment
 from transeg.core.training.trackers import NEEDS
-from transeg.core.training.train import identity
+from transeg.core.training.train import training_digest
 
 WATCHED = """
 import socket, sys
@@ -66,7 +66,7 @@ def test_a_tracker_leaves_a_training_what_it_is(toolkit, tmp_path):
     toolkit(*command(SUPERVISED, "--run-dir", run))
     stored = read_experiment(run / "experiment.toml")
     other = stored.tracking.model_copy(update={"trackers": ("wandb",), "online": True})
-    assert identity(stored) == identity(stored.model_copy(update={"tracking": other}))
+    assert training_digest(stored) == training_digest(stored.model_copy(update={"tracking": other}))
     toolkit("run", "--run-dir", run, "--resume", "--set", "tracking.project=other")  # not refused as another experiment
     assert tomllib.loads((run / "experiment.toml").read_text())["tracking"]["project"] == "other"
 

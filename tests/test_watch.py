@@ -13,7 +13,7 @@ from filelock import FileLock
 from rich.console import Console
 
 from transeg.tools.watch.command import _view, sparkline
-from transeg.tools.watch.progress import read_progress
+from transeg.tools.watch.run_progress import read_progress
 
 RUN = command((SUPERVISED[0], [*SUPERVISED[1], "train.iterations=3", "train.log_interval=1"]))
 

@@ -12,7 +12,7 @@ from transeg import __version__
 from transeg.core.distributed.ranks import reports_failure
 from transeg.core.errors import TransegError, UsageError, did_you_mean
 from transeg.core.manifest import CommandEntry
-from transeg.tools.common.options import installed
+from transeg.tools.common.options import installed_registry
 
 EPILOG = "Every command has --help. Start with: toolkit run --generator cut --segmenter hardnet"
 
@@ -82,7 +82,7 @@ class Toolkit(click.Group):
 
 def _entries(ctx: click.Context) -> dict[str, CommandEntry]:
     """Of all plugins; a name that several offer means the first's, and that is the toolkit's own."""
-    plugins = [plugin for plugin in installed(ctx).plugins if plugin.status == "ok"]
+    plugins = [plugin for plugin in installed_registry(ctx).plugins if plugin.status == "ok"]
     return {name: entry for plugin in reversed(plugins) for name, entry in plugin.commands.items()}
 
 

@@ -5,8 +5,8 @@ import pytest
 from layouts import write
 
 from transeg.core.component_options import options
-from transeg.core.data.cache import Cache, Cached
-from transeg.core.data.windows import Regions
+from transeg.core.data.cache import CachedDataset, SampleCache
+from transeg.core.data.windows import RegionReader
 from transeg.core.interfaces import IGNORE, Dataset, Region
 from transeg.core.registry import Registry
 
@@ -86,7 +86,7 @@ def test_its_parts_are_parts_of_its_samples(build):
     dataset = build("all")
     sample = dataset[0]
     assert dataset.size_of(0) == sample.size
-    part = Regions(dataset)(0, Region(3, 2, 7, 9))
+    part = RegionReader(dataset)(0, Region(3, 2, 7, 9))
     for name in ("image", "mask", "target", "instances", "depth"):
         whole, found = getattr(sample, name), getattr(part, name)
         assert (whole is None) == (found is None)
@@ -95,10 +95,10 @@ def test_its_parts_are_parts_of_its_samples(build):
 
 def test_what_it_says_its_samples_are_made_of_decides_them(component, build, tmp_path):
     """Kept decoded, they are as they were, and those of another domain or split do not get in the way."""
-    cache = Cache(tmp_path / "cache", 10**9)
+    cache = SampleCache(tmp_path / "cache", 10**9)
     datasets = [build("all", domain=domain) for domain in component.domains] or [build("all")]
     for dataset in [*datasets, *datasets]:
-        cached = Cached(dataset, cache)
+        cached = CachedDataset(dataset, cache)
         for index in (0, len(dataset) - 1):
             sample, found = dataset[index], cached(index)
             for name in ("image", "mask", "target", "instances", "depth", "name", "group", "pixel_size"):

@@ -9,9 +9,9 @@ from transeg.core.models.forward import segment
 from transeg.core.models.fusion import fold_batch_norms
 from transeg.core.registry import Registry
 from transeg.tools.export.check import TOLERANCE
-from transeg.tools.export.draws import draws_of
-from transeg.tools.export.formats import FILES, Writer, open_writer
-from transeg.tools.export.graph import Graph, Segmenting, Translating
+from transeg.tools.export.draws import record_draws
+from transeg.tools.export.formats import FILES, GraphWriter, open_graph
+from transeg.tools.export.graph import Graph, SegmentationGraph, TranslationGraph
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
@@ -51,8 +51,8 @@ def network(component):
 def check(graph, form, folder, reference):
     graph.eval()
     path = folder / FILES[form]
-    Writer(graph).write(form, path)
-    run = open_writer(form, path, graph.inputs)
+    GraphWriter(graph).write(form, path)
+    run = open_graph(form, path, graph.inputs)
     for count, height, width in SIZES:
         image = torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(count))
         inputs = image, *graph.draws.of(torch.arange(count), height, width)
@@ -67,7 +67,7 @@ def check(graph, form, folder, reference):
 @pytest.mark.parametrize("component", SEGMENTERS, ids=str)
 def test_segmenters_at_any_size(component, form, tmp_path):
     segmenter = network(component)
-    graph = Graph(None, Segmenting(fold_batch_norms(segmenter, 3), 3, sigmoid=True), 3)
+    graph = Graph(None, SegmentationGraph(fold_batch_norms(segmenter, 3), 3, sigmoid=True), 3)
     check(graph, form, tmp_path, lambda image: segment(segmenter, image * 2 - 1)[0].sigmoid())
 
 
@@ -77,6 +77,8 @@ def test_generators_at_any_size(component, form, tmp_path):
     generator = network(component)
     direction = generator.directions[-1]
     graph = Graph(
-        Translating(generator, direction, Conditioning("image", 2, 3), draws_of(generator, 3, direction)), None, 3
+        TranslationGraph(generator, direction, Conditioning("image", 2, 3), record_draws(generator, 3, direction)),
+        None,
+        3,
     )
     check(graph, form, tmp_path, lambda *inputs: graph(*inputs))

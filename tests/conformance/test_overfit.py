@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from transeg.core.data.images import resize, resize_mask
 from transeg.core.data.stream import to_tensor
-from transeg.core.models.forward import classes, segment, to_signed_unit
+from transeg.core.models.forward import segment, to_classes, to_signed_unit
 from transeg.core.registry import Registry
 from transeg.plugins.datasets.phantom import Phantom
 from transeg.plugins.datasets.polyps import Kvasir
@@ -43,7 +43,7 @@ def examples(request):
 
 def dice(network, images, masks):
     with torch.no_grad():
-        found = classes(segment(network.eval(), images)[0])
+        found = to_classes(segment(network.eval(), images)[0])
     network.train()
     return (2 * (found * masks).sum() / (found.sum() + masks.sum())).item()
 

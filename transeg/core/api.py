@@ -18,7 +18,7 @@ from transeg.core.analysis.morphometry import MorphometryOptions
 from transeg.core.builders.datasets import (
     build_dataset,
     build_nonempty,
-    check_alike,
+    check_compatible,
     check_labelled,
     normalise_stain,
     validation_split,
@@ -26,22 +26,22 @@ from transeg.core.builders.datasets import (
 from transeg.core.data.splits import SPLITS
 from transeg.core.device import keep_freed_memory, pick_device
 from transeg.core.distributed.collectives import join_ranks, rank_device
-from transeg.core.distributed.progress import bar
+from transeg.core.distributed.progress_bar import progress_bar
 from transeg.core.errors import DataError, UsageError
-from transeg.core.evaluation.measure import measure, measure_masks
-from transeg.core.evaluation.translation_quality import Judge, judge_translation, measurable
+from transeg.core.evaluation.measurement import measure_masks, measure_segmenter
+from transeg.core.evaluation.translation_quality import Judge, is_measurable, judge_translation
 from transeg.core.experiment.command_line import label_tables, parse_dataset
 from transeg.core.experiment.completion import complete_dataset
 from transeg.core.experiment.defaults import expand_tests, share_options, share_scaling
 from transeg.core.experiment.schema import QualityOptions, SynthesisOptions
 from transeg.core.experiment.settings import Settings
-from transeg.core.inference.pixel_size import PixelSize, factors
-from transeg.core.inference.prediction import image_files, predict_files, translate_files
-from transeg.core.inference.trained import Trained
-from transeg.core.inference.translator import Translated, Translator
+from transeg.core.inference.pixel_size import PixelSize, rescale_factors
+from transeg.core.inference.prediction import list_image_files, predict_files, translate_files
+from transeg.core.inference.trained_model import TrainedModel
+from transeg.core.inference.translator import TranslatedDataset, Translator
 from transeg.core.inference.whole_slide import is_large
 from transeg.core.interfaces import IGNORE, Dataset, Fault
-from transeg.core.pipeline.run import label_maps
+from transeg.core.pipeline.run import build_label_maps
 from transeg.core.pipeline.synthesis import synthesize
 from transeg.core.registry import Registry
 from transeg.core.runs.run_folder import RunFolder
@@ -71,7 +71,7 @@ def evaluate_run(
         console: for progress.
         tests: datasets as on the command line; those of the run where there are none.
         split: of the datasets; None for their tests.
-        window: see :meth:`transeg.core.inference.trained.Trained.inference`.
+        window: see :meth:`transeg.core.inference.trained_model.TrainedModel.inference`.
         flips: likewise.
         device: where the network goes; None for a GPU where there is one.
         out: gets a CSV file for each dataset; by default a folder in the run.
@@ -112,11 +112,11 @@ def evaluate_run(
         if translate_with is not None:
             channels = trained.domains.target_channels
             translator = Translator.adapting(translate_with, registry, device, direction=direction, channels=channels)
-            check_alike(trained.domains.class_names, translator.takes, datasets)
-            datasets = {label: Translated(dataset, translator) for label, dataset in datasets.items()}
-        check_alike(trained.domains.class_names, trained.domains.target_channels, datasets)
-        with bar(console, "testing", sum(len(dataset) for dataset in datasets.values())) as advance:
-            scores = measure(
+            check_compatible(trained.domains.class_names, translator.takes, datasets)
+            datasets = {label: TranslatedDataset(dataset, translator) for label, dataset in datasets.items()}
+        check_compatible(trained.domains.class_names, trained.domains.target_channels, datasets)
+        with progress_bar(console, "testing", sum(len(dataset) for dataset in datasets.values())) as advance:
+            scores = measure_segmenter(
                 trained, datasets, place, trained.inference(window, flips), advance, counting or trained.counting()
             )
     options = quality if quality != QualityOptions() else trained.experiment.quality
@@ -145,7 +145,7 @@ def evaluate_masks(
     out: Path,
     counting: Counting | None = None,
 ) -> dict[str, Any]:
-    """Measure mask files on labelled datasets; see :func:`transeg.core.evaluation.measure.measure_masks`.
+    """Measure mask files on labelled datasets; see :func:`transeg.core.evaluation.measurement.measure_masks`.
 
     Args:
         masks: folder of masks.
@@ -161,7 +161,7 @@ def evaluate_masks(
     """
     datasets = labelled_datasets(tests, split, assignments, registry)
     numbers = None if values is None else _whole_numbers("--values", values)
-    with bar(console, "measuring", sum(len(dataset) for dataset in datasets.values())) as advance:
+    with progress_bar(console, "measuring", sum(len(dataset) for dataset in datasets.values())) as advance:
         return measure_masks(masks, datasets, out, advance, values=numbers, suffix=suffix, counting=counting)
 
 
@@ -200,7 +200,7 @@ def _whole_numbers(option: str, text: str) -> list[int]:
 
 
 def _given_images(
-    trained: Trained, tests: Mapping[str, Dataset], options: QualityOptions, registry: Registry, *, named: bool
+    trained: TrainedModel, tests: Mapping[str, Dataset], options: QualityOptions, registry: Registry, *, named: bool
 ) -> Mapping[str, Dataset]:
     """Datasets to judge a generator on: the tests, or as at the end of a run the source's validation images.
 
@@ -216,7 +216,7 @@ def _given_images(
             fit it.
     """
     alone = trained.segmenter is None
-    if trained.generator is None or not measurable(trained.generator, trained.given, options):
+    if trained.generator is None or not is_measurable(trained.generator, trained.given, options):
         if alone:
             raise UsageError("Nothing judges these images; say --features NAME:FILE or --consistency RUN.")
         return {}
@@ -228,7 +228,7 @@ def _given_images(
         raise UsageError("The run has no test set; say which with --test NAME:FOLDER.")
     if trained.given.by_mask:
         check_labelled(images)
-    check_alike(trained.domains.class_names, trained.domains.source_channels, images)
+    check_compatible(trained.domains.class_names, trained.domains.source_channels, images)
     return images
 
 
@@ -261,8 +261,8 @@ def synthesize_images(
     if not trained.given.by_mask:
         raise UsageError(f"The generator of {run_dir} is given images, not label maps; see `toolkit translate`.")
     experiment = trained.experiment.model_copy(update={"seed": seed})
-    maps = label_maps(experiment, build_nonempty(experiment.data.source, "source", registry), options, registry)
-    with bar(console, "synthesizing", count) as advance:
+    maps = build_label_maps(experiment, build_nonempty(experiment.data.source, "source", registry), options, registry)
+    with progress_bar(console, "synthesizing", count) as advance:
         synthesize(trained, maps, count, out, trained.inference_for_training(), seed, advance)
     return out
 
@@ -290,16 +290,16 @@ def predict_images(
 
     Where objects are counted, :class:`transeg.core.analysis.count_tables.ObjectTables` lie in the folder, too, and
     where fibres are measured :class:`transeg.core.analysis.fibre_tables.FibreTables`. Images of a foreign domain are
-    first translated with the run ``translate_with``. See :func:`transeg.core.inference.pixel_size.factors` for how
-    images are resampled before.
+    first translated with the run ``translate_with``. See :func:`transeg.core.inference.pixel_size.rescale_factors` for
+    how images are resampled before.
     """
-    files = image_files(images)
+    files = list_image_files(images)
     trained = _trained(RunFolder(run_dir), registry, device)
     translator = None
     if translate_with is not None:
         channels = trained.domains.target_channels
         translator = Translator.adapting(translate_with, registry, device, direction=direction, channels=channels)
-    scale = factors(trained.experiment, translator, pixel_size, rescale)
+    scale = rescale_factors(trained.experiment, translator, pixel_size, rescale)
     inference = trained.inference(window, flips)
     names = trained.domains.class_names
     measuring = morphometry.of(names) if morphometry is not None else None
@@ -313,7 +313,7 @@ def predict_images(
             tables.append(stack.enter_context(ObjectTables(counting, out, names)))
         if measuring is not None:
             tables.append(stack.enter_context(FibreTables(measuring, out)))
-        advance = stack.enter_context(bar(console, "segmenting", len(files)))
+        advance = stack.enter_context(progress_bar(console, "segmenting", len(files)))
         predict_files(
             trained, files, out, inference, probabilities, advance, tables, translator=translator, scale=scale
         )
@@ -334,17 +334,17 @@ def translate_images(
     rescale: float | None = None,
 ) -> int:
     """Translate image files; see :func:`transeg.core.inference.prediction.translate_files`. Gives their number."""
-    files = image_files(images)
+    files = list_image_files(images)
     translator = Translator.load(run_dir, registry, device, direction=direction, window=window)
-    scale = factors(translator.trained.experiment, translator, pixel_size, rescale)
-    with bar(console, "translating", len(files)) as advance:
+    scale = rescale_factors(translator.trained.experiment, translator, pixel_size, rescale)
+    with progress_bar(console, "translating", len(files)) as advance:
         translate_files(translator, files, out, advance, scale)
     return len(files)
 
 
-def _trained(folder: RunFolder, registry: Registry, device: str | None) -> Trained:
+def _trained(folder: RunFolder, registry: Registry, device: str | None) -> TrainedModel:
     place = rank_device(torch.device(pick_device(device or "auto")))
-    trained = Trained.load(folder, registry, str(place))
+    trained = TrainedModel.load(folder, registry, str(place))
     if trained.device.type == "cpu":
         keep_freed_memory()
     return trained
@@ -369,7 +369,7 @@ def verify_dataset(text: str, assignments: Sequence[str], registry: Registry, co
         everything = parts.pop("all")
         report["splits"][domain or table["name"]] = {split: len(dataset) for split, dataset in parts.items()}
         report["images"] += len(everything)
-        with bar(console, f"checking {domain or table['name']}", len(everything)) as advance:
+        with progress_bar(console, f"checking {domain or table['name']}", len(everything)) as advance:
             report["faults"] += [{"file": f.file, "reason": f.reason} for f in _faults(everything, advance)]
     return report
 

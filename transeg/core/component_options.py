@@ -49,7 +49,7 @@ def options(component: type) -> dict[str, Option]:
     }
 
 
-def description(component: type) -> list[str]:
+def component_description(component: type) -> list[str]:
     """The paragraphs of a component's docstring before its arguments: what it is first, then why and when."""
     text = inspect.cleandoc(component.__doc__ or "").partition("Args:")[0]
     return [" ".join(paragraph.split()) for paragraph in text.strip().split("\n\n") if paragraph.strip()]

@@ -10,7 +10,7 @@ import sys
 from transeg.core.errors import UsageError
 
 
-def cores() -> int:
+def available_cores() -> int:
     """Processor cores that are there for this process, which may be fewer than the machine has; one at least."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, allowed // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

@@ -42,7 +42,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f" There are: {', '.join(names)}." if names else ""
 
 
-def ending(code: int) -> str:
+def describe_exit_code(code: int) -> str:
     """The clause of a child: ``its process was killed, as happens where memory runs out``, from its exit code."""
     if code == -signal.SIGKILL:
         return "its process was killed, as happens where memory runs out"

@@ -11,15 +11,15 @@ from rich.console import Console
 
 from transeg.core.registry import Registry
 from transeg.tools.common import options as common
-from transeg.tools.common.console import talk
-from transeg.tools.common.results import show_measured, show_quality
-from transeg.tools.common.shell_completion import components, run_folders
+from transeg.tools.common.console import stderr_console
+from transeg.tools.common.result_tables import show_measured, show_quality
+from transeg.tools.common.shell_completion import complete_components, complete_run_folders
 
 
 @click.command()
 @common.run_dir
 @common.repeatable(
-    "--test", "tests", "DATA", "Labelled images; by default the test sets of the run.", components("dataset")
+    "--test", "tests", "DATA", "Labelled images; by default the test sets of the run.", complete_components("dataset")
 )
 @common.split
 @common.translate_with
@@ -36,7 +36,7 @@ from transeg.tools.common.shell_completion import components, run_folders
     "--consistency",
     type=common.PATH,
     metavar="RUN",
-    shell_complete=run_folders,
+    shell_complete=complete_run_folders,
     help="Run whose segmenter should find in generated images the labels that they were made from.",
 )
 @common.with_counting
@@ -63,7 +63,7 @@ def evaluate(
     from transeg.core.experiment.schema import QualityOptions
 
     quality = QualityOptions(features=features, lpips=lpips, segmenter=consistency)
-    console = talk()
+    console = stderr_console()
     metrics, judged, out = evaluate_run(run_dir, registry, console, quality=quality, **named)
     if console.quiet:
         return

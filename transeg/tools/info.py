@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from transeg.core.component_options import EMPTY, description, options
+from transeg.core.component_options import EMPTY, component_description, options
 from transeg.core.errors import UsageError
 from transeg.core.manifest import KINDS, Component
 from transeg.core.registry import Registry, kind_named
@@ -71,7 +71,7 @@ def show_component(component: Component, cls: type, console: Console) -> None:
         if value:
             grid.add_row(f"[dim]{name}[/]", escape(value))
     console.print(grid)
-    for paragraph in description(cls)[1:]:
+    for paragraph in component_description(cls)[1:]:
         console.print("\n" + escape(paragraph), highlight=False)
     known = options_of_kind(cls, component.kind)
     prefix = "data.source.{}" if component.kind == "dataset" else f"{component.kind}.{{}}"

@@ -10,16 +10,21 @@ import click
 from rich.console import Console
 
 from transeg.core.registry import Registry
-from transeg.tools.common.console import talk
+from transeg.tools.common.console import stderr_console
 from transeg.tools.common.options import PATH, as_json, out, repeatable, split, with_counting, with_registry
-from transeg.tools.common.results import show_measured
-from transeg.tools.common.shell_completion import components
+from transeg.tools.common.result_tables import show_measured
+from transeg.tools.common.shell_completion import complete_components
 
 
 @click.command()
 @click.argument("masks", metavar="MASKS", type=PATH)
 @repeatable(
-    "--test", "tests", "DATA", "Labelled images that the masks were made of.", components("dataset"), required=True
+    "--test",
+    "tests",
+    "DATA",
+    "Labelled images that the masks were made of.",
+    complete_components("dataset"),
+    required=True,
 )
 @split
 @repeatable("--set", "assignments", "OPTION=VALUE", "Set an option of the test sets.")
@@ -45,7 +50,7 @@ def measure(registry: Registry, masks: Path, as_json: bool, **named: Any) -> Non
     """
     from transeg.core.api import evaluate_masks
 
-    metrics = evaluate_masks(masks, registry, talk(), **named)
+    metrics = evaluate_masks(masks, registry, stderr_console(), **named)
     if as_json:
         click.echo(json.dumps({"tests": metrics}, indent=2))
         return

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from transeg.core.registry import Registry
 from transeg.tools.common import options as common
-from transeg.tools.common.console import talk
+from transeg.tools.common.console import stderr_console
 
 
 @click.command()
@@ -40,7 +40,7 @@ def predict(registry: Registry, run_dir: Path, images: Path, **named: Any) -> No
     """
     from transeg.core.api import predict_images
 
-    count, out = predict_images(run_dir, images, registry, talk(), **named)
+    count, out = predict_images(run_dir, images, registry, stderr_console(), **named)
     Console().print(f"{count} masks in {out / 'masks'}, outlines in {out / 'overlays'}", highlight=False)
     if named["counting"] is not None:
         Console().print(f"Objects: {out / 'counts.csv'}, {out / 'objects.csv'}", highlight=False)

@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 
 from transeg.core.registry import Registry
-from transeg.tools.common.console import talk
+from transeg.tools.common.console import stderr_console
 from transeg.tools.common.options import COUNT, PATH, device, out, run_dir, with_registry
 
 
@@ -43,7 +43,7 @@ def synthesize(
 
     chosen = variation or ("recombine" if masks is None else "none")
     options = SynthesisOptions.model_validate({"masks": masks, "variation": chosen})
-    console = talk()
+    console = stderr_console()
     out = synthesize_images(run_dir, registry, console, count=count, options=options, **named)
     if console.quiet:
         return

@@ -10,7 +10,7 @@ from PIL import Image
 from skimage.measure import label, perimeter_crofton
 
 from transeg.core.analysis.fibre_tables import FibreTables
-from transeg.core.analysis.morphometry import Morphometry, MorphometryOptions, chosen, perimeters
+from transeg.core.analysis.morphometry import Morphometry, MorphometryOptions, morphometry_from_options, perimeters
 from transeg.core.errors import UsageError
 
 AXON, MYELIN = 1, 2
@@ -138,12 +138,12 @@ def test_perimeters_are_those_of_crofton():
 
 class TestOptions:
     def test_classes_by_their_names(self):
-        options = chosen(True, (0.1, 0.2), None, None)
+        options = morphometry_from_options(True, (0.1, 0.2), None, None)
         assert options == MorphometryOptions((0.1, 0.2))
         assert options.of(("background", "myelin", "axon")) == Morphometry(2, 1, (0.1, 0.2))
-        named = chosen(True, (0.1, 0.1), "inside", "sheath").of(("background", "inside", "sheath"))
+        named = morphometry_from_options(True, (0.1, 0.1), "inside", "sheath").of(("background", "inside", "sheath"))
         assert named == Morphometry(1, 2, (0.1, 0.1))
-        assert chosen(False, None, None, None) is None
+        assert morphometry_from_options(False, None, None, None) is None
 
     @pytest.mark.parametrize(
         ("arguments", "said"),
@@ -154,7 +154,7 @@ class TestOptions:
     )
     def test_what_makes_no_sense(self, arguments, said):
         with pytest.raises(UsageError) as error:
-            chosen(*arguments)
+            morphometry_from_options(*arguments)
         assert said in str(error.value)
 
     @pytest.mark.parametrize(

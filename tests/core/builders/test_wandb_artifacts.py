@@ -7,7 +7,7 @@ import torch
 from conftest import SUPERVISED, command
 
 from transeg.core.builders import wandb_artifacts as artifacts
-from transeg.core.builders.wandb_artifacts import weights_file
+from transeg.core.builders.wandb_artifacts import fetch_weights
 from transeg.core.errors import TransegError, UsageError
 from transeg.core.registry import Registry
 
@@ -46,15 +46,15 @@ def holds(*names):
 
 
 def test_a_path_is_left_alone(tmp_path):
-    assert weights_file(tmp_path / "none.pth") == tmp_path / "none.pth"
+    assert fetch_weights(tmp_path / "none.pth") == tmp_path / "none.pth"
 
 
 def test_an_artifact_is_fetched_once(server):
     server.artifacts[NAME] = holds("README.md", "deep/unet.pth")
-    first = weights_file(f"wandb:{NAME}")
+    first = fetch_weights(f"wandb:{NAME}")
     assert first.read_bytes() == b"x"
     assert first.parts[-5:] == ("me", "polyps", "unet-v3", "deep", "unet.pth")
-    assert weights_file(f"wandb:{NAME}") == first
+    assert fetch_weights(f"wandb:{NAME}") == first
     assert server.asked == [NAME]
 
 
@@ -69,12 +69,12 @@ def test_an_artifact_is_fetched_once(server):
 def test_an_artifact_holds_one_file_of_weights(server, files, said):
     server.artifacts[NAME] = holds(*files)
     with pytest.raises(TransegError, match=f"The artifact {NAME} must hold one file of weights .*; {said}"):
-        weights_file(f"wandb:{NAME}")
+        fetch_weights(f"wandb:{NAME}")
 
 
 def test_what_is_not_there_leaves_nothing_behind(server):
     with pytest.raises(TransegError, match=f"The artifact {NAME} is not available .*: artifact {NAME} not found.$"):
-        weights_file(f"wandb:{NAME}")
+        fetch_weights(f"wandb:{NAME}")
 
     def half(folder):
         (folder / "unet.pth").write_bytes(b"ha")
@@ -82,16 +82,16 @@ def test_what_is_not_there_leaves_nothing_behind(server):
 
     server.artifacts[NAME] = half
     with pytest.raises(TransegError, match="gone"):
-        weights_file(f"wandb:{NAME}")
+        fetch_weights(f"wandb:{NAME}")
     server.artifacts[NAME] = holds("unet.pth")
-    assert weights_file(f"wandb:{NAME}").read_bytes() == b"x"
+    assert fetch_weights(f"wandb:{NAME}").read_bytes() == b"x"
 
 
 def test_wandb_is_not_installed(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr("transeg.core.optional_packages.find_spec", lambda package: None)
     with pytest.raises(UsageError, match=rf"The artifact {NAME} needs wandb, .* pip install 'transeg\[wandb\]'"):
-        weights_file(f"wandb:{NAME}")
+        fetch_weights(f"wandb:{NAME}")
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 import torch
 
-from transeg.core.data import bounded
-from transeg.core.data.bounded import BoundedFolder, contents
-from transeg.core.data.cache import SETTLED, Cache, Cached, source_of
-from transeg.core.data.entries import MAPPED, encoded, opened
-from transeg.core.data.files import FileDataset, Pair
-from transeg.core.data.rescaled import Rescaled
+from transeg.core.data import bounded_folder
+from transeg.core.data.bounded_folder import BoundedFolder, list_contents
+from transeg.core.data.cache import SETTLED, CachedDataset, SampleCache, decoder_digest
+from transeg.core.data.file_dataset import FileDataset, Pair
+from transeg.core.data.rescaling import RescaledDataset
+from transeg.core.data.serialization import MAPPED, encode_sample, open_sample
 from transeg.core.data.stream import (
     SOURCE,
     TARGET,
@@ -93,19 +93,19 @@ def same(one, other):
 
 
 def test_a_sample_is_decoded_once_and_comes_back_as_it_was(dataset, folder):
-    cached = Cached(dataset, Cache(folder, 10**9))
+    cached = CachedDataset(dataset, SampleCache(folder, 10**9))
     expected = [dataset[index] for index in range(6)]
     dataset.decoded = 0
     for _ in range(3):
         assert all(same(cached(index), expected[index]) for index in range(6))
     assert dataset.decoded == 6
-    again = Cached(dataset, Cache(folder, 10**9))  # another run
+    again = CachedDataset(dataset, SampleCache(folder, 10**9))  # another run
     assert all(same(again(index), expected[index]) for index in range(6))
     assert dataset.decoded == 6
 
 
 def test_without_a_cache_every_time_is_the_first(dataset):
-    cached = Cached(dataset, None)
+    cached = CachedDataset(dataset, None)
     assert all(same(cached(0), cached(0)) for _ in range(2))
     assert dataset.decoded == 4
 
@@ -124,9 +124,9 @@ def test_all_that_a_sample_has_is_kept(tmp_path, side):
         pixel_size=(0.1, 0.2),
     )
     path = tmp_path / "entry"
-    path.write_bytes(b"".join(encoded(sample)))
+    path.write_bytes(b"".join(encode_sample(sample)))
     assert (path.stat().st_size > MAPPED) == (side == 700)
-    found, _ = opened(path, check=True)
+    found, _ = open_sample(path, check=True)
     assert same(found, sample)
     before = path.read_bytes()
     found.image[:] = 0  # as a transform may that works in place
@@ -135,12 +135,12 @@ def test_all_that_a_sample_has_is_kept(tmp_path, side):
 
 
 def test_what_is_no_number_is_not_kept():
-    assert encoded(Sample(np.array([[["a"]]], dtype=object), None, "name", "group")) is None
+    assert encode_sample(Sample(np.array([[["a"]]], dtype=object), None, "name", "group")) is None
 
 
 @pytest.mark.parametrize("harm", ["empty", "shorter", "longer", "one byte", "another file"])
 def test_a_damaged_entry_is_decoded_anew_and_mended(dataset, folder, harm):
-    expected = Cached(dataset, Cache(folder, 10**9))(0)
+    expected = CachedDataset(dataset, SampleCache(folder, 10**9))(0)
     (entry,) = folder.glob("*.sample")
     content = entry.read_bytes()
     harmed = {
@@ -151,16 +151,16 @@ def test_a_damaged_entry_is_decoded_anew_and_mended(dataset, folder, harm):
         "another file": b"x" * len(content),
     }[harm]
     entry.write_bytes(harmed)
-    assert same(Cached(dataset, Cache(folder, 10**9))(0), expected)
+    assert same(CachedDataset(dataset, SampleCache(folder, 10**9))(0), expected)
     assert dataset.decoded == 2
     assert entry.read_bytes() == content
 
 
 def test_a_damaged_memo_costs_a_look_at_the_files(dataset, folder):
-    expected = Cached(dataset, Cache(folder, 10**9))(0)
+    expected = CachedDataset(dataset, SampleCache(folder, 10**9))(0)
     (memo,) = folder.glob("*.key")
     memo.write_bytes(b"\xff")
-    assert same(Cached(dataset, Cache(folder, 10**9))(0), expected)
+    assert same(CachedDataset(dataset, SampleCache(folder, 10**9))(0), expected)
     assert dataset.decoded == 1
     assert len(memo.read_text()) == 64
 
@@ -168,14 +168,14 @@ def test_a_damaged_memo_costs_a_look_at_the_files(dataset, folder):
 @pytest.mark.parametrize("restart", [True, False])
 def test_a_changed_file_is_noticed(dataset, folder, restart):
     """Of equal size, at the same place and with the same times of writing: only its time of change tells."""
-    cached = Cached(dataset, Cache(folder, 10**9))
+    cached = CachedDataset(dataset, SampleCache(folder, 10**9))
     mask = dataset.pairs[0].mask
     before, times = cached(0), mask.stat()
     flipped = np.where(before.mask > 0, 0, 255).astype(np.uint8)
     cv2.imwrite(str(mask), flipped)
     os.utime(mask, ns=(times.st_atime_ns, times.st_mtime_ns))
     if restart:
-        cached = Cached(dataset, Cache(folder, 10**9))
+        cached = CachedDataset(dataset, SampleCache(folder, 10**9))
     assert np.array_equal(cached(0).mask, 1 - before.mask)
     assert dataset.decoded == 2
 
@@ -183,7 +183,7 @@ def test_a_changed_file_is_noticed(dataset, folder, restart):
 def test_a_file_that_was_changed_just_now_is_looked_at_again(dataset, folder, monkeypatch):
     """Some file systems count seconds: a second change would not be seen."""
     monkeypatch.setattr("transeg.core.data.cache.SETTLED", SETTLED)
-    cached = Cached(dataset, Cache(folder, 10**9))
+    cached = CachedDataset(dataset, SampleCache(folder, 10**9))
     looked = []
     content = Path.open
     monkeypatch.setattr(Path, "open", lambda path, *a, **k: looked.append(path.suffix) or content(path, *a, **k))
@@ -196,27 +196,27 @@ def test_a_file_that_was_changed_just_now_is_looked_at_again(dataset, folder, mo
 
 
 def test_a_copy_of_the_files_needs_no_decoding(dataset, folder, tmp_path):
-    Cached(dataset, Cache(folder, 10**9))(0)
+    CachedDataset(dataset, SampleCache(folder, 10**9))(0)
     moved = tmp_path / "moved"
     shutil.copytree(tmp_path / "data", moved)
     pair = dataset.pairs[0]
     copy = Images([Pair(moved / pair.image.name, moved / pair.mask.name, pair.group, pixel_size=pair.pixel_size)])
-    assert same(Cached(copy, Cache(folder, 10**9))(0), dataset[0])
+    assert same(CachedDataset(copy, SampleCache(folder, 10**9))(0), dataset[0])
     assert copy.decoded == 0
 
 
 def test_a_missing_file_is_said_as_without_a_cache(dataset, folder):
-    cached = Cached(dataset, Cache(folder, 10**9))
+    cached = CachedDataset(dataset, SampleCache(folder, 10**9))
     dataset.pairs[0].image.unlink()
     with pytest.raises(Exception, match="There is no file"):
         cached(0)
 
 
 def test_what_is_done_to_samples_keeps_them_apart(dataset, folder):
-    cache = Cache(folder, 10**9)
-    twice, half = Rescaled(dataset, factor=2.0), Rescaled(dataset, factor=0.5)
+    cache = SampleCache(folder, 10**9)
+    twice, half = RescaledDataset(dataset, factor=2.0), RescaledDataset(dataset, factor=0.5)
     for images in (dataset, twice, half, twice, half, dataset):
-        assert same(Cached(images, cache)(0), images[0])
+        assert same(CachedDataset(images, cache)(0), images[0])
     assert len(list(folder.glob("*.sample"))) == 3
     domains = [domain(dataset, cache, load_size=size) for size in (16, 24, 16)]
     for each, size in zip(domains, (16, 24, 16), strict=True):
@@ -265,12 +265,12 @@ def test_another_source_is_another_origin(tmp_path, monkeypatch):
         module.__file__ = str(path)
         exec(text, module.__dict__)
         monkeypatch.setitem(sys.modules, "edited_reader", module)
-        digests.append(source_of(module.Reader))
+        digests.append(decoder_digest(module.Reader))
     assert None not in digests
     assert digests[0] != digests[1]
     module.Reader.__module__ = "nowhere"
-    source_of.cache_clear()
-    assert source_of(module.Reader) is None
+    decoder_digest.cache_clear()
+    assert decoder_digest(module.Reader) is None
 
 
 class Made(Dataset):
@@ -298,12 +298,12 @@ ENTRY = 12 * 4096  # of 200 x 200 pixels and what describes them, with the memo 
 
 
 def bytes_of(folder):
-    return sum(size for _, size, _ in contents(folder))
+    return sum(size for _, size, _ in list_contents(folder))
 
 
 def test_the_bound_is_kept_and_what_one_training_uses_does_not_push_itself_out(tmp_path, folder):
     made = Made(tmp_path, 20, 200)
-    cached = Cached(made, Cache(folder, 10 * ENTRY))
+    cached = CachedDataset(made, SampleCache(folder, 10 * ENTRY))
     for _ in range(3):
         for index in range(20):
             assert cached(index).image[0, 0, 0] == index
@@ -314,15 +314,15 @@ def test_the_bound_is_kept_and_what_one_training_uses_does_not_push_itself_out(t
 
 def test_what_was_used_longest_ago_makes_room(tmp_path, folder):
     made = Made(tmp_path, 20, 200)
-    first = Cached(made, Cache(folder, 10 * ENTRY))
+    first = CachedDataset(made, SampleCache(folder, 10 * ENTRY))
     old = set()
     for index in range(8):  # a day ago, one after the other, ...
         first(index)
-        new = {path for _, _, path in contents(folder)} - old
+        new = {path for _, _, path in list_contents(folder)} - old
         for path in new:
             os.utime(path, (time.time() - 86400 + index,) * 2)
         old |= new
-    second = Cached(made, Cache(folder, 10 * ENTRY))
+    second = CachedDataset(made, SampleCache(folder, 10 * ENTRY))
     for index in (0, 1):  # ... except for these
         second(index)
     for index in range(8, 15):
@@ -337,20 +337,20 @@ def test_what_was_used_longest_ago_makes_room(tmp_path, folder):
 
 
 def test_what_is_larger_than_the_bound_leaves_the_rest_alone(tmp_path, folder):
-    small = Cached(Made(tmp_path, 2, 200), Cache(folder, 4 * ENTRY))
+    small = CachedDataset(Made(tmp_path, 2, 200), SampleCache(folder, 4 * ENTRY))
     small(0), small(1)
-    Cached(Made(tmp_path, 1, 900), Cache(folder, 4 * ENTRY))(0)
+    CachedDataset(Made(tmp_path, 1, 900), SampleCache(folder, 4 * ENTRY))(0)
     assert len(list(folder.glob("*.sample"))) == 2
 
 
 def test_a_wrong_count_is_counted_again(tmp_path, folder):
     """As killed processes and those that write the same leave it."""
     made = Made(tmp_path, 4, 200)
-    cached = Cached(made, Cache(folder, 10 * ENTRY))
+    cached = CachedDataset(made, SampleCache(folder, 10 * ENTRY))
     cached(0)
     for wrong in ("", "nonsense", str(10 * ENTRY)):
         (folder / ".bytes").write_text(wrong)
-        cached = Cached(made, Cache(folder, 10 * ENTRY))
+        cached = CachedDataset(made, SampleCache(folder, 10 * ENTRY))
         cached(("", "nonsense", str(10 * ENTRY)).index(wrong) + 1)
         assert int((folder / ".bytes").read_text()) == bytes_of(folder)
     assert len(list(folder.glob("*.sample"))) == 4
@@ -358,12 +358,12 @@ def test_a_wrong_count_is_counted_again(tmp_path, folder):
 
 def test_the_leavings_of_killed_processes_are_removed_in_time(tmp_path, folder):
     made = Made(tmp_path, 20, 200)
-    Cached(made, Cache(folder, 10 * ENTRY))(0)
+    CachedDataset(made, SampleCache(folder, 10 * ENTRY))(0)
     old, new = folder / ".old.part", folder / ".new.part"
     for path in (old, new):
         path.write_bytes(bytes(5000))
-    os.utime(old, (time.time() - 2 * bounded.LATELY,) * 2)
-    cached = Cached(made, Cache(folder, 10 * ENTRY))
+    os.utime(old, (time.time() - 2 * bounded_folder.LATELY,) * 2)
+    cached = CachedDataset(made, SampleCache(folder, 10 * ENTRY))
     for index in range(20):
         cached(index)
     assert not old.exists()
@@ -398,7 +398,7 @@ def test_a_writer_that_is_killed_leaves_no_entry(folder):
     process = started(folder, 10**9, Killed([bytes(30000)]), "killed")
     process.join()
     assert process.exitcode == -signal.SIGKILL
-    assert contents(folder) == []
+    assert list_contents(folder) == []
     assert len(list(folder.glob("*.part"))) == 1
     BoundedFolder(folder, 10**9).keep("next.sample", [b"whole"])  # and no lock
     assert (folder / "next.sample").read_bytes() == b"whole"
@@ -439,7 +439,7 @@ def batches(dataset, cache, workers, tile):
 @pytest.mark.parametrize("tile", [False, True])
 def test_batches_are_equal_with_and_without_a_cache_whatever_the_workers(dataset, folder, tile):
     expected = batches(dataset, None, 0, tile)
-    for cache, workers in ((Cache(folder, 10**9), 2), (Cache(folder, 10**9), 0), (None, 2)):
+    for cache, workers in ((SampleCache(folder, 10**9), 2), (SampleCache(folder, 10**9), 0), (None, 2)):
         found = batches(dataset, cache, workers, tile)
         for one, other in zip(expected, found, strict=True):
             for name in ("source", "source_mask", "target", "positions"):
@@ -449,7 +449,7 @@ def test_batches_are_equal_with_and_without_a_cache_whatever_the_workers(dataset
 
 def test_a_cache_can_be_sent_to_a_process(dataset, folder):
     """Where processes cannot be forked."""
-    cached = pickle.loads(pickle.dumps(Cached(dataset, Cache(folder, 10**9))))
+    cached = pickle.loads(pickle.dumps(CachedDataset(dataset, SampleCache(folder, 10**9))))
     assert all(same(cached(0), dataset[0]) for _ in range(2))
     assert len(list(folder.glob("*.sample"))) == 1
 
@@ -457,10 +457,10 @@ def test_a_cache_can_be_sent_to_a_process(dataset, folder):
 def test_a_folder_that_cannot_be_written_is_said_once(dataset, tmp_path, caplog):
     (tmp_path / "file").write_text("in the way")
     with caplog.at_level(logging.WARNING, "transeg.data"):
-        cached = Cached(dataset, Cache(tmp_path / "file" / "images", 10**9))
+        cached = CachedDataset(dataset, SampleCache(tmp_path / "file" / "images", 10**9))
         for _ in range(2):
             assert all(same(cached(index), FileDataset(dataset.pairs)[index]) for index in range(6))
-        Cache(tmp_path / "file" / "images", 10**9)  # of the next training of the run
+        SampleCache(tmp_path / "file" / "images", 10**9)  # of the next training of the run
     (record,) = caplog.records
     assert "Not a directory" in record.message
     assert "TRANSEG_CACHE" in record.message
@@ -468,11 +468,11 @@ def test_a_folder_that_cannot_be_written_is_said_once(dataset, tmp_path, caplog)
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the administrator may write anywhere")
 def test_a_folder_that_may_only_be_read_is_read(dataset, folder, caplog):
-    Cached(dataset, Cache(folder, 10**9))(0)
+    CachedDataset(dataset, SampleCache(folder, 10**9))(0)
     dataset.decoded = 0
     folder.chmod(0o500)
     with caplog.at_level(logging.WARNING, "transeg.data"):
-        cached = Cached(dataset, Cache(folder, 10**9))
+        cached = CachedDataset(dataset, SampleCache(folder, 10**9))
         cached(0), cached(1), cached(2)
     assert dataset.decoded == 2
     assert len(caplog.records) == 1
@@ -480,13 +480,13 @@ def test_a_folder_that_may_only_be_read_is_read(dataset, folder, caplog):
 
 def test_a_full_disk_is_said_once_by_all_workers(dataset, folder, capfd, monkeypatch):
     used = shutil.disk_usage(folder.parent)
-    monkeypatch.setattr(bounded.shutil, "disk_usage", lambda _: used._replace(free=bounded.SPARE + 4000))
+    monkeypatch.setattr(bounded_folder.shutil, "disk_usage", lambda _: used._replace(free=bounded_folder.SPARE + 4000))
     handler = logging.StreamHandler()
-    bounded.logger.addHandler(handler)
+    bounded_folder.logger.addHandler(handler)
     try:
-        expected, found = batches(dataset, None, 0, False), batches(dataset, Cache(folder, 10**9), 2, False)
+        expected, found = batches(dataset, None, 0, False), batches(dataset, SampleCache(folder, 10**9), 2, False)
     finally:
-        bounded.logger.removeHandler(handler)
+        bounded_folder.logger.removeHandler(handler)
     assert all(torch.equal(one.source, other.source) for one, other in zip(expected, found, strict=True))
     said = [line for line in capfd.readouterr().err.splitlines() if line.startswith("Decoded images cannot be kept")]
     assert 1 <= len(said) <= 2  # two workers may find out at the same time
@@ -495,5 +495,5 @@ def test_a_full_disk_is_said_once_by_all_workers(dataset, folder, capfd, monkeyp
 
 
 def test_what_only_the_user_may_see_nobody_else_does(folder):
-    Cache(folder, 10**9)
+    SampleCache(folder, 10**9)
     assert folder.stat().st_mode & 0o077 == 0

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transeg.core.data.splits import folds, read_lists, split_by_lists, split_by_ratio
+from transeg.core.data.splits import group_k_fold, read_lists, split_by_lists, split_by_ratio
 from transeg.core.errors import DataError
 
 
@@ -77,16 +77,16 @@ def test_other_folders_get_a_sentence(tmp_path):
 
 @given(st.lists(st.sampled_from("abcdefgh"), max_size=30), st.integers(2, 5))
 def test_folds_cut_no_group(groups, count):
-    found = folds(groups, count)
+    found = group_k_fold(groups, count)
     assert len(found) == (min(count, len(set(groups))) if len(set(groups)) > 1 else 0)
     if found:
         assert sorted(index for fold in found for index in fold) == list(range(len(groups)))
         assert all(found)
     owners = [{groups[index] for index in fold} for fold in found]
     assert sum(map(len, owners)) == len(set().union(*owners))
-    assert found == folds(groups, count)
+    assert found == group_k_fold(groups, count)
 
 
 def test_folds_are_of_nearly_one_size():
-    sizes = [len(fold) for fold in folds([*"aaaabbbb", *"cdefghijklmn"], 5)]
+    sizes = [len(fold) for fold in group_k_fold([*"aaaabbbb", *"cdefghijklmn"], 5)]
     assert max(sizes) - min(sizes) <= 1

@@ -9,7 +9,7 @@ from conftest import TINY_TRAINING, command
 from PIL import Image
 
 from transeg.core.data import stain as module
-from transeg.core.data.stain import Stain, Stained
+from transeg.core.data.stain import StainNormalisedDataset, StainNormaliser
 from transeg.core.errors import DataError, UsageError
 from transeg.plugins.datasets.folder import Folder
 
@@ -34,7 +34,7 @@ def reference(tmp_path):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_paler_image_gets_the_colours_of_the_reference(reference, method):
-    normalise = Stain(method, reference)
+    normalise = StainNormaliser(method, reference)
     pale, wanted = tissue(1, strength=0.6), tissue(1)
     result = normalise(pale)
     assert result.dtype == np.uint8
@@ -44,7 +44,7 @@ def test_a_paler_image_gets_the_colours_of_the_reference(reference, method):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_nothing_is_known_of_images_with_hardly_any_tissue(reference, method):
-    normalise = Stain(method, reference)
+    normalise = StainNormaliser(method, reference)
     speck = np.full((40, 40, 3), 250, np.uint8)
     speck[:2, :2] = (90, 40, 120)
     black, glass = np.zeros((20, 20, 3), np.uint8), np.full((20, 20, 3), 255, np.uint8)
@@ -55,7 +55,7 @@ def test_nothing_is_known_of_images_with_hardly_any_tissue(reference, method):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_any_depth_is_the_same(reference, method):
-    normalise, image = Stain(method, reference), tissue(1, 0.7)
+    normalise, image = StainNormaliser(method, reference), tissue(1, 0.7)
     wanted = normalise(image)
     assert (normalise(image.astype(np.uint16) * 257) == wanted).all()
     assert (normalise((image / 255).astype(np.float32)) == wanted).all()
@@ -64,14 +64,14 @@ def test_any_depth_is_the_same(reference, method):
 
 
 def test_it_can_be_sent_to_workers(reference):
-    normalise, image = Stain("macenko", reference), tissue(2)
+    normalise, image = StainNormaliser("macenko", reference), tissue(2)
     assert (pickle.loads(pickle.dumps(normalise))(image) == normalise(image)).all()
 
 
 def test_a_reference_without_tissue_gets_a_sentence(tmp_path):
     Image.new("RGB", (20, 20), "white").save(tmp_path / "glass.png")
     with pytest.raises(UsageError, match=r"glass\.png shows hardly any tissue"):
-        Stain("macenko", tmp_path / "glass.png")
+        StainNormaliser("macenko", tmp_path / "glass.png")
 
 
 def test_without_torchstain_that_is_said(reference, monkeypatch):
@@ -84,7 +84,7 @@ def test_without_torchstain_that_is_said(reference, monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", lacks)
     with pytest.raises(UsageError, match=r"needs torchstain; install it with: pip install 'transeg\[stain\]'"):
-        Stain("macenko", reference)
+        StainNormaliser("macenko", reference)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -93,7 +93,7 @@ def test_real_tissue(method):
     if not folder.is_dir():
         pytest.skip("TRANSEG_DATA has no pannuke/breast")
     first, *others = sorted(folder.iterdir())
-    normalise = Stain(method, first)
+    normalise = StainNormaliser(method, first)
     images = [np.asarray(Image.open(path)) for path in others[:8]]
     spread = [
         np.std([image.mean((0, 1)) for image in chosen], axis=0).mean() for chosen in (images, map(normalise, images))
@@ -113,11 +113,11 @@ class TestRuns:
 
     def test_a_dataset_keeps_all_else(self, data, reference):
         plain = Folder(data, "all", instances="masks", targets="images")
-        dataset = Stained(plain, Stain("macenko", reference))
+        dataset = StainNormalisedDataset(plain, StainNormaliser("macenko", reference))
         assert dataset.paired
         assert len(dataset) == 8
         one, two = plain[3], dataset[3]
-        assert (two.image == Stain("macenko", reference)(one.image)).all()
+        assert (two.image == StainNormaliser("macenko", reference)(one.image)).all()
         assert (two.mask == one.mask).all()
         assert (two.target == one.target).all()
         assert (two.instances == one.instances).all()
@@ -126,8 +126,8 @@ class TestRuns:
         run = tmp_path / "run"
         settings = [*TINY_TRAINING, "data.size=32", "segmenter.base=4", f"data.stain.reference={reference}"]
         seen = []
-        normalise = Stain.__call__
-        monkeypatch.setattr(Stain, "__call__", lambda self, image: seen.append(1) or normalise(self, image))
+        normalise = StainNormaliser.__call__
+        monkeypatch.setattr(StainNormaliser, "__call__", lambda self, image: seen.append(1) or normalise(self, image))
         toolkit(
             *command(
                 (["--segmenter", "unet", "--source", f"folder:{data}", "--test", f"folder:{data}"], settings),
@@ -146,10 +146,10 @@ class TestRuns:
         assert len(seen) == 8
         mine = tmp_path / "p" / "masks" / "3.png"
         before = mine.read_bytes()
-        Image.fromarray(normalise(module.stain("macenko", reference), tissue(3, 0.5, size=32))).save(
+        Image.fromarray(normalise(module.stain_normaliser("macenko", reference), tissue(3, 0.5, size=32))).save(
             data / "images" / "3.png"
         )
-        monkeypatch.setattr(Stain, "__call__", lambda self, image: image)
+        monkeypatch.setattr(StainNormaliser, "__call__", lambda self, image: image)
         toolkit("predict", run, data / "images", "-o", tmp_path / "q")
         assert (tmp_path / "q" / "masks" / "3.png").read_bytes() == before
 

@@ -3,7 +3,7 @@ import pytest
 import tifffile
 
 from transeg.core.data.images import read_binary_mask, read_image, read_size
-from transeg.core.data.recent import Recent
+from transeg.core.data.lru_cache import LRUCache
 from transeg.core.data.tiff import open_tiff, write_tiff
 from transeg.core.errors import DataError
 from transeg.core.interfaces import Region
@@ -150,7 +150,7 @@ def test_nothing_stays_of_a_file_that_is_not_finished(tmp_path):
 
 def test_what_was_asked_for_longest_ago_makes_room():
     made = []
-    recent = Recent(10, len)
+    recent = LRUCache(10, len)
 
     def ask(key):
         return recent.get(key, lambda: made.append(key) or key * 4)

@@ -16,7 +16,7 @@ from transeg.core.data.stream import (
     TrainingDomain,
     training_loader,
 )
-from transeg.core.data.windows import Regions, Windows, padded, pools
+from transeg.core.data.windows import RegionReader, Windows, pad_sample, sampling_pools
 from transeg.core.errors import DataError, UsageError
 from transeg.core.interfaces import IGNORE, Dataset, Region, Sample
 from transeg.plugins.datasets.folder import Folder
@@ -47,7 +47,7 @@ class Pictures(Dataset):
 
 def on(dataset, tile, stride, sampling="position", **options):
     windows = Windows(dataset.sizes, tile, stride)
-    drawn = pools(dataset, windows, sampling, lambda: None)
+    drawn = sampling_pools(dataset, windows, sampling, lambda: None)
     usual = {"seed": 0, "limit": 0, "sampling": "shuffle", "load_size": None, "size": tile, "transforms": []}
     return TrainingDomain(dataset, SOURCE, windows=windows, pools=drawn, **{**usual, **options})
 
@@ -116,10 +116,10 @@ def test_small_images_are_mirrored_and_nothing_is_known_of_that():
     assert (mask[5:] == IGNORE).all()
     assert (mask[:5] == IGNORE).sum() <= 1  # the corner of the picture itself
     assert torch.equal(image[:, 5:9], image[:, :4].flip(1))
-    sample = padded(dataset[0], 16, 32)
+    sample = pad_sample(dataset[0], 16, 32)
     assert sample.instances.shape == (16, 32)
     assert not sample.instances[5:].any()
-    assert padded(sample, 16, 32) is sample
+    assert pad_sample(sample, 16, 32) is sample
 
 
 def test_images_are_decoded_once_while_they_fit():
@@ -128,7 +128,7 @@ def test_images_are_decoded_once_while_they_fit():
     for place in range(60):
         domain[place]
     assert dataset.decoded == 5
-    regions = Regions(dataset, limit=40 * 30 * 8 * 2)  # bytes of two samples
+    regions = RegionReader(dataset, limit=40 * 30 * 8 * 2)  # bytes of two samples
     for index in (0, 1, 0, 1, 2, 0, 1, 2):
         regions(index, Region(0, 0, 4, 4))
     assert dataset.decoded == 5 + 2 + 1 + 3
@@ -172,7 +172,7 @@ def test_what_windows_show_is_counted_right(height, width, tile, stride):
         return (dataset[image].mask[top : top + tall, left : left + wide] == label).any()
 
     expected = [[n for n in range(len(windows)) if shows(n, label)] for label in range(3)]
-    found = pools(dataset, windows, "classes", lambda: None)
+    found = sampling_pools(dataset, windows, "classes", lambda: None)
     assert [pool.tolist() for pool in found] == [numbers for numbers in expected if numbers]
 
 
@@ -220,7 +220,7 @@ class TestFiles:
     @pytest.mark.parametrize("suffixes", [(".tif", ".tif"), (".tif", ".png"), (".png", ".png")])
     def test_regions_are_parts_of_the_sample(self, tmp_path, suffixes):
         dataset = self.files(tmp_path, *suffixes)
-        whole, part = dataset[0], Regions(dataset)(0, Region(10, 20, 30, 40))
+        whole, part = dataset[0], RegionReader(dataset)(0, Region(10, 20, 30, 40))
         assert dataset.size_of(0) == whole.size == (70, 90)
         assert np.array_equal(part.image, whole.image[10:40, 20:60])
         assert np.array_equal(part.mask, whole.mask[10:40, 20:60])
@@ -230,4 +230,4 @@ class TestFiles:
     def test_sizes_that_differ_are_still_said(self, tmp_path):
         dataset = self.files(tmp_path, ".tif", ".tif", mask_size=(70, 80))
         with pytest.raises(DataError, match="90x70 pixels, but its mask"):
-            Regions(dataset)(0, Region(0, 0, 4, 4))
+            RegionReader(dataset)(0, Region(0, 0, 4, 4))

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from transeg.core.builders.folds import Subset
-from transeg.core.data.rescaled import Rescaled
-from transeg.core.data.stain import Stained
-from transeg.core.data.windows import Regions
+from transeg.core.data.rescaling import RescaledDataset
+from transeg.core.data.stain import StainNormalisedDataset
+from transeg.core.data.windows import RegionReader
 from transeg.core.data.wrapper import DatasetWrapper
 from transeg.core.evaluation.translation_quality import SwappedPairs
-from transeg.core.inference.translator import NumberedNames, Translated, WithOriginals
+from transeg.core.inference.translator import DatasetWithOriginals, NumberedNames, TranslatedDataset
 from transeg.core.interfaces import Dataset, Fault, Origin, Region, Sample
 
 
@@ -48,7 +48,7 @@ class Counting(Dataset):
         return f"group {index // 2}"
 
     def read_region(self, index, region):
-        return Regions(Whole(self))(0, region) if index == 0 else None
+        return RegionReader(Whole(self))(0, region) if index == 0 else None
 
     def origin_of(self, index):
         return Origin((Path(str(index)),), "counted", type(self))
@@ -90,15 +90,17 @@ class Grey:
 
 
 MAKE = {
-    "larger": lambda dataset: Rescaled(dataset, factor=2),
-    "of one pixel size": lambda dataset: Rescaled(dataset, pixel_size=0.4),
-    "stained": lambda dataset: Stained(dataset, Inverse()),
+    "larger": lambda dataset: RescaledDataset(dataset, factor=2),
+    "of one pixel size": lambda dataset: RescaledDataset(dataset, pixel_size=0.4),
+    "stained": lambda dataset: StainNormalisedDataset(dataset, Inverse()),
     "numbered": NumberedNames,
-    "with originals": lambda dataset: WithOriginals(NumberedNames(dataset), dataset),
-    "translated": lambda dataset: Translated(dataset, Grey()),
+    "with originals": lambda dataset: DatasetWithOriginals(NumberedNames(dataset), dataset),
+    "translated": lambda dataset: TranslatedDataset(dataset, Grey()),
     "swapped": SwappedPairs,
     "chosen": lambda dataset: Subset([(dataset, 2), (dataset, 0)]),
-    "twice": lambda dataset: Translated(Stained(Rescaled(dataset, factor=0.5), Inverse()), Grey()),
+    "twice": lambda dataset: TranslatedDataset(
+        StainNormalisedDataset(RescaledDataset(dataset, factor=0.5), Inverse()), Grey()
+    ),
 }
 
 
@@ -143,7 +145,7 @@ def test_nothing_is_decoded_to_say_so(wrapper, dataset):
 
 def test_nothing_is_translated_to_say_so(dataset):
     translator = Grey()
-    translated = Translated(dataset, translator)
+    translated = TranslatedDataset(dataset, translator)
     assert (translated.size_of(0), translated.pixel_size_of(0), translated.group_of(0)) == (
         (10, 16),
         (0.5, 0.25),
@@ -156,13 +158,13 @@ def test_nothing_is_translated_to_say_so(dataset):
 
 def test_originals_are_found_by_number(dataset):
     numbered = NumberedNames(dataset)
-    samples = WithOriginals(Subset([(numbered, 2), (numbered, 0)]), dataset)
+    samples = DatasetWithOriginals(Subset([(numbered, 2), (numbered, 0)]), dataset)
     assert [np.array_equal(samples[0].target, dataset[index].image) for index in range(3)] == [False, False, True]
 
 
 def test_parts_are_parts_of_its_samples(wrapper):
     for index in range(len(wrapper)):
-        sample, part = wrapper[index], Regions(wrapper)(index, Region(1, 2, 3, 4))
+        sample, part = wrapper[index], RegionReader(wrapper)(index, Region(1, 2, 3, 4))
         for name in ("image", "mask", "target"):
             whole, found = getattr(sample, name), getattr(part, name)
             assert (whole is None) == (found is None)

@@ -10,7 +10,7 @@ from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_sco
 from torchmetrics.functional.classification import multiclass_calibration_error
 from torchmetrics.functional.segmentation import dice_score, hausdorff_distance, mean_iou
 
-from transeg.core.evaluation.metrics.counts import count_pixels, ratios
+from transeg.core.evaluation.metrics.counts import count_pixels, overlap_ratios
 from transeg.core.evaluation.scores import (
     SegmentationMetric,
     score,
@@ -66,7 +66,7 @@ def test_the_table_of_zh320_follows_from_the_foreground(published_dice, publishe
     hits = 10**6
     errors = 2 * hits * (1 / foreground - 1)
     counts = np.array([[errors * background / (1 - background) / 2, 0, errors, hits], [hits, errors, 0, 0]])
-    pooled = ratios(np.rint(counts))
+    pooled = overlap_ratios(np.rint(counts))
     assert pooled["dice"].tolist() == pytest.approx([background, foreground], abs=1e-4)
     assert pooled["dice"].mean() == pytest.approx(published_dice, abs=1e-3)
     assert pooled["iou"].mean() == pytest.approx(published_iou, abs=2e-3)
@@ -214,7 +214,7 @@ def test_every_class_has_its_own_columns(tmp_path):
 
 
 def test_ratios_of_counts():
-    found = ratios(np.array([[2, 1, 1, 6], [0, 0, 0, 10], [0, 3, 0, 7]]))
+    found = overlap_ratios(np.array([[2, 1, 1, 6], [0, 0, 0, 10], [0, 3, 0, 7]]))
     assert found["dice"][0] == pytest.approx(4 / 6)
     assert found["iou"][0] == pytest.approx(0.5)
     assert np.isnan(found["dice"][1])

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import bootstrap
 
-from transeg.core.evaluation.statistics import bootstrap_intervals, group_sums, holm, paired_p
+from transeg.core.evaluation.statistics import bootstrap_intervals, group_sums, holm_adjust, paired_permutation_test
 
 RNG = np.random.default_rng(0)
 VALUES = RNG.beta(5, 2, size=(60, 2))
@@ -47,34 +47,34 @@ def test_p_of_few_groups_is_exact():
     differences = RNG.normal(0.5, size=8)
     flipped = [abs(np.dot(signs, differences)) for signs in product((-1, 1), repeat=8)]
     expected = np.mean(np.array(flipped) >= abs(differences.sum()) - 1e-12)
-    assert paired_p(differences, ALONE[:8]) == pytest.approx(expected)
+    assert paired_permutation_test(differences, ALONE[:8]) == pytest.approx(expected)
 
 
 def test_groups_change_sides_as_a_whole():
     """Sixty frames of one sequence and one other image are two observations, whose p is a half at least."""
     differences = np.full(61, 0.1)
-    assert paired_p(differences, ["video"] * 60 + ["other"]) >= 0.5
-    assert paired_p(differences, [str(index) for index in range(61)]) < 0.001
-    assert paired_p(differences, ["video"] * 61) is None
-    assert paired_p(np.zeros(5), ALONE[:5]) == 1
+    assert paired_permutation_test(differences, ["video"] * 60 + ["other"]) >= 0.5
+    assert paired_permutation_test(differences, [str(index) for index in range(61)]) < 0.001
+    assert paired_permutation_test(differences, ["video"] * 61) is None
+    assert paired_permutation_test(np.zeros(5), ALONE[:5]) == 1
 
 
 def test_p_is_right_as_often_as_it_says():
     rng = np.random.default_rng(1)
-    found = [paired_p(rng.normal(size=10), ALONE[:10]) for _ in range(200)]
+    found = [paired_permutation_test(rng.normal(size=10), ALONE[:10]) for _ in range(200)]
     assert 0.02 < np.mean(np.array(found) <= 0.05) < 0.09
 
 
 def test_holm_by_hand():
     """Four tests: 4 x 0.005, 3 x 0.01, 2 x 0.03, and the last one is no smaller than what comes before it."""
-    assert holm([0.01, 0.04, 0.03, 0.005], 4) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.01, None, 0.9], 3) == [pytest.approx(0.03), None, 1.0]
-    assert holm([None], 0) == [None]
+    assert holm_adjust([0.01, 0.04, 0.03, 0.005], 4) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm_adjust([0.01, None, 0.9], 3) == [pytest.approx(0.03), None, 1.0]
+    assert holm_adjust([None], 0) == [None]
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.data())
 def test_holm_of_some_is_never_less_than_holm_of_all(p, data):
     """Picking the comparisons after the fact is allowed, as long as the whole family is counted."""
     chosen = data.draw(st.lists(st.sampled_from(range(len(p))), min_size=1, unique=True))
-    of_all, of_some = holm(p, len(p)), holm([p[place] for place in chosen], len(p))
+    of_all, of_some = holm_adjust(p, len(p)), holm_adjust([p[place] for place in chosen], len(p))
     assert all(some >= of_all[place] - 1e-12 for place, some in zip(chosen, of_some, strict=True))

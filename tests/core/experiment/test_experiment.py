@@ -5,7 +5,7 @@ import tomllib
 
 import pytest
 
-from transeg.core.device import cores
+from transeg.core.device import available_cores
 from transeg.core.errors import UsageError
 from transeg.core.experiment.command_line import label_tables, parse_dataset, settings_of
 from transeg.core.experiment.completion import complete_experiment, load_experiment
@@ -106,11 +106,11 @@ def test_nothing_is_kept_that_nobody_asked_for():
 
 def test_workers_are_as_many_as_this_process_may_have(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(12)), raising=False)
-    assert cores() == 12
+    assert available_cores() == 12
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "5")
-    assert cores() == 2
+    assert available_cores() == 2
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "50")
-    assert cores() == 1
+    assert available_cores() == 1
 
 
 def test_settings_outweigh_the_preset():

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from transeg.core.data.images import numbered
-from transeg.core.inference.conditioning import Conditioning, boundaries
+from transeg.core.data.images import renumber_instances
+from transeg.core.inference.conditioning import Conditioning, find_boundaries
 from transeg.core.inference.sliding_window import Inference
 from transeg.core.interfaces import IGNORE, Batch, Sample
 
@@ -21,7 +21,7 @@ def test_a_label_map_becomes_one_channel_for_each_class():
 
 def test_outlines_are_where_a_neighbour_differs():
     instances = torch.tensor([[[1, 1, 2, 2], [1, 1, 2, 2], [0, 0, 0, 0], [0, 0, 0, 0]]])
-    assert boundaries(instances)[0].int().tolist() == [[0, 1, 1, 0], [1, 1, 1, 1], [1, 1, 1, 1], [0, 0, 0, 0]]
+    assert find_boundaries(instances)[0].int().tolist() == [[0, 1, 1, 0], [1, 1, 1, 1], [1, 1, 1, 1], [0, 0, 0, 0]]
 
 
 def test_touching_objects_of_one_class_are_told_apart():
@@ -54,7 +54,7 @@ def test_samples_are_resized_without_interpolation():
 @pytest.mark.parametrize("top", [5, 65_535, 10_000_000])
 def test_numbers_stay_apart_in_16_bits(top):
     numbers = np.array([[0, 1], [top - 1, top]], np.int64)
-    result = numbered(numbers)
+    result = renumber_instances(numbers)
     assert result.dtype == np.uint16
     assert result[0, 0] == 0
     assert len(np.unique(result)) == len(np.unique(numbers))

@@ -6,7 +6,7 @@ import pytest
 
 from transeg.core.errors import UsageError
 from transeg.core.experiment.completion import complete_experiment
-from transeg.core.inference.pixel_size import factors
+from transeg.core.inference.pixel_size import rescale_factors
 from transeg.core.registry import Registry
 from transeg.tools.common.options import parse_pixel_size
 
@@ -21,23 +21,23 @@ def experiment(source=None, target=None):
 
 
 def test_images_are_brought_to_the_size_that_the_run_knows():
-    assert factors(experiment({"pixel_size": 0.5}), None, (0.1, 0.2), None) == (0.2, 0.4)
-    assert factors(experiment({"rescale": 0.25}), None, (0.1, 0.2), None) == (0.25, 0.25)
-    assert factors(experiment(), None, (0.1, 0.2), None) == (1, 1)
-    assert factors(experiment({"pixel_size": 0.5}), None, None, 3.0) == (3, 3)
+    assert rescale_factors(experiment({"pixel_size": 0.5}), None, (0.1, 0.2), None) == (0.2, 0.4)
+    assert rescale_factors(experiment({"rescale": 0.25}), None, (0.1, 0.2), None) == (0.25, 0.25)
+    assert rescale_factors(experiment(), None, (0.1, 0.2), None) == (1, 1)
+    assert rescale_factors(experiment({"pixel_size": 0.5}), None, None, 3.0) == (3, 3)
 
 
 def test_a_segmenter_is_made_for_the_target_and_a_generator_for_what_it_is_given():
     both = experiment({"pixel_size": 0.5}, {"pixel_size": 2.0})
-    assert factors(both, None, (1.0, 1.0), None) == (0.5, 0.5)
+    assert rescale_factors(both, None, (1.0, 1.0), None) == (0.5, 0.5)
     for backwards, wanted in ((False, 2.0), (True, 0.5)):
         translator = SimpleNamespace(trained=SimpleNamespace(experiment=both), backwards=backwards)
-        assert factors(experiment(), translator, (1.0, 1.0), None) == (wanted, wanted)
+        assert rescale_factors(experiment(), translator, (1.0, 1.0), None) == (wanted, wanted)
 
 
 def test_without_the_size_of_their_pixels_images_are_refused():
     with pytest.raises(UsageError, match=r"0\.5 micrometres; say how large those of your images are with --pixel-size"):
-        factors(experiment({"pixel_size": 0.5}), None, None, None)
+        rescale_factors(experiment({"pixel_size": 0.5}), None, None, None)
 
 
 def test_a_pixel_size_is_one_number_or_two():

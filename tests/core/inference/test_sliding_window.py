@@ -6,10 +6,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transeg.core.inference.sliding_window import GRID, OVERLAP, Axis, Inference, at_size, blended, window_starts
-from transeg.core.inference.translator import as_pixels
+from transeg.core.inference.sliding_window import (
+    GRID,
+    OVERLAP,
+    Axis,
+    Inference,
+    blend_windows,
+    resize_result,
+    window_starts,
+)
+from transeg.core.inference.translator import to_pixels
 from transeg.core.interfaces import Segmenter
-from transeg.core.models.forward import classes, pad_to_multiple, probabilities, segment
+from transeg.core.models.forward import pad_to_multiple, segment, to_classes, to_probabilities
 
 CPU = torch.device("cpu")
 
@@ -65,7 +73,7 @@ def test_a_network_that_changes_nothing_gives_the_image_back(height, width, wind
     """To the bit: sizes from smaller than a window to many windows."""
     pixels = np.random.default_rng(height * 100 + width).integers(0, 256, (height, width, 3), dtype=np.uint8)
     image = Inference(None, window).prepare(pixels)
-    assert np.array_equal(as_pixels(in_windows(lambda x, _: x, image, window, multiple)), pixels)
+    assert np.array_equal(to_pixels(in_windows(lambda x, _: x, image, window, multiple)), pixels)
     logits = (image.float() - 100) / 8
     assert torch.equal(in_windows(lambda x, _: x, logits, window, multiple), logits)
 
@@ -158,7 +166,7 @@ def test_rows_come_from_top_to_bottom_and_are_read_once():
         read.append(region)
         return image[:, region.top : region.top + region.height]
 
-    bands = list(blended(lambda x, _: x, rows, (100, 40), 32, CPU))
+    bands = list(blend_windows(lambda x, _: x, rows, (100, 40), 32, CPU))
     assert max(len(band[0]) for band in bands) <= 32
     assert torch.cat(bands, 1).shape == image.shape
     assert [region.top for region in read] == [0, *np.cumsum([region.height for region in read])[:-1]]
@@ -200,7 +208,7 @@ def test_whole_images_are_resized_there_and_back():
     assert prepared.shape == (3, 16, 16)
     result = inference.run(lambda x, _: x, prepared, CPU)
     assert result.max() == result.min() == 1
-    assert at_size(result, 30, 50).shape == (3, 30, 50)
+    assert resize_result(result, 30, 50).shape == (3, 30, 50)
 
 
 def test_flips_average_the_four_mirrorings():
@@ -245,11 +253,11 @@ def test_padding_repeats_the_border():
 
 def test_classes_and_probabilities():
     binary = torch.tensor([[[[-1.0, 0.5]]]])
-    assert classes(binary).tolist() == [[[0, 1]]]
-    assert probabilities(binary)[0, 0, 0, 1].item() == pytest.approx(torch.tensor(0.5).sigmoid().item())
+    assert to_classes(binary).tolist() == [[[0, 1]]]
+    assert to_probabilities(binary)[0, 0, 0, 1].item() == pytest.approx(torch.tensor(0.5).sigmoid().item())
     several = torch.tensor([[[[0.0]], [[3.0]], [[1.0]]]])
-    assert classes(several).tolist() == [[[1]]]
-    assert probabilities(several).shape == (1, 2, 1, 1)
+    assert to_classes(several).tolist() == [[[1]]]
+    assert to_probabilities(several).shape == (1, 2, 1, 1)
 
 
 def test_images_keep_their_own_size_where_none_is_given():

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from transeg.core.inference.sliding_window import OVERLAP, Axis, Inference
-from transeg.core.inference.translator import as_pixels, resampled_labels, seed_of
+from transeg.core.inference.translator import resample_labels, to_pixels, translation_seed
 from transeg.core.interfaces import Noise, Sample
 from transeg.core.registry import Registry
 
@@ -100,18 +100,18 @@ def test_pixels_come_back_to_the_bit(dtype):
     pixels = pixels.astype(dtype)
     largest = 1.0 if dtype == np.float32 else np.iinfo(dtype).max
     tensor = torch.from_numpy(pixels.astype(np.float64) / largest * 2 - 1).permute(2, 0, 1).float()
-    assert np.abs(as_pixels(tensor, dtype).astype(np.float64) - pixels).max() <= (1e-6 if dtype == np.float32 else 0)
+    assert np.abs(to_pixels(tensor, dtype).astype(np.float64) - pixels).max() <= (1e-6 if dtype == np.float32 else 0)
 
 
 def test_chance_follows_the_name():
-    assert seed_of("a") == seed_of("a") != seed_of("b")
+    assert translation_seed("a") == translation_seed("a") != translation_seed("b")
 
 
 def test_many_objects_keep_numbers_of_their_own():
     """Files and resampling hold 16 bits; larger numbers are counted anew, not cut."""
     instances = np.array([[0, 65536], [65537, 70000]], np.int32)
     sample = Sample(np.zeros((2, 2, 1), np.uint8), None, "a", "a", instances=instances)
-    found = resampled_labels(sample, np.zeros((4, 4, 1), np.uint8)).instances
+    found = resample_labels(sample, np.zeros((4, 4, 1), np.uint8)).instances
     assert found.shape == (4, 4)
     assert len(np.unique(found)) == 4
     assert ((found > 0) == (np.kron(instances, np.ones((2, 2))) > 0)).all()

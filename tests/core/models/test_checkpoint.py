@@ -19,10 +19,12 @@ class Code:
 
 def test_what_is_saved_is_read_with_weights_only(tmp_path):
     path = tmp_path / "deep" / "last.pt"
-    checkpoint.save({"model": {"a": torch.arange(3)}, "iteration": 5, "random": checkpoint.random_state()}, path)
+    checkpoint.save_checkpoint(
+        {"model": {"a": torch.arange(3)}, "iteration": 5, "random": checkpoint.random_state()}, path
+    )
     state = torch.load(path, weights_only=True)
     assert state["iteration"] == 5
-    assert checkpoint.load(path)["model"]["a"].tolist() == [0, 1, 2]
+    assert checkpoint.load_checkpoint(path)["model"]["a"].tolist() == [0, 1, 2]
 
 
 def test_random_generators_go_on_where_they_were():
@@ -34,15 +36,15 @@ def test_random_generators_go_on_where_they_were():
 
 def test_a_failed_write_leaves_the_old_checkpoint(tmp_path, monkeypatch):
     path = tmp_path / "last.pt"
-    checkpoint.save({"iteration": 1}, path)
+    checkpoint.save_checkpoint({"iteration": 1}, path)
 
     def full(*args):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(TransegError, match="No space left on device"):
-        checkpoint.save({"iteration": 2}, path)
-    assert checkpoint.load(path)["iteration"] == 1
+        checkpoint.save_checkpoint({"iteration": 2}, path)
+    assert checkpoint.load_checkpoint(path)["iteration"] == 1
     assert [entry.name for entry in tmp_path.iterdir()] == ["last.pt"]
 
 
@@ -54,7 +56,7 @@ def test_a_full_disk_gets_a_sentence(tmp_path, monkeypatch):
         os, "fdopen", lambda handle, mode: (os.close(handle), real(os.open("/dev/full", os.O_WRONLY), mode))[1]
     )
     with pytest.raises(TransegError, match="cannot be written"):
-        checkpoint.save({"model": torch.zeros(1_000_000)}, tmp_path / "last.pt")
+        checkpoint.save_checkpoint({"model": torch.zeros(1_000_000)}, tmp_path / "last.pt")
 
 
 def test_the_gpu_that_is_trained_on_goes_on_where_it_was(monkeypatch):
@@ -77,7 +79,7 @@ def test_permissions_are_those_of_any_file(tmp_path):
     path = tmp_path / "last.pt"
     before = os.umask(0o027)
     try:
-        checkpoint.save({}, path)
+        checkpoint.save_checkpoint({}, path)
     finally:
         os.umask(before)
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
@@ -87,30 +89,30 @@ def test_code_is_never_run(tmp_path):
     path = tmp_path / "evil.pt"
     torch.save({"format": 1, "code": Code()}, path)
     with pytest.raises(TransegError, match="pickled code, which is never run"):
-        checkpoint.load(path)
+        checkpoint.load_checkpoint(path)
     path.write_bytes(pickle.dumps(Code(), protocol=2))
     with pytest.raises(TransegError):
-        checkpoint.load(path)
+        checkpoint.load_checkpoint(path)
 
 
 def test_damage_gets_a_sentence(tmp_path):
     path = tmp_path / "last.pt"
-    checkpoint.save({"model": torch.zeros(1000)}, path)
+    checkpoint.save_checkpoint({"model": torch.zeros(1000)}, path)
     whole = path.read_bytes()
     for content in (whole[: len(whole) // 2], b"", b"hello"):
         path.write_bytes(content)
         with pytest.raises(TransegError, match=r"last\.pt"):
-            checkpoint.load(path)
+            checkpoint.load_checkpoint(path)
     path.unlink()
     with pytest.raises(TransegError, match="There is no file"):
-        checkpoint.load(path)
+        checkpoint.load_checkpoint(path)
 
 
 def test_foreign_files_are_told_apart(tmp_path):
     path = tmp_path / "weights.pth"
     torch.save({"a": torch.zeros(1)}, path)
     with pytest.raises(TransegError, match="not a transeg checkpoint"):
-        checkpoint.load(path)
+        checkpoint.load_checkpoint(path)
     torch.save({"format": 99}, path)
     with pytest.raises(TransegError, match="format 99"):
-        checkpoint.load(path)
+        checkpoint.load_checkpoint(path)

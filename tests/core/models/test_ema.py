@@ -6,7 +6,7 @@ from conftest import TINY_DATA, TINY_SYNDIFF, TINY_TARGET, TINY_TEST, TINY_TRAIN
 from torch import nn
 
 from transeg.cli import main
-from transeg.core.inference.trained import Trained
+from transeg.core.inference.trained_model import TrainedModel
 from transeg.core.models.ema import EMA
 from transeg.core.registry import Registry
 from transeg.core.runs.run_folder import RunFolder
@@ -109,7 +109,7 @@ def test_checkpoints_hold_weights_and_averages(translation_run, name):
 
 def test_a_run_is_used_with_its_averages(translation_run):
     averages = torch.load(translation_run / "checkpoints" / "best.pt", weights_only=True)["averages"]
-    generator = Trained.load(RunFolder(translation_run), Registry(), "cpu").generator
+    generator = TrainedModel.load(RunFolder(translation_run), Registry(), "cpu").generator
     state = generator.state_dict()
     assert all(torch.equal(state[key.removeprefix("generator.")], value) for key, value in averages.items())
 
@@ -134,7 +134,7 @@ def test_a_joint_run_validates_with_them_and_trains_the_weights(toolkit, tmp_pat
 def test_a_sequential_run_translates_with_them(toolkit, tmp_path):
     toolkit(*command(BOTH, "--strategy", "sequential", "--run-dir", tmp_path))
     state = torch.load(tmp_path / "translation" / "checkpoints" / "best.pt", weights_only=True)
-    generator = Trained.load(RunFolder(tmp_path), Registry(), "cpu").generator.state_dict()
+    generator = TrainedModel.load(RunFolder(tmp_path), Registry(), "cpu").generator.state_dict()
     assert state["averages"]
     assert all(torch.equal(generator[key.removeprefix("generator.")], v) for key, v in state["averages"].items())
 

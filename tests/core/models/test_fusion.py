@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from transeg.core.inference.trained import Trained
+from transeg.core.inference.trained_model import TrainedModel
 from transeg.core.interfaces import Segmenter
 from transeg.core.models.fusion import fold_batch_norms, fuse_for_inference
 from transeg.core.registry import Registry
@@ -230,8 +230,8 @@ def test_the_random_state_is_left_alone():
 
 
 def test_a_trained_network_is_deployed_unless_its_layers_matter(joint_run):
-    ready = Trained.load(RunFolder(joint_run), Registry(), "cpu")
-    whole = Trained.load(RunFolder(joint_run), Registry(), "cpu", layers=True)
+    ready = TrainedModel.load(RunFolder(joint_run), Registry(), "cpu")
+    whole = TrainedModel.load(RunFolder(joint_run), Registry(), "cpu", layers=True)
     assert norms(ready.segmenter) == 0 < norms(whole.segmenter)
     image = torch.rand(1, 3, 32, 32) * 2 - 1
     with torch.inference_mode():

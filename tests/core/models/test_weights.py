@@ -53,7 +53,7 @@ def test_safetensors_are_read(tmp_path):
 def test_ones_own_checkpoints_are_read_by_part(tmp_path):
     path = tmp_path / "best.pt"
     state = {f"segmenter.{key}": value for key, value in ones().items()} | {"generator.0.weight": torch.zeros(3, 2)}
-    checkpoint.save({"model": state}, path)
+    checkpoint.save_checkpoint({"model": state}, path)
     module = network()
     load_weights(module, path, [], "segmenter")
     assert all_ones(module)

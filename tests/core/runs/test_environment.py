@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from transeg.core.registry import Registry
-from transeg.core.runs.environment import environment
+from transeg.core.runs.environment import describe_environment
 
 TREE = Path(__file__).parents[3]
 
@@ -14,4 +14,4 @@ TREE = Path(__file__).parents[3]
 def test_a_run_says_of_which_commit_it_is():
     line = ["git", "-C", str(TREE), "rev-parse", "--short=12", "HEAD"]
     head = subprocess.run(line, capture_output=True, text=True, check=True).stdout.strip()
-    assert environment(Registry())["commit"].removesuffix("-dirty") == head
+    assert describe_environment(Registry())["commit"].removesuffix("-dirty") == head

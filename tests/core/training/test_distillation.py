@@ -6,9 +6,9 @@ from torch import nn
 
 from transeg.core.errors import UsageError
 from transeg.core.interfaces import Batch, DistillationLoss, Segmenter
-from transeg.core.models.forward import probabilities
+from transeg.core.models.forward import to_probabilities
 from transeg.core.models.layer_outputs import LayerOutputs, layers
-from transeg.core.training.distillation import Distillation, Teacher, Term, as_channels
+from transeg.core.training.distillation import Distillation, Teacher, Term, to_channels
 
 
 class Net(Segmenter):
@@ -164,9 +164,9 @@ def test_half_precision_teachers_answer_in_float32(precision):
 
 def test_logits_of_two_classes_change_channels_and_keep_their_meaning():
     one, two = torch.randn(2, 1, 3, 3), torch.randn(2, 2, 3, 3)
-    assert torch.allclose(probabilities(as_channels(one, 2)), probabilities(one), atol=1e-6)
-    assert torch.allclose(probabilities(as_channels(two, 1)), probabilities(two), atol=1e-6)
-    assert as_channels(two, 2) is two
+    assert torch.allclose(to_probabilities(to_channels(one, 2)), to_probabilities(one), atol=1e-6)
+    assert torch.allclose(to_probabilities(to_channels(two, 1)), to_probabilities(two), atol=1e-6)
+    assert to_channels(two, 2) is two
 
 
 def test_unknown_layers_get_the_nearest_name():

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from transeg.core.training import precision
-from transeg.core.training.precision import matmul_precision, slowness
+from transeg.core.training.precision import matmul_precision, precision_warning
 
 CPU = torch.device("cpu")
 
@@ -39,7 +39,7 @@ def test_a_cpu_that_emulates_a_precision_is_told_of(tmp_path, monkeypatch, units
     described = tmp_path / "cpuinfo"
     described.write_text(f"processor : 0\nflags : fpu {units}\n\nprocessor : 1\n")
     monkeypatch.setattr(precision, "DESCRIPTION", described)
-    assert bool(slowness(chosen, CPU)) == slow
-    assert not slowness(chosen, torch.device("cuda"))
+    assert bool(precision_warning(chosen, CPU)) == slow
+    assert not precision_warning(chosen, torch.device("cuda"))
     described.unlink()
-    assert not slowness(chosen, CPU)
+    assert not precision_warning(chosen, CPU)

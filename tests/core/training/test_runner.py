@@ -15,7 +15,7 @@ from torch import nn
 
 from transeg.core.data.stream import Collate, Item, ResumableBatchSampler, training_loader
 from transeg.core.errors import TransegError, UsageError
-from transeg.core.inference.trained import Domains
+from transeg.core.inference.trained_model import DomainProperties
 from transeg.core.interfaces import Optimization, Phase
 from transeg.core.models import checkpoint
 from transeg.core.runs.run_folder import RunFolder
@@ -89,7 +89,7 @@ def train(folder, iterations=10, *, stop=None, resume=False, task=None, hooks=()
         iterations=iterations,
         val_interval=5,
         validation=None,
-        domains=Domains(("background", "x"), 3, 3),
+        domains=DomainProperties(("background", "x"), 3, 3),
         hooks=[ScheduleHook(task), GuardHook(1), CheckpointHook(3), Stop(), *hooks],
         resume=resume,
     )
@@ -103,7 +103,7 @@ def test_a_killed_run_ends_with_the_same_bytes(tmp_path):
     train(tmp_path / "cut", stop=8)
     resumed, _, _ = train(tmp_path / "cut", resume=True)
     assert torch.equal(whole.weight, resumed.weight)
-    a, b = (checkpoint.load(tmp_path / name / "checkpoints" / "last.pt") for name in ("whole", "cut"))
+    a, b = (checkpoint.load_checkpoint(tmp_path / name / "checkpoints" / "last.pt") for name in ("whole", "cut"))
     assert torch.equal(a["random"][0]["torch"], b["random"][0]["torch"])
     assert a["optimizers"]["weight"]["state"][0]["step"] == 10
 
@@ -246,7 +246,7 @@ def test_a_signal_ends_the_run_after_its_iteration(tmp_path):
     _, runner, _ = train(tmp_path, hooks=[interrupt, Press()])
     assert interrupt.interrupted
     assert runner.iter == 5
-    assert checkpoint.load(tmp_path / "checkpoints" / "last.pt")["iteration"] == 5
+    assert checkpoint.load_checkpoint(tmp_path / "checkpoints" / "last.pt")["iteration"] == 5
     assert signal.getsignal(signal.SIGINT) is before
     whole, _, _ = train(tmp_path / "whole")
     resumed, _, _ = train(tmp_path, resume=True)

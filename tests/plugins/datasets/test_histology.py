@@ -27,8 +27,8 @@ from scipy.io import savemat
 from transeg.core.errors import DataError
 from transeg.plugins.datasets.consep import CoNSeP
 from transeg.plugins.datasets.glas import GlaS
-from transeg.plugins.datasets.monuseg import MoNuSeg, draw
-from transeg.plugins.datasets.pannuke import PanNuke, label
+from transeg.plugins.datasets.monuseg import MoNuSeg, fill_polygons
+from transeg.plugins.datasets.pannuke import PanNuke, flatten_labels
 from transeg.plugins.datasets.tissue import Tissue
 from transeg.plugins.datasets.unitopatho import UniToPatho, UniToPathoMask
 
@@ -59,7 +59,7 @@ class TestPanNuke:
     def test_where_classes_overlap_the_first_counts(self):
         channels = np.zeros((4, 4, 6))
         channels[:2, :, 1], channels[1:3, :, 3] = 8, 8
-        mask, instances = label(channels)
+        mask, instances = flatten_labels(channels)
         assert mask[:, 0].tolist() == [2, 2, 4, 0]
         assert instances[:, 0].tolist() == [1, 1, 2, 0]
 
@@ -239,7 +239,7 @@ class TestMoNuSeg:
             [(x, y), (x + side, y), (x + side, y + side), (x, y + side)] for x, y, side in ((4, 4, 2), (0, 0, 9))
         )
         for order in ((small, large), (large, small)):
-            instances = draw([np.array(polygon, float) for polygon in order], (12, 12))
+            instances = fill_polygons([np.array(polygon, float) for polygon in order], (12, 12))
             number = 1 + order.index(small)
             assert (instances == number).sum() == 9
             assert (instances > 0).sum() == 100

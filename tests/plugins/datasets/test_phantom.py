@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from transeg.plugins.datasets.phantom import Phantom
-from transeg.plugins.datasets.phantom.scene import Scene, draw_scene, view
+from transeg.plugins.datasets.phantom.scene import Scene, draw_scene, render_view
 
 
 def scene(centres=(), radii=()):
@@ -19,7 +19,7 @@ def scene(centres=(), radii=()):
 
 
 def test_the_wall_of_a_plain_tube_is_where_it_is():
-    seen = view(scene(), 64)
+    seen = render_view(scene(), 64)
     radius = np.hypot(seen.points[..., 0], seen.points[..., 1])
     near = seen.points[..., 2] < 8  # farther than that the tube is endless
     assert np.abs(radius[near] - 1).max() < 0.02
@@ -29,7 +29,7 @@ def test_the_wall_of_a_plain_tube_is_where_it_is():
 
 
 def test_a_polyp_is_seen_where_it_is():
-    seen = view(scene([(0.5, 0.0, 1.5)], [0.3]), 96)
+    seen = render_view(scene([(0.5, 0.0, 1.5)], [0.3]), 96)
     rows, columns = np.nonzero(seen.polyp)
     tangent = np.tan(np.radians(60))
     assert (columns.mean() + 0.5) / 96 * 2 - 1 == pytest.approx(0.5 / 1.5 / tangent, abs=0.02)
@@ -39,7 +39,7 @@ def test_a_polyp_is_seen_where_it_is():
 
 
 def test_what_is_in_front_hides_what_is_behind():
-    seen = view(scene([(0, 0, 1.0), (0, 0, 3.0)], [0.4, 0.4]), 64)
+    seen = render_view(scene([(0, 0, 1.0), (0, 0, 3.0)], [0.4, 0.4]), 64)
     assert seen.points[seen.polyp][:, 2].max() < 1.5
 
 

@@ -21,10 +21,10 @@ from transeg.core.training.tasks.translation import TranslationTask
 from transeg.plugins.generators.syndiff import SynDiff
 from transeg.plugins.generators.syndiff.denoiser import Denoiser, groups_of
 from transeg.plugins.generators.syndiff.diffusion import STEPS, Diffusion
-from transeg.plugins.generators.syndiff.discriminators import PatchDiscriminator, StepDiscriminator, with_deviation
-from transeg.plugins.generators.syndiff.resampling import Down, Up
-from transeg.plugins.generators.syndiff.syndiff import Draws, cosine
-from transeg.plugins.generators.syndiff.translator import Translator
+from transeg.plugins.generators.syndiff.discriminators import PatchDiscriminator, StepDiscriminator, append_deviation
+from transeg.plugins.generators.syndiff.resampling import Downsample, Upsample2x
+from transeg.plugins.generators.syndiff.resnet import ResnetTranslator
+from transeg.plugins.generators.syndiff.syndiff import PhaseNoise, cosine_factor
 
 REFERENCE = parity.read("syndiff")
 TOLERANCE = REFERENCE["tolerance"]
@@ -35,7 +35,7 @@ NETWORKS = {
     "syndiff_ncsnpp_G": lambda: Denoiser(2, 2, 64, PUBLISHED, 2, attention=4),
     "syndiff_ncsnpp_G_size64": lambda: Denoiser(2, 2, 64, PUBLISHED, 2, attention=2),
     "syndiff_D": lambda: StepDiscriminator(1, 64, 6),
-    "syndiff_nondiff_G": lambda: Translator(1, 1, 64, 6),
+    "syndiff_nondiff_G": lambda: ResnetTranslator(1, 1, 64, 6),
     "syndiff_nondiff_D": lambda: PatchDiscriminator(1, 64),
 }
 TINY = {
@@ -121,7 +121,7 @@ class Fixture(SynDiff):
         def named(name, *shape):
             return parity.named(f"{letter}.{name}/step{self.number}", *shape).to(like)
 
-        return Draws(
+        return PhaseNoise(
             torch.tensor(self.steps[letter][f"t{contrast}"]),
             named(f"eps_t_{contrast}", *size),
             named(f"eps_tp1_{contrast}", *size),
@@ -453,13 +453,13 @@ class TestOptimizers:
         optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.6e-4)
         scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 500, eta_min=1e-5)
         for epoch in range(500):
-            assert math.isclose(1.6e-4 * cosine(epoch / 500, 1.6e-4), scheduler.get_last_lr()[0], rel_tol=1e-6)
-            assert cosine((epoch + 0.9) / 500, 1.6e-4) == cosine(epoch / 500, 1.6e-4)
+            assert math.isclose(1.6e-4 * cosine_factor(epoch / 500, 1.6e-4), scheduler.get_last_lr()[0], rel_tol=1e-6)
+            assert cosine_factor((epoch + 0.9) / 500, 1.6e-4) == cosine_factor(epoch / 500, 1.6e-4)
             optimizer.step()
             scheduler.step()
 
     def test_a_rate_below_the_lowest_stays(self):
-        assert cosine(0.0, 1e-6) == cosine(0.99, 1e-6) == 1
+        assert cosine_factor(0.0, 1e-6) == cosine_factor(0.99, 1e-6) == 1
 
     def test_the_schedule_reaches_adam(self):
         """The fault of a published wrapper: a scheduler that turned a knob which Adam did not have."""
@@ -473,7 +473,7 @@ class TestOptimizers:
             rates.append(task.optimizers()["G"].optimizer.param_groups[0]["lr"])
         assert rates[0] == 1.6e-4
         assert all(later < earlier for earlier, later in pairwise(rates))
-        assert rates[-1] == pytest.approx(1.6e-4 * cosine(0.9, 1.6e-4))
+        assert rates[-1] == pytest.approx(1.6e-4 * cosine_factor(0.9, 1.6e-4))
         (holder,) = (
             o.optimizer
             for o in task.optimizers().values()
@@ -560,7 +560,7 @@ class TestSizes:
 class TestDeviation:
     def test_groups_as_published_where_they_divide(self):
         x = torch.randn(8, 3, 2, 2)
-        found = with_deviation(x)[:, 3, 0, 0]
+        found = append_deviation(x)[:, 3, 0, 0]
         for group in ([0, 2, 4, 6], [1, 3, 5, 7]):
             expected = (x[group].var(0, unbiased=False) + 1e-8).sqrt().mean()
             assert torch.allclose(found[group], expected)
@@ -569,7 +569,7 @@ class TestDeviation:
     def test_any_batch(self, count, size):
         """Where four do not divide it, groups are of three, two or one."""
         x = torch.randn(count, 3, 2, 2)
-        found = with_deviation(x)
+        found = append_deviation(x)
         assert found.shape == (count, 4, 2, 2)
         groups = x.view(size, count // size, 3, 2, 2)
         expected = (groups.var(0, unbiased=False) + 1e-8).sqrt().mean((1, 2, 3)).repeat(size)
@@ -585,8 +585,8 @@ class TestResampling:
         taps = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=torch.double) / 8
         padded = torch.nn.functional.pad(x, (1, 1, 1, 1))
         halved = torch.einsum("nchwij,i,j->nchw", padded.unfold(2, 4, 2).unfold(3, 4, 2), taps, taps)
-        assert torch.allclose(Down().double()(x), halved)
-        doubled = Up().double()(x)
+        assert torch.allclose(Downsample().double()(x), halved)
+        doubled = Upsample2x().double()(x)
         bilinear = torch.nn.functional.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
         assert torch.allclose(doubled[:, :, 1:-1, 1:-1], bilinear[:, :, 1:-1, 1:-1])
         assert (doubled - bilinear).abs().max() > 0.01

@@ -6,8 +6,8 @@ from torch import nn
 from transeg.core.errors import TransegError, UsageError
 from transeg.core.interfaces import Segmenter
 from transeg.core.registry import Registry
-from transeg.tools.benchmark.benchmark import benchmark
-from transeg.tools.benchmark.speed import Request, inference, measure, outcome, training_step
+from transeg.tools.benchmark.benchmark import benchmark_segmenters
+from transeg.tools.benchmark.speed import SpeedRequest, inference_work, measure_or_explain, measure_speed, training_work
 
 TROUBLE = """
 import os, signal
@@ -62,7 +62,7 @@ def run(registry):
 
     def call(*names, **options):
         asked = {"assignments": (), "size": 16, "batch": None, "threads": 1, "device": "cpu", "train": False}
-        return benchmark(names, registry, Console(quiet=True), **{**asked, **options})
+        return benchmark_segmenters(names, registry, Console(quiet=True), **{**asked, **options})
 
     return call
 
@@ -73,13 +73,13 @@ def request_for(registry):
 
     def make(name, **changes):
         asked = {"options": {}, "size": 16, "batch": 1, "threads": None, "device": "cpu", "train": False}
-        return Request(segmenter=name, registries=registry.files, **{**asked, **changes})
+        return SpeedRequest(segmenter=name, registries=registry.files, **{**asked, **changes})
 
     return make
 
 
 def test_multiplications_are_counted_as_by_hand(request_for):
-    speed = measure(request_for("fine", options={"width": 5}, batch=3))
+    speed = measure_speed(request_for("fine", options={"width": 5}, batch=3))
     assert speed.gmacs == pytest.approx(16 * 16 * (3 * 9 * 5 + 5) / 1e9)
     assert speed.parameters == 3 * 9 * 5 + 5 + 1
     assert speed.images_per_second == pytest.approx(3 / speed.seconds)
@@ -90,7 +90,7 @@ def test_multiplications_are_counted_as_by_hand(request_for):
 def test_training_counts_the_backward_pass(request_for):
     body, head = 3 * 9 * 4, 4
     gmacs = 16 * 16 * (2 * body + 3 * head) / 1e9  # the image needs no gradient
-    assert measure(request_for("fine", train=True)).gmacs == pytest.approx(gmacs)
+    assert measure_speed(request_for("fine", train=True)).gmacs == pytest.approx(gmacs)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_training_counts_the_backward_pass(request_for):
     ],
 )
 def test_what_goes_wrong_is_said(request_for, name, options, why):
-    assert outcome(request_for(name, options=options)).startswith(why)
+    assert measure_or_explain(request_for(name, options=options)).startswith(why)
 
 
 def test_one_that_fails_stops_no_other(run, capfd):
@@ -150,7 +150,7 @@ def test_inference_is_what_a_trained_network_does():
         def forward(self, image):
             return self.layers(image)
 
-    (logits,) = inference(Net(), torch.rand(2, 3, 20, 20))()
+    (logits,) = inference_work(Net(), torch.rand(2, 3, 20, 20))()
     assert logits.shape == (2, 1, 20, 20)
     assert logits.is_inference()
 
@@ -166,7 +166,7 @@ def test_a_training_step_trains_every_head():
 
     network = Net()
     before = [head.weight.clone() for head in network.outs]
-    training_step(network, torch.rand(2, 3, 8, 8))()
+    training_work(network, torch.rand(2, 3, 8, 8))()
     assert all(not torch.equal(head.weight, old) for head, old in zip(network.outs, before, strict=True))
 
 
@@ -174,7 +174,7 @@ def test_all_that_can_be_used_are_measured_without_a_name(run, registry, monkeyp
     def refuse(request):
         raise TransegError(f"not {request.segmenter}")
 
-    monkeypatch.setattr("transeg.tools.benchmark.benchmark.measured_apart", refuse)
+    monkeypatch.setattr("transeg.tools.benchmark.benchmark.measure_in_subprocess", refuse)
     report = run(train=True)
     assert report["batch"] == 2
     names = [row["name"] for row in report["segmenters"]]

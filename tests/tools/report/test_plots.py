@@ -47,24 +47,24 @@ def test_ids_belong_to_the_figure():
 
 
 def test_long_curves_are_averaged():
-    x, y = figures.thinned(range(10_000), np.ones(10_000))
+    x, y = figures.downsample_curve(range(10_000), np.ones(10_000))
     assert len(x) <= figures.POINTS
     assert (y == 1).all()
     assert x[0] == np.arange(42).mean()
-    short = figures.thinned([1, 2, 3], [3.0, 2.0, 1.0])
+    short = figures.downsample_curve([1, 2, 3], [3.0, 2.0, 1.0])
     assert short[1].tolist() == [3, 2, 1]
 
 
 def test_figures_say_what_they_show():
-    curve = figures.curves("c", "loss", {"loss": ([10, 20], [2.0, 1.0])}, mark=20)
+    curve = figures.plot_curves("c", "loss", {"loss": ([10, 20], [2.0, 1.0])}, mark=20)
     assert "loss from 2 at iteration 10 to 1 at 20" in curve
-    spread = figures.distribution("d", "Dice", {"run": np.array([0.2, 0.4, 0.9])}, "Dice")
+    spread = figures.plot_distribution("d", "Dice", {"run": np.array([0.2, 0.4, 0.9])}, "Dice")
     assert "3 images from 0.200 to 0.900, median 0.400" in spread
-    means = figures.estimates("e", "Dice", [figures.Estimate("run", 0.5, (0.4, 0.6))], "Dice")
+    means = figures.plot_estimates("e", "Dice", [figures.Estimate("run", 0.5, (0.4, 0.6))], "Dice")
     assert "run 0.500, 95 % interval 0.400 to 0.600" in means
-    times = figures.shares("s", "time", {"run": {"training": 3.0, "testing": 1.0}}, "seconds")
+    times = figures.plot_shares("s", "time", {"run": {"training": 3.0, "testing": 1.0}}, "seconds")
     assert "run: training 3, testing 1" in times
-    grid = figures.heat_map("h", "Dice", np.array([[0.5, np.nan]]), ["a", "b"], ["r"], ("column", "row"))
+    grid = figures.plot_heat_map("h", "Dice", np.array([[0.5, np.nan]]), ["a", "b"], ["r"], ("column", "row"))
     assert "r with a: 0.500; r with b: none" in grid
 
 
@@ -72,7 +72,7 @@ def test_reliability_leaves_empty_bins_out():
     bins = np.zeros((15, 3))
     bins[0] = 10, 0.5, 1
     bins[14] = 5, 4.9, 4
-    text = figures.reliability("r", "Reliability", {"run": bins}, binary=True)
+    text = figures.plot_reliability("r", "Reliability", {"run": bins}, binary=True)
     assert "run: 0.05 is foreground in 0.10, 0.98 is foreground in 0.80" in text
-    assert "0.98 is right in 0.80" in figures.reliability("s", "Reliability", {"run": bins}, binary=False)
+    assert "0.98 is right in 0.80" in figures.plot_reliability("s", "Reliability", {"run": bins}, binary=False)
     assert "mathdefault" not in text  # the logarithmic axis

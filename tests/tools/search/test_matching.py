@@ -5,7 +5,7 @@ import pytest
 from transeg.core.errors import UsageError
 from transeg.core.experiment.settings import merge
 from transeg.core.registry import Registry
-from transeg.tools.search.matching import applies, combinations, first, fit_space
+from transeg.tools.search.matching import count_combinations, first_values, fit_space, option_applies
 from transeg.tools.search.overlay import compose_trial, overlay_settings
 from transeg.tools.search.presets import PRESETS
 from transeg.tools.search.space import Choices, Range
@@ -60,16 +60,16 @@ def test_options_of_components_count_beside_these_alone(registry):
         "loss.smooth": Choices((0.0, 1.0)),
         "loss.dice.smooth": Choices((0.0, 1.0)),
     }
-    assert applies("segmenter.base", {"segmenter": "unet"}, registry)
-    assert not applies("segmenter.base", {"segmenter": "hardnet"}, registry)
-    assert not applies("loss.smooth", {"loss": "dice+0.5*bce"}, registry)
-    assert applies("loss.dice.smooth", {"loss": "dice+0.5*bce"}, registry)
+    assert option_applies("segmenter.base", {"segmenter": "unet"}, registry)
+    assert not option_applies("segmenter.base", {"segmenter": "hardnet"}, registry)
+    assert not option_applies("loss.smooth", {"loss": "dice+0.5*bce"}, registry)
+    assert option_applies("loss.dice.smooth", {"loss": "dice+0.5*bce"}, registry)
     assert fit_space({k: space[k] for k in ("segmenter", "segmenter.base")}, SETTINGS, registry).keys() == {
         "segmenter",
         "segmenter.base",
     }
-    assert combinations({k: space[k] for k in ("segmenter", "segmenter.base")}, registry) == 3
-    assert combinations({k: space[k] for k in ("loss", "loss.smooth")}, registry) == 3
+    assert count_combinations({k: space[k] for k in ("segmenter", "segmenter.base")}, registry) == 3
+    assert count_combinations({k: space[k] for k in ("loss", "loss.smooth")}, registry) == 3
     with pytest.raises(UsageError, match="of any component"):
         fit_space({"segmenter": Choices(("unet", "hardnet")), "segmenter.nothing": Choices((1,))}, SETTINGS, registry)
 
@@ -99,7 +99,7 @@ def test_published_spaces_fit(name, registry):
     settings = merge(preset.settings, merge({"segmenter": {"name": "resunet"}}, preset.settings))
     settings = merge(settings, {"data": {"source": {"name": "phantom"}}})
     assert fit_space(preset.space, settings, registry).keys() == preset.space.keys()
-    experiment = compose_trial(settings, first(preset.space, {}, registry), registry)
+    experiment = compose_trial(settings, first_values(preset.space, {}, registry), registry)
     assert experiment.loss is not None
     assert experiment.loss.name == "ohem"
     assert experiment.augmentation.transforms[0]["scale_limit"] == [-0.8, 0.25]

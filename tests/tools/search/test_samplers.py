@@ -5,9 +5,9 @@ from typing import get_args
 import optuna
 import pytest
 
-from transeg.tools.search.options import Pruner, Sampler
-from transeg.tools.search.samplers import pruner, sampler
-from transeg.tools.search.storage import quiet, retry
+from transeg.tools.search.samplers import build_pruner, build_sampler
+from transeg.tools.search.storage import retry_callback, silence_optuna
+from transeg.tools.search.study_options import Pruner, Sampler
 
 
 @pytest.fixture(autouse=True)
@@ -16,8 +16,8 @@ def silent():
 
 
 def chosen(name, seed, trials=8, study=None):
-    with quiet():
-        study = study or optuna.create_study(sampler=sampler(name, seed))
+    with silence_optuna():
+        study = study or optuna.create_study(sampler=build_sampler(name, seed))
         study.optimize(lambda trial: trial.suggest_float("x", 0, 1, step=0.001) ** 2, n_trials=trials)
     return [trial.params["x"] for trial in study.trials]
 
@@ -32,14 +32,14 @@ def test_a_seed_decides_what_is_chosen(name):
 @pytest.mark.parametrize("name", ["tpe", "random", "grid"])
 def test_an_interruption_does_not_change_what_is_chosen(name):
     whole = chosen(name, 0, trials=5)
-    with quiet():
-        study = optuna.create_study(sampler=sampler(name, 0))
+    with silence_optuna():
+        study = optuna.create_study(sampler=build_sampler(name, 0))
     chosen(name, 0, 2, study)
     trial = study.ask()
     trial.suggest_float("x", 0, 1, step=0.001)
     study.tell(trial, state=optuna.trial.TrialState.FAIL)
-    with quiet():
-        retry()(study, study.trials[-1])
+    with silence_optuna():
+        retry_callback()(study, study.trials[-1])
     values = chosen(name, 0, 3, study)
     assert [x for x, t in zip(values, study.trials, strict=True) if t.state.name == "COMPLETE"] == whole
 
@@ -48,7 +48,7 @@ def test_an_interruption_does_not_change_what_is_chosen(name):
 def test_hopeless_trials_are_stopped(name):
     """Twenty good trials, then hopeless ones: each pruner stops one of them, and none stops none."""
     study = optuna.create_study(
-        study_name="it decides the brackets of hyperband", direction="maximize", pruner=pruner(name, 10, 90)
+        study_name="it decides the brackets of hyperband", direction="maximize", pruner=build_pruner(name, 10, 90)
     )
     stopped = []
     for number in range(40):

@@ -13,12 +13,12 @@ from transeg.core.registry import Registry
 from transeg.tools.search import storage as storage_module
 from transeg.tools.search import trial as trial_module
 from transeg.tools.search import worker as worker_module
-from transeg.tools.search.options import StudyOptions
 from transeg.tools.search.plan import Plan, SearchFolder
-from transeg.tools.search.samplers import sampler
+from transeg.tools.search.samplers import build_sampler
 from transeg.tools.search.space import Range
-from transeg.tools.search.storage import location, open_storage, quiet
-from transeg.tools.search.study import count_finished, first_number
+from transeg.tools.search.storage import open_storage, silence_optuna, storage_url
+from transeg.tools.search.study import first_number, latest_trials
+from transeg.tools.search.study_options import StudyOptions
 from transeg.tools.search.worker import Worker
 
 
@@ -28,7 +28,7 @@ def database(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(storage_module, "HEARTBEAT", 1)
         patch.setattr(storage_module, "GRACE", 1)
-        yield open_storage(location("", tmp_path_factory.mktemp("database")))
+        yield open_storage(storage_url("", tmp_path_factory.mktemp("database")))
 
 
 @pytest.fixture
@@ -44,15 +44,18 @@ class Search:
 
     def __init__(self, database, folder, monkeypatch):
         self.storage = database
-        url = location("", folder.path)
+        url = storage_url("", folder.path)
         self.plan = Plan({}, {"x": Range(0.0, 1.0)}, StudyOptions(name=str(folder.path), trials=3), folder, url)
         self._monkeypatch = monkeypatch
 
     @property
     def study(self):
-        with quiet():
+        with silence_optuna():
             return optuna.create_study(
-                storage=self.storage, study_name=self.plan.study.name, load_if_exists=True, sampler=sampler("random", 0)
+                storage=self.storage,
+                study_name=self.plan.study.name,
+                load_if_exists=True,
+                sampler=build_sampler("random", 0),
             )
 
     def work(self, train=lambda trial: trial.suggest_float("x", 0, 1)):
@@ -68,7 +71,7 @@ class Search:
         return [trial.params["x"] for trial in self._in_order()]
 
     def _in_order(self):
-        return sorted(count_finished(self.study), key=first_number)
+        return sorted(latest_trials(self.study), key=first_number)
 
 
 COMPLETE = ["COMPLETE"] * 3
@@ -77,8 +80,8 @@ COMPLETE = ["COMPLETE"] * 3
 @pytest.fixture(scope="module")
 def uncut():
     """What three trials choose when nobody interrupts."""
-    with quiet():
-        study = optuna.create_study(sampler=sampler("random", 0))
+    with silence_optuna():
+        study = optuna.create_study(sampler=build_sampler("random", 0))
     study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=3)
     return [trial.params["x"] for trial in study.trials]
 
@@ -91,7 +94,7 @@ def interrupt(number=signal.SIGINT):
 @pytest.mark.parametrize("moment", ["before_trial", "after_trial"])
 def test_a_signal_between_trainings_loses_no_trial(search, uncut, monkeypatch, moment, number):
     """While a trial is made, or its end noted, too."""
-    cls = type(sampler("random", 0))
+    cls = type(build_sampler("random", 0))
     usual = getattr(cls, moment)
 
     def interrupted(self, study, trial, *more):
@@ -195,8 +198,8 @@ def test_who_goes_on_with_a_trial_waits_for_whom_seemed_dead(search, monkeypatch
 
     monkeypatch.setattr(trial_module.time, "sleep", wait)
     monkeypatch.setattr(trial_module, "launch", launch)
-    monkeypatch.setattr(trial_module, "experiment_of", lambda *_: None)
-    monkeypatch.setattr(trial_module, "of_trial", lambda _: type("Experiment", (), {"strategy": "supervised"}))
+    monkeypatch.setattr(trial_module, "full_experiment", lambda *_: None)
+    monkeypatch.setattr(trial_module, "trial_experiment", lambda _: type("Experiment", (), {"strategy": "supervised"}))
     monkeypatch.setattr(trial_module, "trial_parts", lambda *_: None)
     with pytest.raises(ReachedError):
         trial_module.Objective(search.plan, Registry(), None)(search.study.ask())

@@ -5,9 +5,9 @@ from conftest import TINY_CUT, TINY_DATA, TINY_TEST, TINY_TRAINING
 
 from transeg.core.errors import UsageError
 from transeg.core.experiment.schema import read_experiment
-from transeg.tools.sweep import launch
+from transeg.tools.sweep import execution
 from transeg.tools.sweep.definition import parse_axis
-from transeg.tools.sweep.folder import read_sweep
+from transeg.tools.sweep.sweep_folder import read_sweep
 
 SETTINGS = [*TINY_DATA, *TINY_TRAINING, *TINY_TEST]
 
@@ -15,7 +15,7 @@ SETTINGS = [*TINY_DATA, *TINY_TRAINING, *TINY_TEST]
 @pytest.fixture
 def define(toolkit, tmp_path, monkeypatch):
     """`toolkit sweep` up to where it would begin to train."""
-    monkeypatch.setattr(launch, "work", lambda *arguments, **options: False)
+    monkeypatch.setattr(execution, "run_cells", lambda *arguments, **options: False)
 
     def call(*options, settings=SETTINGS, code=0):
         return toolkit("sweep", tmp_path / "s", *options, *(["--set", *settings] if settings else []), code=code)

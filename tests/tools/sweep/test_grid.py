@@ -5,11 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transeg.core.errors import UsageError
-from transeg.tools.sweep.grid import parse_axes, points
+from transeg.tools.sweep.grid import grid_points, parse_axes
 
 
 def names(**axes):
-    return [point.name for point in points(parse_axes(axes))]
+    return [point.name for point in grid_points(parse_axes(axes))]
 
 
 def test_names_are_readable():
@@ -42,14 +42,14 @@ def test_datasets_and_components_with_options_are_told_apart():
 
 
 def test_settings_are_those_of_the_experiment_file():
-    point = next(points(parse_axes({"generator": ["cut"], "train.lr": [0.1], "train.batch_size": [2]})))
+    point = next(grid_points(parse_axes({"generator": ["cut"], "train.lr": [0.1], "train.batch_size": [2]})))
     assert point.settings == {"generator": {"name": "cut"}, "train": {"lr": 0.1, "batch_size": 2}}
     assert point.labels == {"generator": "cut", "train.lr": "lr0.1", "train.batch_size": "batch-size2"}
 
 
 def test_an_axis_of_tables_sets_whatever_belongs_together():
     method = {"CUT": {"generator": {"name": "cut"}, "data": {"target": {"name": "phantom"}}}, "none": {}}
-    first, second = points(parse_axes({"method": method}))
+    first, second = grid_points(parse_axes({"method": method}))
     assert (first.name, second.name) == ("CUT", "none")
     assert first.settings == method["CUT"]
     assert second.settings == {}
@@ -82,7 +82,7 @@ LISTS = st.lists(
 
 @given(st.dictionaries(st.sampled_from(["seed", "loss", "a.b", "data.source", "c"]), LISTS, min_size=1))
 def test_names_are_folders_of_their_own(table):
-    found = [point.name for point in points(parse_axes(table))]
+    found = [point.name for point in grid_points(parse_axes(table))]
     assert len(found) == math.prod(map(len, table.values())) == len({name.casefold() for name in found})
     for name in found:
         assert not name.startswith(".")

@@ -6,9 +6,9 @@ import pytest
 from filelock import FileLock
 from rich.console import Console
 
-from transeg.tools.sweep.folder import read_sweep
-from transeg.tools.sweep.live import Board, counts, states_of, table
-from transeg.tools.sweep.progress import progress
+from transeg.tools.sweep.cell_progress import read_cell_progress
+from transeg.tools.sweep.live import LiveTable, build_table, cell_states, format_counts
+from transeg.tools.sweep.sweep_folder import read_sweep
 
 
 @pytest.fixture
@@ -27,17 +27,20 @@ def sweep(tmp_path):
 
 
 def test_progress_comes_from_the_newest_file(sweep):
-    now = progress(sweep.cells[0].folder)
+    now = read_cell_progress(sweep.cells[0].folder)
     assert (now.stage, now.iteration, now.total, now.speed) == ("", 10, 200, 2.0)
-    assert (progress(sweep.cells[1].folder).stage, progress(sweep.cells[1].folder).speed) == ("fold-1", 0.5)
-    assert progress(sweep.cells[2].folder) is None
+    assert (read_cell_progress(sweep.cells[1].folder).stage, read_cell_progress(sweep.cells[1].folder).speed) == (
+        "fold-1",
+        0.5,
+    )
+    assert read_cell_progress(sweep.cells[2].folder) is None
 
 
 @pytest.mark.parametrize("width", [60, 100])
 def test_tables_fit(sweep, width):
     console = Console(file=io.StringIO(), width=width)
-    states = states_of(sweep)
-    console.print(table(sweep.cells, states), counts(states))
+    states = cell_states(sweep)
+    console.print(build_table(sweep.cells, states), format_counts(states))
     lines = console.file.getvalue().splitlines()
     assert max(map(len, lines)) <= width
     assert lines[1].split() == ["seed0", "waiting", "10/200"]
@@ -47,7 +50,7 @@ def test_tables_fit(sweep, width):
 
 def test_a_terminal_sees_what_is_running_and_failed(sweep):
     console = Console(file=io.StringIO(), width=80, force_terminal=True)
-    with FileLock(sweep.cells[0].claim), Board(sweep, console) as board:
+    with FileLock(sweep.cells[0].claim), LiveTable(sweep, console) as board:
         board.update()
     shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", console.file.getvalue())
     assert "2.0/s" in shown

@@ -16,8 +16,8 @@ from rich.console import Console
 
 from transeg.core.registry import Registry
 from transeg.tools.sweep import work as module
-from transeg.tools.sweep.folder import read_sweep
-from transeg.tools.sweep.work import command_of, work
+from transeg.tools.sweep.sweep_folder import read_sweep
+from transeg.tools.sweep.work import cell_command, run_cells
 
 FINISH = 'import pathlib, sys; (pathlib.Path(sys.argv[1]) / "metrics.json").write_text("{}")'
 FAIL = 'import sys; print("working"); sys.exit("\\nError: The GPU is on fire.\\nPut it out.")'
@@ -45,9 +45,9 @@ def train(sweep, monkeypatch):
             return [sys.executable, "-c", dict(scripts).get(cell.name, FINISH), str(cell.folder.path)]
 
         begun = []
-        monkeypatch.setattr(module, "command_of", command)
+        monkeypatch.setattr(module, "cell_command", command)
         out = Console(file=io.StringIO(), width=200)
-        stopped = work(sweep, Registry(), out, devices=list(devices), retry=retry)
+        stopped = run_cells(sweep, Registry(), out, devices=list(devices), retry=retry)
         return begun, stopped, out.file.getvalue().splitlines()
 
     return call
@@ -179,7 +179,7 @@ def _alive(number):
 
 def test_processes_are_told_everything(sweep, tmp_path):
     (tmp_path / "mine.toml").write_text("[plugin]\ncontract = 1")
-    line = command_of(sweep.cells[0], "cuda:1", Registry([tmp_path / "mine.toml"]))
+    line = cell_command(sweep.cells[0], "cuda:1", Registry([tmp_path / "mine.toml"]))
     assert line[1:4] == ["-m", "transeg", "run"]
     options = dict(zip(line[5::2], line[6::2], strict=True))
     assert line[4] == "--resume"

@@ -10,7 +10,7 @@ import numpy as np
 from transeg.core.analysis.agreement import agreement
 
 
-def draw(series: Mapping[str, tuple[np.ndarray, np.ndarray]], path: Path) -> None:
+def draw_bland_altman(series: Mapping[str, tuple[np.ndarray, np.ndarray]], path: Path) -> None:
     """Write a picture: difference over mean, a point for each image, with bias and limits of agreement.
 
     Args:

@@ -127,7 +127,7 @@ class CountAgreement:
                 writer.writerow(
                     [row.name, row.group, *(n for true, found in pairs for n in (true, found, found - true))]
                 )
-        bland_altman.draw(series, folder / f"{label}.png")
+        bland_altman.draw_bland_altman(series, folder / f"{label}.png")
 
     def _series(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """True and predicted counts ``(images,)``: of all objects, and for several classes of each."""

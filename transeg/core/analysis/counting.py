@@ -95,7 +95,7 @@ class Counting:
         return [found for found in objects if found.area >= self.min_area]
 
 
-def chosen(count: bool, method: str | None, min_area: int | None) -> Counting | None:
+def counting_from_options(count: bool, method: str | None, min_area: int | None) -> Counting | None:
     """What `--count`, `--count-method` and `--min-area` say; None where nothing is to be counted.
 
     Raises:

@@ -59,7 +59,7 @@ class Fibre:
 
 
 @dataclass(frozen=True, slots=True)
-class Tissue:
+class TissueMeasurements:
     """What there is to say of an image as a whole, areas in square micrometres."""
 
     area: float
@@ -88,7 +88,7 @@ class Morphometry:
     def __post_init__(self) -> None:
         require("skimage", "watershed", "--morphometry")
 
-    def __call__(self, mask: np.ndarray) -> tuple[list[Fibre], Tissue]:
+    def __call__(self, mask: np.ndarray) -> tuple[list[Fibre], TissueMeasurements]:
         """The fibres of an ``(H, W)`` label map, and its areas."""
         from skimage.measure import regionprops
 
@@ -105,7 +105,7 @@ class Morphometry:
         myelin = (mask == self.myelin).sum()
         lonely = (mask == self.myelin) & (fibres == 0)
         areas = (float(pixels * pixel) for pixels in (mask.size, (axons > 0).sum(), myelin, lonely.sum()))
-        return found, Tissue(*areas)
+        return found, TissueMeasurements(*areas)
 
     def assigned(self, axons: np.ndarray, myelin: np.ndarray) -> np.ndarray:
         """Numbers of fibres: the axons', spread over the myelin around them.
@@ -221,7 +221,7 @@ class MorphometryOptions:
         return Morphometry(axon, myelin, self.pixel_size)
 
 
-def chosen(
+def morphometry_from_options(
     morphometry: bool, pixel_size: tuple[float, float] | None, axon_class: str | None, myelin_class: str | None
 ) -> MorphometryOptions | None:
     """What `--morphometry`, `--pixel-size`, `--axon-class` and `--myelin-class` say; None for no morphometry.

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import cast
 
 from transeg.core.builders.construct import construct
-from transeg.core.data.rescaled import Rescaled
+from transeg.core.data.rescaling import RescaledDataset
 from transeg.core.data.splits import SPLITS
-from transeg.core.data.stain import Stained, stain
-from transeg.core.data.windows import Regions
+from transeg.core.data.stain import StainNormalisedDataset, stain_normaliser
+from transeg.core.data.windows import RegionReader
 from transeg.core.errors import UsageError
 from transeg.core.experiment.choices import SPLIT_OF_ROLE, DatasetChoice
 from transeg.core.experiment.completion import complete_dataset
@@ -39,7 +39,7 @@ def build_dataset(choice: DatasetChoice, role: str, registry: Registry) -> Datas
     dataset: Dataset = construct(lambda: cls(root, split, **options), f"data.{role}")
     if choice.pixel_size is None and choice.rescale is None:
         return dataset
-    rescaled = partial(Rescaled, dataset, pixel_size=choice.pixel_size, factor=choice.rescale)
+    rescaled = partial(RescaledDataset, dataset, pixel_size=choice.pixel_size, factor=choice.rescale)
     return cast("Dataset", construct(rescaled, f"data.{role}"))
 
 
@@ -114,7 +114,7 @@ def normalise_stain(dataset: Dataset, data: DataOptions) -> Dataset:
         return dataset
     if dataset.channels != 3:
         raise UsageError(f"data.stain is for colour images, but there is a dataset of {dataset.channels} channels.")
-    return Stained(dataset, stain(data.stain.method, data.stain.reference))
+    return StainNormalisedDataset(dataset, stain_normaliser(data.stain.method, data.stain.reference))
 
 
 def check_labelled(datasets: Mapping[str, Dataset]) -> None:
@@ -132,10 +132,10 @@ def check_labelled(datasets: Mapping[str, Dataset]) -> None:
 
 def has_masks(dataset: Dataset) -> bool:
     """Whether there are masks, without decoding a slide."""
-    return Regions(dataset, limit=0)(0, Region(0, 0, 1, 1)).mask is not None
+    return RegionReader(dataset, limit=0)(0, Region(0, 0, 1, 1)).mask is not None
 
 
-def check_alike(class_names: Sequence[str], channels: int, others: Mapping[str, Dataset]) -> None:
+def check_compatible(class_names: Sequence[str], channels: int, others: Mapping[str, Dataset]) -> None:
     """Whether datasets have the classes and channels that a network learns.
 
     Raises:

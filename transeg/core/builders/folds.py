@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from transeg.core.data.splits import folds as cut_folds
+from transeg.core.data.splits import group_k_fold as cut_folds
 from transeg.core.errors import UsageError
 from transeg.core.interfaces import Dataset, Origin, Region, Sample
 

@@ -7,7 +7,7 @@ from typing import cast
 import torch
 
 from transeg.core.builders.construct import construct
-from transeg.core.builders.wandb_artifacts import weights_file
+from transeg.core.builders.wandb_artifacts import fetch_weights
 from transeg.core.errors import UsageError
 from transeg.core.experiment.choices import GeneratorChoice, SegmenterChoice
 from transeg.core.interfaces import Generator, Segmenter
@@ -33,7 +33,7 @@ def build_generator(
         "Generator", construct(lambda: cls(source_channels, target_channels, **choice.options), "generator")
     )
     if choice.weights is not None:
-        load_weights(generator, weights_file(choice.weights), cls.key_map, "generator", adapt=generator.adapted)
+        load_weights(generator, fetch_weights(choice.weights), cls.key_map, "generator", adapt=generator.adapted)
     return generator
 
 
@@ -67,5 +67,5 @@ def build_segmenter(
     if pretrained:
         construct(segmenter.load_pretrained, "segmenter")
     if choice.weights is not None:
-        load_weights(segmenter, weights_file(choice.weights), cls.key_map, "segmenter", whole=whole)
+        load_weights(segmenter, fetch_weights(choice.weights), cls.key_map, "segmenter", whole=whole)
     return segmenter

@@ -16,7 +16,7 @@ SUFFIXES = frozenset({".pt", ".pth", ".safetensors", ".bin", ".ckpt"})
 """Of files that hold weights."""
 
 
-def weights_file(weights: Path | str) -> Path:
+def fetch_weights(weights: Path | str) -> Path:
     """A file of weights: a path as it is, an artifact's file in the cache, which is filled where it lacks it.
 
     Args:
@@ -29,7 +29,7 @@ def weights_file(weights: Path | str) -> Path:
     if isinstance(weights, Path):
         return weights
     name = weights.removeprefix(ARTIFACT)
-    folder = cache() / name.replace(":", "-")
+    folder = artifact_cache() / name.replace(":", "-")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         if not folder.exists():  # a version never changes
@@ -44,7 +44,7 @@ def weights_file(weights: Path | str) -> Path:
     return found[0]
 
 
-def cache() -> Path:
+def artifact_cache() -> Path:
     """Where artifacts are kept."""
     return cache_folder("artifacts")
 

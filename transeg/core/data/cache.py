@@ -11,8 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from transeg.core.cache_folder import cache_folder
-from transeg.core.data.bounded import BoundedFolder, contents
-from transeg.core.data.entries import encoded, opened
+from transeg.core.data.bounded_folder import BoundedFolder, list_contents
+from transeg.core.data.serialization import encode_sample, open_sample
 from transeg.core.errors import TransegError
 from transeg.core.interfaces import Dataset, Origin, Sample
 
@@ -24,7 +24,7 @@ SETTLED = 2.0
 FileState = tuple[str, int, int, int, int]
 
 
-class Cache:
+class SampleCache:
     """Samples by what they are made of.
 
     Files are known by their contents. Reading a file for that is saved where one of its path, size, inode, time of
@@ -48,7 +48,7 @@ class Cache:
             how: what is done to it besides.
             make: does all that, where it is not kept.
         """
-        source = source_of(origin.reader)
+        source = decoder_digest(origin.reader)
         if source is None:
             return make()
         recipe = _digest(source, origin.how, how)
@@ -59,10 +59,10 @@ class Cache:
             return make()  # which can say what is wrong with a file
         name = f"{key}.sample"
         try:
-            sample, state = opened(self._folder.path / name, check=key not in self._checked)
+            sample, state = open_sample(self._folder.path / name, check=key not in self._checked)
         except (OSError, ValueError):
             sample = make()
-            parts = encoded(sample)
+            parts = encode_sample(sample)
             if parts is not None and before == [_state(path) for path in origin.files]:
                 self._folder.keep(name, parts)
             return sample
@@ -90,7 +90,7 @@ class Cache:
         return key
 
 
-class Cached:
+class CachedDataset:
     """Samples of a dataset by their indices, kept where the dataset says what they are made of.
 
     Args:
@@ -101,7 +101,7 @@ class Cached:
     """
 
     def __init__(
-        self, dataset: Dataset, cache: Cache | None, prepare: Callable[[Sample], Sample] | None = None
+        self, dataset: Dataset, cache: SampleCache | None, prepare: Callable[[Sample], Sample] | None = None
     ) -> None:
         self._dataset = dataset
         self._cache = cache
@@ -126,10 +126,10 @@ def image_cache() -> Path:
 def cache_size() -> int:
     """Bytes of all that is kept."""
     folder = image_cache()
-    return sum(size for _, size, _ in contents(folder)) if folder.is_dir() else 0
+    return sum(size for _, size, _ in list_contents(folder)) if folder.is_dir() else 0
 
 
-def clear() -> int:
+def clear_cache() -> int:
     """Remove all that is kept, and say how many bytes that were; trainings that are under way decode anew.
 
     Raises:
@@ -137,7 +137,7 @@ def clear() -> int:
     """
     folder, removed = image_cache(), 0
     try:
-        for _, size, path in contents(folder) if folder.is_dir() else ():
+        for _, size, path in list_contents(folder) if folder.is_dir() else ():
             path.unlink(missing_ok=True)
             removed += size
     except OSError as error:
@@ -146,7 +146,7 @@ def clear() -> int:
 
 
 @lru_cache
-def source_of(reader: type) -> str | None:
+def decoder_digest(reader: type) -> str | None:
     """A digest of what decodes the samples of a class: its source, the toolkit's and the versions of libraries.
 
     None where there is no source to be read.

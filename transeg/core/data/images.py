@@ -99,7 +99,7 @@ def read_binary_mask(path: Path, region: Region | None = None) -> np.ndarray:
     """
     tiff = None if region is None else open_tiff(path)
     if region is not None and tiff is None:
-        return cut(read_binary_mask(path), region)
+        return crop(read_binary_mask(path), region)
     pixels = _mask_pixels(path, region)
     largest = int(pixels.max(initial=0)) if tiff is None else _largest(path, tiff)
     if largest <= 1:
@@ -208,7 +208,7 @@ def resize_mask(mask: np.ndarray, height: int, width: int) -> np.ndarray:
     return cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
 
 
-def numbered(instances: np.ndarray) -> np.ndarray:
+def renumber_instances(instances: np.ndarray) -> np.ndarray:
     """Object numbers ``(H, W)`` as uint16, which every transform takes: counted anew where they are larger."""
     if instances.max(initial=0) < 2**16:
         return instances.astype(np.uint16)
@@ -243,10 +243,10 @@ def _decode(path: Path, region: Region | None = None) -> np.ndarray:
         pixels = np.moveaxis(pixels, 0, 2)  # planar TIFF
     if pixels.ndim != 3 or 0 in pixels.shape:
         raise DataError(f"{path} is not a two-dimensional image; its shape is {pixels.shape}.", str(path))
-    return pixels if region is None else cut(pixels, region)
+    return pixels if region is None else crop(pixels, region)
 
 
-def cut(pixels: np.ndarray, region: Region) -> np.ndarray:
+def crop(pixels: np.ndarray, region: Region) -> np.ndarray:
     """A copy of a part of ``(H, W)`` or ``(H, W, C)``, so that the whole may be forgotten."""
     return pixels[region.top : region.top + region.height, region.left : region.left + region.width].copy()
 
@@ -279,7 +279,7 @@ def _label_channels(path: Path, region: Region | None = None) -> np.ndarray:
             with Image.open(path) as image:
                 if image.mode == "P":
                     indices = np.asarray(image)[:, :, None]
-                    return indices if region is None else cut(indices, region)
+                    return indices if region is None else crop(indices, region)
         except Exception as error:
             raise DataError(f"{path} cannot be decoded: {error}.", str(path)) from error
     pixels = _decode(path, region)

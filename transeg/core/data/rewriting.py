@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from rich.console import Console
 
 from transeg.core.distributed.collectives import all_gather, broadcast_from_first, rank_and_world_size
-from transeg.core.distributed.progress import bar
+from transeg.core.distributed.progress_bar import progress_bar
 from transeg.core.interfaces import Dataset, Sample, Writer, Written
 
 
@@ -35,7 +35,7 @@ def write_splits(
     """
     rank, ranks = rank_and_world_size()
     written = []
-    with bar(console, title, sum(map(len, parts.values()))) as advance:
+    with progress_bar(console, title, sum(map(len, parts.values()))) as advance:
         for split, dataset in parts.items():
             for index in range(rank, len(dataset), ranks):
                 sample = dataset[index]

@@ -37,7 +37,7 @@ def split_by_ratio(groups: Sequence[str], ratio: Sequence[float] = RATIO, seed: 
     return {split: [i for i, group in enumerate(groups) if member[group] == split] for split in SPLITS}
 
 
-def folds(groups: Sequence[str], count: int, seed: int = 0) -> list[list[int]]:
+def group_k_fold(groups: Sequence[str], count: int, seed: int = 0) -> list[list[int]]:
     """Cut samples into folds of nearly one size without cutting a group.
 
     Args:

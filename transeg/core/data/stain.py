@@ -24,7 +24,7 @@ LEAST_TISSUE = 0.01
 """Share of tissue below which an image says nothing about its stain."""
 
 
-class Stain:
+class StainNormaliser:
     """Stain normalisation by torchstain, after Macenko et al. (ISBI 2009) or Reinhard et al. (CG&A 2001).
 
     An image with hardly any tissue, or with tissue of one colour, is left as it is: what little there is would be
@@ -73,12 +73,12 @@ class Stain:
 
 
 @lru_cache(maxsize=4)
-def stain(method: Method, reference: Path) -> Stain:
+def stain_normaliser(method: Method, reference: Path) -> StainNormaliser:
     """The same object for the same reference, which is read once."""
-    return Stain(method, reference)
+    return StainNormaliser(method, reference)
 
 
-class Stained(DatasetWrapper):
+class StainNormalisedDataset(DatasetWrapper):
     """A dataset with the stain of its images normalised, each as a whole; their counterparts stay as they are.
 
     Args:
@@ -86,7 +86,7 @@ class Stained(DatasetWrapper):
         normalise: what is done to each.
     """
 
-    def __init__(self, dataset: Dataset, normalise: Stain) -> None:
+    def __init__(self, dataset: Dataset, normalise: StainNormaliser) -> None:
         super().__init__(dataset)
         self._normalise = normalise
         self._how = f"stained {normalise.how}"

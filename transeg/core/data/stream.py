@@ -19,9 +19,9 @@ from torch.utils.data import DataLoader, default_collate
 from torch.utils.data import Dataset as TorchDataset
 
 from transeg.core.data.augmentation import Augmentation, Transform
-from transeg.core.data.cache import Cache, Cached
-from transeg.core.data.images import numbered, resize, resize_mask, unit_range
-from transeg.core.data.windows import Regions, Windows, padded
+from transeg.core.data.cache import CachedDataset, SampleCache
+from transeg.core.data.images import renumber_instances, resize, resize_mask, unit_range
+from transeg.core.data.windows import RegionReader, Windows, pad_sample
 from transeg.core.errors import DataError
 from transeg.core.interfaces import Batch, Dataset, Sample
 
@@ -40,7 +40,7 @@ class Item(NamedTuple):
     instances: Tensor | None = None
 
 
-class View(NamedTuple):
+class TrainingView(NamedTuple):
     """An image at a place of the stream, and what belongs to it, of one geometry."""
 
     image: Tensor
@@ -64,7 +64,9 @@ class Preparation:
     def __call__(self, sample: Sample) -> Sample:
         """Resized, and without what a training does not look at."""
         height, width = (self.size, self.size) if self.size else sample.size
-        instances = numbered(sample.instances) if self.with_instances and sample.instances is not None else None
+        instances = (
+            renumber_instances(sample.instances) if self.with_instances and sample.instances is not None else None
+        )
         return replace(
             sample,
             image=resize(unit_range(sample.image), height, width),
@@ -107,11 +109,11 @@ class TrainingDomain:
         with_instances: bool = False,
         windows: Windows | None = None,
         pools: Sequence[np.ndarray] = (),
-        cache: Cache | None = None,
+        cache: SampleCache | None = None,
     ) -> None:
         self._prepare = Preparation(load_size, with_instances)
-        self._prepared = Cached(dataset, cache, self._prepare)
-        self._regions = Regions(dataset, cache=cache)
+        self._prepared = CachedDataset(dataset, cache, self._prepare)
+        self._regions = RegionReader(dataset, cache=cache)
         self._windows = windows
         self._pools = pools or (range(min(limit, len(dataset)) if limit else len(dataset)),)
         self._sampling = sampling
@@ -128,13 +130,13 @@ class TrainingDomain:
         epoch, offset = divmod(position, len(pool))
         return int(pool[int(_permutation(self._key, epoch, len(pool))[offset])])
 
-    def __getitem__(self, position: int) -> View:
+    def __getitem__(self, position: int) -> TrainingView:
         """What stands at a place of the stream."""
         sample = self._sample(self.index(position))
         image, mask, paired, instances = self._augment(
             position, sample.image, sample.mask, sample.target, sample.instances
         )
-        return View(
+        return TrainingView(
             to_tensor(image),
             None if mask is None else torch.from_numpy(np.ascontiguousarray(mask)),
             None if paired is None else to_tensor(paired),
@@ -145,7 +147,7 @@ class TrainingDomain:
         if self._windows is None:
             return self._prepared(number)
         window = self._regions(*self._windows[number])
-        return self._prepare(padded(window, self._windows.tile, self._windows.tile))
+        return self._prepare(pad_sample(window, self._windows.tile, self._windows.tile))
 
 
 class MixedDomain:
@@ -162,7 +164,7 @@ class MixedDomain:
         self._second = second
         self._share = share
 
-    def __getitem__(self, position: int) -> View:
+    def __getitem__(self, position: int) -> TrainingView:
         """What stands at a place of the stream."""
         before = math.floor(position * self._share)
         if math.floor((position + 1) * self._share) > before:

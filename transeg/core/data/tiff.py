@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from transeg.core.data.recent import Recent
+from transeg.core.data.lru_cache import LRUCache
 from transeg.core.errors import DataError
 from transeg.core.interfaces import Region
 
@@ -22,7 +22,7 @@ LARGEST_SEGMENT = 2**26
 TILE = 256
 """Height and width of the tiles that are written."""
 
-_segments: Recent[np.ndarray] = Recent(2**26, lambda pixels: pixels.nbytes)
+_segments: LRUCache[np.ndarray] = LRUCache(2**26, lambda pixels: pixels.nbytes)
 
 
 class Tiff:

@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from transeg.core.data.cache import Cache, Cached
-from transeg.core.data.images import cut
-from transeg.core.data.recent import Recent
+from transeg.core.data.cache import CachedDataset, SampleCache
+from transeg.core.data.images import crop
+from transeg.core.data.lru_cache import LRUCache
 from transeg.core.errors import UsageError
 from transeg.core.interfaces import IGNORE, Dataset, Region, Sample
 
@@ -66,7 +66,7 @@ class Windows:
         return *starts, height, width
 
 
-class Regions:
+class RegionReader:
     """Parts of a dataset's samples: read as such where the dataset can, else cut out of decoded ones, which are kept.
 
     Args:
@@ -75,21 +75,21 @@ class Regions:
         cache: what else keeps them.
     """
 
-    def __init__(self, dataset: Dataset, limit: int = KEPT_BYTES, cache: Cache | None = None) -> None:
+    def __init__(self, dataset: Dataset, limit: int = KEPT_BYTES, cache: SampleCache | None = None) -> None:
         self._dataset = dataset
-        self._whole = Cached(dataset, cache)
-        self._kept: Recent[Sample] = Recent(limit, _bytes)
+        self._whole = CachedDataset(dataset, cache)
+        self._kept: LRUCache[Sample] = LRUCache(limit, _bytes)
 
     def __call__(self, index: int, region: Region) -> Sample:
         part = self._dataset.read_region(index, region)
         if part is not None:
             return part
         whole = self._kept.get(index, lambda: self._whole(index))
-        arrays: dict[str, Any] = {name: cut(pixels, region) for name, pixels in _arrays(whole).items()}
+        arrays: dict[str, Any] = {name: crop(pixels, region) for name, pixels in _arrays(whole).items()}
         return replace(whole, **arrays)
 
 
-def padded(sample: Sample, height: int, width: int) -> Sample:
+def pad_sample(sample: Sample, height: int, width: int) -> Sample:
     """A sample extended to the lower right by its mirror image, of which nothing is known to losses and metrics."""
     bottom, right = height - sample.size[0], width - sample.size[1]
     if not (bottom or right):
@@ -104,12 +104,12 @@ def padded(sample: Sample, height: int, width: int) -> Sample:
     return replace(sample, **arrays)
 
 
-def pools(
+def sampling_pools(
     dataset: Dataset,
     windows: Windows,
     sampling: TileSampling,
     advance: Callable[[], None],
-    cache: Cache | None = None,
+    cache: SampleCache | None = None,
 ) -> list[np.ndarray]:
     """Numbers of the windows to draw from, in one pool or in several that are equally likely.
 
@@ -126,7 +126,7 @@ def pools(
     """
     if sampling == "position":
         return [np.arange(len(windows))]
-    regions = Regions(dataset, limit=0, cache=cache)
+    regions = RegionReader(dataset, limit=0, cache=cache)
     shown = []
     for image in range(windows.images):
         shown.append(_shown(regions, image, windows, len(dataset.classes)))
@@ -144,7 +144,7 @@ def pools(
     return [pool for pool in found if len(pool)]
 
 
-def _shown(regions: Regions, image: int, windows: Windows, classes: int) -> np.ndarray:
+def _shown(regions: RegionReader, image: int, windows: Windows, classes: int) -> np.ndarray:
     """``(windows of the image, classes)`` bool: which classes each window shows.
 
     Pixels are counted by cumulative sums, of which only those at the edges of windows are kept, and the mask is read

@@ -16,7 +16,7 @@ from torch import nn
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
-from transeg.core.distributed.ranks import LostProcessError, rank_and_ranks
+from transeg.core.distributed.ranks import LostProcessError, launched_rank_and_world_size
 from transeg.core.errors import TransegError, UsageError
 
 Row = TypeVar("Row")
@@ -62,7 +62,7 @@ def join_ranks() -> None:
         TransegError: they did not come.
     """
     global _meeting
-    rank, ranks = rank_and_ranks()
+    rank, ranks = launched_rank_and_world_size()
     if ranks == 1 or _meeting is not None:
         return
     try:

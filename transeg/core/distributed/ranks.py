@@ -34,7 +34,7 @@ def is_launched() -> bool:
     return {"RANK", "WORLD_SIZE"} <= os.environ.keys()
 
 
-def rank_and_ranks() -> tuple[int, int]:
+def launched_rank_and_world_size() -> tuple[int, int]:
     """What the launcher says, (0, 1) without one; :func:`.collectives.rank_and_world_size` says who has met."""
     return (int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])) if is_launched() else (0, 1)
 
@@ -51,7 +51,7 @@ def reports_failure(failure: BaseException | None) -> bool:
     if store is None:
         return True
     if parent_is_gone():  # and the store is gone
-        return rank_and_ranks()[0] == 0
+        return launched_rank_and_world_size()[0] == 0
     if isinstance(failure, LostProcessError):
         if WATCHED in os.environ:
             return False

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from transeg.core.errors import UsageError, did_you_mean
-from transeg.core.evaluation.statistics import bootstrap_intervals, paired_p
+from transeg.core.evaluation.statistics import bootstrap_intervals, paired_permutation_test
 from transeg.core.runs.run_folder import RunFolder
 
 METRICS = ("dice", "iou", "surface_dice", "hd95")
@@ -41,7 +41,7 @@ def compare_runs(
     Raises:
         UsageError: there is nothing to compare.
     """
-    files = evaluations(first), evaluations(second)
+    files = evaluation_files(first), evaluation_files(second)
     shared = sorted(files[0].keys() & files[1].keys())
     if not shared:
         names = [", ".join(sorted(each)) for each in files]
@@ -88,7 +88,7 @@ def compare_metric(a: np.ndarray, b: np.ndarray, groups: Sequence[str], lower_is
         "b": float(b.mean()),
         "difference": float(difference.mean()),
         "ci": None if math.isnan(ends[0]) else ends.tolist(),
-        "p": paired_p(difference, groups),
+        "p": paired_permutation_test(difference, groups),
         "images": len(groups),
         "better": int((gain > 0).sum()),
         "worse": int((gain < 0).sum()),
@@ -109,7 +109,7 @@ def _compare_set(first: Path, second: Path, metrics: Sequence[str]) -> dict[str,
     return {"images": len(names), "groups": len(set(groups)), "unpaired": unpaired, "metrics": compared}
 
 
-def evaluations(folder: Path) -> dict[str, Path]:
+def evaluation_files(folder: Path) -> dict[str, Path]:
     """The CSV files of a run, or those in a folder of their own, by test set.
 
     Raises:

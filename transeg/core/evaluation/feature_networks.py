@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torchmetrics.functional.image.lpips import _LPIPS
 
 from transeg.core.errors import TransegError, UsageError, did_you_mean
-from transeg.core.inference.trained import Trained
+from transeg.core.inference.trained_model import TrainedModel
 from transeg.core.models.forward import segment
 from transeg.core.models.layer_outputs import LayerOutputs, layers
 from transeg.core.models.weights import load_weights
@@ -77,7 +77,7 @@ def perceptual_distance(path: Path, device: torch.device) -> Callable[[Tensor, T
 
 
 def _of_run(folder: RunFolder, registry: Registry, device: torch.device) -> Features:
-    trained = Trained.load(folder, registry, str(device), layers=True)
+    trained = TrainedModel.load(folder, registry, str(device), layers=True)
     network = trained.segmenter
     if network is None:
         raise UsageError(f"The run {folder.path} trained a generator alone, which has no features to compare.")

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from transeg.core.errors import UsageError, did_you_mean
-from transeg.core.evaluation.comparison import LOWER_IS_BETTER, METRICS, Rows, evaluations, read_rows
-from transeg.core.evaluation.statistics import bootstrap_intervals, holm, paired_p
+from transeg.core.evaluation.comparison import LOWER_IS_BETTER, METRICS, Rows, evaluation_files, read_rows
+from transeg.core.evaluation.statistics import bootstrap_intervals, holm_adjust, paired_permutation_test
 
 
 @dataclass(frozen=True)
-class Entry:
+class LeaderboardEntry:
     """What has one line in a leaderboard: a run, or the repeats of a combination.
 
     Attributes:
@@ -46,7 +46,11 @@ class _Values:
 
 
 def leaderboard(
-    entries: Sequence[Entry], *, tests: Sequence[str] = (), metrics: Sequence[str] = (), baseline: str | None = None
+    entries: Sequence[LeaderboardEntry],
+    *,
+    tests: Sequence[str] = (),
+    metrics: Sequence[str] = (),
+    baseline: str | None = None,
 ) -> dict[str, Any]:
     """Rank entries on each test set and by each metric.
 
@@ -64,7 +68,7 @@ def leaderboard(
     Raises:
         UsageError: there is nothing to rank.
     """
-    files = {entry.name: [evaluations(run) for run in entry.runs] for entry in entries}
+    files = {entry.name: [evaluation_files(run) for run in entry.runs] for entry in entries}
     known = dict.fromkeys(label for each in files.values() for one in each for label in one)
     for name in tests:
         if name not in known:
@@ -130,9 +134,12 @@ def _rows(values: _Values, baseline: str | None, *, lower_is_better: bool) -> li
     reference = values.names.index(baseline) if baseline in values.names else int(order[0])
     differences = values.values - values.values[:, [reference]]
     intervals, of_differences = (bootstrap_intervals(each, values.groups) for each in (values.values, differences))
-    p = [None if place == reference else paired_p(differences[:, place], values.groups) for place in range(len(means))]
+    p = [
+        None if place == reference else paired_permutation_test(differences[:, place], values.groups)
+        for place in range(len(means))
+    ]
     count = len(means)
-    adjusted = holm(p, count - 1 if baseline in values.names else count * (count - 1) // 2)
+    adjusted = holm_adjust(p, count - 1 if baseline in values.names else count * (count - 1) // 2)
     return [
         {
             "rank": 1 + int((scores > scores[place]).sum()),

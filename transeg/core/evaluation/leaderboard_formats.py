@@ -6,13 +6,13 @@ import csv
 import io
 from typing import Any
 
-from transeg.core.evaluation.numbers import interval, number, probability
+from transeg.core.evaluation.numbers import format_interval, format_number, format_probability
 
 COLUMNS = ("rank", "entry", "runs", "mean", "ci", "sd", "against", "difference", "difference_ci", "p", "p_holm")
 """Of a leaderboard's rows."""
 
 
-def as_csv(boards: dict[str, Any]) -> str:
+def to_csv(boards: dict[str, Any]) -> str:
     """One line for each test set, metric and entry; both ends of an interval have a column."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -26,7 +26,7 @@ def as_csv(boards: dict[str, Any]) -> str:
     return out.getvalue()
 
 
-def as_markdown(boards: dict[str, Any]) -> str:
+def to_markdown(boards: dict[str, Any]) -> str:
     """A table for each test set and metric."""
     parts = []
     for label, board in boards["tests"].items():
@@ -43,11 +43,11 @@ def _line(row: dict[str, Any]) -> str:
         str(row["rank"]),
         _plain(row["entry"]),
         str(row["runs"]),
-        number(row["mean"]) + interval(row["ci"]),
-        number(row["sd"]),
-        number(row["difference"], "+") + interval(row["difference_ci"]),
-        probability(row["p"]),
-        probability(row["p_holm"]),
+        format_number(row["mean"]) + format_interval(row["ci"]),
+        format_number(row["sd"]),
+        format_number(row["difference"], "+") + format_interval(row["difference_ci"]),
+        format_probability(row["p"]),
+        format_probability(row["p_holm"]),
     ]
     return f"| {' | '.join(cells)} |"
 

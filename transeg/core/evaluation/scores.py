@@ -22,18 +22,18 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from transeg.core.analysis.count_tables import CountAgreement
-from transeg.core.data.cache import Cache, Cached
+from transeg.core.data.cache import CachedDataset, SampleCache
 from transeg.core.data.stream import begin_worker
 from transeg.core.distributed.collectives import broadcast_from_first, gather_in_order, rank_and_world_size
 from transeg.core.errors import DataError
 from transeg.core.evaluation.metrics.calibration import calibration_bins, calibration_error
-from transeg.core.evaluation.metrics.counts import count_pixels, ratios
-from transeg.core.evaluation.metrics.polyp_protocol import Curves, polyp_protocol
+from transeg.core.evaluation.metrics.counts import count_pixels, overlap_ratios
+from transeg.core.evaluation.metrics.polyp_protocol import ThresholdCurves, polyp_protocol
 from transeg.core.evaluation.metrics.surface import surface_metrics
 from transeg.core.evaluation.statistics import bootstrap_intervals
-from transeg.core.inference.sliding_window import Forward, Inference, at_size
+from transeg.core.inference.sliding_window import Forward, Inference, resize_result
 from transeg.core.interfaces import IGNORE, Dataset
-from transeg.core.models.forward import classes, probabilities
+from transeg.core.models.forward import to_classes, to_probabilities
 
 T = TypeVar("T")
 
@@ -57,9 +57,9 @@ class EvaluationSet(TorchDataset[EvaluationItem]):
         cache: keeps them decoded.
     """
 
-    def __init__(self, dataset: Dataset, inference: Inference, cache: Cache | None = None) -> None:
+    def __init__(self, dataset: Dataset, inference: Inference, cache: SampleCache | None = None) -> None:
         self._dataset = dataset
-        self._samples = Cached(dataset, cache)
+        self._samples = CachedDataset(dataset, cache)
         self._inference = inference
 
     def __len__(self) -> int:
@@ -104,7 +104,7 @@ class DetailedScore(ImageScore):
     """
 
     calibration: np.ndarray | None = None
-    curves: Curves | None = None
+    curves: ThresholdCurves | None = None
 
 
 def score(item: EvaluationItem, logits: Tensor) -> ImageScore:
@@ -114,8 +114,8 @@ def score(item: EvaluationItem, logits: Tensor) -> ImageScore:
         item: the truth; pixels of IGNORE do not count.
         logits: ``(K, h, w)``, resized to the truth; binary ones are cut at a probability of one half.
     """
-    logits = at_size(logits, *item.mask.shape)
-    counts = count_pixels(classes(logits[None])[0], item.mask, max(2, len(logits)))
+    logits = resize_result(logits, *item.mask.shape)
+    counts = count_pixels(to_classes(logits[None])[0], item.mask, max(2, len(logits)))
     values, of_classes = _ratios(counts)
     return ImageScore(item.name, item.group, counts, {**values, "mae": _error(logits, item.mask)}, of_classes)
 
@@ -141,14 +141,14 @@ def score_labels(name: str, group: str, labels: Tensor, truth: Tensor, count: in
 
 def score_in_detail(item: EvaluationItem, logits: Tensor) -> DetailedScore:
     """Every metric of an image, distances and calibration included; see :func:`score`."""
-    logits = at_size(logits, *item.mask.shape)
-    labels = classes(logits[None])[0]
+    logits = resize_result(logits, *item.mask.shape)
+    labels = to_classes(logits[None])[0]
     scored = score_labels(item.name, item.group, labels, item.mask, max(2, len(logits)))
     truth = item.mask.numpy()
     valid = truth != IGNORE
     binary = len(scored.counts) == 2
     if binary:
-        confidence, right = probabilities(logits[None])[0, 0].numpy(), truth == 1
+        confidence, right = to_probabilities(logits[None])[0, 0].numpy(), truth == 1
     else:
         confidence, right = logits.softmax(0).amax(0).numpy(), labels.numpy() == truth
     bins = calibration_bins(confidence[valid], right[valid])
@@ -159,7 +159,7 @@ def score_in_detail(item: EvaluationItem, logits: Tensor) -> DetailedScore:
 
 def _ratios(counts: np.ndarray) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     """What follows from pixel counts: means over the classes but background, and Dice and IoU of each."""
-    found = ratios(counts[1:])
+    found = overlap_ratios(counts[1:])
     return {key: _mean(value) for key, value in found.items()}, {key: found[key] for key in ("dice", "iou")}
 
 
@@ -167,7 +167,7 @@ def _error(logits: Tensor, mask: Tensor) -> float:
     """Mean absolute difference between the probability of the foreground and the truth; NaN where no pixel counts."""
     truth = mask.numpy()
     valid = truth != IGNORE
-    gap = np.abs(probabilities(logits[None]).sum(1)[0].numpy() - (truth > 0)) * valid
+    gap = np.abs(to_probabilities(logits[None]).sum(1)[0].numpy() - (truth > 0)) * valid
     return float(gap.sum() / valid.sum()) if valid.any() else math.nan
 
 
@@ -216,7 +216,7 @@ def totals(scores: Sequence[ImageScore], names: Sequence[str]) -> dict[str, Any]
     """
     result: dict[str, Any] = {key: _number([image.values[key] for image in scores]) for key in scores[0].values}
     counts = np.stack([image.counts for image in scores])
-    pooled = ratios(counts.sum(0))
+    pooled = overlap_ratios(counts.sum(0))
     for key in ("dice", "iou"):
         result[f"{key}_pooled"] = _number(pooled[key][1:])
         result[f"{key}_with_background_pooled"] = _number(pooled[key])
@@ -253,7 +253,7 @@ def evaluate(
         logits = inference.run(forward, item.image, device)
         scores.append(score_in_detail(item, logits))
         if counts is not None:
-            prediction = classes(at_size(logits, *item.mask.shape)[None])[0].numpy()
+            prediction = to_classes(resize_result(logits, *item.mask.shape)[None])[0].numpy()
             counts.add(item.name, item.group, prediction, item.mask.numpy(), item.instances)
         advance()
     if counts is not None:

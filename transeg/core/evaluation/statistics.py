@@ -40,7 +40,7 @@ def bootstrap_intervals(values: np.ndarray, groups: Sequence[str]) -> np.ndarray
     return ends
 
 
-def paired_p(differences: np.ndarray, groups: Sequence[str]) -> float | None:
+def paired_permutation_test(differences: np.ndarray, groups: Sequence[str]) -> float | None:
     """Two-sided p of a mean difference of nought, by flipping the signs of groups (Fisher's permutation test).
 
     The test is exact up to 13 groups and drawn at random beyond. It asks about the mean difference, which is what the
@@ -67,7 +67,7 @@ def paired_p(differences: np.ndarray, groups: Sequence[str]) -> float | None:
     return float(result.pvalue)
 
 
-def holm(p: Sequence[float | None], comparisons: int) -> list[float | None]:
+def holm_adjust(p: Sequence[float | None], comparisons: int) -> list[float | None]:
     """Adjusted p values that hold for all comparisons at once (Holm 1979, Scand J Stat 6:65-70).
 
     Args:

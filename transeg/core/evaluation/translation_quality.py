@@ -16,24 +16,24 @@ from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import Subset
 
-from transeg.core.data.cache import Cache, Cached
+from transeg.core.data.cache import CachedDataset, SampleCache
 from transeg.core.data.images import resize, unit_range
 from transeg.core.data.stream import to_tensor
 from transeg.core.data.wrapper import DatasetWrapper
 from transeg.core.distributed.collectives import broadcast_from_first, gather_in_order
-from transeg.core.distributed.progress import bar
+from transeg.core.distributed.progress_bar import progress_bar
 from transeg.core.errors import UsageError
 from transeg.core.evaluation.feature_networks import Features, feature_network, perceptual_distance
-from transeg.core.evaluation.metrics.counts import count_pixels, ratios
-from transeg.core.evaluation.metrics.translation import pair_metrics, set_metrics
+from transeg.core.evaluation.metrics.counts import count_pixels, overlap_ratios
+from transeg.core.evaluation.metrics.image_quality import image_set_metrics, paired_image_metrics
 from transeg.core.evaluation.scores import SharedMetric, evaluation_loader
 from transeg.core.experiment.schema import QualityOptions
 from transeg.core.inference.conditioning import Conditioning
 from transeg.core.inference.sliding_window import Inference
-from transeg.core.inference.trained import Trained
-from transeg.core.inference.translator import seed_of
+from transeg.core.inference.trained_model import TrainedModel
+from transeg.core.inference.translator import translation_seed
 from transeg.core.interfaces import Dataset, Generator, Sample
-from transeg.core.models.forward import classes, to_signed_unit
+from transeg.core.models.forward import to_classes, to_signed_unit
 from transeg.core.registry import Registry
 from transeg.core.runs.run_folder import RunFolder
 
@@ -80,9 +80,11 @@ class TranslationSet(TorchDataset[TranslationItem]):
         cache: keeps them decoded.
     """
 
-    def __init__(self, dataset: Dataset, given: Conditioning, inference: Inference, cache: Cache | None = None) -> None:
+    def __init__(
+        self, dataset: Dataset, given: Conditioning, inference: Inference, cache: SampleCache | None = None
+    ) -> None:
         self._dataset = dataset
-        self._samples = Cached(dataset, cache)
+        self._samples = CachedDataset(dataset, cache)
         self._given = given
         self._inference = inference
 
@@ -117,7 +119,7 @@ class Judge:
     device: torch.device
     features: Features | None
     distance: Callable[[Tensor, Tensor], Tensor] | None
-    segmenter: Trained | None
+    segmenter: TrainedModel | None
 
     @classmethod
     def from_options(cls, options: QualityOptions, classes: int, registry: Registry, device: torch.device) -> Judge:
@@ -129,7 +131,7 @@ class Judge:
         """
         segmenter = None
         if options.segmenter is not None:
-            segmenter = Trained.load(RunFolder(options.segmenter), registry, str(device))
+            segmenter = TrainedModel.load(RunFolder(options.segmenter), registry, str(device))
             known = len(segmenter.domains.class_names)
             if segmenter.segmenter is None or known != classes:
                 finds = f"finds {known} classes" if segmenter.segmenter else "trained a generator alone"
@@ -175,7 +177,7 @@ class TranslationMetric(SharedMetric):
         """Judge a translated image, and ``back``, which that has been translated back into, ``(C, h, w)`` or None."""
         self.process([item], [made])
         if back is not None:
-            values = pair_metrics(back, to_signed_unit(item.given, back.device))
+            values = paired_image_metrics(back, to_signed_unit(item.given, back.device))
             self.results[-1] |= {f"roundtrip_{key}": value for key, value in values.items()}
 
     @torch.inference_mode()
@@ -189,7 +191,7 @@ class TranslationMetric(SharedMetric):
             values["consistency_dice"], values["consistency_iou"] = _agreement(judge.segmenter, image, item.mask)
         if item.real is not None:
             real = to_signed_unit(item.real, judge.device)[None]
-            values |= pair_metrics(image[0], real[0])
+            values |= paired_image_metrics(image[0], real[0])
             if judge.distance is not None:
                 values["lpips"] = float(judge.distance(image, real)[0])
             values["real_features"], values["consistency_dice_real"] = self._of_real(item, real)
@@ -218,7 +220,7 @@ class TranslationMetric(SharedMetric):
         if made and not real:
             real = list(self._reference_features())
         if len(made) > 1 and len(real) > 1:
-            table |= set_metrics(torch.stack(made), torch.stack(real))
+            table |= image_set_metrics(torch.stack(made), torch.stack(real))
         table["images"] = len(results)
         return table
 
@@ -235,12 +237,12 @@ class TranslationMetric(SharedMetric):
         return self._of_reference
 
 
-def measurable(generator: Generator, given: Conditioning, options: QualityOptions) -> bool:
+def is_measurable(generator: Generator, given: Conditioning, options: QualityOptions) -> bool:
     """Whether anything can measure a generator's images, given pairs where it learns from them."""
-    return generator.paired or can_round_trip(generator, given) or judged_by_networks(options)
+    return generator.paired or can_round_trip(generator, given) or uses_feature_networks(options)
 
 
-def judged_by_networks(options: QualityOptions) -> bool:
+def uses_feature_networks(options: QualityOptions) -> bool:
     """Whether there is something to say of images without counterparts that are not translated back."""
     return options.features is not None or options.segmenter is not None
 
@@ -251,7 +253,7 @@ def can_round_trip(generator: Generator, given: Conditioning) -> bool:
 
 
 def judge_translation(
-    trained: Trained,
+    trained: TrainedModel,
     datasets: Mapping[str, Dataset],
     reference: Dataset | None,
     judge: Judge,
@@ -275,15 +277,15 @@ def judge_translation(
     """
     table = {}
     ways = _ways(trained, datasets, reference, judge)
-    with bar(console, "judging translations", sum(way.count for way in ways)) as advance:
+    with progress_bar(console, "judging translations", sum(way.count for way in ways)) as advance:
         for way in ways:
             metric = TranslationMetric(way.judge, way.reference, inference)
             items = Subset(TranslationSet(way.images, trained.given, inference), range(way.count))
             for (item,) in evaluation_loader(items, batch_size=1, workers=trained.experiment.data.workers):
-                there = partial(trained.translate, direction=way.direction, seed=seed_of(item.name))
+                there = partial(trained.translate, direction=way.direction, seed=translation_seed(item.name))
                 made, back = inference.run(there, item.given, trained.device), None
                 if way.back is not None:
-                    home = partial(trained.translate, direction=way.back, seed=seed_of(f"{item.name} back"))
+                    home = partial(trained.translate, direction=way.back, seed=translation_seed(f"{item.name} back"))
                     back = inference.run(home, made, trained.device)
                 metric.add(item, made, back)
                 advance()
@@ -316,7 +318,9 @@ class _Way:
     judge: Judge
 
 
-def _ways(trained: Trained, datasets: Mapping[str, Dataset], reference: Dataset | None, judge: Judge) -> list[_Way]:
+def _ways(
+    trained: TrainedModel, datasets: Mapping[str, Dataset], reference: Dataset | None, judge: Judge
+) -> list[_Way]:
     """Source images to the target and, where the generator goes there, target images to the source."""
     assert trained.generator is not None
     there, *others = trained.generator.directions
@@ -361,10 +365,10 @@ def _write_csv(results: Sequence[dict[str, Any]], path: Path) -> None:
         writer.writerows(results)
 
 
-def _agreement(segmenter: Trained, image: Tensor, mask: Tensor) -> tuple[float, float]:
+def _agreement(segmenter: TrainedModel, image: Tensor, mask: Tensor) -> tuple[float, float]:
     """Mean Dice and IoU over the classes but background of what is found in an image ``(1, C, h, w)``."""
-    found = classes(segmenter.segment(image))[0].cpu()
-    values = ratios(count_pixels(found, mask, len(segmenter.domains.class_names)))
+    found = to_classes(segmenter.segment(image))[0].cpu()
+    values = overlap_ratios(count_pixels(found, mask, len(segmenter.domains.class_names)))
     dice, iou = (values[key][1:] for key in ("dice", "iou"))
     if np.isnan(dice).all():
         return float("nan"), float("nan")

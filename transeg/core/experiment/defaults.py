@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from transeg.core.conventions import IGNORE
-from transeg.core.device import cores
+from transeg.core.device import available_cores
 from transeg.core.errors import UsageError, did_you_mean
 from transeg.core.experiment.schema import Experiment, Strategy
 from transeg.core.experiment.settings import Settings, flat, merge, parse_sum
@@ -80,7 +80,7 @@ def with_defaults(settings: Settings, registry: Registry) -> Settings:
 def on_device(settings: Settings, device: str) -> Settings:
     """Settings with a device, and the defaults that follow from it."""
     on_cpu = device == "cpu"
-    workers = 0 if on_cpu else min(8, cores())
+    workers = 0 if on_cpu else min(8, available_cores())
     follows = {"data": {"workers": workers}, "train": {"precision": "fp32" if on_cpu else "tf32"}}
     return {**merge(follows, settings), "device": device}
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from transeg.core.distributed.ranks import is_launched, rank_and_ranks
+from transeg.core.distributed.ranks import is_launched, launched_rank_and_world_size
 from transeg.core.errors import UsageError
 from transeg.core.experiment.command_line import settings_of
 from transeg.core.experiment.completion import complete_experiment, load_experiment
@@ -63,7 +63,7 @@ def read_request(
         )
     settings = merge(settings, settings_of(named, settings, registry))
     if is_launched():
-        settings["devices"] = rank_and_ranks()[1]
+        settings["devices"] = launched_rank_and_world_size()[1]
     if run_dir is None and resume:
         raise UsageError("A run that is resumed needs its folder: --run-dir FOLDER.")
     folder = RunFolder(run_dir or _for_all_ranks(lambda: _new_folder(settings)))

@@ -82,10 +82,10 @@ class Conditioning:
         planes = (mask[:, None] == numbers).float()
         if not self.outlines:
             return planes
-        return torch.cat((planes, boundaries(mask if instances is None else instances)[:, None].float()), 1)
+        return torch.cat((planes, find_boundaries(mask if instances is None else instances)[:, None].float()), 1)
 
 
-def boundaries(numbers: Tensor) -> Tensor:
+def find_boundaries(numbers: Tensor) -> Tensor:
     """Where one of the four neighbours of a pixel has another number: ``(N, H, W)`` integer -> bool."""
     found = torch.zeros_like(numbers, dtype=torch.bool)
     below = numbers[:, 1:] != numbers[:, :-1]

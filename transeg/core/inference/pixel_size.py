@@ -11,7 +11,7 @@ PixelSize = tuple[float, float]
 """Height and width in micrometres."""
 
 
-def factors(
+def rescale_factors(
     experiment: Experiment, translator: Translator | None, pixel_size: PixelSize | None, rescale: float | None
 ) -> tuple[float, float]:
     """What an image's height and width are multiplied by, before the first network sees it.
@@ -31,7 +31,7 @@ def factors(
     """
     if rescale is not None:
         return rescale, rescale
-    known = known_scale(experiment, translator)
+    known = scale_reference(experiment, translator)
     if known.pixel_size is None:
         return (known.rescale or 1.0,) * 2
     if pixel_size is None:
@@ -42,7 +42,7 @@ def factors(
     return pixel_size[0] / known.pixel_size, pixel_size[1] / known.pixel_size
 
 
-def known_scale(experiment: Experiment, translator: Translator | None) -> DatasetChoice:
+def scale_reference(experiment: Experiment, translator: Translator | None) -> DatasetChoice:
     """The dataset whose ``pixel_size`` or ``rescale`` says what the first network knows."""
     return _like(experiment) if translator is None else _taken(translator)
 

@@ -21,18 +21,18 @@ from transeg.core.data.images import (
 )
 from transeg.core.data.writing import image_suffix, write_atomically
 from transeg.core.errors import UsageError
-from transeg.core.inference.previews import overlay
-from transeg.core.inference.sliding_window import Inference, at_size
-from transeg.core.inference.trained import Trained
-from transeg.core.inference.translator import Translator, as_pixels, seed_of
-from transeg.core.inference.whole_slide import eight_bits, is_large, predict_slide, translate_slide
+from transeg.core.inference.sliding_window import Inference, resize_result
+from transeg.core.inference.trained_model import TrainedModel
+from transeg.core.inference.translator import Translator, to_pixels, translation_seed
+from transeg.core.inference.visualization import draw_outlines
+from transeg.core.inference.whole_slide import is_large, predict_slide, to_uint8, translate_slide
 from transeg.core.interfaces import IGNORE
-from transeg.core.models.forward import classes, probabilities
+from transeg.core.models.forward import to_classes, to_probabilities
 
 Advance = Callable[[], None]
 
 
-def image_files(path: Path) -> list[Path]:
+def list_image_files(path: Path) -> list[Path]:
     """An image file, or those in a folder, by name.
 
     Raises:
@@ -54,7 +54,7 @@ def image_files(path: Path) -> list[Path]:
 
 
 def predict_files(
-    trained: Trained,
+    trained: TrainedModel,
     files: list[Path],
     out: Path,
     inference: Inference,
@@ -80,18 +80,18 @@ def predict_files(
             advance()
             continue
         image = read_image(file, trained.domains.target_channels if translator is None else translator.takes)
-        known = scaled_by(image, scale)
+        known = scale_image(image, scale)
         if translator is not None:
             known = translator(known, file.stem)
         prepared = inference.prepare(trained.normalised(known))
-        logits = at_size(inference.run(trained.segment, prepared, trained.device), *image.shape[:2])
-        mask = classes(logits[None])[0].numpy().astype(np.uint8)
+        logits = resize_result(inference.run(trained.segment, prepared, trained.device), *image.shape[:2])
+        mask = to_classes(logits[None])[0].numpy().astype(np.uint8)
         write_image(out / "masks" / f"{file.stem}.png", mask * 255 if len(names) == 2 else mask)
-        write_image(out / "overlays" / f"{file.stem}.png", overlay(eight_bits(image), mask))
+        write_image(out / "overlays" / f"{file.stem}.png", draw_outlines(to_uint8(image), mask))
         for table in tables:
             table.add(file.stem, mask)
         if with_probabilities:
-            for name, values in zip(names[1:], probabilities(logits[None])[0], strict=True):
+            for name, values in zip(names[1:], to_probabilities(logits[None])[0], strict=True):
                 suffix = "" if len(names) == 2 else f"-{name}"
                 pixels = (values.numpy() * 65535).round().astype(np.uint16)
                 write_image(out / "probabilities" / f"{file.stem}{suffix}.png", pixels)
@@ -115,17 +115,17 @@ def translate_files(
             continue
         else:
             image = read_image(file, translator.takes)
-            made = resize(translator(scaled_by(image, scale), file.stem), *image.shape[:2])
+            made = resize(translator(scale_image(image, scale), file.stem), *image.shape[:2])
         write_atomically(out / f"{file.stem}{image_suffix(made)}", made)
         advance()
 
 
-def _made_of_labels(trained: Trained, file: Path, inference: Inference) -> np.ndarray:
+def _made_of_labels(trained: TrainedModel, file: Path, inference: Inference) -> np.ndarray:
     """``(H, W, C)`` uint8: the image that a label map becomes."""
     mask = read_labels(file, len(trained.domains.class_names))
-    forward = partial(trained.translate, seed=seed_of(file.stem))
+    forward = partial(trained.translate, seed=translation_seed(file.stem))
     made = inference.run(forward, trained.given.labels(mask, None, inference), trained.device)
-    return as_pixels(at_size(made, *mask.shape))
+    return to_pixels(resize_result(made, *mask.shape))
 
 
 def read_labels(file: Path, count: int) -> np.ndarray:
@@ -134,6 +134,6 @@ def read_labels(file: Path, count: int) -> np.ndarray:
     return read_binary_mask(file) if count == 2 else read_label_map(file, known)
 
 
-def scaled_by(image: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
+def scale_image(image: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
     """``(H, W, C)`` with its height and width multiplied."""
     return resize(image, *(max(1, round(side * factor)) for side, factor in zip(image.shape, scale, strict=False)))

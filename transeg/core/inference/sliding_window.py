@@ -69,21 +69,21 @@ class Inference:
 
     @torch.inference_mode()
     def bands(self, forward: Forward, read: Read, size: tuple[int, int], device: torch.device) -> Iterator[Tensor]:
-        """An image of any size, in windows; see :func:`blended`."""
-        yield from blended(self._whole(forward), read, size, self.window, device, multiple=self.multiple)
+        """An image of any size, in windows; see :func:`blend_windows`."""
+        yield from blend_windows(self._whole(forward), read, size, self.window, device, multiple=self.multiple)
 
     def _whole(self, forward: Forward) -> Forward:
         return _over_flips(forward) if self.flips else forward
 
 
-def at_size(result: Tensor, height: int, width: int) -> Tensor:
+def resize_result(result: Tensor, height: int, width: int) -> Tensor:
     """``(K, h, w)`` -> ``(K, height, width)``, bilinear."""
     if result.shape[1:] == (height, width):
         return result
     return F.interpolate(result[None], size=(height, width), mode="bilinear", align_corners=False)[0]
 
 
-def blended(
+def blend_windows(
     forward: Forward,
     read: Read,
     size: tuple[int, int],

@@ -11,11 +11,11 @@ from typing import Any, Self
 import numpy as np
 from torch import Tensor
 
-from transeg.core.data.images import numbered, resize_mask
+from transeg.core.data.images import renumber_instances, resize_mask
 from transeg.core.data.wrapper import DatasetWrapper
 from transeg.core.errors import UsageError
-from transeg.core.inference.sliding_window import Forward, Inference, at_size
-from transeg.core.inference.trained import Trained
+from transeg.core.inference.sliding_window import Forward, Inference, resize_result
+from transeg.core.inference.trained_model import TrainedModel
 from transeg.core.interfaces import Dataset, Sample
 from transeg.core.registry import Registry
 from transeg.core.runs.run_folder import RunFolder
@@ -31,7 +31,7 @@ class Translator:
         direction: one of the generator's; None for source to target.
     """
 
-    trained: Trained
+    trained: TrainedModel
     inference: Inference
     direction: str | None = None
 
@@ -39,19 +39,19 @@ class Translator:
     def load(
         cls, run: Path, registry: Registry, device: str | None, *, direction: str | None, window: int | None
     ) -> Self:
-        """Of a run folder; see :meth:`transeg.core.inference.trained.Trained.load`.
+        """Of a run folder; see :meth:`transeg.core.inference.trained_model.TrainedModel.load`.
 
         Args:
             run: the folder.
             registry: where its components come from.
             device: where the generator goes; None for a GPU where there is one.
             direction: None for source to target.
-            window: see :meth:`transeg.core.inference.trained.Trained.inference`.
+            window: see :meth:`transeg.core.inference.trained_model.TrainedModel.inference`.
 
         Raises:
             UsageError: the run has no generator, or none with that direction.
         """
-        trained = Trained.load(RunFolder(run), registry, device)
+        trained = TrainedModel.load(RunFolder(run), registry, device)
         if trained.generator is None:
             raise UsageError(f"The run {run} trained a segmenter alone, so it cannot translate.")
         offered = trained.generator.directions
@@ -114,26 +114,26 @@ class Translator:
 
     def forward(self, name: str) -> Forward:
         """What windows of an image of that name go through."""
-        return partial(self.trained.translate, direction=self.direction, seed=seed_of(name))
+        return partial(self.trained.translate, direction=self.direction, seed=translation_seed(name))
 
     def __call__(self, image: np.ndarray, name: str) -> np.ndarray:
         """``(H, W, C)`` -> ``(H, W, C')`` of the same type, on the same scale of intensities."""
         height, width = image.shape[:2]
-        return as_pixels(at_size(self.at_inference_size(image, name), height, width), image.dtype)
+        return to_pixels(resize_result(self.at_inference_size(image, name), height, width), image.dtype)
 
 
-def seed_of(name: str) -> int:
+def translation_seed(name: str) -> int:
     """What the chance in the translation of an image begins from, wherever and whenever it is translated."""
     return zlib.crc32(name.encode())
 
 
-def resampled_labels(sample: Sample, image: np.ndarray) -> Sample:
+def resample_labels(sample: Sample, image: np.ndarray) -> Sample:
     """A sample with an image of perhaps another size, to which its labels are brought by nearest neighbour."""
     changed: dict[str, Any] = {}
     for name in ("mask", "instances"):
         labels = getattr(sample, name)
         if labels is not None:
-            fitting = labels.astype(np.uint8) if name == "mask" else numbered(labels)
+            fitting = labels.astype(np.uint8) if name == "mask" else renumber_instances(labels)
             changed[name] = resize_mask(fitting, *image.shape[:2])
     return replace(sample, image=image, **changed)
 
@@ -150,7 +150,7 @@ class NumberedNames(DatasetWrapper):
         return replace(sample, name=f"{index:06d}-{sample.name}", target=None, depth=None)
 
 
-class WithOriginals(DatasetWrapper):
+class DatasetWithOriginals(DatasetWrapper):
     """A translated dataset whose samples carry the images that they were translated from.
 
     Args:
@@ -169,7 +169,7 @@ class WithOriginals(DatasetWrapper):
         return replace(sample, target=self._originals[number].image)
 
 
-class Translated(DatasetWrapper):
+class TranslatedDataset(DatasetWrapper):
     """A dataset of another domain, translated image by image into the one that a segmenter knows.
 
     Args:
@@ -187,7 +187,7 @@ class Translated(DatasetWrapper):
         return replace(sample, image=self._translator(sample.image, sample.name), target=None)
 
 
-def as_pixels(image: Tensor, dtype: Any = np.uint8) -> np.ndarray:
+def to_pixels(image: Tensor, dtype: Any = np.uint8) -> np.ndarray:
     """``(C, H, W)`` in [-1, 1] -> ``(H, W, C)`` uint8, uint16 or float32 in [0, 1]."""
     unit = ((image.double() + 1) / 2).clamp(0, 1).permute(1, 2, 0).numpy()
     if np.issubdtype(dtype, np.floating):

@@ -13,12 +13,12 @@ from torch import Tensor
 from transeg.core.data.images import read_image, read_size, unit_range, write_image
 from transeg.core.data.stream import to_tensor
 from transeg.core.data.tiff import open_tiff, write_tiff
-from transeg.core.inference.previews import overlay
 from transeg.core.inference.sliding_window import Forward, Inference
-from transeg.core.inference.trained import Trained
-from transeg.core.inference.translator import Translator, as_pixels
+from transeg.core.inference.trained_model import TrainedModel
+from transeg.core.inference.translator import Translator, to_pixels
+from transeg.core.inference.visualization import draw_outlines
 from transeg.core.interfaces import Region
-from transeg.core.models.forward import classes, probabilities
+from transeg.core.models.forward import to_classes, to_probabilities
 
 LARGE = 2**26
 """Pixels beyond which an image in windows is not held in memory."""
@@ -56,13 +56,13 @@ class Slide:
             top += band.shape[1]
 
 
-def is_large(trained: Trained, path: Path, inference: Inference) -> bool:
+def is_large(trained: TrainedModel, path: Path, inference: Inference) -> bool:
     """Whether an image is to go through the networks from top to bottom; stain is normalised for whole images only."""
     height, width = read_size(path)
     return bool(inference.window) and trained.experiment.data.stain is None and height * width > LARGE
 
 
-def predict_slide(trained: Trained, path: Path, out: Path, inference: Inference, with_probabilities: bool) -> None:
+def predict_slide(trained: TrainedModel, path: Path, out: Path, inference: Inference, with_probabilities: bool) -> None:
     """As :func:`transeg.core.inference.prediction.predict_files`, for one large image.
 
     The mask is a tiled TIFF, probabilities are uncompressed TIFFs of 16 bits, the overlay is a small picture.
@@ -79,16 +79,16 @@ def predict_slide(trained: Trained, path: Path, out: Path, inference: Inference,
 
     def rows() -> Iterator[np.ndarray]:
         for top, logits in slide.bands(trained.segment, inference, trained.device):
-            mask = classes(logits[None])[0].numpy().astype(np.uint8)
+            mask = to_classes(logits[None])[0].numpy().astype(np.uint8)
             overview.add(top, slide.read(Region(top, 0, len(mask), width)), mask)
-            for file, values in zip(files.values(), probabilities(logits[None])[0] if files else (), strict=True):
+            for file, values in zip(files.values(), to_probabilities(logits[None])[0] if files else (), strict=True):
                 file.write((values.numpy() * 65535).round().astype(np.uint16))
             yield (mask * 255 if len(names) == 2 else mask)[:, :, None]
 
     write_tiff(out / "masks" / f"{path.stem}.tif", rows(), height, width, 1)
     for file in files.values():
         file.finish()
-    write_image(out / "overlays" / f"{path.stem}.png", overlay(overview.picture, overview.mask))
+    write_image(out / "overlays" / f"{path.stem}.png", draw_outlines(overview.picture, overview.mask))
 
 
 def translate_slide(translator: Translator, path: Path, out: Path) -> None:
@@ -97,7 +97,7 @@ def translate_slide(translator: Translator, path: Path, out: Path) -> None:
     dtype = slide.read(Region(0, 0, 1, 1)).dtype
     forward = translator.forward(path.stem)
     bands = slide.bands(forward, translator.inference, translator.trained.device)
-    write_tiff(out / f"{path.stem}.tif", (as_pixels(band, dtype) for _, band in bands), *slide.size, translator.makes)
+    write_tiff(out / f"{path.stem}.tif", (to_pixels(band, dtype) for _, band in bands), *slide.size, translator.makes)
 
 
 class Overview:
@@ -115,7 +115,7 @@ class Overview:
     def add(self, top: int, image: np.ndarray, mask: np.ndarray) -> None:
         """Take from the next rows, ``(h, W, C)`` and ``(h, W)``."""
         chosen = np.s_[-top % self._step :: self._step, :: self._step]
-        self._pictures.append(eight_bits(image[chosen]).copy())  # a view would keep all rows
+        self._pictures.append(to_uint8(image[chosen]).copy())  # a view would keep all rows
         self._masks.append(mask[chosen].copy())
 
     @property
@@ -164,7 +164,7 @@ class RawRows:
         self._unfinished.replace(self._path)
 
 
-def eight_bits(image: np.ndarray) -> np.ndarray:
+def to_uint8(image: np.ndarray) -> np.ndarray:
     """``(H, W, 3)`` uint8 to look at."""
     pixels = unit_range(image)
     if pixels.dtype != np.uint8:

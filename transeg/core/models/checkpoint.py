@@ -17,7 +17,7 @@ from transeg.core.errors import TransegError
 FORMAT = 1
 
 
-def save(state: dict[str, Any], path: Path) -> None:
+def save_checkpoint(state: dict[str, Any], path: Path) -> None:
     """Write a checkpoint beside its place, sync it and rename it.
 
     Raises:
@@ -43,7 +43,7 @@ def save(state: dict[str, Any], path: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def load(path: Path) -> dict[str, Any]:
+def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint onto the CPU; only tensors and plain values are accepted.
 
     Raises:

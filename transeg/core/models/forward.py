@@ -48,12 +48,12 @@ def translate_during_training(generator: Generator, image: Tensor, places: Tenso
     return translate(generator, image, generator.directions[0], noise)
 
 
-def classes(logits: Tensor) -> Tensor:
+def to_classes(logits: Tensor) -> Tensor:
     """``(N, K, H, W)`` logits -> ``(N, H, W)`` int64 classes; one channel means a probability above one half."""
     return (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(1)
 
 
-def probabilities(logits: Tensor) -> Tensor:
+def to_probabilities(logits: Tensor) -> Tensor:
     """``(N, K, H, W)`` logits -> probabilities of the classes but background, ``(N, max(1, K - 1), H, W)``."""
     return logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1)[:, 1:]
 

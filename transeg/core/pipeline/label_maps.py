@@ -9,7 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from transeg.core.data.augmentation import Augmentation, Transform
-from transeg.core.data.images import numbered
+from transeg.core.data.images import renumber_instances
 from transeg.core.errors import DataError
 from transeg.core.experiment.schema import Variation
 from transeg.core.interfaces import IGNORE, Dataset
@@ -87,7 +87,7 @@ class LabelMaps:
             instances = ndimage.label((mask > 0) & (mask != IGNORE), np.ones((3, 3)))[0]
         else:
             instances = sample.instances
-        return LabelMap(mask, numbered(instances), sample.name, sample.group)
+        return LabelMap(mask, renumber_instances(instances), sample.name, sample.group)
 
 
 def recombine(base: LabelMap, donor: LabelMap, random: np.random.Generator) -> LabelMap:

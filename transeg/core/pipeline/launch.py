@@ -19,7 +19,7 @@ from transeg.core.pipeline.run import Run
 from transeg.core.registry import Registry
 from transeg.core.runs.run_folder import RunFolder
 from transeg.core.training.parts import Parts, build_parts
-from transeg.core.training.precision import slowness
+from transeg.core.training.precision import precision_warning
 from transeg.core.training.trackers import check_installed
 from transeg.core.training.train import check_batch_norms
 
@@ -87,7 +87,7 @@ def launch(
         keep_freed_memory()
     experiment = prepared.experiment.model_copy(update={"device": str(device)})
     relay, failures = registry.plugin_hooks()
-    slow = slowness(experiment.train.precision, device)
+    slow = precision_warning(experiment.train.precision, device)
     for warning in (*failures, *([slow] if slow else [])):
         console.print(f"[yellow]Warning:[/] {warning}", highlight=False)
 

@@ -15,7 +15,7 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, PContext, start_processes
 from torch.distributed.elastic.multiprocessing.api import RunProcsResult, SignalException
 
-from transeg.core.device import cores
+from transeg.core.device import available_cores
 from transeg.core.distributed.ranks import QUIET, WATCHED
 from transeg.core.errors import TransegError, UsageError
 from transeg.core.runs.run_folder import RunFolder
@@ -38,7 +38,7 @@ def check_gpus(count: int, device: str) -> None:
         )
 
 
-def run_in(count: int, arguments: Sequence[str], folder: RunFolder) -> int:
+def run_processes(count: int, arguments: Sequence[str], folder: RunFolder) -> int:
     """Run the toolkit in several processes, as ranks 0, 1, ... of one run.
 
     The first signal goes on to all of them, once each, so that they stop after an iteration; another one ends them at
@@ -80,7 +80,7 @@ def run_in(count: int, arguments: Sequence[str], folder: RunFolder) -> int:
 
 def _environment(rank: int, count: int, port: int) -> dict[str, str]:
     """What torchrun says to a process; the cores are shared out."""
-    threads = os.environ.get("OMP_NUM_THREADS", str(max(1, cores() // count)))
+    threads = os.environ.get("OMP_NUM_THREADS", str(max(1, available_cores() // count)))
     return {
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),

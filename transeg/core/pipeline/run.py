@@ -15,25 +15,31 @@ from transeg.core.builders.folds import mean_over_folds
 from transeg.core.builders.networks import build_segmenter
 from transeg.core.data.rewriting import write_splits
 from transeg.core.distributed.collectives import broadcast_from_first, rank_and_world_size
-from transeg.core.distributed.progress import bar
+from transeg.core.distributed.progress_bar import progress_bar
 from transeg.core.errors import TransegError
-from transeg.core.evaluation.measure import measure
+from transeg.core.evaluation.measurement import measure_segmenter
 from transeg.core.evaluation.translation_quality import judge_translation
 from transeg.core.experiment.choices import DatasetChoice
 from transeg.core.experiment.schema import Experiment, Strategy, SynthesisOptions
 from transeg.core.files import write_json, write_text
-from transeg.core.inference import previews
-from transeg.core.inference.trained import Trained
-from transeg.core.inference.translator import NumberedNames, Translator, WithOriginals, as_pixels, resampled_labels
+from transeg.core.inference import visualization
+from transeg.core.inference.trained_model import TrainedModel
+from transeg.core.inference.translator import (
+    DatasetWithOriginals,
+    NumberedNames,
+    Translator,
+    resample_labels,
+    to_pixels,
+)
 from transeg.core.interfaces import IGNORE, About, Dataset, Sample
 from transeg.core.pipeline.label_maps import LabelMaps
 from transeg.core.pipeline.synthesis import synthesize
 from transeg.core.registry import Registry
-from transeg.core.runs.environment import environment
+from transeg.core.runs.environment import describe_environment
 from transeg.core.runs.run_folder import RunFolder, fold_names
 from transeg.core.runs.timings import time_step
 from transeg.core.training.parts import Parts
-from transeg.core.training.train import InterruptedRunError, shown_samples, train
+from transeg.core.training.train import InterruptedRunError, preview_samples, train
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,7 @@ class Run:
         with self.folder.locked() if rank_and_world_size()[0] == 0 else nullcontext():
             if rank_and_world_size()[0] == 0:
                 write_text(self.folder.experiment, experiment.to_toml())
-                write_json(self.folder.environment, environment(self.registry))
+                write_json(self.folder.environment, describe_environment(self.registry))
                 write_json(self.folder.parts, parts.sizes())
             try:
                 metrics = self._stages(experiment, parts)
@@ -83,7 +89,7 @@ class Run:
         if experiment.strategy == "sequential":
             stage, stage_parts = self._translated(experiment, parts)
         folds = self._learn(stage, stage_parts, self.folder, experiment.strategy)
-        trained = Trained.load(self.folder, self.registry, experiment.device)
+        trained = TrainedModel.load(self.folder, self.registry, experiment.device)
         tests = dict(parts.tests)
         if experiment.fold is not None and experiment.strategy != "joint" and stage_parts.val is not None:
             tests["held-out"] = stage_parts.val
@@ -92,8 +98,8 @@ class Run:
             "seed": experiment.seed,
             "iterations": experiment.train.iterations,
             "best_iteration": trained.iteration,
-            "selection": selection(experiment, stage_parts),
-            "trained_on": trained_on(experiment),
+            "selection": describe_selection(experiment, stage_parts),
+            "trained_on": describe_training_data(experiment),
             "tests": self._test(trained, tests, self.folder, "testing"),
             "folds": folds,
             "quality": self._quality(trained, parts),
@@ -101,7 +107,9 @@ class Run:
         }
         if rank_and_world_size()[0] == 0:
             with time_step(self.folder, self.folder, "pictures"):
-                previews.draw(trained, *shown_samples(parts, experiment.data.tile), self.folder.previews / "final.png")
+                visualization.draw_previews(
+                    trained, *preview_samples(parts, experiment.data.tile), self.folder.previews / "final.png"
+                )
         return metrics
 
     def _learn(self, stage: Experiment, parts: Parts, folder: RunFolder, title: str) -> dict[str, Any] | None:
@@ -120,7 +128,7 @@ class Run:
             place, own = folder.part(name), self._with_new_segmenter(single, parts.fold(number))
             self._train(single, own, place, f"{title}, {name} of {len(parts.held)}")
             _note(place, single)
-            trained = Trained.load(place, self.registry, stage.device)
+            trained = TrainedModel.load(place, self.registry, stage.device)
             assert own.val is not None
             tests = self._test(trained, {**own.tests, "held-out": own.val}, place, f"testing {name}")
             each[name] = {"best_iteration": trained.iteration, "images": len(own.source), "tests": tests}
@@ -148,7 +156,7 @@ class Run:
 
     def _translated(self, experiment: Experiment, parts: Parts) -> tuple[Experiment, Parts]:
         """Train the generator and translate the labelled set: the experiment and parts of the second stage."""
-        first = without(
+        first = stage_experiment(
             experiment,
             "segmenter",
             "loss",
@@ -164,7 +172,7 @@ class Run:
         val = parts.val if parts.judge is not None and not parts.validates_target else None
         self._train(first, replace(parts, val=val, tests={}, segmenter=None), folder, "translation")
         _note(folder, first)
-        trained = Trained.load(folder, self.registry, experiment.device)
+        trained = TrainedModel.load(folder, self.registry, experiment.device)
         if experiment.synthesis is not None:
             return self._synthesized(experiment, parts, trained, folder)
         root = self.folder.path / "translated"
@@ -179,7 +187,7 @@ class Run:
 
         def translated(sample: Sample) -> Sample:
             made = translator.at_inference_size(sample.image, sample.name)
-            return resampled_labels(sample, as_pixels(made, sample.image.dtype))
+            return resample_labels(sample, to_pixels(made, sample.image.dtype))
 
         by_split = {"train": parts.source, "val": None if experiment.data.val else parts.val}
         labelled = {split: NumberedNames(dataset) for split, dataset in by_split.items() if dataset is not None}
@@ -187,20 +195,20 @@ class Run:
         with time_step(self.folder, folder, "translating"):
             writer = dataset_writer("folder", root, about, self.registry)
             write_splits(labelled, writer, self.console, "translating", translated)
-        second = without(experiment, "generator", "joint", strategy="supervised", source=choice)
+        second = stage_experiment(experiment, "generator", "joint", strategy="supervised", source=choice)
         source = build_dataset(choice, "source", self.registry)
         val = parts.val if experiment.data.val else build_dataset(choice, "val", self.registry)
         val = val if val is not None and len(val) else None
         if second.distillation is not None and second.distillation.sees == "source":
-            source = WithOriginals(source, parts.source)
+            source = DatasetWithOriginals(source, parts.source)
             if val is not None and parts.val is not None and not experiment.data.val:
-                val = WithOriginals(val, parts.val)  # the folds learn from them, too
+                val = DatasetWithOriginals(val, parts.val)  # the folds learn from them, too
             sees = second.distillation.model_copy(update={"sees": "paired"})
             second = second.model_copy(update={"distillation": sees})
         return second, replace(parts, source=source, target=None, val=val, generator=None)
 
     def _synthesized(
-        self, experiment: Experiment, parts: Parts, trained: Trained, folder: RunFolder
+        self, experiment: Experiment, parts: Parts, trained: TrainedModel, folder: RunFolder
     ) -> tuple[Experiment, Parts]:
         """Make labelled images: the experiment and parts of the second stage, which learns from these and the real."""
         assert experiment.synthesis is not None
@@ -213,19 +221,22 @@ class Run:
             ignore=IGNORE,
         )
         options = experiment.synthesis
-        maps = label_maps(experiment, parts.source, options, self.registry)
+        maps = build_label_maps(experiment, parts.source, options, self.registry)
         count = options.count or len(maps)
-        with bar(self.console, "synthesizing", count) as advance, time_step(self.folder, folder, "synthesizing"):
+        with (
+            progress_bar(self.console, "synthesizing", count) as advance,
+            time_step(self.folder, folder, "synthesizing"),
+        ):
             assert choice.root is not None
             inference = trained.inference_for_training()
             synthesize(trained, maps, count, choice.root, inference, experiment.seed, advance)
-        second = without(experiment, "generator", "joint", "synthesis", strategy="supervised")
+        second = stage_experiment(experiment, "generator", "joint", "synthesis", strategy="supervised")
         data = second.data.model_copy(update={"synthetic": choice})
         synthetic = build_dataset(choice, "synthetic", self.registry)
         second = second.model_copy(update={"data": data})
         return second, replace(parts, generator=None, judge=None, synthetic=synthetic)
 
-    def _quality(self, trained: Trained, parts: Parts) -> dict[str, Any]:
+    def _quality(self, trained: TrainedModel, parts: Parts) -> dict[str, Any]:
         """The measures of the generator's images, by the name of the dataset."""
         if trained.generator is None or parts.judge is None:
             return {}
@@ -239,21 +250,23 @@ class Run:
 
     def _baseline(self, experiment: Experiment, parts: Parts) -> dict[str, Any]:
         """The same segmenter from the same weights, trained on untranslated source images at the same budget."""
-        plain = without(experiment, "generator", "joint", "synthesis", strategy="supervised")
+        plain = stage_experiment(experiment, "generator", "joint", "synthesis", strategy="supervised")
         folder = self.folder.part("baseline")
         plain_parts = self._with_new_segmenter(plain, replace(parts, target=None, generator=None, judge=None))
         self._learn(plain, plain_parts, folder, "source-only baseline")
         _note(folder, plain)
-        trained = Trained.load(folder, self.registry, experiment.device)
+        trained = TrainedModel.load(folder, self.registry, experiment.device)
         return self._test(trained, parts.tests, folder, "testing the baseline")
 
-    def _test(self, trained: Trained, tests: Mapping[str, Dataset], folder: RunFolder, title: str) -> dict[str, Any]:
+    def _test(
+        self, trained: TrainedModel, tests: Mapping[str, Dataset], folder: RunFolder, title: str
+    ) -> dict[str, Any]:
         if not tests or trained.segmenter is None:
             return {}
         total = sum(len(dataset) for dataset in tests.values())
-        with bar(self.console, title, total) as advance, time_step(self.folder, folder, "testing"):
+        with progress_bar(self.console, title, total) as advance, time_step(self.folder, folder, "testing"):
             counting = trained.counting()
-            return measure(trained, tests, folder.evaluation, trained.inference(), advance, counting)
+            return measure_segmenter(trained, tests, folder.evaluation, trained.inference(), advance, counting)
 
 
 def _note(folder: RunFolder, experiment: Experiment) -> None:
@@ -261,7 +274,9 @@ def _note(folder: RunFolder, experiment: Experiment) -> None:
     broadcast_from_first(lambda: write_text(folder.experiment, experiment.to_toml()))
 
 
-def label_maps(experiment: Experiment, source: Dataset, options: SynthesisOptions, registry: Registry) -> LabelMaps:
+def build_label_maps(
+    experiment: Experiment, source: Dataset, options: SynthesisOptions, registry: Registry
+) -> LabelMaps:
     """What synthetic images are made of: the training images' label maps, or those of a folder.
 
     Raises:
@@ -284,7 +299,7 @@ def label_maps(experiment: Experiment, source: Dataset, options: SynthesisOption
     return LabelMaps(build_nonempty(choice, "source", registry), 0, options.variation, experiment.seed)
 
 
-def selection(experiment: Experiment, parts: Parts) -> str:
+def describe_selection(experiment: Experiment, parts: Parts) -> str:
     """How the best checkpoint was chosen, in words."""
     if experiment.folds is not None:
         which = "each fold" if experiment.fold is None else f"fold {experiment.fold} of {experiment.folds}"
@@ -298,14 +313,14 @@ def selection(experiment: Experiment, parts: Parts) -> str:
     return f"highest Dice on the validation images of the source{translated}"
 
 
-def trained_on(experiment: Experiment) -> tuple[str, str]:
+def describe_training_data(experiment: Experiment) -> tuple[str, str]:
     """What the segmenter of a run and that of its baseline learn from, in words."""
     if experiment.generator is None or experiment.generator.condition == "image":
         return "translated", "source only"
     return "+ synthetic", "real only"
 
 
-def without(
+def stage_experiment(
     experiment: Experiment,
     *parts: str,
     strategy: Strategy,

@@ -14,13 +14,13 @@ from transeg.core.distributed.collectives import broadcast_from_first, gather_in
 from transeg.core.errors import UsageError
 from transeg.core.files import write_json
 from transeg.core.inference.sliding_window import Inference
-from transeg.core.inference.trained import Trained
-from transeg.core.inference.translator import as_pixels
+from transeg.core.inference.trained_model import TrainedModel
+from transeg.core.inference.translator import to_pixels
 from transeg.core.pipeline.label_maps import LabelMaps
 
 
 def synthesize(
-    trained: Trained,
+    trained: TrainedModel,
     maps: LabelMaps,
     count: int,
     folder: Path,
@@ -61,7 +61,7 @@ def synthesize(
             made = inference.run(partial(trained.translate, seed=noise), given, trained.device)
             for kind, numbers in (("masks", labels.mask), ("instances", labels.instances.astype(np.uint16))):
                 write_atomically(folder / kind / f"{stem}.png", inference.prepare_mask(numbers))
-            write_atomically(image, as_pixels(made))
+            write_atomically(image, to_pixels(made))
         advance()
     everything = dict(gather_in_order(manifest))
     broadcast_from_first(lambda: write_json(folder / "manifest.json", everything))

@@ -21,7 +21,7 @@ from transeg.core.registry import Registry
 PACKAGES = ("torchvision", "timm", "mmengine-lite", "albumentations", "torchmetrics", "numpy")
 
 
-def environment(registry: Registry) -> dict[str, Any]:
+def describe_environment(registry: Registry) -> dict[str, Any]:
     """Versions, machine and plugins; ``began`` is when the run did, or was last resumed."""
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return {
@@ -35,7 +35,7 @@ def environment(registry: Registry) -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "gpus": gpus,
-        "arguments": [without_password(argument) for argument in sys.argv[1:]],
+        "arguments": [redact_password(argument) for argument in sys.argv[1:]],
     }
 
 
@@ -49,6 +49,6 @@ def _commit() -> str | None:
     return found.stdout.strip() or None
 
 
-def without_password(text: str) -> str:
+def redact_password(text: str) -> str:
     """A text whose addresses (``scheme://user:password@host``) have lost their passwords."""
     return re.sub(r"(://[^/@:\s]*):\S*@", r"\1:***@", text)

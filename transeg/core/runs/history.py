@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from transeg.core.runs.run_folder import RunFolder, fold_names, held
+from transeg.core.runs.run_folder import RunFolder, fold_names, is_locked
 
 if TYPE_CHECKING:
     from transeg.core.experiment.schema import Experiment
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 State = Literal["not begun", "running", "stopped", "finished"]
 
 
-def state_of(folder: RunFolder) -> State:
+def run_state(folder: RunFolder) -> State:
     """Whether the run goes on: a process that trains into the folder holds its lock."""
-    if held(folder.lock):
+    if is_locked(folder.lock):
         return "running"
     if folder.metrics.exists():
         return "finished"
@@ -34,7 +34,7 @@ def training_names(experiment: Experiment) -> list[str]:
     return names
 
 
-def in_words(name: str, experiment: Experiment) -> str:
+def describe_training(name: str, experiment: Experiment) -> str:
     """What the training of that name trains."""
     whose, _, fold = name.rpartition("/") if "fold-" in name else (name, "", "")
     what = {"translation": "generator", "baseline": f"{experiment.baseline} baseline"}.get(whose)
@@ -64,7 +64,7 @@ def _parsed(text: str) -> dict[str, float] | None:
     return line if isinstance(line, dict) and "iteration" in line else None
 
 
-def series(lines: Sequence[dict[str, float]], name: str) -> tuple[list[int], list[float]]:
+def scalar_series(lines: Sequence[dict[str, float]], name: str) -> tuple[list[int], list[float]]:
     """Iterations and values of one scalar."""
     found = [(int(line["iteration"]), line[name]) for line in lines if name in line]
     return [iteration for iteration, _ in found], [value for _, value in found]

@@ -77,7 +77,7 @@ class RunFolder:
             ) from error
 
 
-def held(lock: Path) -> bool:
+def is_locked(lock: Path) -> bool:
     """Whether a process holds a lock; of somebody else's folder, where one may not write, nobody can say so."""
     if not lock.exists():
         return False

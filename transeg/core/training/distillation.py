@@ -18,7 +18,7 @@ from transeg.core.builders.networks import build_segmenter
 from transeg.core.errors import UsageError, did_you_mean
 from transeg.core.experiment.choices import TeacherChoice
 from transeg.core.experiment.schema import DistillationOptions, Experiment
-from transeg.core.inference.trained import Trained
+from transeg.core.inference.trained_model import TrainedModel
 from transeg.core.interfaces import Batch, Dataset, DistillationLoss, Segmenter
 from transeg.core.models.forward import segment, to_float32
 from transeg.core.models.layer_outputs import LayerOutputs
@@ -68,7 +68,7 @@ class Teacher:
             kept = {name: output.float() for name, output in taps.outputs.items()}
         finally:
             taps.remove()
-        return {LOGITS: as_channels(logits.float(), outputs), **kept}
+        return {LOGITS: to_channels(logits.float(), outputs), **kept}
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class Distillation(nn.Module):
         return {LOGITS: logits, **{name: to_float32(output) for name, output in self._taps.outputs.items()}}
 
 
-def as_channels(logits: Tensor, outputs: int) -> Tensor:
+def to_channels(logits: Tensor, outputs: int) -> Tensor:
     """Logits of two classes in one channel or in two, whichever is wanted; the probabilities stay the same."""
     if logits.shape[1] == outputs:
         return logits
@@ -206,7 +206,7 @@ def _teacher(
 ) -> Teacher:
     precision = PRECISIONS[options.precision]
     if choice.run is not None:
-        trained = Trained.load(RunFolder(choice.run), registry, "cpu", layers=True)
+        trained = TrainedModel.load(RunFolder(choice.run), registry, "cpu", layers=True)
         if trained.segmenter is None:
             raise UsageError(f"The teacher {choice.run} trained a generator alone, so it cannot teach a segmenter.")
         known = trained.domains

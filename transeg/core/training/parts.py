@@ -10,7 +10,7 @@ from torch import nn
 
 from transeg.core.builders.datasets import (
     build_nonempty,
-    check_alike,
+    check_compatible,
     check_labelled,
     has_masks,
     normalise_stain,
@@ -19,10 +19,10 @@ from transeg.core.builders.datasets import (
 from transeg.core.builders.folds import Subset, concatenate, split_folds
 from transeg.core.builders.networks import build_generator, build_segmenter
 from transeg.core.errors import UsageError
-from transeg.core.evaluation.translation_quality import Judge, measurable
+from transeg.core.evaluation.translation_quality import Judge, is_measurable
 from transeg.core.experiment.schema import Experiment
 from transeg.core.inference.conditioning import Conditioning
-from transeg.core.inference.trained import Domains, conditioning
+from transeg.core.inference.trained_model import DomainProperties, build_conditioning
 from transeg.core.interfaces import Dataset, Generator, Segmenter
 from transeg.core.registry import Registry
 from transeg.core.training.distillation import Teacher, build_distillation, build_teachers
@@ -48,7 +48,7 @@ class Parts:
         validates_target: whether ``val`` has images of the target domain, to be segmented as they are.
     """
 
-    domains: Domains
+    domains: DomainProperties
     source: Dataset
     target: Dataset | None
     val: Dataset | None
@@ -76,11 +76,13 @@ class Parts:
         networks = {"generator": self.generator, "segmenter": self.segmenter}
         return {
             "images": {role: len(dataset) for role, dataset in datasets.items() if dataset is not None},
-            "parameters": {part: parameters(network) for part, network in networks.items() if network is not None},
+            "parameters": {
+                part: count_parameters(network) for part, network in networks.items() if network is not None
+            },
         }
 
 
-def parameters(network: nn.Module, frozen: bool = False) -> int:
+def count_parameters(network: nn.Module, frozen: bool = False) -> int:
     """The number of trainable parameters; with ``frozen``, of all."""
     return sum(p.numel() for p in network.parameters() if frozen or p.requires_grad)
 
@@ -107,17 +109,17 @@ def build_parts(experiment: Experiment, registry: Registry) -> Parts:
         for label, choice in data.test.items()
     }
     synthetic = build_nonempty(data.synthetic, "synthetic", registry) if data.synthetic else None
-    domains = Domains(source.classes, source.channels, _translated_channels(experiment, source, target))
+    domains = DomainProperties(source.classes, source.channels, _translated_channels(experiment, source, target))
     on_target = data.val is not None
     parts = Parts(domains, source, target, None, tests, None, None, validates_target=on_target, synthetic=synthetic)
     if experiment.generator is not None:
-        given = conditioning(experiment.generator, domains)
+        given = build_conditioning(experiment.generator, domains)
         generator = build_generator(
             experiment.generator, given.channels, domains.target_channels, experiment.seed, registry
         )
         _check_generator(experiment, generator, given, source, target)
         judge = None
-        if measurable(generator, given, experiment.quality):
+        if is_measurable(generator, given, experiment.quality):
             judge = Judge.from_options(
                 experiment.quality, len(source.classes), registry, torch.device(experiment.device)
             )
@@ -169,14 +171,14 @@ def _check_data(experiment: Experiment, parts: Parts) -> None:
                 "Without pairs there is nothing to test a generator's images on, unless quality.features or "
                 "quality.segmenter says what judges them; leave --test out."
             )
-        if experiment.generator is not None and conditioning(experiment.generator, domains).by_mask:
+        if experiment.generator is not None and build_conditioning(experiment.generator, domains).by_mask:
             check_labelled(others)
-        check_alike(domains.class_names, domains.source_channels, others)
+        check_compatible(domains.class_names, domains.source_channels, others)
         return
     check_labelled({"the source": parts.source, **others})
     if parts.validates_target and parts.val is not None:
         others["val"] = parts.val
-    check_alike(domains.class_names, domains.target_channels, others)
+    check_compatible(domains.class_names, domains.target_channels, others)
 
 
 def _check_generator(

@@ -36,7 +36,7 @@ def matmul_precision(precision: Precision) -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = before[1]
 
 
-def slowness(precision: Precision, device: torch.device) -> str:
+def precision_warning(precision: Precision, device: torch.device) -> str:
     """What a user should know who chose a precision for a CPU that emulates it; '' where there is nothing to say.
 
     Args:

@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader
 
 from transeg.core.distributed.collectives import all_gather, broadcast_state, rank_and_world_size
 from transeg.core.errors import UsageError
-from transeg.core.inference.trained import Domains
+from transeg.core.inference.trained_model import DomainProperties
 from transeg.core.models import checkpoint
 from transeg.core.models.compilation import load_optimizer_state
 from transeg.core.runs.run_folder import RunFolder
@@ -65,7 +65,7 @@ class Runner(MMEngineRunner):
         iterations: int,
         val_interval: int,
         validation: tuple[DataLoader[Any], BaseMetric] | None,
-        domains: Domains,
+        domains: DomainProperties,
         hooks: Sequence[Hook],
         resume: bool,
     ) -> None:
@@ -127,7 +127,7 @@ class Runner(MMEngineRunner):
             UsageError: it belongs to another experiment.
         """
         if self._go_on and self._folder.last.exists():
-            state = checkpoint.load(self._folder.last)
+            state = checkpoint.load_checkpoint(self._folder.last)
             if state.get("identity") != self._identity:
                 raise UsageError(
                     f"{self._folder.last} belongs to another experiment; resume with the options that it was started "
@@ -174,4 +174,4 @@ class Runner(MMEngineRunner):
     def _write(self, state: dict[str, Any], path: Path) -> None:
         self.call_hook("before_save_checkpoint", checkpoint=state)
         if rank_and_world_size()[0] == 0:
-            checkpoint.save(state, path)
+            checkpoint.save_checkpoint(state, path)

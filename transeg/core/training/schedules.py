@@ -22,7 +22,7 @@ def cosine(progress: float) -> float:
     return 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
-def warmed_up(schedule: Callable[[float], float], share: float) -> Callable[[float], float]:
+def with_warmup(schedule: Callable[[float], float], share: float) -> Callable[[float], float]:
     """A schedule that first rises from 1/25 to 1 along a cosine, as one-cycle training begins (arXiv:1708.07120)."""
     return partial(_warmed_up, schedule, share) if share else schedule
 

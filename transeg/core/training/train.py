@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 
-from transeg.core.data.cache import Cache, image_cache
+from transeg.core.data.cache import SampleCache, image_cache
 from transeg.core.data.stream import (
     SOURCE,
     SYNTHETIC,
@@ -32,15 +32,15 @@ from transeg.core.data.stream import (
     TrainingDomain,
     training_loader,
 )
-from transeg.core.data.windows import Regions, Windows, pools
+from transeg.core.data.windows import RegionReader, Windows, sampling_pools
 from transeg.core.distributed.collectives import broadcast_from_first, rank_and_world_size
-from transeg.core.distributed.progress import bar
+from transeg.core.distributed.progress_bar import progress_bar
 from transeg.core.errors import TransegError, UsageError
 from transeg.core.evaluation.scores import EvaluationSet, SegmentationMetric, evaluation_loader
-from transeg.core.evaluation.translation_quality import TranslationMetric, TranslationSet, judged_by_networks
+from transeg.core.evaluation.translation_quality import TranslationMetric, TranslationSet, uses_feature_networks
 from transeg.core.experiment.schema import BATCH, RUNTIME, DataOptions, Experiment, TrainOptions
-from transeg.core.inference import previews
-from transeg.core.inference.trained import Trained, conditioning
+from transeg.core.inference import visualization
+from transeg.core.inference.trained_model import TrainedModel, build_conditioning
 from transeg.core.interfaces import Dataset, Region, Sample
 from transeg.core.models.compilation import compilable_networks, compile_networks
 from transeg.core.models.ema import EMA
@@ -56,12 +56,12 @@ from transeg.core.training.hooks.previews import PreviewHook
 from transeg.core.training.hooks.progress import ProgressHook
 from transeg.core.training.hooks.scalars import ScalarsHook
 from transeg.core.training.hooks.schedule import ScheduleHook
-from transeg.core.training.hooks.timings import TimesHook
+from transeg.core.training.hooks.timings import TimingsHook
 from transeg.core.training.parts import Parts
 from transeg.core.training.precision import matmul_precision
 from transeg.core.training.runner import Runner
-from transeg.core.training.tasks import task_for, validation
-from transeg.core.training.trackers import Trackers, begin
+from transeg.core.training.tasks import build_task, validation_inference
+from transeg.core.training.trackers import Trackers, start_trackers
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -102,7 +102,7 @@ def train(
     if parts.segmenter is not None:
         channels = parts.domains.target_channels
         distillation = build_distillation(experiment, parts.segmenter, parts.teachers, channels, registry)
-    task = task_for(experiment, parts, registry, [distillation] if distillation is not None else [])
+    task = build_task(experiment, parts, registry, [distillation] if distillation is not None else [])
     averages = EMA(task, _averaged(parts, options))
     interrupt, progress, trackers = InterruptHook(), ProgressHook(console, title), Trackers({})
     hooks: list[Hook] = [
@@ -115,8 +115,8 @@ def train(
         *extra_hooks,
     ]
     if rank_and_world_size()[0] == 0:
-        trackers = begin(experiment, run, folder, title, resume=resume)
-        times = TimesHook(run, folder)
+        trackers = start_trackers(experiment, run, folder, title, resume=resume)
+        times = TimingsHook(run, folder)
         draw = times.measuring("pictures")(_Preview(experiment, parts, averages))
         hooks += [
             times,
@@ -125,11 +125,11 @@ def train(
             progress,
         ]
     kept = experiment.data.cache_bytes
-    cache = None if kept is None else Cache(image_cache(), kept)
+    cache = None if kept is None else SampleCache(image_cache(), kept)
     runner = Runner(
         task,
         folder,
-        identity=identity(experiment),
+        identity=training_digest(experiment),
         device=device,
         seed=experiment.seed,
         loader=_loader(experiment, parts, device, console, cache),
@@ -162,7 +162,7 @@ def train(
         raise InterruptedRunError(f"Stopped at iteration {runner.iter} of {options.iterations}.")
 
 
-def identity(experiment: Experiment) -> str:
+def training_digest(experiment: Experiment) -> str:
     """A digest of all options that decide a training's result."""
     document = experiment.model_dump(mode="json") | {"joint_batch": experiment.joint_batch}
     for option in (*RUNTIME, *BATCH):
@@ -223,17 +223,17 @@ class _Preview:
 
     def __init__(self, experiment: Experiment, parts: Parts, averages: EMA) -> None:
         self._averages = averages
-        self._live = Trained(
+        self._live = TrainedModel(
             experiment, parts.domains, parts.segmenter, parts.generator, torch.device(experiment.device), 0
         )
-        self._sources, self._targets = shown_samples(parts, experiment.data.tile)
+        self._sources, self._targets = preview_samples(parts, experiment.data.tile)
 
     def __call__(self, path: Path) -> None:
         with self._averages.in_place():
-            previews.draw(self._live, self._sources, self._targets, path)
+            visualization.draw_previews(self._live, self._sources, self._targets, path)
 
 
-def shown_samples(parts: Parts, tile: int | None) -> tuple[list[Sample], list[Sample]]:
+def preview_samples(parts: Parts, tile: int | None) -> tuple[list[Sample], list[Sample]]:
     """The source and target images that pictures show: held-out ones where there are any; with tiles, their middle."""
     target = next(iter(parts.tests.values()), parts.target)
     source = parts.source if parts.validates_target else parts.val or parts.source
@@ -248,11 +248,11 @@ def _first_samples(dataset: Dataset, tile: int | None) -> list[Sample]:
 def _middle(dataset: Dataset, index: int, tile: int) -> Sample:
     sides = dataset.size_of(index)
     top, left = ((side - min(side, tile)) // 2 for side in sides)
-    return Regions(dataset, limit=0)(index, Region(top, left, min(sides[0], tile), min(sides[1], tile)))
+    return RegionReader(dataset, limit=0)(index, Region(top, left, min(sides[0], tile), min(sides[1], tile)))
 
 
 def _loader(
-    experiment: Experiment, parts: Parts, device: torch.device, console: Console, cache: Cache | None
+    experiment: Experiment, parts: Parts, device: torch.device, console: Console, cache: SampleCache | None
 ) -> DataLoader[Item]:
     rank, ranks = rank_and_world_size()
     options = experiment.train
@@ -280,7 +280,7 @@ def training_windows(data: DataOptions, dataset: Dataset, limit: int) -> Windows
 
 
 def _domain(
-    experiment: Experiment, dataset: Dataset, stream: int, console: Console, cache: Cache | None
+    experiment: Experiment, dataset: Dataset, stream: int, console: Console, cache: SampleCache | None
 ) -> TrainingDomain:
     data = experiment.data
     given = None if experiment.generator is None else experiment.generator.condition
@@ -289,8 +289,10 @@ def _domain(
     if windows is not None:
         sampling = data.tile_sampling if stream != TARGET else "position"
         looks = sampling != "position"
-        with bar(console, "looking at masks", windows.images) if looks else nullcontext(lambda: None) as advance:
-            drawn = pools(dataset, windows, sampling, advance, cache)
+        with (
+            progress_bar(console, "looking at masks", windows.images) if looks else nullcontext(lambda: None) as advance
+        ):
+            drawn = sampling_pools(dataset, windows, sampling, advance, cache)
     return TrainingDomain(
         dataset,
         stream,
@@ -307,7 +309,9 @@ def _domain(
     )
 
 
-def _validation(experiment: Experiment, parts: Parts, cache: Cache | None) -> tuple[DataLoader[Any], BaseMetric] | None:
+def _validation(
+    experiment: Experiment, parts: Parts, cache: SampleCache | None
+) -> tuple[DataLoader[Any], BaseMetric] | None:
     """Validation images and what measures them: a segmenter where there is one, else the generator's images.
 
     Round trips are left to the end: of a diffusion model, two translations of each image would take longer than what
@@ -315,7 +319,7 @@ def _validation(experiment: Experiment, parts: Parts, cache: Cache | None) -> tu
     """
     if parts.val is None:
         return None
-    inference, workers = validation(experiment, parts), experiment.data.workers
+    inference, workers = validation_inference(experiment, parts), experiment.data.workers
     batch_size = experiment.train.batch_size if experiment.data.resize else 1
     if parts.segmenter is not None:
         images = EvaluationSet(parts.val, inference, cache)
@@ -323,8 +327,8 @@ def _validation(experiment: Experiment, parts: Parts, cache: Cache | None) -> tu
         return loader, SegmentationMetric(parts.domains.class_names)
     assert experiment.generator is not None
     assert parts.judge is not None
-    given = conditioning(experiment.generator, parts.domains)
-    if not (given.by_mask or parts.val.paired or judged_by_networks(experiment.quality)):
+    given = build_conditioning(experiment.generator, parts.domains)
+    if not (given.by_mask or parts.val.paired or uses_feature_networks(experiment.quality)):
         return None
     items = TranslationSet(parts.val, given, inference, cache)
     metric = TranslationMetric(parts.judge, parts.target, inference)

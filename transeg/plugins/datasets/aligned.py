@@ -8,7 +8,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from transeg.core.data.files import by_stem, split_folders
+from transeg.core.data.file_dataset import files_by_stem, split_folders
 from transeg.core.data.images import read_image
 from transeg.core.errors import DataError
 from transeg.core.interfaces import Dataset, Origin, Sample
@@ -45,7 +45,7 @@ class Aligned(Dataset):
         self.channels = channels
         self.target_channels = target_channels
         self._direction = direction
-        found = [(part, *by_stem(folder)) for part, folder in folders.items() if split in (part, "all")]
+        found = [(part, *files_by_stem(folder)) for part, folder in folders.items() if split in (part, "all")]
         self._pictures = [(part, path) for part, files, _ in found for path in files.values()]
         self.faults = [fault for _, _, faults in found for fault in faults]
 

@@ -13,7 +13,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from transeg.core.data.files import FileDataset, Pair, choose_split, natural, recorded_lists, with_records
+from transeg.core.data.file_dataset import (
+    FileDataset,
+    Pair,
+    attach_records,
+    choose_split,
+    natural_sort_key,
+    recorded_lists,
+)
 from transeg.core.data.images import EXTENSIONS, read_binary_mask, read_grey
 from transeg.core.data.splits import RATIO, read_lists
 from transeg.core.data.writing import (
@@ -108,7 +115,7 @@ class AxonWriter(Writer):
             {**described, "Name": f"{self._about.name} labels", "GeneratedBy": [{"Name": "transeg"}]},
         )
         stems = list(read_records(root))
-        people = sorted({stem.partition("_")[0] for stem in stems}, key=natural)
+        people = sorted({stem.partition("_")[0] for stem in stems}, key=natural_sort_key)
         write_table(root / "participants.tsv", ["participant_id"], [[person] for person in people])
         tissue = sorted({(_entity(stem, "sample"), stem.partition("_")[0], "tissue") for stem in stems})
         write_table(root / "samples.tsv", ["sample_id", "participant_id", "sample_type"], tissue)
@@ -178,7 +185,7 @@ class Axon(FileDataset):
             _say_left_out(root, len(found) - len(labelled), len(found))
         records = read_records(root)
         stems = [pair.name for pair in pairs]
-        pairs = with_records(pairs, stems, records)
+        pairs = attach_records(pairs, stems, records)
         lists = recorded_lists({stem: records[stem] for stem in stems if stem in records})
         if splits is not None:
             lists = _of_images(read_lists(splits), pairs)
@@ -240,13 +247,13 @@ def _in_bids(root: Path, domain: str) -> tuple[list[Fibres], list[Fault]]:
 def _images(root: Path) -> list[Path]:
     folders = [f"sub-*/{below}{place}" for place in PLACES for below in ("", "ses-*/")]
     found = [path for folder in folders for path in root.glob(f"{folder}/*.*")]
-    return sorted(found, key=lambda path: natural(str(path.relative_to(root))))
+    return sorted(found, key=lambda path: natural_sort_key(str(path.relative_to(root))))
 
 
 def _in_folders(root: Path) -> list[Fibres]:
     """Images in AxonDeepSeg's old layout, a folder for each."""
     pairs = []
-    for image in sorted(root.glob("*/image.png"), key=lambda path: natural(path.parent.name)):
+    for image in sorted(root.glob("*/image.png"), key=lambda path: natural_sort_key(path.parent.name)):
         folder = image.parent
         mask, size = folder / "mask.png", folder / LEGACY_SIZE
         micrometres = float(size.read_text(encoding="utf-8")) if size.is_file() else None

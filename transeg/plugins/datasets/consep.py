@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from scipy.io import loadmat
 
-from transeg.core.data.files import FileDataset, Pair, find_folder, keep_official_test, list_pairs
+from transeg.core.data.file_dataset import FileDataset, Pair, find_folder, keep_official_test, list_pairs
 from transeg.core.errors import DataError
 
 TYPES = (

@@ -11,15 +11,15 @@ from typing import Literal
 
 import numpy as np
 
-from transeg.core.data.files import (
+from transeg.core.data.file_dataset import (
     FileDataset,
     Pair,
-    by_stem,
+    attach_records,
     choose_split,
+    files_by_stem,
     list_pairs,
     mask_values,
     recorded_lists,
-    with_records,
 )
 from transeg.core.data.splits import RATIO, SPLITS, read_lists, split_by_ratio
 from transeg.core.data.writing import (
@@ -136,7 +136,7 @@ class EM(FileDataset):
         if pixel_um is not None:
             pairs = [replace(pair, pixel_size=(pixel_um, pixel_um)) for pair in pairs]
         records = read_records(root)
-        pairs = with_records(pairs, [pair.name for pair in pairs], records)
+        pairs = attach_records(pairs, [pair.name for pair in pairs], records)
         lists = recorded_lists(records) if splits is None else read_lists(splits)
         if lists is None:
             lists = _in_order([pair.name for pair in pairs], ratio)
@@ -155,7 +155,7 @@ def _sections(root: Path, kind: str) -> tuple[list[Pair], list[Fault]]:
         raise ValueError(f"{root} does not have the folder {IMAGES}/")
     if not masks.is_dir():
         raise ValueError(no_such("folder of labels", kind, [path.name for path in root.iterdir() if path.is_dir()]))
-    stems = list(by_stem(masks)[0])
+    stems = list(files_by_stem(masks)[0])
     by_number = {number: stem for stem in stems if (number := _number(stem)) is not None}
 
     def mask_stem(stem: str) -> str:

@@ -10,16 +10,16 @@ from typing import Literal
 
 import numpy as np
 
-from transeg.core.data.files import (
+from transeg.core.data.file_dataset import (
     FileDataset,
     Pair,
+    attach_records,
     choose_split,
     list_pairs,
     mask_values,
     split_folders,
-    with_records,
 )
-from transeg.core.data.images import numbered
+from transeg.core.data.images import renumber_instances
 from transeg.core.data.splits import RATIO, read_lists
 from transeg.core.data.writing import (
     check_announced,
@@ -53,7 +53,7 @@ class FolderWriter(Writer):
         name, folder = file_name(sample.name), self._root / split
         for kind, labels in (("masks", sample.mask), ("instances", sample.instances)):
             if labels is not None:
-                pixels = labels.astype(np.uint8) if kind == "masks" else numbered(labels)
+                pixels = labels.astype(np.uint8) if kind == "masks" else renumber_instances(labels)
                 write_atomically(folder / kind / f"{name}.png", pixels)
         if sample.target is not None:
             write_atomically(folder / "targets" / f"{name}{image_suffix(sample.target)}", sample.target)
@@ -146,7 +146,7 @@ class Folder(FileDataset):
                 instances=folder / instances if instances else None,
                 targets=folder / targets if targets else None,
             )
-            return with_records(pairs, [pair.name for pair in pairs], records), faults
+            return attach_records(pairs, [pair.name for pair in pairs], records), faults
 
         by_folder = {part: folder for part, folder in split_folders(root).items() if (folder / images).is_dir()}
         if by_folder and splits is None:

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from transeg.core.data.files import FileDataset, Pair, by_stem, find_folder, keep_official_test
+from transeg.core.data.file_dataset import FileDataset, Pair, files_by_stem, find_folder, keep_official_test
 from transeg.core.data.images import read_instances
 from transeg.core.interfaces import Fault
 
@@ -44,7 +44,7 @@ class GlaS(FileDataset):
         seed: int = 0,
     ) -> None:
         folder = find_folder(root, "Warwick QU Dataset (Released 2016_07_08)", "Warwick_QU_Dataset") or root
-        files, faults = by_stem(folder)
+        files, faults = files_by_stem(folder)
         patients = _patients(folder / "Grade.csv")
         sets: dict[str, list[Pair]] = {"train": [], "testA": [], "testB": []}
         for stem, path in files.items():

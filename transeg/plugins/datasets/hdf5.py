@@ -15,7 +15,7 @@ from typing import Any, Literal
 import h5py
 import numpy as np
 
-from transeg.core.data.files import mask_values, natural
+from transeg.core.data.file_dataset import mask_values, natural_sort_key
 from transeg.core.data.splits import FOLDERS, RATIO, split_by_ratio
 from transeg.core.data.writing import check_announced, file_name
 from transeg.core.errors import DataError, no_such
@@ -102,7 +102,7 @@ class HDF5Writer(Writer):
     def finish(self, samples: Sequence[Written]) -> None:
         for split in ("train", "val", "test"):
             parts = sorted(
-                (self._root / PARTS / self._domain / split).glob("[!.]*.hdf5"), key=lambda p: natural(p.stem)
+                (self._root / PARTS / self._domain / split).glob("[!.]*.hdf5"), key=lambda p: natural_sort_key(p.stem)
             )
             if parts:
                 self._put_together(split, parts)
@@ -292,7 +292,7 @@ class HDF5(Dataset):
 
 def _files(root: Path) -> list[Path]:
     found = (path for path in root.glob("*") if path.suffix.lower() in ENDINGS and not path.name.startswith("."))
-    return sorted(found, key=lambda path: natural(path.name))
+    return sorted(found, key=lambda path: natural_sort_key(path.name))
 
 
 def _slots(path: Path) -> Iterator[Slot]:
@@ -314,7 +314,7 @@ def _slots(path: Path) -> Iterator[Slot]:
                 continue
             inner = "images/" if isinstance(group.get("images"), h5py.Group) else ""
             images = group[inner] if inner else group
-            for number in sorted(images, key=natural):
+            for number in sorted(images, key=natural_sort_key):
                 data = images[number]
                 if isinstance(data, h5py.Dataset) and data.ndim in (2, 3):
                     labels = f"{domain}/labels/{number}"

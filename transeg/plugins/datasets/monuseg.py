@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import cv2
 import numpy as np
 
-from transeg.core.data.files import FileDataset, Pair, find_folder, keep_official_test, list_pairs
+from transeg.core.data.file_dataset import FileDataset, Pair, find_folder, keep_official_test, list_pairs
 from transeg.core.errors import DataError
 from transeg.core.interfaces import Fault
 
@@ -55,7 +55,7 @@ class MoNuSeg(FileDataset):
 
     def labels(self, pair: Pair, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
         assert pair.mask is not None
-        instances = draw(read_polygons(pair.mask), size)
+        instances = fill_polygons(read_polygons(pair.mask), size)
         return (instances > 0).astype(np.uint8), instances
 
 
@@ -77,7 +77,7 @@ def read_polygons(path: Path) -> list[np.ndarray]:
     return [polygon for polygon in polygons if len(polygon) > 2]  # fewer points enclose nothing
 
 
-def draw(polygons: list[np.ndarray], size: tuple[int, int]) -> np.ndarray:
+def fill_polygons(polygons: list[np.ndarray], size: tuple[int, int]) -> np.ndarray:
     """Number polygons from 1 on and fill them, the largest first, so that the smallest stays whole.
 
     Returns:

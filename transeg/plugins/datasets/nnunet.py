@@ -13,14 +13,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from transeg.core.data.files import (
+from transeg.core.data.file_dataset import (
     FileDataset,
     Pair,
-    by_stem,
+    attach_records,
     choose_split,
+    files_by_stem,
     keep_official_test,
     recorded_lists,
-    with_records,
 )
 from transeg.core.data.images import read_image
 from transeg.core.data.splits import RATIO
@@ -44,7 +44,7 @@ SOME_IGNORED = ".some-ignored"
 
 
 @dataclass(frozen=True)
-class Case(Pair):
+class ChannelPair(Pair):
     """A pair whose image is spread over a file for each channel.
 
     Attributes:
@@ -151,7 +151,7 @@ class NNUNet(FileDataset):
             raise ValueError(f"{root} holds {ending} files; of two-dimensional datasets, {', '.join(ENDINGS)} are read")
         records = read_records(root)
         train, faults = _cases(root, "Tr", ending, self.channels, records)
-        test: list[Case] = []
+        test: list[ChannelPair] = []
         if (root / "labelsTs").is_dir():
             test, more = _cases(root, "Ts", ending, self.channels, records)
             faults += more
@@ -166,7 +166,7 @@ class NNUNet(FileDataset):
         super().__init__(chosen, faults)
 
     def pixels(self, pair: Pair) -> np.ndarray:
-        assert isinstance(pair, Case)
+        assert isinstance(pair, ChannelPair)
         if len(pair.files) == 1:
             return read_image(pair.image, self.channels)
         channels = [read_image(path, 1) for path in pair.files]
@@ -214,12 +214,12 @@ def _classes(labels: Mapping[str, Any]) -> tuple[tuple[str, ...], dict[int, int]
 
 def _cases(
     root: Path, part: str, ending: str, channels: int, records: Mapping[str, Written]
-) -> tuple[list[Case], list[Fault]]:
+) -> tuple[list[ChannelPair], list[Fault]]:
     """The labelled cases of a part of the dataset, and what does not fit."""
     images, labels = root / f"images{part}", root / f"labels{part}"
     if not images.is_dir() or not labels.is_dir():
         return [], []
-    files, faults = by_stem(images, (ending,))
+    files, faults = files_by_stem(images, (ending,))
     by_case: dict[str, dict[int, Path]] = defaultdict(dict)
     for stem, path in files.items():
         match = re.fullmatch(r"(.+)_(\d{4})", stem)
@@ -229,7 +229,7 @@ def _cases(
             )
         else:
             by_case[match[1]][int(match[2])] = path
-    masks, more = by_stem(labels, (ending,))
+    masks, more = files_by_stem(labels, (ending,))
     faults += more
     cases = []
     for case, found in by_case.items():
@@ -238,14 +238,14 @@ def _cases(
             faults.append(Fault(str(path), f"{images / case} has {len(found)} files for {channels} channels."))
         if case in masks:
             paths = tuple(found[number] for number in sorted(found))
-            cases.append(Case(paths[0], masks.pop(case), case, called=case, case=case, files=paths))
+            cases.append(ChannelPair(paths[0], masks.pop(case), case, called=case, case=case, files=paths))
         else:
             faults.append(Fault(str(path), f"{path} has no labels {case}{ending} in {labels}."))
     faults += [Fault(str(path), f"{path} holds the labels of no image in {images}.") for path in masks.values()]
-    return with_records(cases, [case.case for case in cases], records), faults
+    return attach_records(cases, [case.case for case in cases], records), faults
 
 
-def _fold(splits: Path, fold: int, train: Sequence[Case], test: Sequence[Case]) -> dict[str, list[str]]:
+def _fold(splits: Path, fold: int, train: Sequence[ChannelPair], test: Sequence[ChannelPair]) -> dict[str, list[str]]:
     """Names by split, of a fold.
 
     Raises:

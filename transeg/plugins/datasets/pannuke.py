@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from transeg.core.data.files import find_folder
+from transeg.core.data.file_dataset import find_folder
 from transeg.core.errors import DataError, no_such
 from transeg.core.interfaces import Dataset, Sample
 
@@ -87,12 +87,12 @@ class PanNuke(Dataset):
         pixels = np.asarray(_opened(fold.images)[row])
         if pixels.min() < 0 or pixels.max() > 255:
             raise DataError(f"{fold.images} has values outside of 0 to 255 in its image {row}.", str(fold.images))
-        mask, instances = label(np.asarray(_opened(fold.masks)[row]))
+        mask, instances = flatten_labels(np.asarray(_opened(fold.masks)[row]))
         name = f"fold{fold.number}_{row:04d}_{fold.tissues[row]}"
         return Sample(np.rint(pixels).astype(np.uint8), mask, name, name, instances=instances)
 
 
-def label(channels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def flatten_labels(channels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """``(H, W, 6)`` of numbered objects per class -> classes, uint8, and numbers that no two objects share, int32."""
     mask = np.zeros(channels.shape[:2], np.uint8)
     instances = np.zeros(channels.shape[:2], np.int32)

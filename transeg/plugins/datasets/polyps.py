@@ -9,7 +9,7 @@ from bisect import bisect
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from transeg.core.data.files import FileDataset, Pair, choose_split, find_folder, list_pairs, split_folders
+from transeg.core.data.file_dataset import FileDataset, Pair, choose_split, find_folder, list_pairs, split_folders
 from transeg.core.data.splits import RATIO, read_lists
 from transeg.core.interfaces import Fault
 

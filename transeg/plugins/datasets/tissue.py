@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from transeg.core.data.files import FileDataset, choose_split, find_folder, list_pairs
+from transeg.core.data.file_dataset import FileDataset, choose_split, find_folder, list_pairs
 from transeg.core.data.splits import RATIO, read_lists
 
 VALIDATION = "03"

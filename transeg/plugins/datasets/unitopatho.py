@@ -11,7 +11,14 @@ from typing import Literal
 
 import yaml
 
-from transeg.core.data.files import FileDataset, Pair, by_stem, find_folder, keep_official_test, mask_values
+from transeg.core.data.file_dataset import (
+    FileDataset,
+    Pair,
+    files_by_stem,
+    find_folder,
+    keep_official_test,
+    mask_values,
+)
 from transeg.core.errors import DataError, no_such
 from transeg.core.interfaces import Dataset, Fault
 
@@ -114,7 +121,7 @@ class UniToPathoMask(FileDataset):
         faults: list[Fault] = []
         for diagnosis in _wanted(label):
             if (base / diagnosis).is_dir():
-                found, more = by_stem(base / diagnosis)
+                found, more = files_by_stem(base / diagnosis)
                 masks |= {(diagnosis, stem): path for stem, path in found.items()}
                 faults += more
         if not masks:

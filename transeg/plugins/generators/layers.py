@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 
-def widened(x: Tensor) -> Tensor:
+def to_float32(x: Tensor) -> Tensor:
     """In float32 where networks computed in 16 bits, which are too few for losses."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 

@@ -8,7 +8,7 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from transeg.core.interfaces import Loss
-from transeg.plugins.losses.targets import foreground, known, mean_of_known
+from transeg.plugins.losses.targets import foreground, masked_mean, valid_mask
 
 
 class BoundaryLoss(Loss):
@@ -25,7 +25,7 @@ class BoundaryLoss(Loss):
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         predicted, truth = foreground(logits, target)
-        return mean_of_known(_signed_distance(truth, known(target)) * (predicted - truth), target)
+        return masked_mean(_signed_distance(truth, valid_mask(target)) * (predicted - truth), target)
 
 
 def _signed_distance(truth: Tensor, mask: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from transeg.core.interfaces import DistillationLoss
-from transeg.plugins.losses.soft_targets import at_size_of
+from transeg.plugins.losses.soft_targets import resize_like
 
 
 class ChannelWiseDistillation(DistillationLoss):
@@ -41,7 +41,7 @@ class ChannelWiseDistillation(DistillationLoss):
 
     def forward(self, student: Mapping[str, Tensor], teacher: Mapping[str, Tensor]) -> Tensor:
         ours = self.projection(student[self.layer].float()).float()
-        theirs = at_size_of(ours, teacher[self.teacher_layer].float())
+        theirs = resize_like(ours, teacher[self.teacher_layer].float())
         ours, theirs = ((map_ / self._temperature).flatten(2).log_softmax(2) for map_ in (ours, theirs))
         divergence = F.kl_div(ours, theirs, reduction="none", log_target=True).sum(2)
         return divergence.mean() * self._temperature**2
@@ -71,7 +71,7 @@ class AttentionTransfer(LayerDistillation):
 
     def forward(self, student: Mapping[str, Tensor], teacher: Mapping[str, Tensor]) -> Tensor:
         ours = student[self.layer].float()
-        theirs = at_size_of(ours, teacher[self.teacher_layer].float())
+        theirs = resize_like(ours, teacher[self.teacher_layer].float())
         return (_attention(ours) - _attention(theirs)).square().sum(1).mean()
 
 
@@ -88,7 +88,7 @@ class FitNetHint(LayerDistillation):
 
     def forward(self, student: Mapping[str, Tensor], teacher: Mapping[str, Tensor]) -> Tensor:
         ours = self.projection(student[self.layer].float()).float()
-        return F.mse_loss(ours, at_size_of(ours, teacher[self.teacher_layer].float())) / 2
+        return F.mse_loss(ours, resize_like(ours, teacher[self.teacher_layer].float())) / 2
 
 
 def _attention(map_: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from monai.losses.hausdorff_loss import HausdorffDTLoss
 from torch import Tensor
 
 from transeg.core.interfaces import Loss
-from transeg.plugins.losses.targets import foreground, known
+from transeg.plugins.losses.targets import foreground, valid_mask
 
 
 class HausdorffLoss(Loss):
@@ -32,6 +32,6 @@ class HausdorffLoss(Loss):
         self._loss = HausdorffDTLoss(alpha=alpha, include_background=True)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        mask = known(target)
+        mask = valid_mask(target)
         mean: Tensor = self._loss(*foreground(logits, target))
         return mean * mask.numel() / mask.sum().clamp(min=1)

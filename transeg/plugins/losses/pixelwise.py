@@ -7,7 +7,7 @@ from torch import Tensor
 from torchvision.ops import sigmoid_focal_loss
 
 from transeg.core.interfaces import Loss
-from transeg.plugins.losses.targets import mean_of_known, one_vs_rest
+from transeg.plugins.losses.targets import masked_mean, one_vs_rest
 
 
 class BCELoss(Loss):
@@ -20,7 +20,7 @@ class BCELoss(Loss):
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         truth = one_vs_rest(logits, target)
-        return mean_of_known(F.binary_cross_entropy_with_logits(logits.float(), truth, reduction="none"), target)
+        return masked_mean(F.binary_cross_entropy_with_logits(logits.float(), truth, reduction="none"), target)
 
 
 class FocalLoss(Loss):
@@ -46,4 +46,4 @@ class FocalLoss(Loss):
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         truth = one_vs_rest(logits, target)
         loss = sigmoid_focal_loss(logits.float(), truth, self._alpha, self._gamma, reduction="none")
-        return mean_of_known(loss, target)
+        return masked_mean(loss, target)

@@ -66,10 +66,10 @@ class MSEDistillation(DistillationLoss):
 
     def forward(self, student: Mapping[str, Tensor], teacher: Mapping[str, Tensor]) -> Tensor:
         ours = student[self.layer].float()
-        return F.mse_loss(ours, at_size_of(ours, teacher[self.teacher_layer].float()))
+        return F.mse_loss(ours, resize_like(ours, teacher[self.teacher_layer].float()))
 
 
-def at_size_of(map_: Tensor, other: Tensor) -> Tensor:
+def resize_like(map_: Tensor, other: Tensor) -> Tensor:
     """The other map ``(N, C, h, w)`` at the height and width of the first."""
     if other.shape[2:] == map_.shape[2:]:
         return other

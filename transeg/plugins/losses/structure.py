@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from transeg.core.interfaces import Loss
-from transeg.plugins.losses.targets import known, mean_of_known, one_vs_rest
+from transeg.plugins.losses.targets import masked_mean, one_vs_rest, valid_mask
 
 
 class StructureLoss(Loss):
@@ -27,14 +27,14 @@ class StructureLoss(Loss):
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         logits = logits.float()
-        truth, mask = one_vs_rest(logits, target), known(target)
+        truth, mask = one_vs_rest(logits, target), valid_mask(target)
         # a neighbour whose label is not known is taken to agree, so that no boundary is seen where none is known
         nearby = _neighbourhood(truth) + _neighbourhood(1 - mask) * truth
         weight = mask * (1 + 5 * (nearby - truth).abs())
         axes = (2, 3)
         entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
         weighted = (weight * entropy).sum(axes) / weight.sum(axes).clamp(min=1)
-        entropy = mean_of_known(entropy, target) if self._as_executed else weighted
+        entropy = masked_mean(entropy, target) if self._as_executed else weighted
         predicted = logits.sigmoid()
         overlap = (weight * predicted * truth).sum(axes)
         total = (weight * (predicted + truth)).sum(axes)

@@ -11,7 +11,7 @@ TINY = 1e-7
 """Keeps divisors, and bases of powers whose slope has no bound, away from zero."""
 
 
-def known(target: Tensor) -> Tensor:
+def valid_mask(target: Tensor) -> Tensor:
     """``(N, H, W)`` classes -> ``(N, 1, H, W)`` float32, 1 where the label is known and 0 where it is to be ignored."""
     return (target != IGNORE).unsqueeze(1).float()
 
@@ -39,7 +39,7 @@ def all_classes(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     Ignored pixels are 0 in both.
     """
     logits = as_softmax(logits)
-    return logits.softmax(1) * known(target), one_vs_rest(logits, target)
+    return logits.softmax(1) * valid_mask(target), one_vs_rest(logits, target)
 
 
 def foreground(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -48,11 +48,11 @@ def foreground(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     Ignored pixels are 0 in both: what sums over the foreground does not meet them, and no gradient reaches them.
     """
     if logits.shape[1] == 1:
-        return logits.float().sigmoid() * known(target), one_vs_rest(logits, target)
-    return logits.float().softmax(1)[:, 1:] * known(target), one_vs_rest(logits, target)[:, 1:]
+        return logits.float().sigmoid() * valid_mask(target), one_vs_rest(logits, target)
+    return logits.float().softmax(1)[:, 1:] * valid_mask(target), one_vs_rest(logits, target)[:, 1:]
 
 
-def mean_of_known(values: Tensor, target: Tensor) -> Tensor:
+def masked_mean(values: Tensor, target: Tensor) -> Tensor:
     """The mean of ``(N, K, H, W)`` values over the pixels whose label is known; 0 where there is none."""
-    mask = known(target)
+    mask = valid_mask(target)
     return (values * mask).sum() / (mask.sum() * values.shape[1]).clamp(min=1)

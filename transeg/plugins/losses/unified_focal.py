@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from transeg.core.interfaces import Loss
-from transeg.plugins.losses.targets import TINY, as_softmax, known, mean_of_known, one_vs_rest
+from transeg.plugins.losses.targets import TINY, as_softmax, masked_mean, one_vs_rest, valid_mask
 
 
 class UnifiedFocalLoss(Loss):
@@ -51,9 +51,9 @@ class UnifiedFocalLoss(Loss):
         logits = as_softmax(logits)
         truth = one_vs_rest(logits, target)
         log_predicted = logits.log_softmax(1)
-        predicted = log_predicted.exp() * known(target)
+        predicted = log_predicted.exp() * valid_mask(target)
         focal = self._focal(log_predicted, predicted, truth)
-        return self._weight * mean_of_known(focal, target) + (1 - self._weight) * self._tversky(predicted, truth)
+        return self._weight * masked_mean(focal, target) + (1 - self._weight) * self._tversky(predicted, truth)
 
     def _focal(self, log_predicted: Tensor, predicted: Tensor, truth: Tensor) -> Tensor:
         """``(N, 1, H, W)``."""

@@ -13,11 +13,11 @@ from typing import Literal
 from torch import Tensor, nn
 
 from transeg.core.interfaces import Segmenter
-from transeg.plugins.segmenters.layers import conv_norm, initialise, resized
+from transeg.plugins.segmenters.layers import conv_norm, init_keras, resize_to
 
 
 @dataclass(frozen=True)
-class Parts:
+class BlockTypes:
     """What the variants make differently: each part is called with its input and output channels."""
 
     conv: Callable[..., nn.Module]
@@ -35,10 +35,10 @@ class Parts:
     """Length of the separated kernels."""
 
 
-class ResidualBlock(nn.Module):
+class DUCKResidual(nn.Module):
     """Two convolutions and their shortcut."""
 
-    def __init__(self, parts: Parts, inputs: int, outputs: int) -> None:
+    def __init__(self, parts: BlockTypes, inputs: int, outputs: int) -> None:
         super().__init__()
         self.upper_branch = parts.shortcut(inputs, outputs)
         self.lower_branch = nn.Sequential(parts.conv(inputs, outputs), parts.conv(outputs, outputs))
@@ -52,13 +52,13 @@ class ResidualBlock(nn.Module):
 class DUCK(nn.Module):
     """Six branches of different field, summed."""
 
-    def __init__(self, parts: Parts, inputs: int, outputs: int) -> None:
+    def __init__(self, parts: BlockTypes, inputs: int, outputs: int) -> None:
         super().__init__()
         length = parts.separated
         self.in_bn = parts.norm(inputs)
         self.branch1 = _dilated(parts, inputs, outputs, 3)
         self.branch2 = _dilated(parts, inputs, outputs, 2)
-        self.branch3 = ResidualBlock(parts, inputs, outputs)
+        self.branch3 = DUCKResidual(parts, inputs, outputs)
         self.branch4 = _residual(parts, inputs, outputs, 2)
         self.branch5 = _residual(parts, inputs, outputs, 3)
         self.branch6 = nn.Sequential(
@@ -78,10 +78,10 @@ class DUCK(nn.Module):
         return out
 
 
-class DownStage(nn.Module):
+class DUCKDownStage(nn.Module):
     """A block whose output is both kept and halved, and joined with the halved image."""
 
-    def __init__(self, parts: Parts, inputs: int, outputs: int, wider: int) -> None:
+    def __init__(self, parts: BlockTypes, inputs: int, outputs: int, wider: int) -> None:
         super().__init__()
         self.duck = DUCK(parts, inputs, outputs)
         self.conv1 = parts.halve(outputs, wider)
@@ -93,15 +93,15 @@ class DownStage(nn.Module):
         return self.conv1(skip) + side, side, skip
 
 
-class UpStage(nn.Module):
+class DUCKUpStage(nn.Module):
     """A block on the sum of the coarser map and what was kept."""
 
-    def __init__(self, parts: Parts, inputs: int, outputs: int) -> None:
+    def __init__(self, parts: BlockTypes, inputs: int, outputs: int) -> None:
         super().__init__()
         self.duck = DUCK(parts, inputs, outputs)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        out: Tensor = self.duck(resized(x, skip, "nearest") + skip)
+        out: Tensor = self.duck(resize_to(x, skip, "nearest") + skip)
         return out
 
 
@@ -147,22 +147,22 @@ class DUCKNet(Segmenter):
         if variant == "paper":
             self.mean, self.std = (0.0,), (1.0,)
         widths = [filters * 2**stage for stage in range(6)]
-        self.down_stage1 = DownStage(parts, in_channels, widths[0], widths[1])
-        self.down_stage2 = DownStage(parts, widths[1], widths[1], widths[2])
-        self.down_stage3 = DownStage(parts, widths[2], widths[2], widths[3])
-        self.down_stage4 = DownStage(parts, widths[3], widths[3], widths[4])
-        self.down_stage5 = DownStage(parts, widths[4], widths[4], widths[5])
+        self.down_stage1 = DUCKDownStage(parts, in_channels, widths[0], widths[1])
+        self.down_stage2 = DUCKDownStage(parts, widths[1], widths[1], widths[2])
+        self.down_stage3 = DUCKDownStage(parts, widths[2], widths[2], widths[3])
+        self.down_stage4 = DUCKDownStage(parts, widths[3], widths[3], widths[4])
+        self.down_stage5 = DUCKDownStage(parts, widths[4], widths[4], widths[5])
         self.mid_stage = nn.Sequential(
-            ResidualBlock(parts, widths[5], widths[5]),
-            ResidualBlock(parts, widths[5], widths[5]),
-            ResidualBlock(parts, widths[5], widths[4]),
-            ResidualBlock(parts, widths[4], widths[4]),
+            DUCKResidual(parts, widths[5], widths[5]),
+            DUCKResidual(parts, widths[5], widths[5]),
+            DUCKResidual(parts, widths[5], widths[4]),
+            DUCKResidual(parts, widths[4], widths[4]),
         )
-        self.up_stage5 = UpStage(parts, widths[4], widths[3])
-        self.up_stage4 = UpStage(parts, widths[3], widths[2])
-        self.up_stage3 = UpStage(parts, widths[2], widths[1])
-        self.up_stage2 = UpStage(parts, widths[1], widths[0])
-        self.up_stage1 = UpStage(parts, widths[0], widths[0])
+        self.up_stage5 = DUCKUpStage(parts, widths[4], widths[3])
+        self.up_stage4 = DUCKUpStage(parts, widths[3], widths[2])
+        self.up_stage3 = DUCKUpStage(parts, widths[2], widths[1])
+        self.up_stage2 = DUCKUpStage(parts, widths[1], widths[0])
+        self.up_stage1 = DUCKUpStage(parts, widths[0], widths[0])
         self.seg_head = parts.head(widths[0], num_classes)
         self.aux_heads = nn.ModuleList(parts.head(width, num_classes) for width in widths[: 4 if aux else 0])
         self.heads = 1 + len(self.aux_heads)
@@ -183,15 +183,15 @@ class DUCKNet(Segmenter):
         return [logits, *(head(x) for head, x in zip(self.aux_heads, (up2, up3, up4, up5), strict=True))]
 
 
-def _dilated(parts: Parts, inputs: int, outputs: int, depth: int) -> nn.Sequential:
+def _dilated(parts: BlockTypes, inputs: int, outputs: int, depth: int) -> nn.Sequential:
     """Convolutions of dilation 1, 2, ..."""
     return nn.Sequential(
         *(parts.conv(inputs if rate == 1 else outputs, outputs, dilation=rate) for rate in range(1, depth + 1))
     )
 
 
-def _residual(parts: Parts, inputs: int, outputs: int, depth: int) -> nn.Sequential:
-    return nn.Sequential(*(ResidualBlock(parts, outputs if index else inputs, outputs) for index in range(depth)))
+def _residual(parts: BlockTypes, inputs: int, outputs: int, depth: int) -> nn.Sequential:
+    return nn.Sequential(*(DUCKResidual(parts, outputs if index else inputs, outputs) for index in range(depth)))
 
 
 def _bare_conv(inputs: int, outputs: int) -> nn.Conv2d:
@@ -210,7 +210,7 @@ def _conv_relu(inputs: int, outputs: int, kernel: int | tuple[int, int] = 3, dil
     rows, columns = (kernel, kernel) if isinstance(kernel, int) else kernel
     padding = ((rows - 1) // 2 * dilation, (columns - 1) // 2 * dilation)
     conv = nn.Conv2d(inputs, outputs, (rows, columns), padding=padding, dilation=dilation)
-    initialise(conv, nn.init.kaiming_uniform_)
+    init_keras(conv, nn.init.kaiming_uniform_)
     # TensorFlow's padding "same" lets an even kernel see one pixel more after than before.
     even = [] if rows % 2 and columns % 2 else [nn.ZeroPad2d((0, 1 - columns % 2, 0, 1 - rows % 2))]
     return nn.Sequential(*even, conv, nn.ReLU(inplace=True))
@@ -223,12 +223,12 @@ def _conv_relu_norm(inputs: int, outputs: int, kernel: int | tuple[int, int] = 3
 def _patch_conv(inputs: int, outputs: int, size: int) -> nn.Conv2d:
     """A linear convolution over patches that do not overlap, with Keras's usual initial weights."""
     conv = nn.Conv2d(inputs, outputs, size, size)
-    initialise(conv)
+    init_keras(conv)
     return conv
 
 
 PARTS = {
-    "zh320": Parts(
+    "zh320": BlockTypes(
         conv=conv_norm,
         norm=_norm_relu,
         shortcut=_bare_conv,
@@ -237,7 +237,7 @@ PARTS = {
         head=_bare_conv,
         separated=7,
     ),
-    "paper": Parts(
+    "paper": BlockTypes(
         conv=_conv_relu_norm,
         norm=_keras_norm,
         shortcut=partial(_conv_relu, kernel=1),

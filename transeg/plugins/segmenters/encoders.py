@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 
-def without_numbers(network: nn.Module, image: tuple[int, int, int]) -> tuple[list[Tensor], list[Tensor]]:
+def run_on_meta(network: nn.Module, image: tuple[int, int, int]) -> tuple[list[Tensor], list[Tensor]]:
     """Run a network in its present mode on the shape of a batch alone, which costs neither memory nor arithmetic.
 
     Args:
@@ -41,7 +41,7 @@ def freeze_idle(network: nn.Module, image: tuple[int, int, int]) -> None:
         ValueError: its first output is not of the image's size.
     """
     with torch.inference_mode(False), torch.enable_grad():  # whatever it is built for
-        outputs, parameters = without_numbers(network, image)
+        outputs, parameters = run_on_meta(network, image)
         if outputs[0].shape[2:] != image[1:]:
             raise ValueError(f"from {image[1]}x{image[2]} pixels it makes {tuple(outputs[0].shape[2:])}")
         total = torch.stack([output.sum() for output in outputs]).sum()
@@ -52,7 +52,7 @@ def freeze_idle(network: nn.Module, image: tuple[int, int, int]) -> None:
 
 
 @contextmanager
-def explained(clause: str) -> Iterator[None]:
+def explain_errors(clause: str) -> Iterator[None]:
     """Whatever another package raises, as a ValueError that begins with a clause of ours."""
     try:
         yield
@@ -61,7 +61,7 @@ def explained(clause: str) -> Iterator[None]:
         raise ValueError(f"{clause}: {detail or type(error).__name__}") from error
 
 
-def near(name: str, known: Iterable[str]) -> str:
+def suggest_names(name: str, known: Iterable[str]) -> str:
     """'; near are A, B' for known names like an unknown one, else nothing."""
     found = get_close_matches(name, known, n=3, cutoff=0.4)
     return f"; near are {', '.join(found)}" if found else ""

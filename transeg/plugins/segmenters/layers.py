@@ -48,12 +48,12 @@ def norm_conv_block(
     )
 
 
-def resized(x: Tensor, like: Tensor, mode: str) -> Tensor:
+def resize_to(x: Tensor, like: Tensor, mode: str) -> Tensor:
     """The map at the size of another; `bilinear` holds the corners in place (``align_corners``)."""
     return F.interpolate(x, size=like.shape[2:], mode=mode, align_corners=True if mode == "bilinear" else None)
 
 
-def initialise(network: nn.Module, weights: Callable[[Tensor], Tensor] = nn.init.xavier_uniform_) -> None:
+def init_keras(network: nn.Module, weights: Callable[[Tensor], Tensor] = nn.init.xavier_uniform_) -> None:
     """Begin as Keras does, with biases of zero: by default from Glorot's uniform weights."""
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):

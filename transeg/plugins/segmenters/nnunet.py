@@ -16,7 +16,7 @@ from dynamic_network_architectures.architectures.unet import PlainConvUNet, Resi
 from torch import Tensor, nn
 
 from transeg.core.interfaces import Segmenter
-from transeg.plugins.segmenters.encoders import explained
+from transeg.plugins.segmenters.encoders import explain_errors
 
 Normalization = Literal["zscore", "rescale_to_0_1", "rgb_to_0_1"]
 
@@ -96,7 +96,7 @@ class NnUNet(Segmenter):
             planned = _configuration(plans, configuration)
             name, arguments = _network(planned)
             normalization = normalization or _normalization(planned)
-        with explained("the network of the plans cannot be built"):
+        with explain_errors("the network of the plans cannot be built"):
             network = NETWORKS[name](
                 input_channels=in_channels, num_classes=num_classes, deep_supervision=aux, **arguments
             )
@@ -165,7 +165,7 @@ def _configuration(path: Path, name: str) -> dict[str, Any]:
         raise ValueError(f"{path} cannot be read as nnU-Net's plans: {type(error).__name__}: {error}") from error
     if name not in known:
         raise ValueError(f"{path} has no configuration {name!r}; it has: {', '.join(known)}")
-    with explained(f"the configuration {name} of {path} is incomplete"):
+    with explain_errors(f"the configuration {name} of {path} is incomplete"):
         configuration: dict[str, Any] = PlansManager(plans).get_configuration(name).configuration
     return configuration
 

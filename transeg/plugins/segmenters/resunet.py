@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from transeg.core.interfaces import Segmenter
-from transeg.plugins.segmenters.layers import conv_block, initialise, norm_conv_block, resized
+from transeg.plugins.segmenters.layers import conv_block, init_keras, norm_conv_block, resize_to
 
 
 class ResidualUnit(nn.Module):
@@ -82,7 +82,7 @@ class ResUNet(Segmenter):
         self.heads = 1 + len(self.aux_heads)
         self.enlarging = "nearest" if paper else "bilinear"
         if paper:
-            initialise(self)
+            init_keras(self)
 
     def forward(self, image: Tensor) -> Tensor | list[Tensor]:
         skip1 = self.encoding1(image)
@@ -96,7 +96,7 @@ class ResUNet(Segmenter):
         return [logits, *(head(x) for head, x in zip(self.aux_heads, (up2, up3), strict=True))]
 
     def _joined(self, x: Tensor, skip: Tensor) -> Tensor:
-        return torch.cat((resized(x, skip, self.enlarging), skip), 1)
+        return torch.cat((resize_to(x, skip, self.enlarging), skip), 1)
 
 
 def _unit(inputs: int, outputs: int, stride: int = 1) -> ResidualUnit:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from transeg.core.interfaces import Segmenter
-from transeg.plugins.segmenters.layers import conv_block, conv_norm, initialise, norm_conv_block, resized
+from transeg.plugins.segmenters.layers import conv_block, conv_norm, init_keras, norm_conv_block, resize_to
 
 
 class SqueezeExcite(nn.Module):
@@ -77,7 +77,7 @@ class ASPP(nn.Module):
         return joined
 
 
-class Attention(nn.Module):
+class AttentionGate(nn.Module):
     """Weighs the places of a map by itself and by what was kept from the encoder."""
 
     def __init__(self, channels: int, kept: int) -> None:
@@ -87,7 +87,7 @@ class Attention(nn.Module):
         self.conv = conv_norm(128, 1, activation=nn.Sigmoid())
 
     def forward(self, x: Tensor, kept: Tensor) -> Tensor:
-        weight: Tensor = self.conv(self.conv_x(x) + resized(self.conv_g(kept), x, "nearest"))
+        weight: Tensor = self.conv(self.conv_x(x) + resize_to(self.conv_g(kept), x, "nearest"))
         return x * weight
 
 
@@ -96,12 +96,12 @@ class DecodingBlock(nn.Module):
 
     def __init__(self, channels: int, kept: int, outputs: int) -> None:
         super().__init__()
-        self.att = Attention(channels, kept)
+        self.att = AttentionGate(channels, kept)
         self.conv = conv_block(channels + kept, outputs)
         self.conv_skip = conv_norm(channels + kept, outputs, kernel=1)
 
     def forward(self, x: Tensor, kept: Tensor) -> Tensor:
-        joined = torch.cat((resized(self.att(x, kept), kept, "bilinear"), kept), 1)
+        joined = torch.cat((resize_to(self.att(x, kept), kept, "bilinear"), kept), 1)
         out: Tensor = self.conv(joined) + self.conv_skip(joined)
         return out
 
@@ -176,7 +176,7 @@ class PaperDecodingBlock(nn.Module):
         self.unit = PaperUnit(channels + kept, outputs)
 
     def forward(self, x: Tensor, kept: Tensor) -> Tensor:
-        out: Tensor = self.unit(torch.cat((resized(self.att(x, kept), kept, "nearest"), kept), 1))
+        out: Tensor = self.unit(torch.cat((resize_to(self.att(x, kept), kept, "nearest"), kept), 1))
         return out
 
 
@@ -250,7 +250,7 @@ class ResUNetPP(Segmenter):
         self.heads = 1 + len(self.aux_heads)
         if paper:
             self.mean, self.std = (0.0,), (1.0,)
-            initialise(self)
+            init_keras(self)
 
     def _build_zh320(self, in_channels: int, num_classes: int, width: int) -> tuple[int, int]:
         """The parts of zh320's network; returns the channels of the second and third finest decoder stage."""
@@ -287,7 +287,7 @@ class ResUNetPP(Segmenter):
         up2 = self.decoding_block2(up3, skip2)
         logits = self.seg_head(self.decoding_block1(up2, skip1))
         if self.halves:
-            logits = resized(logits, image, "bilinear")
+            logits = resize_to(logits, image, "bilinear")
         if not self.training or not self.aux_heads:
             return logits
         return [logits, *(head(x) for head, x in zip(self.aux_heads, (up2, up3), strict=True))]

@@ -34,7 +34,7 @@ class DoubleConv(nn.Module):
         return out
 
 
-class Down(nn.Module):
+class PoolStage(nn.Module):
     """2x2 max pooling, which drops an odd last row and column, and two convolutions."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -59,7 +59,7 @@ class Raise(nn.Module):
         return F.pad(x, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2))
 
 
-class Up(nn.Module):
+class UpConvStage(nn.Module):
     """What came from below, raised and joined with what was kept, and two convolutions."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -100,14 +100,14 @@ class RevisitUNet(Segmenter):
         if base < 1:
             raise ValueError(f"base must be at least 1, not {base}")
         self.conv1 = DoubleConv(in_channels, base)
-        self.down1 = Down(base, 2 * base)
-        self.down2 = Down(2 * base, 4 * base)
-        self.down3 = Down(4 * base, 8 * base)
-        self.down4 = Down(8 * base, 16 * base)
-        self.up1 = Up(16 * base, 8 * base)
-        self.up2 = Up(8 * base, 4 * base)
-        self.up3 = Up(4 * base, 2 * base)
-        self.up4 = Up(2 * base, base)
+        self.down1 = PoolStage(base, 2 * base)
+        self.down2 = PoolStage(2 * base, 4 * base)
+        self.down3 = PoolStage(4 * base, 8 * base)
+        self.down4 = PoolStage(8 * base, 16 * base)
+        self.up1 = UpConvStage(16 * base, 8 * base)
+        self.up2 = UpConvStage(8 * base, 4 * base)
+        self.up3 = UpConvStage(4 * base, 2 * base)
+        self.up4 = UpConvStage(2 * base, base)
         self.last_conv = nn.Conv2d(base, num_classes, 1)
         self.aux_heads = nn.ModuleList(nn.Conv2d(n * base, num_classes, 1) for n in ((2, 4, 8) if aux else ()))
         self.heads = 1 + len(self.aux_heads)

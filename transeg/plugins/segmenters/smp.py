@@ -10,7 +10,7 @@ import timm
 from torch import Tensor, nn
 
 from transeg.core.interfaces import Segmenter
-from transeg.plugins.segmenters.encoders import explained, freeze_idle, near
+from transeg.plugins.segmenters.encoders import explain_errors, freeze_idle, suggest_names
 
 Decoder = Literal[
     "unet",
@@ -87,7 +87,7 @@ class SMP(Segmenter):
         self._make = partial(smp.create_model, decoder, encoder, in_channels=in_channels, classes=num_classes)
         self._weights = True if pretrained and encoder.startswith(TIMM) else pretrained
         misfit = f"the decoder {decoder} does not fit the encoder {encoder}"
-        with explained(misfit):
+        with explain_errors(misfit):
             network = self._make(encoder_weights=None)
         self.encoder = network.encoder
         self.decoder = network.decoder
@@ -98,12 +98,12 @@ class SMP(Segmenter):
         if decoder == "pan":
             self.size_multiple = 128  # its attention halves the map at stride 16 three times more
         self.mean, self.std = _statistics(encoder, pretrained)
-        with explained(misfit):
+        with explain_errors(misfit):
             freeze_idle(self, (in_channels, self.size_multiple, 2 * self.size_multiple))
 
     def load_pretrained(self) -> None:
         if self._weights is not None:
-            with explained("the pretrained weights of the encoder are not available"):
+            with explain_errors("the pretrained weights of the encoder are not available"):
                 self.encoder.load_state_dict(self._make(encoder_weights=self._weights).encoder.state_dict())
 
     def forward(self, image: Tensor) -> Tensor | list[Tensor]:
@@ -116,11 +116,11 @@ class SMP(Segmenter):
 
 def _check(decoder: str, encoder: str, pretrained: str | None) -> None:
     if decoder not in get_args(Decoder):
-        raise ValueError(f"there is no decoder {decoder!r}{near(decoder, get_args(Decoder))}")
+        raise ValueError(f"there is no decoder {decoder!r}{suggest_names(decoder, get_args(Decoder))}")
     own = smp.encoders.encoders
     if encoder not in own and not (encoder.startswith(TIMM) and timm.is_model(encoder.removeprefix(TIMM))):
         names = [*own, *(TIMM + name for name in timm.list_models())]
-        raise ValueError(f"there is no encoder {encoder!r}{near(encoder, names)}")
+        raise ValueError(f"there is no encoder {encoder!r}{suggest_names(encoder, names)}")
     weights = own[encoder]["pretrained_settings"] if encoder in own else ("imagenet",)
     if pretrained is not None and pretrained not in weights:
         raise ValueError(f"{encoder} has no weights {pretrained!r}; it has: {', '.join(weights)}")

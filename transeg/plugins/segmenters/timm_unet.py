@@ -14,14 +14,14 @@ from timm.models import adapt_input_conv, load_state_dict
 from torch import Tensor, nn
 
 from transeg.core.interfaces import Segmenter
-from transeg.plugins.segmenters.encoders import explained, freeze_idle, near, without_numbers
+from transeg.plugins.segmenters.encoders import explain_errors, freeze_idle, run_on_meta, suggest_names
 from transeg.plugins.segmenters.layers import conv_block
 
 SIZE_OPTIONS: tuple[Mapping[str, Any], ...] = ({}, {"dynamic_img_size": True}, {"strict_img_size": False})
 """What different families of timm ask for before they take images of any size."""
 
 
-class UpStage(nn.Module):
+class BackboneUpStage(nn.Module):
     """A map enlarged twofold, joined with the backbone's of that size if there is one, and two convolutions."""
 
     def __init__(self, inputs: int, joined: int, outputs: int) -> None:
@@ -78,7 +78,7 @@ class TimmUNet(Segmenter):
     ) -> None:
         super().__init__()
         if not timm.is_model(backbone):
-            raise ValueError(f"timm has no backbone {backbone!r}{near(backbone, timm.list_models())}")
+            raise ValueError(f"timm has no backbone {backbone!r}{suggest_names(backbone, timm.list_models())}")
         if pretrained and backbone_weights is not None:
             raise ValueError("pretrained downloads weights and backbone_weights reads them from a file: give one")
         self._pretrained, self._file, self._in_channels = pretrained, backbone_weights, in_channels
@@ -95,7 +95,7 @@ class TimmUNet(Segmenter):
         kept = [0 if index is None else channels[index] for index in self.joined]
         outputs = decoder_channels[-halvings:]
         inputs = (channels[-1], *outputs)
-        self.decoder = nn.ModuleList(map(UpStage, inputs, kept, outputs))
+        self.decoder = nn.ModuleList(map(BackboneUpStage, inputs, kept, outputs))
         self.head = nn.Conv2d(outputs[-1], num_classes, 1)
         self.aux_heads = nn.ModuleList(nn.Conv2d(n, num_classes, 1) for n in (outputs[-2:-5:-1] if aux else ()))
         self.heads = 1 + len(self.aux_heads)
@@ -103,10 +103,10 @@ class TimmUNet(Segmenter):
 
     def load_pretrained(self) -> None:
         if self._pretrained:
-            with explained("the pretrained weights of the backbone are not available"):
+            with explain_errors("the pretrained weights of the backbone are not available"):
                 self.backbone.load_state_dict(self._make(pretrained=True).state_dict())
         if self._file is not None:
-            with explained(f"the backbone's weights {self._file} cannot be used"):
+            with explain_errors(f"the backbone's weights {self._file} cannot be used"):
                 _load_file(self.backbone.model, self._file, self._in_channels)
 
     def forward(self, image: Tensor) -> Tensor | list[Tensor]:
@@ -134,7 +134,9 @@ def _backbone(name: str, in_channels: int) -> tuple[Callable[..., Any], Any]:
             faults.append(error)
         else:
             return make, backbone
-    with explained(f"the backbone {name} does not fit: it must make maps of images of any size, each half the last"):
+    with explain_errors(
+        f"the backbone {name} does not fit: it must make maps of images of any size, each half the last"
+    ):
         raise faults[0]
 
 
@@ -144,7 +146,7 @@ def _check_maps(backbone: Any, in_channels: int) -> None:
         raise ValueError(f"its maps are at the strides {strides}")
     for height, width in ((1, 2), (3, 2)):
         sides = height * strides[-1], width * strides[-1]
-        maps, _ = without_numbers(backbone, (in_channels, *sides))
+        maps, _ = run_on_meta(backbone, (in_channels, *sides))
         expected = [(c, sides[0] // stride, sides[1] // stride) for c, stride in zip(channels, strides, strict=True)]
         if [m.shape[1:] for m in maps] != expected:
             raise ValueError(f"its maps of an image of {sides[0]}x{sides[1]} do not have the sizes that it states")

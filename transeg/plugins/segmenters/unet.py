@@ -44,7 +44,7 @@ def plain_block(inputs: int, outputs: int) -> nn.Sequential:
 
 
 @dataclass(frozen=True)
-class Parts:
+class UNetVariant:
     """What the variants of a U-Net are made of."""
 
     block: Callable[[int, int], nn.Sequential]
@@ -54,7 +54,7 @@ class Parts:
     """A 1x1 convolution from features to logits."""
 
 
-NORMED = Parts(
+NORMED = UNetVariant(
     block=conv_block,
     up=Upsample,
     pool=partial(nn.MaxPool2d, kernel_size=3, stride=2, padding=1),
@@ -62,7 +62,7 @@ NORMED = Parts(
 )
 """Those of zh320/medical-segmentation-pytorch."""
 
-PLAIN = Parts(
+PLAIN = UNetVariant(
     block=plain_block,
     up=partial(nn.ConvTranspose2d, kernel_size=2, stride=2),
     pool=partial(nn.MaxPool2d, kernel_size=2),
@@ -87,7 +87,7 @@ def draw_he(module: nn.Module) -> None:
 class DownStage(nn.Module):
     """Two convolutions, whose result is both kept and pooled."""
 
-    def __init__(self, inputs: int, outputs: int, parts: Parts) -> None:
+    def __init__(self, inputs: int, outputs: int, parts: UNetVariant) -> None:
         super().__init__()
         self.conv = parts.block(inputs, outputs)
         self.pool = parts.pool()
@@ -100,7 +100,7 @@ class DownStage(nn.Module):
 class UpStage(nn.Module):
     """Learned upsampling, joined with what was kept, and two convolutions."""
 
-    def __init__(self, inputs: int, outputs: int, parts: Parts) -> None:
+    def __init__(self, inputs: int, outputs: int, parts: UNetVariant) -> None:
         super().__init__()
         self.up = parts.up(inputs, outputs)
         self.conv = parts.block(inputs, outputs)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from transeg.core.interfaces import Segmenter
-from transeg.plugins.segmenters.unet import NORMED, PLAIN, DownStage, Parts, draw_he
+from transeg.plugins.segmenters.unet import NORMED, PLAIN, DownStage, UNetVariant, draw_he
 
 DEPTH = 4
 """Rows below the finest."""
@@ -34,7 +34,7 @@ def dropout_block(inputs: int, outputs: int) -> nn.Sequential:
 class Node(nn.Module):
     """Two convolutions, and the learned upsampling of their result into the row above."""
 
-    def __init__(self, inputs: int, outputs: int, above: int, parts: Parts) -> None:
+    def __init__(self, inputs: int, outputs: int, above: int, parts: UNetVariant) -> None:
         super().__init__()
         self.conv = parts.block(inputs, outputs)
         self.up = parts.up(outputs, above)

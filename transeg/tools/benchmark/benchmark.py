@@ -12,14 +12,14 @@ from rich.console import Console
 
 from transeg.core.component_options import check_options
 from transeg.core.device import pick_device
-from transeg.core.distributed.progress import bar
-from transeg.core.errors import TransegError, UsageError, ending
+from transeg.core.distributed.progress_bar import progress_bar
+from transeg.core.errors import TransegError, UsageError, describe_exit_code
 from transeg.core.experiment.settings import Settings, merge, parse_assignment
 from transeg.core.registry import Registry
-from transeg.tools.benchmark.speed import Request, Speed, answer
+from transeg.tools.benchmark.speed import Speed, SpeedRequest, send_outcome
 
 
-def benchmark(
+def benchmark_segmenters(
     names: Sequence[str],
     registry: Registry,
     console: Console,
@@ -38,11 +38,11 @@ def benchmark(
         registry: where they come from.
         console: for progress.
         assignments: options of the segmenters that are named, ``segmenter.base=64``.
-        size: see :class:`Request`.
+        size: see :class:`SpeedRequest`.
         batch: likewise; None for one image in inference, and two in training.
-        threads: see :class:`Request`.
+        threads: see :class:`SpeedRequest`.
         device: likewise; None for a GPU where there is one.
-        train: see :class:`Request`.
+        train: see :class:`SpeedRequest`.
 
     Returns:
         ``size``, ``batch``, ``device``, ``train``, and ``segmenters``: for each one its ``name`` and what
@@ -61,11 +61,11 @@ def benchmark(
     batch = batch or (2 if train else 1)
     place = pick_device(device or "auto")
     rows: list[dict[str, Any]] = []
-    with bar(console, "measuring", len(chosen), "segmenters") as advance:
+    with progress_bar(console, "measuring", len(chosen), "segmenters") as advance:
         for name, values in chosen.items():
-            request = Request(name, values, registry.files, size, batch, threads, place, train)
+            request = SpeedRequest(name, values, registry.files, size, batch, threads, place, train)
             try:
-                rows.append({"name": name, **asdict(measured_apart(request))})
+                rows.append({"name": name, **asdict(measure_in_subprocess(request))})
             except TransegError as error:
                 rows.append({"name": name, "error": str(error)})
             advance()
@@ -87,7 +87,7 @@ def _usable(registry: Registry) -> list[str]:
     return [c.name if c.status == "ok" else f"{c.package}:{c.name}" for c in found]
 
 
-def measured_apart(request: Request) -> Speed:
+def measure_in_subprocess(request: SpeedRequest) -> Speed:
     """Measure in a fresh process, so that peak memory is one segmenter's and a crash ends nothing else.
 
     Raises:
@@ -95,7 +95,7 @@ def measured_apart(request: Request) -> Speed:
     """
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=answer, args=(request, sender), daemon=True)
+    process = context.Process(target=send_outcome, args=(request, sender), daemon=True)
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the child inherits it: Ctrl-C is for this process
     try:
         process.start()
@@ -106,7 +106,7 @@ def measured_apart(request: Request) -> Speed:
         found: Speed | str = receiver.recv()
     except EOFError:
         process.join()
-        found = ending(process.exitcode or 0)
+        found = describe_exit_code(process.exitcode or 0)
     finally:
         process.kill()
         process.join()

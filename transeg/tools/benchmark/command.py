@@ -11,15 +11,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from transeg.core.evaluation.numbers import counted
+from transeg.core.evaluation.numbers import pluralise
 from transeg.core.registry import Registry
-from transeg.tools.common.console import talk
+from transeg.tools.common.console import stderr_console
 from transeg.tools.common.options import COUNT, as_json, device, repeatable, with_registry
-from transeg.tools.common.shell_completion import components
+from transeg.tools.common.shell_completion import complete_components
 
 
 @click.command()
-@click.argument("segmenters", metavar="[SEGMENTER]...", nargs=-1, shell_complete=components("segmenter"))
+@click.argument("segmenters", metavar="[SEGMENTER]...", nargs=-1, shell_complete=complete_components("segmenter"))
 @click.option(
     "--size", default=352, type=COUNT, metavar="PIXELS", help="Height and width of the images; by default 352."
 )
@@ -43,7 +43,7 @@ def benchmark(registry: Registry, segmenters: tuple[str, ...], as_json: bool, **
     """
     from transeg.tools.benchmark import benchmark
 
-    report = benchmark.benchmark(segmenters, registry, talk(), **named)
+    report = benchmark.benchmark_segmenters(segmenters, registry, stderr_console(), **named)
     if as_json:
         click.echo(json.dumps(report, indent=2))
     else:
@@ -80,10 +80,10 @@ def show_benchmark(report: dict[str, Any], console: Console) -> None:
 
 def _conditions(report: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     work = "Training steps" if report["train"] else "Inference"
-    threads = f", {counted(rows[0]['threads'], 'thread')}" if report["device"] == "cpu" else ""
+    threads = f", {pluralise(rows[0]['threads'], 'thread')}" if report["device"] == "cpu" else ""
     reached = max(row["peak_gmacs_per_second"] for row in rows)
     return (
         f"{work}, {report['size']}x{report['size']} pixels, {report['device']}{threads}. GMAC are those of an image, "
-        f"ms those of a batch ({counted(report['batch'], 'image')}). The peak is one large convolution's, "
+        f"ms those of a batch ({pluralise(report['batch'], 'image')}). The peak is one large convolution's, "
         f"{reached:,.0f} GMAC/s."
     )

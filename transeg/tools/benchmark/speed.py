@@ -38,7 +38,7 @@ Work = Callable[[], object]
 
 
 @dataclass(frozen=True)
-class Request:
+class SpeedRequest:
     """What one process measures.
 
     Attributes:
@@ -87,25 +87,25 @@ class Speed:
     threads: int
 
 
-def answer(request: Request, sender: Connection) -> None:
+def send_outcome(request: SpeedRequest, sender: Connection) -> None:
     """Send the outcome to another process."""
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a third-party network prints is no result
-    found = outcome(request)
+    found = measure_or_explain(request)
     sys.stdout.flush()  # who receives the outcome waits for nothing more
     sender.send(found)
 
 
-def outcome(request: Request) -> Speed | str:
+def measure_or_explain(request: SpeedRequest) -> Speed | str:
     """What was measured, or why it could not be."""
     try:
-        return measure(request)
+        return measure_speed(request)
     except (TransegError, ValueError) as error:
         return str(error)
     except Exception as error:
         return f"{type(error).__name__}: {error}"
 
 
-def measure(request: Request) -> Speed:
+def measure_speed(request: SpeedRequest) -> Speed:
     """Measure a segmenter with weights as its constructor leaves them.
 
     Raises:
@@ -121,11 +121,11 @@ def measure(request: Request) -> Speed:
     segmenter = registry.load(registry.find("segmenter", request.segmenter))(CHANNELS, 1, **request.options)
     parameters = sum(p.numel() for p in segmenter.parameters() if p.requires_grad)
     image = torch.rand(request.batch, CHANNELS, request.size, request.size, device=device) * 2 - 1
-    work = training_step(segmenter.to(device), image) if request.train else inference(segmenter, image)
+    work = training_work(segmenter.to(device), image) if request.train else inference_work(segmenter, image)
     with FlopCounterMode(display=False) as counter:
         work()
     macs = counter.get_total_flops() / 2
-    seconds = statistics.median(times(work, device, SECONDS))
+    seconds = statistics.median(time_repetitions(work, device, SECONDS))
     memory = peak_memory(device)
     return Speed(
         parameters,
@@ -139,13 +139,13 @@ def measure(request: Request) -> Speed:
     )
 
 
-def inference(segmenter: Segmenter, image: Tensor) -> Work:
+def inference_work(segmenter: Segmenter, image: Tensor) -> Work:
     """What `toolkit predict` does with each image."""
     network = fuse_for_inference(segmenter.eval(), image.shape[1], image.device)
     return torch.inference_mode()(lambda: segment(network, image))
 
 
-def training_step(segmenter: Segmenter, image: Tensor) -> Work:
+def training_work(segmenter: Segmenter, image: Tensor) -> Work:
     """Forward pass, binary cross-entropy of every head, backward pass, Adam."""
     segmenter.train()
     optimizer = torch.optim.Adam(segmenter.parameters())
@@ -161,7 +161,7 @@ def training_step(segmenter: Segmenter, image: Tensor) -> Work:
     return step
 
 
-def times(work: Work, device: torch.device, enough: float) -> list[float]:
+def time_repetitions(work: Work, device: torch.device, enough: float) -> list[float]:
     """Seconds of each of as many repetitions as ``enough`` seconds hold, after one that warms up."""
     work()
     seconds: list[float] = []
@@ -182,7 +182,7 @@ def machine_peak(device: torch.device) -> float:
     if device.type == "cpu":
         image = image.contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
-        fastest = min(times(lambda: conv(image), device, PEAK_SECONDS))
+        fastest = min(time_repetitions(lambda: conv(image), device, PEAK_SECONDS))
     return count * width**2 * 9 * side**2 / fastest
 
 

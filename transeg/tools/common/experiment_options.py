@@ -8,7 +8,12 @@ from typing import Any
 import click
 
 from transeg.tools.common.options import PATH, Decorator, declared, repeatable
-from transeg.tools.common.shell_completion import components, run_folders, settings, strategies
+from transeg.tools.common.shell_completion import (
+    complete_components,
+    complete_run_folders,
+    complete_settings,
+    complete_strategies,
+)
 
 
 def with_experiment(*, axes: bool = False, several: bool = True) -> Decorator:
@@ -23,14 +28,18 @@ def with_experiment(*, axes: bool = False, several: bool = True) -> Decorator:
     def axis(flag: str, metavar: str | None, about: str, names: Any = None, **more: Any) -> Decorator:
         return click.option(flag, multiple=axes, metavar=metavar, shell_complete=names, help=f"{about}{again}", **more)
 
-    generators, segmenters, data = (components(kind) for kind in ("generator", "segmenter", "dataset"))
-    losses, distillers = (components("loss", role) for role in ("segmentation", "distillation"))
+    generators, segmenters, data = (complete_components(kind) for kind in ("generator", "segmenter", "dataset"))
+    losses, distillers = (complete_components("loss", role) for role in ("segmentation", "distillation"))
     options = [
         axis("--generator", "NAME", "Generator that translates images; see `toolkit list generators`.", generators),
         axis("--segmenter", "NAME", "Network that segments images; see `toolkit list segmenters`.", segmenters),
         axis("--loss", "SUM", "Loss that the segmenter minimises, or a sum such as dice+0.5*bce.", losses),
         repeatable(
-            "--teacher", "teachers", "TEACHER", "Teacher to distil from: a run, or SEGMENTER:WEIGHTS.", run_folders
+            "--teacher",
+            "teachers",
+            "TEACHER",
+            "Teacher to distil from: a run, or SEGMENTER:WEIGHTS.",
+            complete_run_folders,
         ),
         repeatable(
             "--distill",
@@ -50,7 +59,7 @@ def with_experiment(*, axes: bool = False, several: bool = True) -> Decorator:
             "--strategy",
             "NAME",
             "How to train: supervised, translation, sequential or joint; by default as the parts that are named imply.",
-            strategies,
+            complete_strategies,
         ),
         *(_OF_SEVERAL if several else ()),
         repeatable(
@@ -62,9 +71,13 @@ def with_experiment(*, axes: bool = False, several: bool = True) -> Decorator:
         ),
         click.option("--config", type=PATH, metavar="FILE", help="Experiment file (TOML); other options override it."),
         repeatable(
-            "--set", "assignments", "OPTION=VALUE", "Set any option, such as train.lr=1e-4 data.tile=128.", settings
+            "--set",
+            "assignments",
+            "OPTION=VALUE",
+            "Set any option, such as train.lr=1e-4 data.tile=128.",
+            complete_settings,
         ),
-        click.argument("more", metavar="", nargs=-1, shell_complete=settings),  # --set a=1 b=2
+        click.argument("more", metavar="", nargs=-1, shell_complete=complete_settings),  # --set a=1 b=2
         axis("--seed", None, "Seed of every random draw; by default 0.", type=click.IntRange(min=0)),
     ]
     return partial(declared, options)

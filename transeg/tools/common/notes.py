@@ -9,7 +9,7 @@ from transeg.core.errors import UsageError
 from transeg.core.files import read_json
 
 
-def noted(note: Path, kind: str, choose: str = "choose another folder with --out") -> dict[str, Any]:
+def read_note(note: Path, kind: str, choose: str = "choose another folder with --out") -> dict[str, Any]:
     """What the note in a folder says; nothing where the folder is new.
 
     Args:

@@ -12,14 +12,14 @@ import click
 
 from transeg.core.errors import UsageError
 from transeg.core.registry import Registry
-from transeg.tools.common.shell_completion import run_folders
+from transeg.tools.common.shell_completion import complete_run_folders
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 COUNT = click.IntRange(min=1)
 PATH = click.Path(path_type=Path)
 
 
-def installed(ctx: click.Context) -> Registry:
+def installed_registry(ctx: click.Context) -> Registry:
     """What is installed, looked up once for a command line."""
     return ctx.find_root().ensure_object(Registry)
 
@@ -39,7 +39,7 @@ def with_registry(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the option --registry, and the registry that it makes."""
 
     def files_to_registry(ctx: click.Context, _parameter: click.Parameter, files: tuple[Path, ...]) -> Registry:
-        return Registry(files) if files else installed(ctx)
+        return Registry(files) if files else installed_registry(ctx)
 
     return click.option(
         "--registry",
@@ -51,7 +51,7 @@ def with_registry(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
-run_dir = click.argument("run_dir", metavar="RUN", type=PATH, shell_complete=run_folders)
+run_dir = click.argument("run_dir", metavar="RUN", type=PATH, shell_complete=complete_run_folders)
 window = click.option(
     "--window",
     type=click.IntRange(min=0),
@@ -68,7 +68,7 @@ translate_with = click.option(
     "--translate-with",
     type=PATH,
     metavar="RUN",
-    shell_complete=run_folders,
+    shell_complete=complete_run_folders,
     help="Run whose generator first translates the images into what the segmenter knows.",
 )
 device = click.option(
@@ -87,9 +87,9 @@ def with_counting(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(command)
     def with_choice(count: bool, count_method: str | None, min_area: int | None, **named: Any) -> Any:
-        from transeg.core.analysis.counting import chosen
+        from transeg.core.analysis.counting import counting_from_options
 
-        return command(counting=chosen(count, count_method, min_area), **named)
+        return command(counting=counting_from_options(count, count_method, min_area), **named)
 
     options = (
         click.option("--count", is_flag=True, help="Count the objects in each image, too."),
@@ -150,9 +150,9 @@ def with_morphometry(command: Callable[..., Any]) -> Callable[..., Any]:
         myelin_class: str | None,
         **named: Any,
     ) -> Any:
-        from transeg.core.analysis.morphometry import chosen
+        from transeg.core.analysis.morphometry import morphometry_from_options
 
-        options = chosen(morphometry, pixel_size, axon_class, myelin_class)
+        options = morphometry_from_options(morphometry, pixel_size, axon_class, myelin_class)
         return command(morphometry=options, pixel_size=pixel_size, **named)
 
     options = (

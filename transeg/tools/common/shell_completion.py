@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 
-def components(kind: str, role: str | None = None) -> Callable[..., list[CompletionItem]]:
+def complete_components(kind: str, role: str | None = None) -> Callable[..., list[CompletionItem]]:
     """Offers the usable components of a kind, losses of one role alone; in a sum, for its last term."""
 
     def offered(ctx: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:
@@ -31,14 +31,14 @@ def components(kind: str, role: str | None = None) -> Callable[..., list[Complet
     return offered
 
 
-def strategies(_ctx: click.Context, _parameter: click.Parameter, typed: str) -> list[str]:
+def complete_strategies(_ctx: click.Context, _parameter: click.Parameter, typed: str) -> list[str]:
     """Offers the strategies of a training."""
     from transeg.core.experiment.schema import Strategy
 
     return [name for name in get_args(Strategy) if name.startswith(typed)]
 
 
-def settings(_ctx: click.Context, _parameter: click.Parameter, typed: str) -> list[str]:
+def complete_settings(_ctx: click.Context, _parameter: click.Parameter, typed: str) -> list[str]:
     """Offers the options that every experiment has; to know a component's own, it would have to be imported."""
     from transeg.core.experiment.schema import Experiment
 
@@ -54,10 +54,10 @@ def _options(table: type[BaseModel], prefix: str = "") -> Iterator[str]:
             yield from _options(tables[0], f"{prefix}{name}.")
 
 
-def run_folders(ctx: click.Context, parameter: click.Parameter, typed: str) -> list[str]:
+def complete_run_folders(ctx: click.Context, parameter: click.Parameter, typed: str) -> list[str]:
     """Offers run folders, and with a slash the folders on the way to others; where the way does not fork, its end."""
     folders = sorted(glob(f"{escape(typed)}*/"))  # noqa: PTH207  # Path would not keep what is typed as it is
     found = {folder: Path(folder, "experiment.toml").exists() for folder in folders}
     if list(found.values()) == [False]:
-        return run_folders(ctx, parameter, folders[0])
+        return complete_run_folders(ctx, parameter, folders[0])
     return [folder.rstrip("/") if is_run else folder for folder, is_run in found.items()]

@@ -10,13 +10,13 @@ import click
 from rich.console import Console
 
 from transeg.core.errors import UsageError
-from transeg.tools.common.comparison import show_comparison, show_leaderboard
+from transeg.tools.common.comparison_tables import show_comparison, show_leaderboard
 from transeg.tools.common.options import PATH, as_json, repeatable
-from transeg.tools.common.shell_completion import run_folders
+from transeg.tools.common.shell_completion import complete_run_folders
 
 
 @click.command()
-@click.argument("runs", metavar="RUNS...", nargs=-1, required=True, type=PATH, shell_complete=run_folders)
+@click.argument("runs", metavar="RUNS...", nargs=-1, required=True, type=PATH, shell_complete=complete_run_folders)
 @repeatable("--test", "tests", "NAME", "Test set; by default all.")
 @repeatable(
     "--metric",
@@ -27,7 +27,7 @@ from transeg.tools.common.shell_completion import run_folders
 @click.option(
     "--baseline",
     metavar="RUN",
-    shell_complete=run_folders,
+    shell_complete=complete_run_folders,
     help="Run or combination to test the others against; by default the best.",
 )
 @click.option(
@@ -59,7 +59,7 @@ def compare(
     toolkit compare runs/unet runs/hardnet runs/ducknet --baseline runs/unet --format markdown -o table.md
     toolkit compare runs/sweep
     """
-    from transeg.core.evaluation.leaderboard_formats import as_csv, as_markdown
+    from transeg.core.evaluation.leaderboard_formats import to_csv, to_markdown
     from transeg.core.files import write_text
     from transeg.tools.sweep.entries import compare_entries
 
@@ -71,7 +71,7 @@ def compare(
         show = show_comparison if "a" in document else show_leaderboard
         show(document, Console())
         return
-    text = {"markdown": as_markdown, "csv": as_csv, "json": _as_json}[chosen](document)
+    text = {"markdown": to_markdown, "csv": to_csv, "json": _as_json}[chosen](document)
     if out is None:
         click.echo(text, nl=False)
     else:

@@ -16,15 +16,15 @@ from rich.console import Console
 
 from transeg.core.builders.datasets import build_dataset
 from transeg.core.data.archives import megabytes, unpack
-from transeg.core.distributed.progress import bar, download_meter
+from transeg.core.distributed.progress_bar import download_meter, progress_bar
 from transeg.core.errors import DataError, TransegError, UsageError
 from transeg.core.experiment.choices import DatasetChoice
 from transeg.core.manifest import Archive, Component, DatasetEntry
 from transeg.core.registry import Registry
-from transeg.tools.data.inventory import is_filled, needed_root
+from transeg.tools.data.inventory import is_nonempty_folder, require_data_root
 
 
-def import_dataset(
+def acquire_dataset(
     name: str, sources: Sequence[Path], registry: Registry, console: Console, *, root: Path | None
 ) -> dict[str, Any]:
     """Unpack archives or folders as they were downloaded into ``ROOT/NAME``.
@@ -48,12 +48,12 @@ def import_dataset(
     component = registry.find("dataset", name)
     if not registry.describe(component).needs_root:
         raise UsageError(f"The dataset {name} reads no folder, so there is nothing to import.")
-    place = needed_root(root) / component.name
+    place = require_data_root(root) / component.name
     if place.is_symlink():
         raise UsageError(f"{place} is a link; import into what it links to, with another --root.")
     with _staged(place) as staging:
         for source in sources:
-            with bar(console, f"reading {source.name}", megabytes(source), "megabytes") as advance:
+            with progress_bar(console, f"reading {source.name}", megabytes(source), "megabytes") as advance:
                 unpack(source, staging, advance)
         read = " and ".join(map(str, sources))
         _checked_or_unwrapped(component, staging, read, registry)
@@ -66,7 +66,7 @@ def import_dataset(
 
 
 def download_dataset(name: str, registry: Registry, console: Console, *, root: Path | None) -> dict[str, Any]:
-    """Fetch a dataset's archives from its authors and import them; see :func:`import_dataset`.
+    """Fetch a dataset's archives from its authors and import them; see :func:`acquire_dataset`.
 
     Raises:
         TransegError: it is not to be had by a program, or could not be fetched. The message says where it is.
@@ -81,8 +81,8 @@ def download_dataset(name: str, registry: Registry, console: Console, *, root: P
             f"The dataset {name} cannot be downloaded by a program. {where}, then run: "
             f"toolkit data import {name} ARCHIVE.{terms}"
         )
-    base = needed_root(root)
-    if is_filled(base / component.name):
+    base = require_data_root(root)
+    if is_nonempty_folder(base / component.name):
         raise UsageError(f"{base / component.name} is there already; remove it to download {name} again.")
     console.print(f"{name}: {entry.url}.{terms}", highlight=False, soft_wrap=True)
     downloads = base / f".{component.name}.downloads"
@@ -94,7 +94,7 @@ def download_dataset(name: str, registry: Registry, console: Console, *, root: P
                 downloads.rmdir()  # what came whole stays for the next attempt
             raise
         try:
-            return import_dataset(name, files, registry, console, root=base)
+            return acquire_dataset(name, files, registry, console, root=base)
         finally:
             shutil.rmtree(downloads)
 

@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from transeg.core.evaluation.numbers import counted
+from transeg.core.evaluation.numbers import pluralise
 from transeg.core.registry import Registry
-from transeg.tools.common.console import talk
+from transeg.tools.common.console import stderr_console
 from transeg.tools.common.options import PATH, as_json, repeatable, with_registry
-from transeg.tools.common.shell_completion import components
+from transeg.tools.common.shell_completion import complete_components
 
 
 @click.group()
@@ -45,7 +45,7 @@ def list_datasets(root: Path | None, as_json: bool, registry: Registry) -> None:
 
 
 @data.command("import")
-@click.argument("name", shell_complete=components("dataset"))
+@click.argument("name", shell_complete=complete_components("dataset"))
 @click.argument("sources", metavar="ARCHIVE_OR_FOLDER...", nargs=-1, required=True, type=PATH)
 @with_root
 @as_json
@@ -61,7 +61,7 @@ def import_dataset(name: str, sources: tuple[Path, ...], root: Path | None, as_j
     """
     from transeg.tools.data import acquire
 
-    report = acquire.import_dataset(name, sources, registry, talk(), root=root)
+    report = acquire.acquire_dataset(name, sources, registry, stderr_console(), root=root)
     if as_json:
         click.echo(json.dumps(report, indent=2))
     else:
@@ -69,7 +69,7 @@ def import_dataset(name: str, sources: tuple[Path, ...], root: Path | None, as_j
 
 
 @data.command()
-@click.argument("name", shell_complete=components("dataset"))
+@click.argument("name", shell_complete=complete_components("dataset"))
 @with_root
 @as_json
 @with_registry
@@ -80,7 +80,7 @@ def download(name: str, root: Path | None, as_json: bool, registry: Registry) ->
     """
     from transeg.tools.data import acquire
 
-    report = acquire.download_dataset(name, registry, talk(), root=root)
+    report = acquire.download_dataset(name, registry, stderr_console(), root=root)
     if as_json:
         click.echo(json.dumps(report, indent=2))
     else:
@@ -88,7 +88,7 @@ def download(name: str, root: Path | None, as_json: bool, registry: Registry) ->
 
 
 @data.command()
-@click.argument("dataset", metavar="NAME[:DOMAIN][:FOLDER]", shell_complete=components("dataset"))
+@click.argument("dataset", metavar="NAME[:DOMAIN][:FOLDER]", shell_complete=complete_components("dataset"))
 @repeatable("--set", "assignments", "OPTION=VALUE", "Set an option of the dataset.")
 @as_json
 @with_registry
@@ -99,7 +99,7 @@ def verify(dataset: str, assignments: tuple[str, ...], as_json: bool, registry: 
     """
     from transeg.core.api import verify_dataset
 
-    report = verify_dataset(dataset, assignments, registry, talk())
+    report = verify_dataset(dataset, assignments, registry, stderr_console())
     if as_json:
         click.echo(json.dumps(report, indent=2))
     else:
@@ -118,7 +118,7 @@ def cache(clear: bool, as_json: bool) -> None:
     """
     from transeg.core.data import cache
 
-    removed = cache.clear() if clear else 0
+    removed = cache.clear_cache() if clear else 0
     folder, kept = cache.image_cache(), cache.cache_size()
     if as_json:
         click.echo(json.dumps({"folder": str(folder), "bytes": kept, "removed": removed}, indent=2))
@@ -128,8 +128,8 @@ def cache(clear: bool, as_json: bool) -> None:
 
 
 @data.command()
-@click.argument("origin", metavar="FROM", shell_complete=components("dataset"))
-@click.argument("destination", metavar="TO", shell_complete=components("dataset"))
+@click.argument("origin", metavar="FROM", shell_complete=complete_components("dataset"))
+@click.argument("destination", metavar="TO", shell_complete=complete_components("dataset"))
 @repeatable("--set", "assignments", "OPTION=VALUE", "Set an option of FROM.")
 @as_json
 @with_registry
@@ -144,7 +144,7 @@ def convert(origin: str, destination: str, assignments: tuple[str, ...], as_json
     """
     from transeg.tools.data.convert import convert_dataset
 
-    console = talk()
+    console = stderr_console()
     report = convert_dataset(origin, destination, assignments, registry, console)
     if console.quiet:
         return
@@ -177,7 +177,7 @@ def show_import(report: dict[str, Any], console: Console) -> None:
     """What was imported, and what is wrong with it."""
     added = f"{report['added']} files added" if report["added"] else "all of it was there already"
     console.print(
-        f"{counted(report['images'], 'image')} in {report['folder']}; {added}.", highlight=False, soft_wrap=True
+        f"{pluralise(report['images'], 'image')} in {report['folder']}; {added}.", highlight=False, soft_wrap=True
     )
     for fault in report["faults"]:
         console.print(f"[red]fault[/]  {escape(fault['reason'])}", highlight=False, soft_wrap=True)

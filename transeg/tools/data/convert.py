@@ -18,7 +18,7 @@ from transeg.core.experiment.settings import Settings
 from transeg.core.files import write_json
 from transeg.core.interfaces import About
 from transeg.core.registry import Registry
-from transeg.tools.common.notes import noted
+from transeg.tools.common.notes import read_note
 
 NOTE = "conversion.json"
 """Says what was converted into a folder: a conversion goes on only where it began."""
@@ -86,7 +86,7 @@ def _claim(out: Path, place: str, made_of: dict[str, Any]) -> None:
     Raises:
         UsageError: it holds something else.
     """
-    there = noted(out / NOTE, "conversion", "choose another folder")
+    there = read_note(out / NOTE, "conversion", "choose another folder")
     layout = place.partition(":")[0]
     others = [other for other in there if other.partition(":")[0] != layout]
     if others or there.get(place, made_of) != made_of:

@@ -17,7 +17,7 @@ def data_root(root: Path | None) -> Path | None:
     return Path(said).expanduser().resolve() if said else None
 
 
-def needed_root(root: Path | None) -> Path:
+def require_data_root(root: Path | None) -> Path:
     """The same, where there must be one.
 
     Raises:
@@ -46,13 +46,13 @@ def inventory(registry: Registry, root: Path | None) -> list[dict[str, Any]]:
                 "size": component.entry.size,
                 "url": component.entry.url,
                 "folder": str(folder) if folder else None,
-                "present": folder is not None and is_filled(folder),
+                "present": folder is not None and is_nonempty_folder(folder),
                 "download": bool(component.entry.archives),
             }
         )
     return rows
 
 
-def is_filled(folder: Path) -> bool:
+def is_nonempty_folder(folder: Path) -> bool:
     """Whether it is a folder that holds something."""
     return folder.is_dir() and any(folder.iterdir())

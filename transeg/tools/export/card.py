@@ -18,13 +18,13 @@ from transeg.core.experiment.choices import DatasetChoice, GeneratorChoice, Segm
 from transeg.core.experiment.schema import Experiment
 from transeg.core.experiment.settings import parse_sum
 from transeg.core.files import read_json
-from transeg.core.inference.trained import Trained
+from transeg.core.inference.trained_model import TrainedModel
 from transeg.core.inference.translator import Translator
 from transeg.core.manifest import DatasetEntry
 from transeg.core.registry import Registry
 from transeg.core.runs.run_folder import RunFolder
 from transeg.tools.export.graph import Graph
-from transeg.tools.export.tensors import portable
+from transeg.tools.export.tensors import portable_options
 
 SHOWN = ("dice", "iou", "precision", "recall", "hd95", "surface_dice")
 """Metrics of a segmenter in the card's table; metrics.json has all."""
@@ -35,7 +35,7 @@ NetworkChoice = GeneratorChoice | SegmenterChoice
 def card(
     run_dir: Path,
     graph: Graph,
-    trained: Trained,
+    trained: TrainedModel,
     translator: Translator | None,
     registry: Registry,
     report: Mapping[str, Any],
@@ -112,7 +112,7 @@ def _components(parts: Iterable[Experiment], graph: Graph) -> list[tuple[str, Ne
 
 def _component(kind: str, choice: NetworkChoice, registry: Registry) -> dict[str, Any]:
     entry = registry.find(kind, choice.name).entry
-    options = ", ".join(f"{key}={value}" for key, value in portable(choice).items())
+    options = ", ".join(f"{key}={value}" for key, value in portable_options(choice).items())
     return {
         "kind": kind,
         "name": choice.name,

@@ -15,14 +15,14 @@ from torch import Tensor
 from transeg.core.errors import DataError, TransegError
 from transeg.core.evaluation.scores import EvaluationItem, score
 from transeg.core.inference.sliding_window import Forward, Inference
-from transeg.core.inference.trained import Trained
+from transeg.core.inference.trained_model import TrainedModel
 from transeg.core.inference.translator import Translator
 from transeg.core.interfaces import Dataset, Noise
 from transeg.core.models.forward import translate
-from transeg.tools.export.draws import Given
+from transeg.tools.export.draws import ReplayedNoise
 from transeg.tools.export.formats import Run
 from transeg.tools.export.graph import Graph
-from transeg.tools.export.images import spread, total
+from transeg.tools.export.sample_images import evenly_spaced, share_limit
 
 TOLERANCE = 1e-3
 """How far probabilities or intensities in [0, 1] may be from the original's: a quarter of a grey level of 8 bits."""
@@ -36,7 +36,7 @@ SMALLEST = 33
 Inputs = tuple[Tensor, ...]
 
 
-def original(trained: Trained, translator: Translator | None, graph: Graph) -> Run:
+def reference_run(trained: TrainedModel, translator: Translator | None, graph: Graph) -> Run:
     """The run's networks as `toolkit predict` and `toolkit translate` use them, with the graph's interface."""
 
     @torch.inference_mode()
@@ -46,7 +46,7 @@ def original(trained: Trained, translator: Translator | None, graph: Graph) -> R
         if translator is not None:
             generator = translator.trained.generator
             assert generator is not None
-            noise = cast("Noise", Given(graph.draws, tuple(draws))) if draws else None
+            noise = cast("Noise", ReplayedNoise(graph.draws, tuple(draws))) if draws else None
             x = translate(generator, x, translator.direction or generator.directions[0], noise).clamp(-1, 1)
         if graph.segmenting is None:
             return (x + 1) / 2
@@ -56,7 +56,7 @@ def original(trained: Trained, translator: Translator | None, graph: Graph) -> R
     return run
 
 
-def batches(graph: Graph, wholes: Sequence[Tensor], smallest: int) -> list[Inputs]:
+def comparison_batches(graph: Graph, wholes: Sequence[Tensor], smallest: int) -> list[Inputs]:
     """What is compared: every image as it is, one of odd size, and two together of another odd size.
 
     Args:
@@ -71,18 +71,22 @@ def batches(graph: Graph, wholes: Sequence[Tensor], smallest: int) -> list[Input
         (max(least, height * 3 // 4 | 1), width | 1),
     ]
     pair = wholes[:2] if len(wholes) > 1 else [wholes[0]] * 2
-    images = [*wholes, resized(wholes[0], *sides[0]), torch.cat([resized(image, *sides[1]) for image in pair])]
+    images = [
+        *wholes,
+        resize_images(wholes[0], *sides[0]),
+        torch.cat([resize_images(image, *sides[1]) for image in pair]),
+    ]
     return [(image, *graph.draws.of(torch.arange(len(image)), *image.shape[-2:])) for image in images]
 
 
-def resized(image: Tensor, height: int, width: int) -> Tensor:
+def resize_images(image: Tensor, height: int, width: int) -> Tensor:
     """Images ``(N, C, H, W)`` or label maps ``(N, H, W)`` at another size."""
     if image.dim() == 3:
         return F.interpolate(image[:, None].float(), size=(height, width), mode="nearest-exact")[:, 0].long()
     return F.interpolate(image, size=(height, width), mode="bilinear", antialias=True).clamp(0, 1)
 
 
-def differences(expected: Run, found: Run, inputs: Sequence[Inputs], what: str) -> list[dict[str, Any]]:
+def largest_differences(expected: Run, found: Run, inputs: Sequence[Inputs], what: str) -> list[dict[str, Any]]:
     """The largest difference for each batch, and its size.
 
     Args:
@@ -129,7 +133,7 @@ def check_tolerance(rows: Sequence[Mapping[str, Any]], what: str) -> None:
         )
 
 
-def milliseconds(run: Run, inputs: Inputs) -> float:
+def median_milliseconds(run: Run, inputs: Inputs) -> float:
     """The median time of one call on this machine, after one that is not counted."""
     run(inputs)
     times: list[float] = []
@@ -140,7 +144,7 @@ def milliseconds(run: Run, inputs: Inputs) -> float:
     return float(np.median(times)) * 1e3
 
 
-def dice(
+def mean_dice(
     runs: Mapping[str, Run],
     graph: Graph,
     datasets: Mapping[str, Dataset],
@@ -160,8 +164,8 @@ def dice(
         By name; None where it is not defined for any image.
     """
     found: dict[str, list[float]] = {name: [] for name in runs}
-    for dataset, count in total(datasets, MEASURED):
-        for sample in spread(dataset, count):
+    for dataset, count in share_limit(datasets, MEASURED):
+        for sample in evenly_spaced(dataset, count):
             if sample.mask is None:
                 raise DataError(f"{sample.name} has no mask, so nothing can be measured on it.")
             mask = torch.from_numpy(sample.mask.astype(np.int64))

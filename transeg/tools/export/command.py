@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from transeg.core.registry import Registry
-from transeg.tools.common.console import talk
+from transeg.tools.common.console import stderr_console
 from transeg.tools.common.options import (
     PATH,
     as_json,
@@ -64,11 +64,11 @@ def export(registry: Registry, run_dir: Path, out: Path, as_json: bool, formats:
     toolkit export runs/mine -o model --format onnx --int8 --fp16
     toolkit export runs/tem -o model --translate-with runs/sem-to-tem
     """
+    from transeg.tools.export.export_request import ExportRequest
     from transeg.tools.export.exporting import export_run
-    from transeg.tools.export.request import ExportRequest
 
     wanted = ExportRequest(formats or ("onnx",), **named)
-    report = export_run(run_dir, registry, talk(), out, wanted)
+    report = export_run(run_dir, registry, stderr_console(), out, wanted)
     if as_json:
         click.echo(json.dumps({"folder": str(out), **report}, indent=2))
     else:

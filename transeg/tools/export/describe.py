@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from transeg import __version__
-from transeg.core.inference.pixel_size import known_scale
+from transeg.core.inference.pixel_size import scale_reference
 from transeg.core.inference.sliding_window import OVERLAP
-from transeg.core.inference.trained import Trained
+from transeg.core.inference.trained_model import TrainedModel
 from transeg.core.inference.translator import Translator
 from transeg.tools.export.graph import Graph
 
 COLOURS = {1: ["grey"], 3: ["red", "green", "blue"]}
 
 
-def description(trained: Trained, translator: Translator | None, graph: Graph) -> dict[str, Any]:
+def describe_graph(trained: TrainedModel, translator: Translator | None, graph: Graph) -> dict[str, Any]:
     """What ``preprocessing.json`` holds: how an image becomes the input, and the output a mask or an image.
 
     Args:
@@ -24,7 +24,7 @@ def description(trained: Trained, translator: Translator | None, graph: Graph) -
     """
     first = trained if translator is None else translator.trained
     inference = first.inference()
-    scale = known_scale(first.experiment, translator)
+    scale = scale_reference(first.experiment, translator)
     stain = first.experiment.data.stain
     size = None if inference.window or inference.size is None else inference.size
     return {
@@ -50,7 +50,7 @@ def _how(graph: Graph) -> dict[str, str]:
     return {"shrinking": "area mean", "growing": "bilinear"}
 
 
-def _inputs(graph: Graph, first: Trained) -> list[dict[str, Any]]:
+def _inputs(graph: Graph, first: TrainedModel) -> list[dict[str, Any]]:
     if graph.by_mask:
         shape: list[Any] = ["batch", "height", "width"]
         inputs: list[dict[str, Any]] = [
@@ -83,7 +83,7 @@ def _inputs(graph: Graph, first: Trained) -> list[dict[str, Any]]:
     return inputs
 
 
-def _inside(trained: Trained, translator: Translator | None, graph: Graph) -> list[str]:
+def _inside(trained: TrainedModel, translator: Translator | None, graph: Graph) -> list[str]:
     """What the graph does, in order."""
     steps = ["one channel for each class"] if graph.by_mask else ["intensities scaled to what the network knows"]
     if translator is not None and translator.trained.experiment.generator is not None:
@@ -95,7 +95,7 @@ def _inside(trained: Trained, translator: Translator | None, graph: Graph) -> li
     return [*steps, "height and width padded to what the networks need, by their last rows and columns, and cut back"]
 
 
-def _output(trained: Trained, translator: Translator | None, graph: Graph) -> dict[str, Any]:
+def _output(trained: TrainedModel, translator: Translator | None, graph: Graph) -> dict[str, Any]:
     if graph.segmenting is None:
         assert translator is not None
         channels = COLOURS.get(translator.makes, [str(number) for number in range(translator.makes)])

@@ -55,7 +55,7 @@ class Draws:
         return sum(draw.length for draw in self.each if draw.kind == kind)
 
 
-class Unseeded:
+class UnseededNoise:
     """In the place of :class:`Noise`, without its seeds: a graph has numbers, from which nothing can be drawn."""
 
     @property
@@ -71,7 +71,7 @@ class Unseeded:
         return self.seeds
 
 
-class Asked(Unseeded):
+class RecordingNoise(UnseededNoise):
     """Notes what it is asked for, and gives zeros."""
 
     def __init__(self, rows: int) -> None:
@@ -89,7 +89,7 @@ class Asked(Unseeded):
         return torch.zeros(self._rows, length)
 
 
-class Given(Unseeded):
+class ReplayedNoise(UnseededNoise):
     """Gives what came in as a graph's inputs; at the padding of an image, the last rows and columns again.
 
     Args:
@@ -119,7 +119,7 @@ class Given(Unseeded):
 
 
 @torch.no_grad()
-def draws_of(generator: Generator, channels: int, direction: str) -> Draws:
+def record_draws(generator: Generator, channels: int, direction: str) -> Draws:
     """What a translation asks for.
 
     Raises:
@@ -127,6 +127,6 @@ def draws_of(generator: Generator, channels: int, direction: str) -> Draws:
     """
     side = max(generator.size_multiple, generator.smallest)
     side += -side % generator.size_multiple
-    asked = Asked(1)
+    asked = RecordingNoise(1)
     generator.translate(torch.zeros(1, channels, side, side), direction, cast("Noise", asked))
     return Draws(tuple(asked.draws))

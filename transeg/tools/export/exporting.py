@@ -16,22 +16,29 @@ from rich.console import Console
 from torch import Tensor
 
 from transeg.core.builders.networks import build_generator, build_segmenter
-from transeg.core.distributed.progress import bar
+from transeg.core.distributed.progress_bar import progress_bar
 from transeg.core.errors import TransegError, UsageError
 from transeg.core.files import write_json, write_text
-from transeg.core.inference.trained import Trained
+from transeg.core.inference.trained_model import TrainedModel
 from transeg.core.inference.translator import Translator
 from transeg.core.interfaces import Dataset, Sample, Segmenter
 from transeg.core.registry import Registry
 from transeg.core.runs.run_folder import RunFolder
 from transeg.tools.export import check, quantization
 from transeg.tools.export.card import card
-from transeg.tools.export.describe import description
-from transeg.tools.export.formats import FILES, Run, Writer, open_writer
+from transeg.tools.export.describe import describe_graph
+from transeg.tools.export.export_request import ExportRequest
+from transeg.tools.export.formats import FILES, GraphWriter, Run, open_graph
 from transeg.tools.export.graph import Graph
-from transeg.tools.export.images import Folder, Images, available, graph_input, spread, total
-from transeg.tools.export.networks import graph_of, networks
-from transeg.tools.export.request import ExportRequest
+from transeg.tools.export.loading import build_graph, load_networks
+from transeg.tools.export.sample_images import (
+    ExportDatasets,
+    UnlabelledFolder,
+    build_if_available,
+    evenly_spaced,
+    graph_input,
+    share_limit,
+)
 from transeg.tools.export.tensors import write_config, write_tensors
 
 COMPARED, CALIBRATED = 4, 64
@@ -59,8 +66,8 @@ def export_run(run_dir: Path, registry: Registry, console: Console, out: Path, w
     """
     wanted.check()
     with _staged(out) as staging:
-        trained, translator = networks(run_dir, registry, wanted)
-        export = Export(run_dir, trained, translator, graph_of(trained, translator, wanted), registry, wanted)
+        trained, translator = load_networks(run_dir, registry, wanted)
+        export = Export(run_dir, trained, translator, build_graph(trained, translator, wanted), registry, wanted)
         report = export.write(staging, console)
         write_text(staging / "README.md", card(run_dir, export.graph, trained, translator, registry, report, staging))
     return report
@@ -80,7 +87,7 @@ class Export:
     """
 
     run_dir: Path
-    trained: Trained
+    trained: TrainedModel
     translator: Translator | None
     graph: Graph
     registry: Registry
@@ -88,16 +95,16 @@ class Export:
 
     def write(self, folder: Path, console: Console) -> dict[str, Any]:
         """Write every file but the card; gives what ``export.json`` holds."""
-        expected = check.original(self.trained, self.translator, self.graph)
-        wholes = [self._input(sample) for sample in spread(self._to_check(), COMPARED)]
-        batches = check.batches(self.graph, wholes, self._smallest())
+        expected = check.reference_run(self.trained, self.translator, self.graph)
+        wholes = [self._input(sample) for sample in evenly_spaced(self._to_check(), COMPARED)]
+        batches = check.comparison_batches(self.graph, wholes, self._smallest())
         steps = self._steps(folder)
         rows: list[dict[str, Any]] = []
         runs: dict[str, Run] = {"original": expected}
-        with bar(console, "exporting", len(steps), "files") as advance:
+        with progress_bar(console, "exporting", len(steps), "files") as advance:
             for name, form, make in steps:
                 run = _made(make, folder / name)
-                found = check.differences(expected, run, batches, name)
+                found = check.largest_differences(expected, run, batches, name)
                 if form not in ("int8", "fp16"):
                     check.check_tolerance(found, name)
                 else:
@@ -112,18 +119,18 @@ class Export:
             "part": self.graph.part,
             "tolerance": check.TOLERANCE,
             "threads": torch.get_num_threads(),
-            "original": {"ms": check.milliseconds(expected, batches[0]), "dice": by_name.get("original")},
+            "original": {"ms": check.median_milliseconds(expected, batches[0]), "dice": by_name.get("original")},
             "files": rows,
             "measured_on": None if measured is None else measured["images"],
             "not_measured": None if measured is None else measured["why_not"],
         }
-        write_json(folder / "preprocessing.json", description(self.trained, self.translator, self.graph))
+        write_json(folder / "preprocessing.json", describe_graph(self.trained, self.translator, self.graph))
         write_json(folder / "export.json", report)
         return report
 
     def _steps(self, folder: Path) -> list[tuple[str, str, Callable[[Path], Run]]]:
         """Files, their formats, and what writes and opens each."""
-        writer = Writer(self.graph.eval())
+        writer = GraphWriter(self.graph.eval())
         steps: list[tuple[str, str, Callable[[Path], Run]]] = []
         for form in (form for form in FILES if form in self.wanted.formats):
             steps.append((FILES[form], form, partial(self._graph_file, writer, form)))
@@ -135,26 +142,26 @@ class Export:
             steps.append((f"{self.graph.part}.safetensors", "safetensors", self._tensors))
         return steps
 
-    def _graph_file(self, writer: Writer, form: str, path: Path) -> Run:
+    def _graph_file(self, writer: GraphWriter, form: str, path: Path) -> Run:
         writer.write(form, path)
-        return open_writer(form, path, self.graph.inputs)
+        return open_graph(form, path, self.graph.inputs)
 
     def _fp16(self, source: Path, path: Path) -> Run:
         quantization.write_fp16(source, path)
-        return open_writer("onnx", path, self.graph.inputs)
+        return open_graph("onnx", path, self.graph.inputs)
 
     def _int8(self, source: Path, path: Path) -> Run:
         images = self._of_run().to_calibrate() if self.wanted.images is None else self._to_check()
-        samples = (self._with_draws(self._input(sample)) for sample in spread(images, CALIBRATED))
+        samples = (self._with_draws(self._input(sample)) for sample in evenly_spaced(images, CALIBRATED))
         quantization.write_int8(source, path, self.graph.inputs, samples)
-        return open_writer("onnx", path, self.graph.inputs)
+        return open_graph("onnx", path, self.graph.inputs)
 
     def _tensors(self, path: Path) -> Run:
         """The network's weights in a file, and the network built again from them."""
         write_config(self.trained, self.graph.part, path.with_suffix(".json"))
         if self.graph.segmenting is not None:
             write_tensors(self._unfolded(), path)
-            return check.original(replace(self.trained, segmenter=self._segmenter(path)), None, self.graph)
+            return check.reference_run(replace(self.trained, segmenter=self._segmenter(path)), None, self.graph)
         translator, choice = self.translator, self.trained.experiment.generator
         assert translator is not None
         assert translator.trained.generator is not None
@@ -162,7 +169,7 @@ class Export:
         write_tensors(translator.trained.generator, path)
         channels = translator.trained.given.channels, self.trained.domains.target_channels
         again = build_generator(choice.model_copy(update={"weights": path}), *channels, 0, self.registry).eval()
-        return check.original(
+        return check.reference_run(
             self.trained, replace(translator, trained=replace(self.trained, generator=again)), self.graph
         )
 
@@ -173,7 +180,7 @@ class Export:
                 f"The result of {self.run_dir} is the mean of its folds, and a safetensors file holds one network; "
                 f"export a fold: toolkit export {self.run_dir / 'fold-1'} ..."
             )
-        segmenter = Trained.load(RunFolder(self.run_dir), self.registry, "cpu", layers=True).segmenter
+        segmenter = TrainedModel.load(RunFolder(self.run_dir), self.registry, "cpu", layers=True).segmenter
         assert segmenter is not None
         return segmenter
 
@@ -193,7 +200,7 @@ class Export:
             "bytes": path.stat().st_size,
             "difference": max(row["difference"] for row in found),
             "compared": list(found),
-            "ms": check.milliseconds(run, inputs),
+            "ms": check.median_milliseconds(run, inputs),
             "dice": None,
         }
 
@@ -201,28 +208,28 @@ class Export:
         """Dice of smaller numbers beside the original's, or why there is none."""
         if self.graph.segmenting is None:
             return {"images": 0, "dice": {}, "why_not": "A generator alone has no Dice."}
-        datasets, why_not = available(self._of_run().labelled)
+        datasets, why_not = build_if_available(self._of_run().labelled)
         if not datasets:
             return {"images": 0, "dice": {}, "why_not": why_not or "The run has no labelled images to measure it on."}
-        count = sum(number for _, number in total(datasets, check.MEASURED))
-        with bar(console, "measuring", count) as advance:
-            found = check.dice(runs, self.graph, datasets, self.trained.inference(), advance)
+        count = sum(number for _, number in share_limit(datasets, check.MEASURED))
+        with progress_bar(console, "measuring", count) as advance:
+            found = check.mean_dice(runs, self.graph, datasets, self.trained.inference(), advance)
         return {"images": count, "dice": found, "why_not": None}
 
     @property
-    def _first(self) -> Trained:
+    def _first(self) -> TrainedModel:
         """The run whose network is the first to see images."""
         return self.trained if self.translator is None else self.translator.trained
 
-    def _of_run(self) -> Images:
+    def _of_run(self) -> ExportDatasets:
         if self.translator is None:
-            return Images(self.trained.experiment, backwards=False, adapted=False, registry=self.registry)
+            return ExportDatasets(self.trained.experiment, backwards=False, adapted=False, registry=self.registry)
         experiment = self.translator.trained.experiment
-        return Images(experiment, backwards=self.translator.backwards, adapted=True, registry=self.registry)
+        return ExportDatasets(experiment, backwards=self.translator.backwards, adapted=True, registry=self.registry)
 
     def _to_check(self) -> Dataset:
         if self.wanted.images is not None:
-            return Folder(self.wanted.images, self.graph, self._first)
+            return UnlabelledFolder(self.wanted.images, self.graph, self._first)
         try:
             return self._of_run().to_check()
         except UsageError as error:

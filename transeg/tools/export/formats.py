@@ -25,7 +25,7 @@ ROWS, SIDES = 2, (67, 101)
 meets a size that is alike by chance."""
 
 
-class Writer:
+class GraphWriter:
     """Writes a graph in several formats.
 
     Args:
@@ -97,7 +97,7 @@ def _nested(each: Sequence[Any]) -> tuple[Any, ...]:
     return (first, tuple(draws)) if draws else (first,)
 
 
-def open_writer(form: str, path: Path, inputs: Sequence[str]) -> Run:
+def open_graph(form: str, path: Path, inputs: Sequence[str]) -> Run:
     """A file of a graph, ready to run on the CPU in its own runtime.
 
     Args:

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from transeg.core.inference.conditioning import Conditioning
 from transeg.core.interfaces import Generator, Noise, Segmenter
 from transeg.core.models.forward import shift_and_scale
-from transeg.tools.export.draws import Draws, Given
+from transeg.tools.export.draws import Draws, ReplayedNoise
 
 Network = TypeVar("Network", Generator, Segmenter)
 Part = Literal["segmenter", "generator", "generator and segmenter"]
 
 
-class Translating(nn.Module):
+class TranslationGraph(nn.Module):
     """``(N, C, H, W)`` as the generator takes it, and its draws -> ``(N, C', H, W)`` in [-1, 1].
 
     Args:
@@ -30,19 +30,19 @@ class Translating(nn.Module):
 
     def __init__(self, generator: Generator, direction: str, given: Conditioning, draws: Draws) -> None:
         super().__init__()
-        self.generator = plain_graph(generator)
+        self.generator = copy_contiguous(generator)
         self.direction = direction
         self.given = given
         self.draws = draws
 
     def forward(self, image: Tensor, *draws: Tensor) -> Tensor:
-        noise = cast("Noise", Given(self.draws, draws)) if draws else None
-        padded = append_to_graph(image, self.generator.size_multiple)
+        noise = cast("Noise", ReplayedNoise(self.draws, draws)) if draws else None
+        padded = pad_traceably(image, self.generator.size_multiple)
         made = self.generator.translate(padded, self.direction, noise)
-        return prune_graph(made, image, self.generator.size_multiple).clamp(-1, 1)
+        return crop_padding(made, image, self.generator.size_multiple).clamp(-1, 1)
 
 
-class Segmenting(nn.Module):
+class SegmentationGraph(nn.Module):
     """``(N, C, H, W)`` in [-1, 1] -> probabilities ``(N, K, H, W)``.
 
     Args:
@@ -57,14 +57,14 @@ class Segmenting(nn.Module):
     def __init__(self, segmenter: Segmenter, channels: int, *, sigmoid: bool) -> None:
         super().__init__()
         self.sigmoid = sigmoid
-        self.segmenter = plain_graph(segmenter)
+        self.segmenter = copy_contiguous(segmenter)
         statistics = shift_and_scale(segmenter.mean, segmenter.std, channels, torch.device("cpu"), torch.float32)
         for name, tensor in zip(("shift", "scale"), statistics, strict=True):
             self.register_buffer(name, tensor)
 
     def forward(self, image: Tensor) -> Tensor:
-        padded = append_to_graph(image * self.scale + self.shift, self.segmenter.size_multiple)
-        logits = prune_graph(self.segmenter(padded), image, self.segmenter.size_multiple)
+        padded = pad_traceably(image * self.scale + self.shift, self.segmenter.size_multiple)
+        logits = crop_padding(self.segmenter(padded), image, self.segmenter.size_multiple)
         return logits.sigmoid() if self.sigmoid else logits.softmax(1)
 
 
@@ -81,7 +81,9 @@ class Graph(nn.Module):
         channels: of the images that come in.
     """
 
-    def __init__(self, translating: Translating | None, segmenting: Segmenting | None, channels: int) -> None:
+    def __init__(
+        self, translating: TranslationGraph | None, segmenting: SegmentationGraph | None, channels: int
+    ) -> None:
         super().__init__()
         self.translating = translating
         self.segmenting = segmenting
@@ -124,12 +126,12 @@ class Graph(nn.Module):
         return "translated" if self.segmenting is None else "probabilities"
 
 
-def plain_graph(network: Network) -> Network:
+def copy_contiguous(network: Network) -> Network:
     """A copy without what only helps a CPU here: its weights in their usual order."""
     return copy.deepcopy(network).cpu().to(memory_format=torch.contiguous_format).requires_grad_(False)
 
 
-def append_to_graph(image: Tensor, multiple: int) -> Tensor:
+def pad_traceably(image: Tensor, multiple: int) -> Tensor:
     """As :func:`transeg.core.models.forward.pad_to_multiple`, but alike for every size, so that one graph holds them
     all.
     """
@@ -139,7 +141,7 @@ def append_to_graph(image: Tensor, multiple: int) -> Tensor:
     return F.pad(image, (0, -width % multiple, 0, -height % multiple), mode="replicate")
 
 
-def prune_graph(result: Tensor, image: Tensor, multiple: int) -> Tensor:
+def crop_padding(result: Tensor, image: Tensor, multiple: int) -> Tensor:
     """The part of a padded image's result that is the image's.
 
     Rows and columns are chosen, not sliced: a slice's layout depends on whether anything was cut off, and

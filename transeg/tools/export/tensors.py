@@ -11,7 +11,7 @@ from torch import nn
 from transeg import __version__
 from transeg.core.experiment.choices import Choice
 from transeg.core.files import write_json
-from transeg.core.inference.trained import Trained
+from transeg.core.inference.trained_model import TrainedModel
 
 
 def write_tensors(network: nn.Module, path: Path) -> None:
@@ -20,7 +20,7 @@ def write_tensors(network: nn.Module, path: Path) -> None:
     path.write_bytes(save(state, {"format": "pt", "transeg": __version__}))  # save_file makes it private
 
 
-def write_config(trained: Trained, part: str, path: Path) -> None:
+def write_config(trained: TrainedModel, part: str, path: Path) -> None:
     """What must be known beside the weights to build the network again."""
     choice = trained.experiment.segmenter if part == "segmenter" else trained.experiment.generator
     assert choice is not None
@@ -29,7 +29,7 @@ def write_config(trained: Trained, part: str, path: Path) -> None:
         "transeg": __version__,
         "kind": part,
         "name": choice.name,
-        "options": portable(choice),
+        "options": portable_options(choice),
         "classes": list(domains.class_names),
         "source_channels": domains.source_channels,
         "target_channels": domains.target_channels,
@@ -41,7 +41,7 @@ def write_config(trained: Trained, part: str, path: Path) -> None:
     write_json(path, config)
 
 
-def portable(choice: Choice) -> dict[str, Any]:
+def portable_options(choice: Choice) -> dict[str, Any]:
     """A component's options without folders of the machine that it was trained on."""
     return {key: Path(value).name if _is_path(value) else value for key, value in choice.options.items()}
 

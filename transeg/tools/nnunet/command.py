@@ -11,9 +11,9 @@ from rich.console import Console
 
 from transeg.core.registry import Registry
 from transeg.tools.common import options as common
-from transeg.tools.common.console import talk
-from transeg.tools.common.results import show_measured
-from transeg.tools.common.shell_completion import components
+from transeg.tools.common.console import stderr_console
+from transeg.tools.common.result_tables import show_measured
+from transeg.tools.common.shell_completion import complete_components
 
 fold = click.Choice(["0", "1", "2", "3", "4", "all"])
 
@@ -56,9 +56,9 @@ def train(registry: Registry, data: str, wanted: tuple[str, ...], as_json: bool,
     \b
     toolkit nnunet train axon:SEM:/data/axon -o runs/nnunet --fold 0 --fold 1
     """
-    from transeg.tools.nnunet.training import train
+    from transeg.tools.nnunet.training import train_nnunet
 
-    metrics = train(data, registry, talk(), out=out, wanted=wanted or ("0",), **named)
+    metrics = train_nnunet(data, registry, stderr_console(), out=out, wanted=wanted or ("0",), **named)
     if as_json:
         click.echo(json.dumps({"folds": metrics}, indent=2))
     elif metrics:
@@ -76,7 +76,7 @@ def train(registry: Registry, data: str, wanted: tuple[str, ...], as_json: bool,
     type=click.Choice(["final", "best"]),
     help="Checkpoint of each fold; by default final.",
 )
-@common.repeatable("--test", "tests", "DATA", "Labelled images to measure on.", components("dataset"))
+@common.repeatable("--test", "tests", "DATA", "Labelled images to measure on.", complete_components("dataset"))
 @common.split
 @common.repeatable("--set", "assignments", "OPTION=VALUE", "Set an option of the datasets.")
 @common.translate_with
@@ -99,9 +99,9 @@ def predict(
     toolkit nnunet predict runs/nnunet photos -o masks
     toolkit nnunet predict runs/nnunet --test axon:SEM:/data/axon -o measured
     """
-    from transeg.tools.nnunet.prediction import predict
+    from transeg.tools.nnunet.predictor import predict_with_nnunet
 
-    count, metrics = predict(model_folder, images, registry, talk(), out=out, **named)
+    count, metrics = predict_with_nnunet(model_folder, images, registry, stderr_console(), out=out, **named)
     if as_json:
         click.echo(json.dumps({"masks": count, "tests": metrics}, indent=2))
     elif metrics:

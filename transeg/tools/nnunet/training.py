@@ -12,12 +12,12 @@ from rich.console import Console
 
 from transeg.core.builders.datasets import build_dataset, dataset_writer
 from transeg.core.data.rewriting import write_splits
-from transeg.core.data.splits import SPLITS, folds
+from transeg.core.data.splits import SPLITS, group_k_fold
 from transeg.core.data.writing import file_name
 from transeg.core.device import pick_device
-from transeg.core.distributed.progress import bar
+from transeg.core.distributed.progress_bar import progress_bar
 from transeg.core.errors import TransegError, UsageError
-from transeg.core.evaluation.measure import measure_masks
+from transeg.core.evaluation.measurement import measure_masks
 from transeg.core.experiment.command_line import parse_dataset
 from transeg.core.experiment.completion import complete_dataset
 from transeg.core.files import read_json, write_json
@@ -31,7 +31,7 @@ EPOCH = re.compile(r": Epoch \d+\s*$")
 """The line with which nnU-Net begins an epoch."""
 
 
-def train(
+def train_nnunet(
     data: str,
     registry: Registry,
     console: Console,
@@ -111,7 +111,7 @@ def _divide(samples: Sequence[Written]) -> list[dict[str, list[str]]]:
     cases = [file_name(sample.name) for sample in used]
     return [
         {"train": [case for i, case in enumerate(cases) if i not in kept], "val": [cases[i] for i in kept]}
-        for kept in folds([sample.group for sample in used], FOLDS)
+        for kept in group_k_fold([sample.group for sample in used], FOLDS)
     ]
 
 
@@ -125,7 +125,7 @@ def _prepare(
     """Integrity check, plans and preprocessing, once for each planner and configuration."""
     done = read_json(space.prepared) if space.prepared.exists() else []
     if [planner, configuration] not in done:
-        with bar(console, "checking, planning and preprocessing", 1, "step") as advance:
+        with progress_bar(console, "checking, planning and preprocessing", 1, "step") as advance:
             space.run(
                 "prepare",
                 "prepare",
@@ -159,7 +159,7 @@ def _train_fold(
     if (place / "validation" / "summary.json").exists():
         console.print(f"fold {fold} is trained already")
         return
-    with bar(console, f"training fold {fold}", epochs, "epochs") as advance:
+    with progress_bar(console, f"training fold {fold}", epochs, "epochs") as advance:
         space.run(
             "train",
             f"fold_{fold}",

@@ -12,7 +12,7 @@ from typing import Any
 
 from transeg.core.errors import TransegError, UsageError
 from transeg.core.files import write_json
-from transeg.tools.common.notes import noted
+from transeg.tools.common.notes import read_note
 
 NUMBER = 1
 """Of the only dataset in such a folder."""
@@ -49,7 +49,7 @@ class Workspace:
         Raises:
             UsageError: it holds something else.
         """
-        found = noted(self.record, "training")
+        found = read_note(self.record, "training")
         if found and found != holds:
             raise UsageError(
                 f"{self.path} holds a training on {found['dataset']} with other data or options; choose another "
@@ -59,7 +59,7 @@ class Workspace:
             write_json(self.record, holds)
 
     def run(self, task: str, log: str, gpu: str, follow: Callable[[str], None], **arguments: Any) -> None:
-        """Let a process of its own do a task of :mod:`transeg.tools.nnunet.worker`.
+        """Let a process of its own do a task of :mod:`transeg.tools.nnunet.stages`.
 
         Args:
             task: its name.
@@ -73,7 +73,7 @@ class Workspace:
         """
         file = self.path / "logs" / f"{log}.log"
         file.parent.mkdir(parents=True, exist_ok=True)
-        line = [sys.executable, "-m", "transeg.tools.nnunet.worker", task, json.dumps(arguments)]
+        line = [sys.executable, "-m", "transeg.tools.nnunet.stages", task, json.dumps(arguments)]
         last = "no word"
         with (
             file.open("a", encoding="utf-8") as out,

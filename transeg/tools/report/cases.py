@@ -14,13 +14,13 @@ from transeg.core.data.images import resize, unit_range
 from transeg.core.data.stream import to_tensor
 from transeg.core.errors import UsageError
 from transeg.core.evaluation.scores import EvaluationItem, score
-from transeg.core.inference.previews import as_picture
-from transeg.core.inference.sliding_window import at_size
-from transeg.core.inference.trained import Trained
-from transeg.core.inference.translator import seed_of
+from transeg.core.inference.sliding_window import resize_result
+from transeg.core.inference.trained_model import TrainedModel
+from transeg.core.inference.translator import translation_seed
+from transeg.core.inference.visualization import to_picture
 from transeg.core.interfaces import Dataset, Sample
-from transeg.core.models.forward import classes, to_signed_unit
-from transeg.tools.report.pictures import Picture, errors, painted, picture
+from transeg.core.models.forward import to_classes, to_signed_unit
+from transeg.tools.report.pictures import Picture, encode_picture, paint_classes, paint_errors
 from transeg.tools.report.record import Scores
 
 EACH = 2
@@ -30,7 +30,7 @@ LOOKED_AT = 12
 
 
 @dataclass(frozen=True)
-class Case:
+class ReportCase:
     """One image.
 
     Attributes:
@@ -50,7 +50,7 @@ class Case:
     compared: dict[str, Picture] | None
 
 
-def ranked(dice: np.ndarray, names: Sequence[str], each: int = EACH) -> list[tuple[str, int]]:
+def rank_cases(dice: np.ndarray, names: Sequence[str], each: int = EACH) -> list[tuple[str, int]]:
     """The worst, the median and the best images: rank and index, none of them twice.
 
     Args:
@@ -73,7 +73,9 @@ def ranked(dice: np.ndarray, names: Sequence[str], each: int = EACH) -> list[tup
     return [(rank, index) for index, rank in found.items()]
 
 
-def test_cases(trained: Trained, dataset: Dataset, scores: Scores, advance: Callable[[], None]) -> list[Case]:
+def test_cases(
+    trained: TrainedModel, dataset: Dataset, scores: Scores, advance: Callable[[], None]
+) -> list[ReportCase]:
     """The worst, median and best images of a test set, segmented again.
 
     Args:
@@ -87,34 +89,36 @@ def test_cases(trained: Trained, dataset: Dataset, scores: Scores, advance: Call
         DataError: an image cannot be read.
     """
     shown = []
-    for rank, index in ranked(scores.values["dice"], scores.names):
+    for rank, index in rank_cases(scores.values["dice"], scores.names):
         name = scores.names[index]
         sample = dataset[index] if index < len(dataset) else None
         if sample is None or sample.name != name or sample.mask is None:
             raise UsageError(f"the test set no longer has its image {name} where it was measured")
         inference = trained.inference()
         logits = inference.run(trained.segment, inference.prepare(sample.image), trained.device)
-        found = classes(at_size(logits, *sample.mask.shape)[None])[0].numpy()
+        found = to_classes(resize_result(logits, *sample.mask.shape)[None])[0].numpy()
         shown.append(_segmented(rank, sample, float(scores.values["dice"][index]), found))
         advance()
     return shown
 
 
-def _segmented(rank: str, sample: Sample, dice: float, found: np.ndarray) -> Case:
+def _segmented(rank: str, sample: Sample, dice: float, found: np.ndarray) -> ReportCase:
     assert sample.mask is not None
     pixels, name = _pixels(sample.image), sample.name
     compared = {
-        "truth": picture(painted(pixels, sample.mask), f"{name} with the true outlines"),
-        "prediction": picture(painted(pixels, found), f"{name} with the predicted outlines"),
+        "truth": encode_picture(paint_classes(pixels, sample.mask), f"{name} with the true outlines"),
+        "prediction": encode_picture(paint_classes(pixels, found), f"{name} with the predicted outlines"),
     }
     plain = {
-        "image": picture(pixels, f"{name}, the image"),
-        "errors": picture(errors(pixels, found, sample.mask), f"{name}, where prediction and truth differ"),
+        "image": encode_picture(pixels, f"{name}, the image"),
+        "errors": encode_picture(
+            paint_errors(pixels, found, sample.mask), f"{name}, where prediction and truth differ"
+        ),
     }
-    return Case(rank, name, sample.size, dice, plain, compared)
+    return ReportCase(rank, name, sample.size, dice, plain, compared)
 
 
-def translated_cases(trained: Trained, dataset: Dataset, advance: Callable[[], None]) -> list[Case]:
+def translated_cases(trained: TrainedModel, dataset: Dataset, advance: Callable[[], None]) -> list[ReportCase]:
     """Source images and what the generator makes of them; with a segmenter that looks at these, the worst first.
 
     Args:
@@ -134,7 +138,7 @@ def translated_cases(trained: Trained, dataset: Dataset, advance: Callable[[], N
     if np.isnan(dice).all():
         chosen = [("", index * count // 3) for index in range(min(3, count))]
     else:
-        chosen = ranked(dice, [each.sample.name for each in made], 1)
+        chosen = rank_cases(dice, [each.sample.name for each in made], 1)
     return [made[index].case(rank, trained.given.by_mask) for rank, index in chosen]
 
 
@@ -155,40 +159,42 @@ class _Translated:
     dice: float
 
     @classmethod
-    def of(cls, trained: Trained, sample: Sample) -> _Translated:
+    def of(cls, trained: TrainedModel, sample: Sample) -> _Translated:
         """Translate, segment, measure."""
         inference = trained.inference()
-        there = partial(trained.translate, seed=seed_of(sample.name))
+        there = partial(trained.translate, seed=translation_seed(sample.name))
         result = inference.run(there, trained.given.sample(sample, inference), trained.device)
         if trained.segmenter is None or trained.given.by_mask:
             return cls(sample, result, None, np.nan)
         logits = inference.run(trained.segment, result, trained.device)
-        found = classes(at_size(logits, *sample.size)[None])[0].numpy()
+        found = to_classes(resize_result(logits, *sample.size)[None])[0].numpy()
         if sample.mask is None:
             return cls(sample, result, found, np.nan)
         truth = torch.from_numpy(sample.mask.astype(np.int64))
         measured = score(EvaluationItem(sample.name, sample.group, result, truth), logits)
         return cls(sample, result, found, measured.values["dice"])
 
-    def case(self, rank: str, by_mask: bool) -> Case:
+    def case(self, rank: str, by_mask: bool) -> ReportCase:
         """Its pictures; ``by_mask`` says whether the generator was given label maps."""
         name, mask, source = self.sample.name, self.sample.mask, _pixels(self.sample.image)
-        result = resize(as_picture(self.result), *source.shape[:2])
+        result = resize(to_picture(self.result), *source.shape[:2])
         plain = {}
         if by_mask and mask is not None:
-            plain["label map"] = picture(painted(np.full_like(source, 40), mask), f"{name}, the label map")
+            plain["label map"] = encode_picture(paint_classes(np.full_like(source, 40), mask), f"{name}, the label map")
         if self.found is not None:
-            outlines = painted(result, self.found)
-            plain["prediction"] = picture(outlines, f"{name}, what is predicted on its translation")
+            outlines = paint_classes(result, self.found)
+            plain["prediction"] = encode_picture(outlines, f"{name}, what is predicted on its translation")
         if self.found is not None and mask is not None:
-            plain["truth"] = picture(painted(result, mask), f"{name}, the truth on its translation")
-            wrong = errors(result, self.found, mask)
-            plain["errors"] = picture(wrong, f"{name}, where prediction and truth differ")
+            plain["truth"] = encode_picture(paint_classes(result, mask), f"{name}, the truth on its translation")
+            wrong = paint_errors(result, self.found, mask)
+            plain["errors"] = encode_picture(wrong, f"{name}, where prediction and truth differ")
         titles = ("real", "synthetic") if by_mask else ("source", "translation")
-        compared = {t: picture(pixels, f"{name}, {t}") for t, pixels in zip(titles, (source, result), strict=True)}
-        return Case(rank, name, self.sample.size, None if np.isnan(self.dice) else self.dice, plain, compared)
+        compared = {
+            t: encode_picture(pixels, f"{name}, {t}") for t, pixels in zip(titles, (source, result), strict=True)
+        }
+        return ReportCase(rank, name, self.sample.size, None if np.isnan(self.dice) else self.dice, plain, compared)
 
 
 def _pixels(image: np.ndarray) -> np.ndarray:
     """``(H, W, C)`` of any type -> ``(H, W, 3)`` uint8."""
-    return as_picture(to_signed_unit(to_tensor(unit_range(image)), torch.device("cpu")))
+    return to_picture(to_signed_unit(to_tensor(unit_range(image)), torch.device("cpu")))

@@ -8,13 +8,13 @@ import click
 from rich.console import Console
 
 from transeg.core.registry import Registry
-from transeg.tools.common.console import talk
+from transeg.tools.common.console import stderr_console
 from transeg.tools.common.options import PATH, device, with_registry
-from transeg.tools.common.shell_completion import run_folders
+from transeg.tools.common.shell_completion import complete_run_folders
 
 
 @click.command()
-@click.argument("path", metavar="RUN|SWEEP", type=PATH, shell_complete=run_folders)
+@click.argument("path", metavar="RUN|SWEEP", type=PATH, shell_complete=complete_run_folders)
 @click.option(
     "-o", "--out", type=PATH, metavar="FILE", help="HTML file to write; by default report.html in the folder."
 )
@@ -34,6 +34,6 @@ def report(path: Path, out: Path | None, device: str | None, registry: Registry)
     from transeg.tools.report.report import write_report
 
     place = out or path / "report.html"
-    write_report(path, place, registry, talk(), device)
+    write_report(path, place, registry, stderr_console(), device)
     size = place.stat().st_size / 1e6
     Console().print(f"{place} ({size:.1f} MB)", highlight=False, soft_wrap=True)

@@ -41,7 +41,7 @@ class Part:
     count: str
 
 
-def components(record: Record, registry: Registry) -> list[Part]:
+def component_facts(record: Record, registry: Registry) -> list[Part]:
     """The generator, the segmenter, the losses and the distillers of a run."""
     experiment, parts = record.experiment, []
     for role, choice in (("generator", experiment.generator), ("segmenter", experiment.segmenter)):
@@ -61,7 +61,7 @@ def components(record: Record, registry: Registry) -> list[Part]:
     return parts
 
 
-def datasets(record: Record, registry: Registry) -> list[Part]:
+def dataset_facts(record: Record, registry: Registry) -> list[Part]:
     """The datasets of a run, with the number of their images."""
     data, images = record.experiment.data, record.sizes.get("images", {})
     roles: dict[str, DatasetChoice | None] = {"source": data.source, "target": data.target, "synthetic": data.synthetic}
@@ -134,7 +134,7 @@ def changed_options(experiment: Experiment, registry: Registry) -> list[str]:
     return departures(experiment, defaults)
 
 
-def machine(record: Record) -> dict[str, str]:
+def machine_facts(record: Record) -> dict[str, str]:
     """Versions and hardware, in words by what they are; empty where nothing was noted."""
     noted: dict[str, Any] = record.environment
     if not noted:
@@ -154,7 +154,7 @@ def machine(record: Record) -> dict[str, str]:
     return {name: value for name, value in {**facts, **others}.items() if value}
 
 
-def command(record: Record) -> str:
+def recorded_command(record: Record) -> str:
     """The command that the run was begun or last resumed with; '' where it was not noted."""
     arguments = record.environment.get("arguments")
     return shlex.join(["toolkit", *arguments]) if arguments else ""

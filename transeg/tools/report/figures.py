@@ -36,7 +36,7 @@ class Estimate:
     interval: tuple[float, float] | None
 
 
-def curves(
+def plot_curves(
     name: str,
     title: str,
     shown: Curves,
@@ -55,7 +55,7 @@ def curves(
         small: whether it stands among many.
         limits: of what is shown of the values, so that figures can be compared; None for all.
     """
-    thin = {label: thinned(*curve) for label, curve in shown.items()}
+    thin = {label: downsample_curve(*curve) for label, curve in shown.items()}
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
@@ -75,7 +75,7 @@ def curves(
     return plot(name, title, said, (3.1, 1.9) if small else (4.4, 2.7), draw)
 
 
-def thinned(x: Sequence[int], y: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+def downsample_curve(x: Sequence[int], y: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
     """At most :data:`POINTS` points of a curve, each the mean of a stretch."""
     step = -(-len(x) // POINTS)
     starts = np.arange(0, len(x), step)
@@ -87,7 +87,7 @@ def _course(label: str, x: Sequence[int], y: Sequence[float]) -> str:
     return f"{label} from {y[0]:.3g} at iteration {x[0]} to {y[-1]:.3g} at {x[-1]}"
 
 
-def estimates(name: str, title: str, rows: Sequence[Estimate], axis: str) -> Markup:
+def plot_estimates(name: str, title: str, rows: Sequence[Estimate], axis: str) -> Markup:
     """Means with their intervals, one above the other."""
 
     def draw(figure: Figure) -> None:
@@ -117,7 +117,7 @@ def _unit_range(axes: Axes, values: Sequence[float]) -> None:
         axes.set_xlim(-0.02, 1.02)
 
 
-def distribution(name: str, title: str, rows: Mapping[str, np.ndarray], axis: str) -> Markup:
+def plot_distribution(name: str, title: str, rows: Mapping[str, np.ndarray], axis: str) -> Markup:
     """Values of single images in [0, 1]: a histogram, its median, and a dot for each image below.
 
     Args:
@@ -151,7 +151,7 @@ def distribution(name: str, title: str, rows: Mapping[str, np.ndarray], axis: st
     return plot(name, title, said, (4.4, 0.5 + 1.15 * len(rows)), draw)
 
 
-def reliability(name: str, title: str, rows: Mapping[str, np.ndarray], *, binary: bool) -> Markup:
+def plot_reliability(name: str, title: str, rows: Mapping[str, np.ndarray], *, binary: bool) -> Markup:
     """How often pixels are what they are said to be, over how probable that was called (Guo et al., arXiv:1706.04599).
 
     Args:
@@ -190,7 +190,7 @@ def _of_bins(bins: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return confidence / count, right / count, count / count.sum()
 
 
-def shares(name: str, title: str, rows: Mapping[str, Mapping[str, float]], axis: str) -> Markup:
+def plot_shares(name: str, title: str, rows: Mapping[str, Mapping[str, float]], axis: str) -> Markup:
     """Amounts that add up, a bar for each row.
 
     Args:
@@ -223,7 +223,7 @@ def shares(name: str, title: str, rows: Mapping[str, Mapping[str, float]], axis:
     return plot(name, title, said, (4.4, 1.1 + 0.3 * len(rows)), draw)
 
 
-def heat_map(
+def plot_heat_map(
     name: str, title: str, values: np.ndarray, columns: Sequence[str], rows: Sequence[str], axes_names: tuple[str, str]
 ) -> Markup:
     """Numbers in a grid, darker where they are higher.

@@ -42,22 +42,22 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters |= {"number": number, "ends": ends, "duration": duration}
+    templates.filters |= {"number": format_value, "ends": format_bounds, "duration": format_duration}
     return templates
 
 
-def number(value: float | None, digits: int = 3) -> str:
+def format_value(value: float | None, digits: int = 3) -> str:
     """A measured value, with the dash and the minus of a printed page."""
-    text = numbers.number(value, "z", digits)
+    text = numbers.format_number(value, "z", digits)
     return "\N{EN DASH}" if text == "-" else text.replace("-", "\N{MINUS SIGN}")
 
 
-def ends(interval: tuple[float, float] | None, digits: int = 2) -> str:
+def format_bounds(interval: tuple[float, float] | None, digits: int = 2) -> str:
     """A 95 % interval; nothing for none."""
-    return numbers.interval(interval, digits, "z").lstrip().replace("-", "\N{MINUS SIGN}")
+    return numbers.format_interval(interval, digits, "z").lstrip().replace("-", "\N{MINUS SIGN}")
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """``1 h 02 min``, ``3 min 05 s`` or ``4.2 s``."""
     if seconds < 60:
         return f"{seconds:.1f} s"
@@ -66,7 +66,7 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
-def check_place(path: Path) -> None:
+def check_writable(path: Path) -> None:
     """Whether a report can be written there, over an older one, but over nothing else: asked before the work is done.
 
     Raises:
@@ -93,7 +93,7 @@ def _beginning(path: Path) -> str:
         raise UsageError(f"-o {path} cannot be read: {error.strerror}; name another file.") from error
 
 
-def write(path: Path, page: str) -> None:
+def write_page(path: Path, page: str) -> None:
     """Write a page whole or not at all.
 
     Raises:

@@ -58,16 +58,16 @@ class Picture:
         return self.width < SMALL
 
 
-def picture(pixels: np.ndarray, alt: str) -> Picture:
+def encode_picture(pixels: np.ndarray, alt: str) -> Picture:
     """``(H, W, 3)`` uint8, scaled down where it is wider than :data:`WIDTH`."""
-    image = Image.fromarray(shrunk(pixels))
+    image = Image.fromarray(downscale(pixels))
     file = BytesIO()
     image.save(file, "WEBP", quality=82, method=4, lossless=image.width < SMALL)
     uri = f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
     return Picture(uri, image.width, image.height, alt)
 
 
-def shrunk(pixels: np.ndarray) -> np.ndarray:
+def downscale(pixels: np.ndarray) -> np.ndarray:
     """``(H, W, 3)`` uint8, each pixel the mean of what it stands for."""
     height, width = pixels.shape[:2]
     if width <= WIDTH:
@@ -76,14 +76,14 @@ def shrunk(pixels: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BOX))
 
 
-def painted(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def paint_classes(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Classes but background tinted and outlined on an image, at the size at which it is shown.
 
     Args:
         pixels: ``(H, W, 3)`` uint8.
         mask: ``(H, W)`` classes; :data:`~transeg.core.interfaces.IGNORE` is left as it is.
     """
-    result = shrunk(pixels).astype(np.float32)
+    result = downscale(pixels).astype(np.float32)
     height, width = result.shape[:2]
     shown = np.asarray(Image.fromarray(mask.astype(np.uint8)).resize((width, height), Image.Resampling.NEAREST))
     line = 2 if width >= SMALL and height == len(pixels) else 1
@@ -100,7 +100,7 @@ def class_colour(label: int) -> tuple[int, int, int]:
     return CLASS_COLOURS[(label - 1) % len(CLASS_COLOURS)]
 
 
-def errors(pixels: np.ndarray, predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
+def paint_errors(pixels: np.ndarray, predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """What was found, falsely found, missed and confused, on the faded image, at the image's own size.
 
     Args:

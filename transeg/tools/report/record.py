@@ -13,7 +13,7 @@ from transeg.core.errors import TransegError, UsageError
 from transeg.core.evaluation.statistics import bootstrap_intervals
 from transeg.core.experiment.schema import Experiment, read_experiment
 from transeg.core.files import read_json
-from transeg.core.runs.history import State, read_scalars, state_of, training_names
+from transeg.core.runs.history import State, read_scalars, run_state, training_names
 from transeg.core.runs.run_folder import RunFolder
 
 
@@ -85,7 +85,7 @@ class Record:
         folder = RunFolder(path)
         if not folder.experiment.exists():
             raise UsageError(f"{path} is not a run folder: it has no experiment.toml.")
-        state = state_of(folder)  # before anything else is read: what a finished run holds is complete
+        state = run_state(folder)  # before anything else is read: what a finished run holds is complete
         experiment = read_experiment(folder.experiment)
         scores, named = read_scores(folder.evaluation), list(experiment.data.test)
         lines = {name: read_scalars(folder.part(name).scalars) for name in training_names(experiment)}

@@ -9,9 +9,9 @@ from rich.console import Console
 from transeg.core.errors import UsageError
 from transeg.core.registry import Registry
 from transeg.tools.report import page
-from transeg.tools.report.run_report import run_page
-from transeg.tools.report.sweep_report import sweep_page
-from transeg.tools.sweep.folder import is_sweep
+from transeg.tools.report.run_report import render_run_page
+from transeg.tools.report.sweep_report import render_sweep_page
+from transeg.tools.sweep.sweep_folder import is_sweep
 
 
 def write_report(path: Path, out: Path, registry: Registry, console: Console, device: str | None) -> None:
@@ -30,5 +30,7 @@ def write_report(path: Path, out: Path, registry: Registry, console: Console, de
     """
     if not path.is_dir():
         raise UsageError(f"There is no folder {path}; name that of a run, as --run-dir did.")
-    page.check_place(out)
-    page.write(out, sweep_page(path) if is_sweep(path) else run_page(path, registry, console, device))
+    page.check_writable(out)
+    page.write_page(
+        out, render_sweep_page(path) if is_sweep(path) else render_run_page(path, registry, console, device)
+    )

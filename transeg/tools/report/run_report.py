@@ -10,16 +10,16 @@ from rich.console import Console
 
 from transeg.core.builders.datasets import build_nonempty, normalise_stain, validation_split
 from transeg.core.device import keep_freed_memory, pick_device
-from transeg.core.distributed.progress import bar
+from transeg.core.distributed.progress_bar import progress_bar
 from transeg.core.errors import TransegError
 from transeg.core.evaluation.quality_titles import QUALITY
 from transeg.core.experiment.choices import DatasetChoice
 from transeg.core.experiment.schema import Experiment
-from transeg.core.inference.trained import Trained
+from transeg.core.inference.trained_model import TrainedModel
 from transeg.core.interfaces import Dataset
 from transeg.core.registry import Registry
-from transeg.tools.report import facts, page, results, training_curves
-from transeg.tools.report.cases import LOOKED_AT, Case, ranked, test_cases, translated_cases
+from transeg.tools.report import evaluation_tables, facts, page, training_curves
+from transeg.tools.report.cases import LOOKED_AT, ReportCase, rank_cases, test_cases, translated_cases
 from transeg.tools.report.pictures import CONFUSED, ERROR_COLOURS, WIDTH, class_colour
 from transeg.tools.report.record import Record
 
@@ -35,11 +35,11 @@ class Gallery:
     """
 
     label: str
-    cases: list[Case]
+    cases: list[ReportCase]
     missing: str
 
 
-def run_page(path: Path, registry: Registry, console: Console, device: str | None) -> str:
+def render_run_page(path: Path, registry: Registry, console: Console, device: str | None) -> str:
     """The report of a run folder as a page.
 
     Args:
@@ -60,10 +60,10 @@ def run_page(path: Path, registry: Registry, console: Console, device: str | Non
         "run.html",
         title=record.folder.path.resolve().name,
         record=record,
-        lead=summary_lines(record.experiment),
-        tests=results.test_sets(record),
-        columns=results.COLUMNS,
-        class_columns=results.CLASS_COLUMNS,
+        lead=run_summary(record.experiment),
+        tests=evaluation_tables.test_sets(record),
+        columns=evaluation_tables.COLUMNS,
+        class_columns=evaluation_tables.CLASS_COLUMNS,
         galleries=tests,
         translations=translations,
         legend=_legend(trained),
@@ -74,19 +74,19 @@ def run_page(path: Path, registry: Registry, console: Console, device: str | Non
         courses=training_curves.training_curves(record),
         spent=spent,
         activities=list(dict.fromkeys(what for row in spent for what in row.seconds)),
-        times=training_curves.time_figure(spent) if spent else None,
+        times=training_curves.plot_stage_times(spent) if spent else None,
         seconds=sum(row.total for row in spent),
         done=max((int(lines[-1]["iteration"]) for lines in record.scalars.values()), default=0),
-        components=facts.components(record, registry),
-        datasets=facts.datasets(record, registry),
-        machine=facts.machine(record),
+        components=facts.component_facts(record, registry),
+        datasets=facts.dataset_facts(record, registry),
+        machine=facts.machine_facts(record),
         changed=facts.changed_options(record.experiment, registry),
-        command=facts.command(record),
+        command=facts.recorded_command(record),
         experiment_file=record.folder.experiment.read_text(encoding="utf-8"),
     )
 
 
-def summary_lines(experiment: Experiment) -> str:
+def run_summary(experiment: Experiment) -> str:
     """What the run was, in a sentence."""
     data = experiment.data
     segmenter = "" if experiment.segmenter is None else experiment.segmenter.name
@@ -111,7 +111,7 @@ def _short(choice: DatasetChoice) -> str:
     return ":".join(part for part in (choice.name, choice.domain) if part)
 
 
-def _networks(record: Record, registry: Registry, device: str | None) -> tuple[Trained | None, str]:
+def _networks(record: Record, registry: Registry, device: str | None) -> tuple[TrainedModel | None, str]:
     """The run's networks, or why there are none.
 
     Raises:
@@ -119,7 +119,7 @@ def _networks(record: Record, registry: Registry, device: str | None) -> tuple[T
     """
     place = pick_device(device or "auto")
     try:
-        trained = Trained.load(record.folder, registry, place)
+        trained = TrainedModel.load(record.folder, registry, place)
     except TransegError as error:
         return None, str(error)
     if trained.device.type == "cpu":
@@ -128,7 +128,7 @@ def _networks(record: Record, registry: Registry, device: str | None) -> tuple[T
 
 
 def _galleries(
-    record: Record, trained: Trained | None, why: str, registry: Registry, console: Console
+    record: Record, trained: TrainedModel | None, why: str, registry: Registry, console: Console
 ) -> tuple[list[Gallery], Gallery | None]:
     """Pictures of each test set, and of translated source images where there is a generator."""
     labels = list(record.scores)
@@ -136,9 +136,9 @@ def _galleries(
         missing = f"No image can be shown: {why}"
         of_source = Gallery("source", [], missing) if record.experiment.generator is not None else None
         return [Gallery(label, [], missing) for label in labels], of_source
-    shown = sum(len(ranked(scores.values["dice"], scores.names)) for scores in record.scores.values())
+    shown = sum(len(rank_cases(scores.values["dice"], scores.names)) for scores in record.scores.values())
     total = shown + (LOOKED_AT if trained.generator is not None else 0)
-    with bar(console, "drawing", total) as advance:
+    with progress_bar(console, "drawing", total) as advance:
         galleries = [_test_gallery(record, trained, label, registry, advance) for label in labels]
         translations = None
         if trained.generator is not None:
@@ -149,20 +149,20 @@ def _galleries(
 
 
 def _test_gallery(
-    record: Record, trained: Trained, label: str, registry: Registry, advance: Callable[[], None]
+    record: Record, trained: TrainedModel, label: str, registry: Registry, advance: Callable[[], None]
 ) -> Gallery:
     choice = record.experiment.data.test.get(label)
     if choice is None:
         return Gallery(label, [], "It was measured after the run, which does not know where its images are.")
 
-    def cases() -> list[Case]:
+    def cases() -> list[ReportCase]:
         dataset = normalise_stain(build_nonempty(choice, "test", registry, label), record.experiment.data)
         return test_cases(trained, dataset, record.scores[label], advance)
 
     return _filled_gallery(label, cases)
 
 
-def _filled_gallery(label: str, cases: Callable[[], list[Case]]) -> Gallery:
+def _filled_gallery(label: str, cases: Callable[[], list[ReportCase]]) -> Gallery:
     """A gallery, or the sentence that says why images cannot be shown."""
     try:
         return Gallery(label, cases(), "")
@@ -179,7 +179,7 @@ def _source(experiment: Experiment, registry: Registry) -> Dataset:
     )
 
 
-def _legend(trained: Trained | None) -> dict[str, dict[str, str]]:
+def _legend(trained: TrainedModel | None) -> dict[str, dict[str, str]]:
     """CSS colours by what they stand for: classes, and errors."""
     names = [] if trained is None else trained.domains.class_names[1:]
     errors = {kind: colour for kind, colour in ERROR_COLOURS.items() if kind != CONFUSED or len(names) > 1}

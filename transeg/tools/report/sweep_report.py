@@ -11,17 +11,17 @@ import numpy as np
 from markupsafe import Markup
 
 from transeg.core.evaluation.comparison import METRICS
-from transeg.core.runs.history import read_scalars, series
+from transeg.core.runs.history import read_scalars, scalar_series
 from transeg.tools.report import figures, page
+from transeg.tools.report.evaluation_tables import COLUMNS
 from transeg.tools.report.record import Scores, read_scores
-from transeg.tools.report.results import COLUMNS
-from transeg.tools.sweep.folder import Cell, State, Sweep, definition_of, read_sweep
 from transeg.tools.sweep.grid import REPEATS
-from transeg.tools.sweep.results import results
+from transeg.tools.sweep.results import sweep_results
+from transeg.tools.sweep.sweep_folder import Cell, State, Sweep, definition_path, read_sweep
 
 
 @dataclass(frozen=True)
-class Line:
+class CellLine:
     """A cell in the table of cells.
 
     Attributes:
@@ -40,7 +40,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Board:
+class TestSetBoard:
     """The combinations on one test set.
 
     Attributes:
@@ -58,7 +58,7 @@ class Board:
     maps: list[Markup]
 
 
-def sweep_page(path: Path) -> str:
+def render_sweep_page(path: Path) -> str:
     """The report of a sweep's folder as a page.
 
     Raises:
@@ -66,13 +66,13 @@ def sweep_page(path: Path) -> str:
         TransegError: one of its files is damaged.
     """
     sweep = read_sweep(path)
-    found = results(sweep)
+    found = sweep_results(sweep)
     scores = {cell.name: read_scores(cell.folder.evaluation) for cell in sweep.cells}
     boards = (found["leaderboard"] or {"tests": {}})["tests"]
     labels = list(dict.fromkeys(label for each in scores.values() for label in each))
     states = {each["name"]: each for each in found["cells"]}
     lines = [
-        Line(
+        CellLine(
             cell,
             states[cell.name]["state"],
             states[cell.name]["reason"],
@@ -95,17 +95,19 @@ def sweep_page(path: Path) -> str:
         metrics={metric: COLUMNS[metric] for metric in METRICS[1:]},
         boards=[_board(sweep, label, number, board, scores) for number, (label, board) in enumerate(boards.items())],
         curves=_curves(sweep),
-        definition=definition_of(path).read_text(encoding="utf-8"),
+        definition=definition_path(path).read_text(encoding="utf-8"),
     )
 
 
-def _anchors(sweep: Sweep, lines: list[Line]) -> dict[str, str]:
+def _anchors(sweep: Sweep, lines: list[CellLine]) -> dict[str, str]:
     """Where the first cell of each combination is in the page."""
     places = {line.cell.name: line.anchor for line in lines}
     return {name: places[cells[0].name] for name, cells in sweep.combinations().items()}
 
 
-def _board(sweep: Sweep, label: str, number: int, board: dict[str, Any], scores: dict[str, dict[str, Scores]]) -> Board:
+def _board(
+    sweep: Sweep, label: str, number: int, board: dict[str, Any], scores: dict[str, dict[str, Scores]]
+) -> TestSetBoard:
     rows = board["metrics"]["dice"]["rows"]
     others: dict[str, dict[str, float]] = {}
     for metric in METRICS[1:]:
@@ -113,9 +115,9 @@ def _board(sweep: Sweep, label: str, number: int, board: dict[str, Any], scores:
             others.setdefault(row["entry"], {})[metric] = row["mean"]
     shown = [figures.Estimate(row["entry"], row["mean"], tuple(row["ci"]) if row["ci"] else None) for row in rows]
     title = f"Mean Dice on {label}"
-    means = figures.estimates(f"means-{number}", title, shown, "Dice, mean and 95 % interval") if shown else None
+    means = figures.plot_estimates(f"means-{number}", title, shown, "Dice, mean and 95 % interval") if shown else None
     maps = [_map(sweep, label, pair, f"map-{number}-{place}", scores) for place, pair in enumerate(_pairs(sweep))]
-    return Board(label, board, others, means, [each for each in maps if each is not None])
+    return TestSetBoard(label, board, others, means, [each for each in maps if each is not None])
 
 
 def _pairs(sweep: Sweep) -> list[tuple[str, str]]:
@@ -139,7 +141,7 @@ def _map(
             values[row, column] = np.mean(defined)
     if np.isnan(values).all():
         return None
-    return figures.heat_map(name, f"Dice on {label}: {axes[0]} and {axes[1]}", values, across, down, axes)
+    return figures.plot_heat_map(name, f"Dice on {label}: {axes[0]} and {axes[1]}", values, across, down, axes)
 
 
 def _curves(sweep: Sweep) -> dict[str, Markup]:
@@ -147,13 +149,13 @@ def _curves(sweep: Sweep) -> dict[str, Markup]:
     drawn = {}
     for number, (name, cells) in enumerate(sweep.combinations().items()):
         found = {
-            _repeat(cell, cells): series(read_scalars(cell.folder.scalars), "val/dice")
+            _repeat(cell, cells): scalar_series(read_scalars(cell.folder.scalars), "val/dice")
             for cell in cells
             if cell.folder.scalars.exists()
         }
         shown = {repeat: curve for repeat, curve in found.items() if curve[0]}
         if shown:
-            drawn[name] = figures.curves(
+            drawn[name] = figures.plot_curves(
                 f"curve-{number}", f"validation Dice of {name}", shown, small=True, limits=(0, 1)
             )
     return drawn

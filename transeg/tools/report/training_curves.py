@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
-from transeg.core.runs.history import in_words, series, training_names
+from transeg.core.runs.history import describe_training, scalar_series, training_names
 from transeg.tools.report import figures
 from transeg.tools.report.record import Record
 
@@ -70,7 +70,7 @@ def _course(record: Record, number: int, names: list[str]) -> TrainingCurves:
     several = len(names) > 1
 
     def curve(scalar: str, label: str) -> dict[str, tuple[list[int], list[float]]]:
-        found = {name: series(lines[name], scalar) for name in names}
+        found = {name: scalar_series(lines[name], scalar) for name in names}
         return {
             (name.rpartition("/")[2].replace("-", " ") if several else label): each
             for name, each in found.items()
@@ -80,9 +80,9 @@ def _course(record: Record, number: int, names: list[str]) -> TrainingCurves:
     def small(scalar: str) -> Markup:
         label = scalar.partition("/")[2]
         place = f"curve-{number}-{list(kinds).index(scalar)}"
-        return figures.curves(place, label, curve(scalar, label), small=True)
+        return figures.plot_curves(place, label, curve(scalar, label), small=True)
 
-    words = in_words(names[0], record.experiment)
+    words = describe_training(names[0], record.experiment)
     title = words.rpartition(", ")[0] if several else words
     validation = {}
     shared = [key for key in OF_MASKS[: 1 if several else None] if key in kinds]
@@ -90,9 +90,9 @@ def _course(record: Record, number: int, names: list[str]) -> TrainingCurves:
         shown: dict[str, tuple[list[int], list[float]]] = {}
         for key in shared:
             shown |= curve(key, key.removeprefix("val/"))
-        best = None if several else _best(*series(lines[names[0]], "val/dice"))
+        best = None if several else _best(*scalar_series(lines[names[0]], "val/dice"))
         axis = "Dice on the images that each fold holds out" if several else "on validation images"
-        validation[axis] = figures.curves(f"validation-{number}", axis, shown, mark=best)
+        validation[axis] = figures.plot_curves(f"validation-{number}", axis, shown, mark=best)
     validation |= {f"{name} on validation images": small(f"val/{name}") for name in OF_IMAGES if f"val/{name}" in kinds}
     return TrainingCurves(
         title,
@@ -115,7 +115,7 @@ def _rates(place: str, curves: list[dict[str, tuple[list[int], list[float]]]]) -
     if not lines:
         return {}
     title = "learning rates" if len(lines) > 1 else f"learning rate of {next(iter(lines))}"
-    return {title: figures.curves(place, title, lines)}
+    return {title: figures.plot_curves(place, title, lines)}
 
 
 def _on_each_other(one: tuple[list[int], list[float]], other: tuple[list[int], list[float]]) -> bool:
@@ -137,16 +137,16 @@ def stage_times(record: Record) -> list[StageTime]:
         if not seconds:
             continue
         working, waiting = seconds.get("training", 0.0), seconds.get("waiting for data", 0.0)
-        _, each = series(record.scalars.get(name, []), "seconds_per_iteration")
+        _, each = scalar_series(record.scalars.get(name, []), "seconds_per_iteration")
         share = waiting / (working + waiting) if working else None
-        title = "all folds together" if name == "." and not working else in_words(name, record.experiment)
+        title = "all folds together" if name == "." and not working else describe_training(name, record.experiment)
         found.append(StageTime(title, seconds, share, sum(each) / len(each) if each else None))
     return found
 
 
-def time_figure(rows: list[StageTime]) -> Markup:
+def plot_stage_times(rows: list[StageTime]) -> Markup:
     """A bar for each training."""
     longest = max(row.total for row in rows)
     unit, factor = ("hours", 3600) if longest > 7200 else ("minutes", 60) if longest > 120 else ("seconds", 1)
     amounts = {row.title: {what: value / factor for what, value in row.seconds.items()} for row in rows}
-    return figures.shares("times", "Where the time went", amounts, unit)
+    return figures.plot_shares("times", "Where the time went", amounts, unit)

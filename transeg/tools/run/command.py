@@ -12,12 +12,12 @@ from rich.console import Console
 
 from transeg.core.distributed.ranks import is_launched
 from transeg.core.registry import Registry
-from transeg.tools.common.console import talk
+from transeg.tools.common.console import stderr_console
 from transeg.tools.common.experiment_options import with_experiment
 from transeg.tools.common.options import COUNT, PATH, as_json, device, with_registry
-from transeg.tools.common.results import show_results
-from transeg.tools.common.shell_completion import run_folders
-from transeg.tools.run.plan import show_loading, show_plan
+from transeg.tools.common.result_tables import show_results
+from transeg.tools.common.shell_completion import complete_run_folders
+from transeg.tools.run.plan_tables import show_loading, show_plan
 
 
 @click.command()
@@ -40,7 +40,11 @@ from transeg.tools.run.plan import show_loading, show_plan
     help="Number of processes on this machine, each with a GPU of its own; by default 1.",
 )
 @click.option(
-    "--run-dir", type=PATH, metavar="FOLDER", shell_complete=run_folders, help="Folder of the run; by default in runs/."
+    "--run-dir",
+    type=PATH,
+    metavar="FOLDER",
+    shell_complete=complete_run_folders,
+    help="Folder of the run; by default in runs/.",
 )
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in --run-dir.")
 @click.option("--dry-run", is_flag=True, help="Check and build everything, print the plan and stop.")
@@ -66,7 +70,7 @@ def run(
     """
     from transeg.core.experiment.request import read_request
 
-    console = talk()
+    console = stderr_console()
     named["assignments"] += more
     request = read_request(
         named,
@@ -81,12 +85,12 @@ def run(
 
     count = request.experiment.devices
     if count > 1 and not (is_launched() or dry_run):
-        from transeg.core.pipeline.processes import check_gpus, run_in
+        from transeg.core.pipeline.processes import check_gpus, run_processes
 
         check_gpus(count, request.experiment.device)
         where = [] if run_dir else ["--run-dir", str(request.folder.path)]
         begin = sys.argv.index("run") + 1
-        sys.exit(run_in(count, [*sys.argv[1:begin], *where, *sys.argv[begin:]], request.folder))
+        sys.exit(run_processes(count, [*sys.argv[1:begin], *where, *sys.argv[begin:]], request.folder))
     prepared = prepare(request, registry, dry_run=dry_run)
     if not console.quiet and not (as_json and dry_run):
         show_plan(prepared, console if as_json else Console())

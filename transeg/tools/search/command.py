@@ -18,10 +18,10 @@ from rich.text import Text
 from transeg.core.errors import UsageError
 from transeg.core.optional_packages import require
 from transeg.core.registry import Registry
-from transeg.tools.common.console import talk
+from transeg.tools.common.console import stderr_console
 from transeg.tools.common.experiment_options import with_experiment
 from transeg.tools.common.options import COUNT, PATH, as_json, device, repeatable, with_registry
-from transeg.tools.common.shell_completion import settings
+from transeg.tools.common.shell_completion import complete_settings
 
 if TYPE_CHECKING:
     from transeg.tools.search.plan import Plan
@@ -42,7 +42,7 @@ LEAST = 20
     "spaces",
     "OPTION=SPACE",
     "Option to search and its values, such as train.lr=1e-5..1e-2:log, segmenter.base=16,32 or segmenter=unet,resunet.",
-    settings,
+    complete_settings,
 )
 @click.option("--preset", metavar="NAME", help="Published space to search: zh320 or zh320-unetpp.")
 @click.option("--trials", type=COUNT, metavar="N", help="Trials of all workers together; by default 50.")
@@ -113,17 +113,17 @@ def search(
     """
     require("optuna", "search", "toolkit search")
     from transeg.tools.search import search as core
-    from transeg.tools.search.plan import plan
+    from transeg.tools.search.plan import plan_search
 
-    console = talk()
+    console = stderr_console()
     study = {key: named.pop(key) for key in ("name", "trials", "sampler", "pruner", "metric")}
     if only_show:
         if folder is None:
             raise UsageError("Say which search to show: --search-dir FOLDER.")
-        found = core.show(folder, registry, storage=storage, name=study["name"])
+        found = core.show_search(folder, registry, storage=storage, name=study["name"])
     else:
         named["assignments"] += more
-        made = plan(
+        made = plan_search(
             named, registry, config=config, folder=folder, spaces=spaces, preset=preset, storage=storage, study=study
         )
         if not as_json:
@@ -132,7 +132,7 @@ def search(
             if as_json:
                 click.echo(json.dumps(made.document(), indent=2))
             return
-        found = core.search(made, registry, console, timeout=timeout)
+        found = core.run_search(made, registry, console, timeout=timeout)
     stopped = found.pop("interrupted", False)
     if test_best and not stopped:
         found["tests"] = core.test_best(found, registry, console)
@@ -148,7 +148,7 @@ def search(
 
 def _show_plan(made: Plan, console: Console) -> None:
     """What is searched, and how."""
-    from transeg.tools.search.storage import shown
+    from transeg.tools.search.storage import redact_url
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("option", style="cyan", overflow="fold")
@@ -160,7 +160,7 @@ def _show_plan(made: Plan, console: Console) -> None:
     better = "most" if study.maximize else "least"
     console.print(
         f"\n{study.trials} trials for the {better} {study.metric} in validation; sampler {study.sampler}, pruner "
-        f"{study.pruner}.\nStudy {study.name} in {shown(made.storage)}; trials in {made.folder.trials}\n",
+        f"{study.pruner}.\nStudy {study.name} in {redact_url(made.storage)}; trials in {made.folder.trials}\n",
         highlight=False,
     )
 

@@ -17,7 +17,7 @@ from transeg.tools.search.overlay import COMPONENTS, compose_trial, lookup
 from transeg.tools.search.space import Choices, Range, Space
 
 
-def applies(option: str, chosen: Mapping[str, Any], registry: Registry) -> bool:
+def option_applies(option: str, chosen: Mapping[str, Any], registry: Registry) -> bool:
     """Whether an option means anything beside the components that a trial has chosen."""
     kind, _, rest = option.partition(".")
     if kind not in chosen or kind not in COMPONENTS or not rest:
@@ -32,27 +32,27 @@ def applies(option: str, chosen: Mapping[str, Any], registry: Registry) -> bool:
     return len(terms) == 1 and name in options(registry.load(registry.find("loss", terms[0])))
 
 
-def first(space: Space, chosen: Mapping[str, Any], registry: Registry) -> dict[str, Any]:
+def first_values(space: Space, chosen: Mapping[str, Any], registry: Registry) -> dict[str, Any]:
     """The first value of each option, beside some that are chosen already."""
     values = dict(chosen)
-    for option in in_order(space):
-        if option not in values and applies(option, values, registry):
+    for option in components_first(space):
+        if option not in values and option_applies(option, values, registry):
             values[option] = space[option].samples[0]
     return values
 
 
-def in_order(space: Space) -> list[str]:
+def components_first(space: Space) -> list[str]:
     """The options of a space, components first, since they decide which others apply."""
     return sorted(space, key=lambda option: (option not in COMPONENTS, option))
 
 
-def combinations(space: Space, registry: Registry) -> float:
+def count_combinations(space: Space, registry: Registry) -> float:
     """How many different trials there can be."""
     named = [kind for kind in COMPONENTS if kind in space]
     total = 0.0
     for names in product(*(space[kind].samples for kind in named)):
         components = dict(zip(named, names, strict=True))
-        counts = (d.count for o, d in space.items() if o not in named and applies(o, components, registry))
+        counts = (d.count for o, d in space.items() if o not in named and option_applies(o, components, registry))
         total += math.prod(counts)
     return total
 
@@ -81,11 +81,13 @@ def _fitted(
 ) -> Range | Choices:
     domain, tried = space[option], False
     for components in _contexts(option, named):
-        if not applies(option, components, registry):
+        if not option_applies(option, components, registry):
             continue
         tried = True
         for value in domain.samples:
-            beside = first({k: v for k, v in space.items() if k != option}, {**components, option: value}, registry)
+            beside = first_values(
+                {k: v for k, v in space.items() if k != option}, {**components, option: value}, registry
+            )
             taken = _taken(option, beside, settings, registry)
             domain = _typed(option, domain, taken)
     if not tried:

@@ -14,7 +14,7 @@ import tomli_w
 from filelock import FileLock
 from sqlalchemy.engine import URL
 
-from transeg.core.distributed.ranks import rank_and_ranks
+from transeg.core.distributed.ranks import launched_rank_and_world_size
 from transeg.core.errors import UsageError, did_you_mean
 from transeg.core.experiment.command_line import settings_of
 from transeg.core.experiment.schema import Experiment
@@ -24,12 +24,12 @@ from transeg.core.registry import Registry
 from transeg.core.runs.run_folder import RunFolder
 from transeg.core.training.parts import Parts, build_parts
 from transeg.core.training.trackers import check_installed
-from transeg.tools.search.matching import combinations, fit_space
-from transeg.tools.search.options import StudyOptions, study_options
+from transeg.tools.search.matching import count_combinations, fit_space
 from transeg.tools.search.overlay import COMPONENTS, compose_trial, overlay_settings
 from transeg.tools.search.presets import PRESETS, Preset
 from transeg.tools.search.space import Space, parse_space, parse_spaces
-from transeg.tools.search.storage import location, shown
+from transeg.tools.search.storage import redact_url, storage_url
+from transeg.tools.search.study_options import StudyOptions, study_options
 
 
 class SearchFolder:
@@ -112,7 +112,7 @@ class Plan:
         return compose_trial(self.settings, _missing_components(self), registry)
 
 
-def experiment_of(chosen: Mapping[str, Any], settings: Settings, space: Space, registry: Registry) -> Experiment:
+def full_experiment(chosen: Mapping[str, Any], settings: Settings, space: Space, registry: Registry) -> Experiment:
     """The whole experiment of a trial's values, tests and all.
 
     Args:
@@ -127,7 +127,7 @@ def experiment_of(chosen: Mapping[str, Any], settings: Settings, space: Space, r
     return compose_trial(settings, {option: space[option].value(stored) for option, stored in chosen.items()}, registry)
 
 
-def plan(
+def plan_search(
     named: Mapping[str, Any],
     registry: Registry,
     *,
@@ -153,7 +153,7 @@ def plan(
     Raises:
         UsageError: anything that keeps the search from beginning.
     """
-    if rank_and_ranks()[1] > 1:
+    if launched_rank_and_world_size()[1] > 1:
         raise UsageError(
             "A search trains each trial in one process; start several workers with the same command rather than "
             "several ranks."
@@ -176,13 +176,13 @@ def plan(
         )
     settings = merge(published.settings if published else {}, settings)
     chosen = study_options({"name": path.resolve().name, **options})
-    url = location(storage or chosen.storage, path)
+    url = storage_url(storage or chosen.storage, path)
     if storage:
-        chosen = chosen.model_copy(update={"storage": shown(url)})
+        chosen = chosen.model_copy(update={"storage": redact_url(url)})
     return _checked(Plan(settings, space, chosen, SearchFolder(path), url), registry)
 
 
-def of_trial(experiment: Experiment) -> Experiment:
+def trial_experiment(experiment: Experiment) -> Experiment:
     """An experiment as a trial runs it: nothing is tested, since a search that sees test images fits to them.
 
     Raises:
@@ -224,7 +224,7 @@ def _checked(made: Plan, registry: Registry) -> Plan:
     check_installed(base.tracking)
     study = made.study
     if study.sampler == "grid":
-        count = combinations(space, registry)
+        count = count_combinations(space, registry)
         if not math.isfinite(count):
             endless = next(option for option, domain in space.items() if not math.isfinite(domain.count))
             raise UsageError(

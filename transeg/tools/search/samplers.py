@@ -12,8 +12,8 @@ from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner,
 from optuna.samplers import BaseSampler, BruteForceSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
 from optuna.storages import RetryHeartbeatStaleTrialCallback
 
-from transeg.tools.search.options import Pruner, Sampler
-from transeg.tools.search.storage import quiet
+from transeg.tools.search.storage import silence_optuna
+from transeg.tools.search.study_options import Pruner, Sampler
 
 SAMPLERS: dict[Sampler, Callable[[int], BaseSampler]] = {
     "tpe": lambda seed: TPESampler(seed=seed),
@@ -40,7 +40,7 @@ class SeededByTrial(BaseSampler):
 
     def before_trial(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
         trials = study.get_trials(deepcopy=False)
-        with quiet():
+        with silence_optuna():
             again = RetryHeartbeatStaleTrialCallback.retried_trial_number
             first = again(trial)
             number = trial.number if first is None else first
@@ -79,7 +79,7 @@ class SeededByTrial(BaseSampler):
         self._sampler.after_trial(study, trial, state, values)
 
 
-def sampler(name: Sampler, seed: int) -> BaseSampler:
+def build_sampler(name: Sampler, seed: int) -> BaseSampler:
     """A sampler by name.
 
     ``tpe``: Watanabe, arXiv:2304.11127; ``qmc``: Bergstra and Bengio, JMLR 13, 2012; ``grid`` visits every combination
@@ -90,7 +90,7 @@ def sampler(name: Sampler, seed: int) -> BaseSampler:
     return SeededByTrial(SAMPLERS[name], seed)
 
 
-def pruner(name: Pruner, first: int, last: int) -> BasePruner:
+def build_pruner(name: Pruner, first: int, last: int) -> BasePruner:
     """A pruner by name.
 
     ``median`` (Golovin et al., KDD 2017, doi:10.1145/3097983.3098043) lets five trials end before it stops any.

@@ -15,15 +15,15 @@ from transeg.core.experiment.schema import Experiment, QualityOptions, read_expe
 from transeg.core.experiment.settings import Settings, read_settings
 from transeg.core.files import write_text
 from transeg.core.registry import Registry
-from transeg.tools.search.plan import Plan, SearchFolder, experiment_of, of_trial, trial_parts
+from transeg.tools.search.plan import Plan, SearchFolder, full_experiment, trial_experiment, trial_parts
 from transeg.tools.search.space import Space
-from transeg.tools.search.storage import database_errors, location, open_storage
+from transeg.tools.search.storage import database_errors, open_storage, storage_url
 from transeg.tools.search.study import join_study, load_study
-from transeg.tools.search.summary import summary
+from transeg.tools.search.summary import write_summary
 from transeg.tools.search.worker import Worker
 
 
-def search(plan: Plan, registry: Registry, console: Console, *, timeout: float | None) -> dict[str, Any]:
+def run_search(plan: Plan, registry: Registry, console: Console, *, timeout: float | None) -> dict[str, Any]:
     """Work on a search until it has its trials, and say what it has found.
 
     Args:
@@ -33,14 +33,14 @@ def search(plan: Plan, registry: Registry, console: Console, *, timeout: float |
         timeout: seconds after which no trial is begun; None for ever.
 
     Returns:
-        See :func:`transeg.tools.search.summary.summary`; and whether a signal ``interrupted`` the work.
+        See :func:`transeg.tools.search.summary.write_summary`; and whether a signal ``interrupted`` the work.
 
     Raises:
         UsageError: no trial can begin, or the study searches something else.
         TransegError: the database cannot be used, or every trial fails.
     """
     base = plan.base(registry)
-    parts = trial_parts(of_trial(base), registry)
+    parts = trial_parts(trial_experiment(base), registry)
     datasets = {"source": parts.source, "target": parts.target, "synthetic": parts.synthetic, "val": parts.val}
     images = {role: len(dataset) for role, dataset in datasets.items() if dataset is not None}
     plan.folder.create()
@@ -55,11 +55,13 @@ def search(plan: Plan, registry: Registry, console: Console, *, timeout: float |
         plan.write()
         worker = Worker(plan, storage, study, registry, console, timeout)
         worker.work()
-        found = summary(study, plan.space, plan.study.metric, plan.folder, _making(plan.settings, plan.space, registry))
+        found = write_summary(
+            study, plan.space, plan.study.metric, plan.folder, _making(plan.settings, plan.space, registry)
+        )
     return {**found, "interrupted": worker.interrupted}
 
 
-def show(folder: Path, registry: Registry, *, storage: str, name: str | None) -> dict[str, Any]:
+def show_search(folder: Path, registry: Registry, *, storage: str, name: str | None) -> dict[str, Any]:
     """Say what a search has found so far, and write that anew.
 
     Args:
@@ -74,20 +76,20 @@ def show(folder: Path, registry: Registry, *, storage: str, name: str | None) ->
     place = SearchFolder(folder)
     own = read_settings(place.search) if place.search.exists() else {}
     study_table = own.pop("search", {}).get("study", {})
-    url = location(storage or study_table.get("storage", ""), folder)
+    url = storage_url(storage or study_table.get("storage", ""), folder)
     if url.drivername == "sqlite" and not Path(url.database or "").exists():
         raise UsageError(f"There is no search in {folder}: it has no {Path(url.database or '').name}.")
     database = open_storage(url)
     with database_errors(url):
         study, settings, space, metric = load_study(database, name or study_table.get("name") or folder.resolve().name)
-        return summary(study, space, metric, place, _making(own or settings, space, registry))
+        return write_summary(study, space, metric, place, _making(own or settings, space, registry))
 
 
 def test_best(found: Mapping[str, Any], registry: Registry, console: Console) -> dict[str, Any]:
     """Measure the best trial's network on the test sets of the experiment, and leave that in its run folder.
 
     Args:
-        found: what :func:`search` or :func:`show` returned.
+        found: what :func:`run_search` or :func:`show_search` returned.
         registry: where components come from.
         console: for progress.
 
@@ -113,4 +115,4 @@ def test_best(found: Mapping[str, Any], registry: Registry, console: Console) ->
 
 
 def _making(settings: Settings, space: Space, registry: Registry) -> Callable[[Mapping[str, Any]], Experiment]:
-    return lambda chosen: experiment_of(chosen, settings, space, registry)
+    return lambda chosen: full_experiment(chosen, settings, space, registry)

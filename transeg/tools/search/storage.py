@@ -39,7 +39,7 @@ ATTEMPTS = 5
 """How often tables are looked for that another worker may just be making."""
 
 
-def location(storage: str, folder: Path) -> URL:
+def storage_url(storage: str, folder: Path) -> URL:
     """The address of a database, with its driver.
 
     Args:
@@ -65,7 +65,7 @@ def location(storage: str, folder: Path) -> URL:
     return url
 
 
-def shown(url: URL) -> str:
+def redact_url(url: URL) -> str:
     """An address without its password, wherever that stands."""
     kept = {key: value for key, value in url.query.items() if "pass" not in key.lower()}
     plain: URL = URL.create(url.drivername, url.username, None, url.host, url.port, url.database, kept)
@@ -93,14 +93,14 @@ def open_storage(url: URL) -> RDBStorage:
     raise AssertionError
 
 
-def retry() -> RetryHeartbeatStaleTrialCallback:
+def retry_callback() -> RetryHeartbeatStaleTrialCallback:
     """What queues an interrupted trial again, as often as it takes."""
-    with quiet():
+    with silence_optuna():
         return RetryHeartbeatStaleTrialCallback(max_retry=None, inherit_intermediate_values=True)
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def silence_optuna() -> Iterator[None]:
     """Without Optuna's remarks on what it calls experimental; they are nothing that a user can mend."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -115,7 +115,7 @@ def database_errors(url: URL) -> Iterator[None]:
         UsageError: it cannot be used.
         TransegError: it could be, but no more.
     """
-    where = shown(url)
+    where = redact_url(url)
     try:
         yield
     except NoSuchModuleError as error:
@@ -140,7 +140,7 @@ class _Storage(RDBStorage):
 
 
 def _storage(url: URL, arguments: dict[str, object]) -> RDBStorage:
-    with quiet():
+    with silence_optuna():
         return _Storage(
             url.render_as_string(hide_password=False),
             engine_kwargs=arguments,
@@ -155,7 +155,7 @@ def _retry_dead(study: optuna.Study, trial: FrozenTrial) -> None:
     deaths = trial.user_attrs.get(DEATHS, 0) + 1
     if deaths <= RETRIES:
         trial.user_attrs[DEATHS] = deaths  # of a copy, whose attributes the next one gets
-        retry()(study, trial)
+        retry_callback()(study, trial)
 
 
 def _made_by_another(error: SQLAlchemyError) -> bool:

@@ -12,10 +12,10 @@ from optuna.trial import FrozenTrial, TrialState
 from transeg.core.errors import UsageError, did_you_mean
 from transeg.core.experiment.schema import RUNTIME, Experiment, difference, validated
 from transeg.core.experiment.settings import Settings
-from transeg.tools.search.options import StudyOptions
-from transeg.tools.search.samplers import pruner, sampler
+from transeg.tools.search.samplers import build_pruner, build_sampler
 from transeg.tools.search.space import Space, parse_space
-from transeg.tools.search.storage import quiet
+from transeg.tools.search.storage import silence_optuna
+from transeg.tools.search.study_options import StudyOptions
 
 RECORD = "transeg"
 """The study's attribute that says what is searched."""
@@ -51,13 +51,13 @@ def join_study(
     Raises:
         UsageError: the study of that name searches something else.
     """
-    with quiet():
+    with silence_optuna():
         study = optuna.create_study(
             storage=storage,
             study_name=options.name,
             direction="maximize" if options.maximize else "minimize",
-            sampler=sampler(options.sampler, options.seed),
-            pruner=pruner(options.pruner, base.train.val_interval, base.train.iterations),
+            sampler=build_sampler(options.sampler, options.seed),
+            pruner=build_pruner(options.pruner, base.train.val_interval, base.train.iterations),
             load_if_exists=True,
         )
     if RECORD not in study.user_attrs:
@@ -84,37 +84,37 @@ def load_study(storage: RDBStorage, name: str) -> tuple[optuna.Study, Settings, 
     return study, record["settings"], parse_space(record["space"]), record["metric"]
 
 
-def count_finished(study: optuna.Study) -> list[FrozenTrial]:
+def latest_trials(study: optuna.Study) -> list[FrozenTrial]:
     """The trials that count: of those that were interrupted and begun again, the last alone."""
     trials = study.get_trials(deepcopy=False)
-    with quiet():
+    with silence_optuna():
         again = {number for trial in trials for number in RetryHeartbeatStaleTrialCallback.retry_history(trial)}
     return [trial for trial in trials if trial.number not in again and SURPLUS not in trial.user_attrs]
 
 
-def count_started(study: optuna.Study) -> list[FrozenTrial]:
+def started_trials(study: optuna.Study) -> list[FrozenTrial]:
     """The trials that count and do not wait to be begun again."""
-    return [trial for trial in count_finished(study) if trial.state != TrialState.WAITING]
+    return [trial for trial in latest_trials(study) if trial.state != TrialState.WAITING]
 
 
 def first_number(trial: FrozenTrial) -> int:
     """The number of a trial, however often it was begun again."""
-    with quiet():
+    with silence_optuna():
         number = RetryHeartbeatStaleTrialCallback.retried_trial_number(trial)
     return trial.number if number is None else int(number)
 
 
-def wait_for_first_trial(storage: RDBStorage, study: optuna.Study) -> None:
+def record_first_heartbeats(storage: RDBStorage, study: optuna.Study) -> None:
     """Give a sign of life for all that is running: a worker that died before its first one would never be missed."""
     number = storage.get_study_id_from_name(study.study_name)
-    for trial in count_finished(study):
+    for trial in latest_trials(study):
         if trial.state == TrialState.RUNNING:
             storage.record_heartbeat(storage.get_trial_id_from_study_id_trial_number(number, trial.number))
 
 
-def best(study: optuna.Study) -> FrozenTrial | None:
+def best_trial(study: optuna.Study) -> FrozenTrial | None:
     """The best of the trials that were trained to the end."""
-    complete = [trial for trial in count_finished(study) if trial.state == TrialState.COMPLETE]
+    complete = [trial for trial in latest_trials(study) if trial.state == TrialState.COMPLETE]
     if not complete:
         return None
     sign = 1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else -1

@@ -15,9 +15,9 @@ from transeg.core.experiment.schema import Experiment
 from transeg.core.files import write_text
 from transeg.tools.search.plan import SearchFolder
 from transeg.tools.search.space import Space
-from transeg.tools.search.storage import quiet
-from transeg.tools.search.study import PLACE, best, count_finished, first_number
-from transeg.tools.search.worker import failure
+from transeg.tools.search.storage import silence_optuna
+from transeg.tools.search.study import PLACE, best_trial, first_number, latest_trials
+from transeg.tools.search.worker import failure_reason
 
 STATES = {
     TrialState.COMPLETE: "complete",
@@ -28,7 +28,7 @@ STATES = {
 }
 
 
-def summary(
+def write_summary(
     study: optuna.Study,
     space: Space,
     metric: str,
@@ -50,9 +50,9 @@ def summary(
     """
     with folder.locked():  # who writes last has looked last
         sign = 1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else -1
-        trials = count_finished(study)
+        trials = latest_trials(study)
         rows = sorted((_row(trial, space) for trial in trials), key=lambda row: _rank(row, sign))
-        leader = best(study)
+        leader = best_trial(study)
         importances = _importances(study)
         files = _drawn(study, metric, bool(importances), folder)
         if leader is not None:
@@ -83,7 +83,7 @@ def _row(trial: FrozenTrial, space: Space) -> dict[str, Any]:
         "iteration": trial.last_step,
         "seconds": seconds,
         "options": {option: space[option].value(stored) for option, stored in trial.params.items()},
-        "failure": failure(trial) if trial.state == TrialState.FAIL else None,
+        "failure": failure_reason(trial) if trial.state == TrialState.FAIL else None,
         "place": trial.user_attrs.get(PLACE),
     }
 
@@ -102,7 +102,7 @@ def _importances(study: optuna.Study) -> dict[str, float]:
     if len(values) < 2:
         return {}
     try:
-        with quiet():
+        with silence_optuna():
             found = optuna.importance.get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
     except (ValueError, RuntimeError):  # all trials chose alike
         return {}
@@ -111,7 +111,7 @@ def _importances(study: optuna.Study) -> dict[str, float]:
 
 def _drawn(study: optuna.Study, metric: str, has_importances: bool, folder: SearchFolder) -> list[Path]:
     """Pictures of a study that has come to something."""
-    if best(study) is None:
+    if best_trial(study) is None:
         return []
     import matplotlib as mpl
 
@@ -120,7 +120,7 @@ def _drawn(study: optuna.Study, metric: str, has_importances: bool, folder: Sear
     from optuna.visualization import matplotlib as drawing
 
     drawn = []
-    with quiet():
+    with silence_optuna():
         axes = {folder.history: drawing.plot_optimization_history(study, target_name=f"validation {metric}")}
         if has_importances:
             axes[folder.importances] = drawing.plot_param_importances(study, evaluator=PedAnovaImportanceEvaluator())

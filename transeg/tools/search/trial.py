@@ -19,12 +19,12 @@ from transeg.core.experiment.schema import Experiment
 from transeg.core.pipeline.launch import Prepared, launch
 from transeg.core.registry import Registry
 from transeg.core.runs.history import read_scalars
-from transeg.core.runs.run_folder import RunFolder, held
+from transeg.core.runs.run_folder import RunFolder, is_locked
 from transeg.tools.search.display import Display, DisplayHook
 from transeg.tools.search.hook import StudyHook
-from transeg.tools.search.matching import applies, in_order
+from transeg.tools.search.matching import components_first, option_applies
 from transeg.tools.search.overlay import COMPONENTS
-from transeg.tools.search.plan import Plan, experiment_of, of_trial, trial_parts
+from transeg.tools.search.plan import Plan, full_experiment, trial_experiment, trial_parts
 from transeg.tools.search.study import PLACE, first_number
 
 
@@ -54,7 +54,7 @@ class Objective:
         folder = self.plan.folder.trial(number)
         trial.set_user_attr(PLACE, f"{platform.node()}:{folder.path.resolve()}")
         chosen = self._chosen(trial)
-        experiment = of_trial(experiment_of(chosen, self.plan.settings, self.plan.space, self.registry))
+        experiment = trial_experiment(full_experiment(chosen, self.plan.settings, self.plan.space, self.registry))
         metric = self.plan.study.metric
         hook = StudyHook(trial, metric, list(frozen.intermediate_values))
         last = experiment.strategy if experiment.strategy != "sequential" else "supervised"
@@ -66,7 +66,7 @@ class Objective:
 
         try:
             folder.create()
-            while held(folder.lock):  # by a worker that seemed dead, and lets go when it validates
+            while is_locked(folder.lock):  # by a worker that seemed dead, and lets go when it validates
                 time.sleep(1)
             prepared = Prepared(experiment, trial_parts(experiment, self.registry), folder, resume=True)
             launch(prepared, self.registry, Console(quiet=True), hooks)
@@ -84,9 +84,9 @@ class Objective:
     def _chosen(self, trial: optuna.Trial) -> dict[str, object]:
         """Values by option, as the study holds them; an option of another component than was chosen has none."""
         chosen: dict[str, object] = {}
-        for option in in_order(self.plan.space):
+        for option in components_first(self.plan.space):
             components = {kind: chosen[kind] for kind in COMPONENTS if kind in chosen}
-            if applies(option, components, self.registry):
+            if option_applies(option, components, self.registry):
                 chosen[option] = self.plan.space[option].suggest(trial, option)
         return chosen
 

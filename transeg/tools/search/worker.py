@@ -19,15 +19,22 @@ from transeg.core.registry import Registry
 from transeg.core.training.train import InterruptedRunError
 from transeg.tools.search.display import Display
 from transeg.tools.search.plan import Plan
-from transeg.tools.search.storage import DATABASE_ERRORS, GRACE, HEARTBEAT, database_errors, quiet, retry
+from transeg.tools.search.storage import (
+    DATABASE_ERRORS,
+    GRACE,
+    HEARTBEAT,
+    database_errors,
+    retry_callback,
+    silence_optuna,
+)
 from transeg.tools.search.study import (
     FAILURE,
     SURPLUS,
-    best,
-    count_finished,
-    count_started,
+    best_trial,
     first_number,
-    wait_for_first_trial,
+    latest_trials,
+    record_first_heartbeats,
+    started_trials,
 )
 from transeg.tools.search.trial import Objective
 
@@ -112,10 +119,10 @@ class Worker:
 
         def ended(study: optuna.Study, trial: FrozenTrial) -> None:
             if SURPLUS not in trial.user_attrs:
-                display.say(line(trial, self.plan.study.metric))
+                display.say(describe_trial(trial, self.plan.study.metric))
             if is_cut_off(trial):
-                with quiet():
-                    retry()(study, trial)
+                with silence_optuna():
+                    retry_callback()(study, trial)
             if self._fault is not None:
                 raise self._fault
             self._show(display)
@@ -154,7 +161,7 @@ class Worker:
 
     def _wanted(self) -> bool:
         """Whether this worker is to begin another trial, or one that waits to be begun again."""
-        return not self._over() and len(count_started(self.study)) < self.plan.study.trials
+        return not self._over() and len(started_trials(self.study)) < self.plan.study.trials
 
     def _over(self) -> bool:
         late = self.timeout is not None and time.monotonic() - self._start >= self.timeout
@@ -164,38 +171,40 @@ class Worker:
         """Watch the trials of other workers for as long as shows whether one of them has died, and left its trial."""
         end = time.monotonic() + GRACE + HEARTBEAT
         self._free_stale()
-        wait_for_first_trial(self.storage, self.study)
+        record_first_heartbeats(self.storage, self.study)
         running = True
         while running and not self._over() and time.monotonic() < end:
             self._free_stale()
             if self._wanted():
                 return True
-            running = any(trial.state == TrialState.RUNNING for trial in count_finished(self.study))
+            running = any(trial.state == TrialState.RUNNING for trial in latest_trials(self.study))
             time.sleep(GLANCE if running else 0)
         return False
 
     def _free_stale(self) -> None:
-        with quiet():
+        with silence_optuna():
             optuna.storages.fail_stale_trials(self.study)
 
     def _is_surplus(self, trial: optuna.Trial) -> bool:
         """Whether several workers have begun the last trial at the same time, and this one came late."""
-        return sum(other.number < trial.number for other in count_started(self.study)) >= self.plan.study.trials
+        return sum(other.number < trial.number for other in started_trials(self.study)) >= self.plan.study.trials
 
     def _show(self, display: Display) -> None:
-        leader = best(self.study)
+        leader = best_trial(self.study)
         note = "" if leader is None else f"best {leader.value:.4f} (trial {first_number(leader)})"
-        display.trials(sum(trial.state.is_finished() for trial in count_finished(self.study)), note)
+        display.trials(sum(trial.state.is_finished() for trial in latest_trials(self.study)), note)
 
     def _check_hopeless(self) -> None:
-        trials = count_started(self.study)
+        trials = started_trials(self.study)
         failed = [trial for trial in trials if trial.state == TrialState.FAIL]
         succeeded = any(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials)
         if len(failed) >= min(HOPELESS, self.plan.study.trials) and not succeeded:
-            raise TransegError(f"All of {len(failed)} trials have failed, the last one because: {failure(failed[-1])}")
+            raise TransegError(
+                f"All of {len(failed)} trials have failed, the last one because: {failure_reason(failed[-1])}"
+            )
 
 
-def line(trial: FrozenTrial, metric: str) -> str:
+def describe_trial(trial: FrozenTrial, metric: str) -> str:
     """What became of a trial."""
     name = f"trial {first_number(trial)}"
     if trial.state == TrialState.COMPLETE:
@@ -204,7 +213,7 @@ def line(trial: FrozenTrial, metric: str) -> str:
         return (
             f"{name}: stopped at iteration {trial.last_step}, {metric} {trial.intermediate_values[trial.last_step]:.4f}"
         )
-    return f"{name}: interrupted" if is_cut_off(trial) else f"{name} failed: {failure(trial)}"
+    return f"{name}: interrupted" if is_cut_off(trial) else f"{name} failed: {failure_reason(trial)}"
 
 
 def is_cut_off(trial: FrozenTrial) -> bool:
@@ -212,7 +221,7 @@ def is_cut_off(trial: FrozenTrial) -> bool:
     return trial.state == TrialState.FAIL and not {FAILURE, SURPLUS} & set(trial.user_attrs)
 
 
-def failure(trial: FrozenTrial) -> str:
+def failure_reason(trial: FrozenTrial) -> str:
     """Why a trial failed."""
     return str(trial.user_attrs.get(FAILURE, "its worker died, as often as it was begun."))
 

@@ -14,7 +14,7 @@ import sys
 PR_SET_PDEATHSIG = 1
 
 
-def main(parent: int, program: list[str]) -> None:
+def run_bound_to_parent(parent: int, program: list[str]) -> None:
     """Run a program in place of this one.
 
     Args:
@@ -27,4 +27,4 @@ def main(parent: int, program: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2:])
+    run_bound_to_parent(int(sys.argv[1]), sys.argv[2:])

@@ -12,21 +12,25 @@ from rich.console import Console
 from rich.markup import escape
 
 from transeg.core.registry import Registry
-from transeg.tools.common.comparison import show_leaderboard
-from transeg.tools.common.console import talk
+from transeg.tools.common.comparison_tables import show_leaderboard
+from transeg.tools.common.console import stderr_console
 from transeg.tools.common.experiment_options import with_experiment
 from transeg.tools.common.options import COUNT, PATH, as_json, repeatable, with_registry
-from transeg.tools.common.shell_completion import settings
+from transeg.tools.common.shell_completion import complete_settings
 
 if TYPE_CHECKING:
-    from transeg.tools.sweep.folder import Cell, State, Sweep
+    from transeg.tools.sweep.sweep_folder import Cell, State, Sweep
 
 
 @click.command()
 @click.argument("folder", metavar="SWEEP", type=PATH)
 @with_experiment(axes=True)
 @repeatable(
-    "--axis", "axes", "OPTION=VALUE,...", "Axis over values of any option, such as train.lr=1e-3,1e-4.", settings
+    "--axis",
+    "axes",
+    "OPTION=VALUE,...",
+    "Axis over values of any option, such as train.lr=1e-3,1e-4.",
+    complete_settings,
 )
 @click.option(
     "--device",
@@ -66,16 +70,16 @@ def sweep(
     toolkit sweep runs/lr --segmenter unet --axis train.lr=1e-3,1e-4 --folds 5 --device cuda:0 --device cuda:1
     toolkit sweep runs/sweep --status
     """
-    from transeg.tools.sweep.folder import read_sweep
+    from transeg.tools.sweep.sweep_folder import read_sweep
 
     named["assignments"] += more
     how = {key: named.pop(key) for key in ("config", "devices", "jobs", "retry", "skip_unfit")}
     if status:
         _show_status(read_sweep(folder), as_json)
         return
-    from transeg.tools.sweep.launch import sweep
+    from transeg.tools.sweep.execution import run_sweep
 
-    made = sweep(folder, named, registry, talk(), dry_run=dry_run, **how)
+    made = run_sweep(folder, named, registry, stderr_console(), dry_run=dry_run, **how)
     if dry_run:
         _show_status(made, as_json)
         return
@@ -83,15 +87,15 @@ def sweep(
 
 
 def _show_status(made: Sweep, as_json: bool) -> None:
-    from transeg.tools.sweep.live import counts, states_of, table
+    from transeg.tools.sweep.live import build_table, cell_states, format_counts
 
-    states = states_of(made)
+    states = cell_states(made)
     if as_json:
         click.echo(json.dumps({"cells": [_about(cell, states[cell.name]) for cell in made.cells]}, indent=2))
         return
     console = Console()
-    console.print(table(made.cells, states))
-    console.print(counts(states), highlight=False)
+    console.print(build_table(made.cells, states))
+    console.print(format_counts(states), highlight=False)
     for name, reason in made.left_out.items():
         console.print(f"[yellow]left out[/]  {escape(name)}: {escape(reason)}", highlight=False)
 
@@ -102,16 +106,16 @@ def _about(cell: Cell, state: State) -> dict[str, Any]:
 
 def _show_results(made: Sweep, as_json: bool) -> None:
     """The leaderboard; exits with 1 where a cell has failed."""
-    from transeg.tools.sweep.live import counts, states_of
-    from transeg.tools.sweep.results import results
+    from transeg.tools.sweep.live import cell_states, format_counts
+    from transeg.tools.sweep.results import sweep_results
 
-    found, console = results(made), Console()
+    found, console = sweep_results(made), Console()
     if as_json:
         click.echo(json.dumps(found, indent=2))
     else:
         if found["leaderboard"] is not None:
             show_leaderboard(found["leaderboard"], console)
-        console.print(f"\n{counts(states_of(made))}: {made.path}", highlight=False, soft_wrap=True)
+        console.print(f"\n{format_counts(cell_states(made))}: {made.path}", highlight=False, soft_wrap=True)
     failed = [cell for cell in found["cells"] if cell["state"] == "failed"]
     for cell in failed:
         Console(stderr=True).print(f"[red]failed[/]  {cell['name']}: {escape(cell['reason'])}", highlight=False)

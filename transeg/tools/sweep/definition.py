@@ -11,7 +11,7 @@ from typing import Any
 import tomli_w
 from rich.console import Console
 
-from transeg.core.distributed.progress import bar
+from transeg.core.distributed.progress_bar import progress_bar
 from transeg.core.errors import UsageError
 from transeg.core.experiment.command_line import drop_other_component, parse_dataset, settings_of
 from transeg.core.experiment.completion import complete_experiment
@@ -20,8 +20,16 @@ from transeg.core.experiment.settings import Settings, flat, merge, read_setting
 from transeg.core.files import write_json, write_text
 from transeg.core.registry import Registry
 from transeg.core.training.parts import build_parts
-from transeg.tools.sweep.folder import Cell, Sweep, definition_of, is_sweep, left_out_of, read_sweep, sweep_of
 from transeg.tools.sweep.grid import parse_axes
+from transeg.tools.sweep.sweep_folder import (
+    Cell,
+    Sweep,
+    build_sweep,
+    definition_path,
+    is_sweep,
+    left_out_path,
+    read_sweep,
+)
 
 AXES = {
     "generator": "generator",
@@ -41,7 +49,7 @@ SHOWN = 5
 """Reasons that an error names before it only counts them."""
 
 
-def settings_of_sweep(named: Mapping[str, Any], config: Path | None, registry: Registry) -> Settings:
+def sweep_settings(named: Mapping[str, Any], config: Path | None, registry: Registry) -> Settings:
     """The options of `toolkit sweep` as an experiment file with a table ``[sweep]``.
 
     Args:
@@ -89,14 +97,14 @@ def parse_axis(text: str) -> dict[str, list[Any]]:
     return {option.strip(): values}
 
 
-def define(
+def define_sweep(
     path: Path, settings: Settings, registry: Registry, console: Console, *, device: str, skip_unfit: bool
 ) -> Sweep:
     """Check that every combination of a sweep could be trained; nothing is written.
 
     Args:
         path: of the folder; where it is a sweep already, axes may have more values now.
-        settings: see :func:`settings_of_sweep`.
+        settings: see :func:`sweep_settings`.
         registry: where components come from.
         console: for progress.
         device: that cells are made for.
@@ -111,32 +119,32 @@ def define(
     left_out: dict[str, str] = {}
     if is_sweep(path):
         left_out = read_sweep(path).left_out
-        _check_extends(path, read_settings(definition_of(path)), settings)
-    sweep = sweep_of(path, settings, left_out)
+        _check_extends(path, read_settings(definition_path(path)), settings)
+    sweep = build_sweep(path, settings, left_out)
     unfit = _unfit(sweep, registry, device, console)
     if len(unfit) == len(sweep.cells) and len(set(unfit.values())) == 1:
         raise UsageError(next(iter(unfit.values())))
     if unfit and (not skip_unfit or len(unfit) == len(sweep.cells)):
         raise UsageError(f"{_in_words(unfit, len(sweep.cells))} Change the axes, or leave them out with --skip-unfit.")
-    return sweep_of(path, settings, left_out | unfit)
+    return build_sweep(path, settings, left_out | unfit)
 
 
-def write(sweep: Sweep, settings: Settings, registry: Registry, device: str) -> None:
+def write_sweep(sweep: Sweep, settings: Settings, registry: Registry, device: str) -> None:
     """Make the folder of a sweep: its definition, and the experiment of each cell that has none yet.
 
     Raises:
         UsageError: the folder cannot be written to.
     """
-    write_text(definition_of(sweep.path), tomli_w.dumps(settings))
+    write_text(definition_path(sweep.path), tomli_w.dumps(settings))
     if sweep.left_out:
-        write_json(left_out_of(sweep.path), sweep.left_out)
+        write_json(left_out_path(sweep.path), sweep.left_out)
     for cell in sweep.cells:
         if not cell.definition.exists():
             cell.folder.create()
-            write_text(cell.definition, experiment_of(sweep, cell, registry, device).to_toml())
+            write_text(cell.definition, cell_experiment(sweep, cell, registry, device).to_toml())
 
 
-def experiment_of(sweep: Sweep, cell: Cell, registry: Registry, device: str) -> Experiment:
+def cell_experiment(sweep: Sweep, cell: Cell, registry: Registry, device: str) -> Experiment:
     """The complete experiment of a cell.
 
     Raises:
@@ -164,10 +172,10 @@ def _unfit(sweep: Sweep, registry: Registry, device: str, console: Console) -> d
     new = [cell for cell in sweep.cells if not cell.definition.exists()]
     reasons: dict[str, str] = {}
     built: dict[str, str] = {}
-    with bar(console, "checking", len(new), "cells") as advance:
+    with progress_bar(console, "checking", len(new), "cells") as advance:
         for cell in new:
             try:
-                experiment = experiment_of(sweep, cell, registry, device)
+                experiment = cell_experiment(sweep, cell, registry, device)
                 if cell.combination not in built:
                     built[cell.combination] = _fault(experiment, registry)
                 reason = built[cell.combination]

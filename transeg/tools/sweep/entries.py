@@ -9,8 +9,8 @@ from typing import Any
 
 from transeg.core.errors import UsageError
 from transeg.core.evaluation.comparison import compare_runs
-from transeg.core.evaluation.leaderboard import Entry, leaderboard
-from transeg.tools.sweep.folder import is_sweep, read_sweep
+from transeg.core.evaluation.leaderboard import LeaderboardEntry, leaderboard
+from transeg.tools.sweep.sweep_folder import is_sweep, read_sweep
 
 
 def compare_entries(
@@ -36,14 +36,14 @@ def compare_entries(
         return compare_runs(*paths, tests=tests, metrics=metrics)
     if len(paths) == 1 and not sweeps:
         raise UsageError(f"{paths[0]} is one run alone; name another to compare it with, or a sweep's folder.")
-    entries = entries_of(paths)
+    entries = leaderboard_entries(paths)
     if baseline is not None:
         folder = (Path(baseline).resolve(),)
         baseline = next((e.name for e in entries if tuple(run.resolve() for run in e.runs) == folder), baseline)
     return leaderboard(entries, tests=tests, metrics=metrics, baseline=baseline)
 
 
-def entries_of(paths: Sequence[Path]) -> list[Entry]:
+def leaderboard_entries(paths: Sequence[Path]) -> list[LeaderboardEntry]:
     """Runs, and the combinations of sweeps as far as they are done.
 
     Raises:
@@ -52,12 +52,12 @@ def entries_of(paths: Sequence[Path]) -> list[Entry]:
     if len({path.resolve() for path in paths}) < len(paths):
         raise UsageError("A run is given twice.")
     names = short_names([path for path in paths if not is_sweep(path)])
-    entries = [Entry(name, (path,)) for path, name in names.items()]
+    entries = [LeaderboardEntry(name, (path,)) for path, name in names.items()]
     for path in paths:
         if is_sweep(path):
             prefix = f"{path.name}/" if len(paths) > 1 else ""
             entries += [
-                Entry(prefix + name, tuple(cell.folder.path for cell in done))
+                LeaderboardEntry(prefix + name, tuple(cell.folder.path for cell in done))
                 for name, cells in read_sweep(path).combinations().items()
                 if (done := [cell for cell in cells if cell.state() == "done"])
             ]

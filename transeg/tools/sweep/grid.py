@@ -53,7 +53,7 @@ def parse_axes(table: Mapping[str, Any]) -> Axes:
     return {option: _axis(option, values) for option, values in table.items()}
 
 
-def points(axes: Axes) -> Iterator[Point]:
+def grid_points(axes: Axes) -> Iterator[Point]:
     """All combinations, the last axis varying fastest."""
     for labels in itertools.product(*axes.values()):
         settings: Settings = {}
@@ -62,7 +62,7 @@ def points(axes: Axes) -> Iterator[Point]:
         yield Point("_".join(labels), dict(zip(axes, labels, strict=True)), settings)
 
 
-def nested(option: str, value: Any) -> Settings:
+def nest_option(option: str, value: Any) -> Settings:
     """``train.lr`` and a value as nested tables."""
     if option in NAMED and isinstance(value, str):
         value = {"name": value}
@@ -75,7 +75,7 @@ def _axis(option: str, values: Any) -> dict[str, Settings]:
     if isinstance(values, Mapping) and all(isinstance(value, Mapping) for value in values.values()):
         texts, settings = [_safe(label) for label in values], [dict(value) for value in values.values()]
     elif isinstance(values, list):
-        texts, settings = [_text(option, value) for value in values], [nested(option, value) for value in values]
+        texts, settings = [_text(option, value) for value in values], [nest_option(option, value) for value in values]
     else:
         raise UsageError(
             f"The axis {option} of a sweep must be a list of values, as in {option} = [...], or tables of settings by "

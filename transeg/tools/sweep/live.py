@@ -13,15 +13,15 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from transeg.tools.sweep.folder import Cell, State, Sweep
-from transeg.tools.sweep.progress import progress
+from transeg.tools.sweep.cell_progress import read_cell_progress
+from transeg.tools.sweep.sweep_folder import Cell, State, Sweep
 
 LINE_SECONDS = 60.0
 """At most one plain line about running cells in this time."""
 COLOURS: dict[State, str] = {"done": "green", "running": "cyan", "failed": "red", "waiting": "dim"}
 
 
-class Board:
+class LiveTable:
     """Keeps a table up to date in a terminal; elsewhere prints a line where a cell begins or ends.
 
     Args:
@@ -63,15 +63,15 @@ class Board:
 
     def update(self) -> None:
         """Look at all cells."""
-        states = states_of(self._sweep)
+        states = cell_states(self._sweep)
         if self._live is not None:
             shown = [cell for cell in self._sweep.cells if states[cell.name] in ("running", "failed")]
-            self._live.update(Group(table(shown, states), counts(states)), refresh=True)
+            self._live.update(Group(build_table(shown, states), format_counts(states)), refresh=True)
         elif time.monotonic() - self._last_line > LINE_SECONDS:
             running = [
                 f"{cell.name} {_how_far(cell)[0]}" for cell in self._sweep.cells if states[cell.name] == "running"
             ]
-            self._say(f"{counts(states)} ({', '.join(running)})")
+            self._say(f"{format_counts(states)} ({', '.join(running)})")
 
     def _say(self, line: str) -> None:
         self._last_line = time.monotonic()
@@ -79,18 +79,18 @@ class Board:
             self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def states_of(sweep: Sweep) -> dict[str, State]:
+def cell_states(sweep: Sweep) -> dict[str, State]:
     """The state of each cell."""
     return {cell.name: cell.state() for cell in sweep.cells}
 
 
-def counts(states: dict[str, State]) -> str:
+def format_counts(states: dict[str, State]) -> str:
     """How many cells are in which state."""
     found = Counter(states.values())
     return ", ".join(f"{found[state]} {state}" for state in COLOURS if found[state])
 
 
-def table(cells: Sequence[Cell], states: dict[str, State]) -> Table:
+def build_table(cells: Sequence[Cell], states: dict[str, State]) -> Table:
     """A line for each cell."""
     shown = Table(box=None, pad_edge=False, header_style="bold")
     shown.add_column("cell", style="cyan", overflow="fold")
@@ -110,7 +110,7 @@ def table(cells: Sequence[Cell], states: dict[str, State]) -> Table:
 
 def _how_far(cell: Cell) -> tuple[str, str, str]:
     """Iterations done, their speed, and the stage, in words; nothing of a cell that has not begun."""
-    now = progress(cell.folder)
+    now = read_cell_progress(cell.folder)
     if now is None:
         return "", "", ""
     speed = ""

@@ -7,13 +7,13 @@ from typing import Any
 
 from transeg.core.errors import UsageError
 from transeg.core.evaluation.leaderboard import leaderboard
-from transeg.core.evaluation.leaderboard_formats import as_csv
+from transeg.core.evaluation.leaderboard_formats import to_csv
 from transeg.core.files import write_json, write_text
-from transeg.tools.sweep.entries import entries_of
-from transeg.tools.sweep.folder import Sweep
+from transeg.tools.sweep.entries import leaderboard_entries
+from transeg.tools.sweep.sweep_folder import Sweep
 
 
-def results(sweep: Sweep) -> dict[str, Any]:
+def sweep_results(sweep: Sweep) -> dict[str, Any]:
     """All there is to say by now.
 
     Returns:
@@ -27,7 +27,7 @@ def results(sweep: Sweep) -> dict[str, Any]:
         for state in [cell.state()]
     ]
     try:
-        boards = leaderboard(entries_of([sweep.path]))
+        boards = leaderboard(leaderboard_entries([sweep.path]))
     except UsageError:
         boards = None
     return {"axes": sweep.axes, "cells": cells, "left_out": sweep.left_out, "leaderboard": boards}
@@ -37,4 +37,4 @@ def write_results(path: Path, found: dict[str, Any]) -> None:
     """Write ``results.json`` and, where there is a leaderboard, ``sweep.csv``."""
     write_json(path / "results.json", found)
     if found["leaderboard"] is not None:
-        write_text(path / "sweep.csv", as_csv(found["leaderboard"]))
+        write_text(path / "sweep.csv", to_csv(found["leaderboard"]))

@@ -16,11 +16,11 @@ import torch
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from transeg.core.errors import ending
+from transeg.core.errors import describe_exit_code
 from transeg.core.files import write_json
 from transeg.core.registry import Registry
-from transeg.tools.sweep.folder import Cell, Sweep
-from transeg.tools.sweep.live import Board
+from transeg.tools.sweep.live import LiveTable
+from transeg.tools.sweep.sweep_folder import Cell, Sweep
 
 POLL_SECONDS = 0.5
 
@@ -55,10 +55,10 @@ class Child:
         _, error, sentence = said.rpartition("\nError: ")
         if code > 0 and error:
             return " ".join(sentence.split())
-        return f"{ending(code)[0].upper()}{ending(code)[1:]}; see {self.cell.log}."
+        return f"{describe_exit_code(code)[0].upper()}{describe_exit_code(code)[1:]}; see {self.cell.log}."
 
 
-def work(sweep: Sweep, registry: Registry, console: Console, *, devices: Sequence[str], retry: bool) -> bool:
+def run_cells(sweep: Sweep, registry: Registry, console: Console, *, devices: Sequence[str], retry: bool) -> bool:
     """Train what is waiting until there is nothing left that this process could begin.
 
     Cells that other sweeping processes train are left to them; orphans, which stop soon, are waited for. The first
@@ -79,7 +79,7 @@ def work(sweep: Sweep, registry: Registry, console: Console, *, devices: Sequenc
     free = list(devices)
     threads = max(1, torch.get_num_threads() // devices.count("cpu")) if "cpu" in devices else None
     untried = [cell for cell in sweep.cells if cell.state() != "failed" or retry]
-    with _signals() as signals, Board(sweep, console) as board:
+    with _signals() as signals, LiveTable(sweep, console) as board:
         while True:
             for child in [child for child in running if child.process.poll() is not None]:
                 running.remove(child)
@@ -124,7 +124,7 @@ def _claimed(untried: list[Cell], retry: bool) -> tuple[Cell, FileLock] | None:
     return None
 
 
-def command_of(cell: Cell, device: str, registry: Registry) -> list[str]:
+def cell_command(cell: Cell, device: str, registry: Registry) -> list[str]:
     """What trains a cell, from its beginning or from its checkpoint on."""
     files = [text for file in registry.files for text in ("--registry", str(file))]
     where = ["--config", str(cell.definition), "--run-dir", str(cell.folder.path)]
@@ -133,7 +133,7 @@ def command_of(cell: Cell, device: str, registry: Registry) -> list[str]:
 
 def _start(cell: Cell, claim: FileLock, device: str, threads: int | None, registry: Registry) -> Child:
     cell.failure.unlink(missing_ok=True)
-    command = command_of(cell, device, registry)
+    command = cell_command(cell, device, registry)
     if sys.platform == "linux":
         command = [sys.executable, "-m", "transeg.tools.sweep.child", str(os.getpid()), *command]
     environment = os.environ if threads is None else {**os.environ, "OMP_NUM_THREADS": str(threads)}

@@ -11,7 +11,7 @@ from rich.console import Console
 from transeg.core.errors import UsageError
 from transeg.core.registry import Registry
 from transeg.tools.common import options as common
-from transeg.tools.common.console import talk
+from transeg.tools.common.console import stderr_console
 
 
 @click.command()
@@ -57,20 +57,20 @@ def translate(
     toolkit translate runs/mine axon:SEM:/data/axons -o Dataset501_Axons --format nnunet
     """
     from transeg.core.api import translate_images
-    from transeg.tools.translate.dataset import translate_data
+    from transeg.tools.translate.dataset_translation import translate_labelled_data
 
     if layout is None:
         if split or assignments:
             raise UsageError("--split and --set are for datasets; say --format, too.")
         named |= {"pixel_size": pixel_size, "rescale": rescale}
-        count = translate_images(run_dir, Path(images), registry, talk(), out=out, **named)
+        count = translate_images(run_dir, Path(images), registry, stderr_console(), out=out, **named)
     else:
         if pixel_size or rescale:
             raise UsageError("A dataset is resampled by its own options: --set pixel_size=UM or --set rescale=FACTOR.")
         data = f"folder:{images}" if Path(images).is_dir() else images
-        console = talk()
+        console = stderr_console()
         named |= {"out": out, "layout": layout, "split": split, "assignments": assignments}
-        count = translate_data(run_dir, data, registry, console, **named)
+        count = translate_labelled_data(run_dir, data, registry, console, **named)
         if console.quiet:
             return
     Console().print(f"{count} translated images in {out}", highlight=False)

@@ -21,7 +21,7 @@ from rich.text import Text
 from transeg.tools.common.options import run_dir
 
 if TYPE_CHECKING:
-    from transeg.tools.watch.progress import Progress, Stage
+    from transeg.tools.watch.run_progress import RunProgress, Stage
 
 SECONDS = 1.0
 """Between two looks at the folder."""
@@ -41,7 +41,7 @@ def watch(run_dir: Path) -> None:
     \b
     toolkit watch runs/mine
     """
-    from transeg.tools.watch.progress import read_progress
+    from transeg.tools.watch.run_progress import read_progress
 
     console = Console()
     progress = read_progress(run_dir)
@@ -59,8 +59,8 @@ def watch(run_dir: Path) -> None:
     sys.exit(1)
 
 
-def _live(run_dir: Path, progress: Progress, console: Console) -> Progress:
-    from transeg.tools.watch.progress import read_progress
+def _live(run_dir: Path, progress: RunProgress, console: Console) -> RunProgress:
+    from transeg.tools.watch.run_progress import read_progress
 
     with Live(_view(run_dir, progress, console.width), console=console, auto_refresh=False) as live:
         while progress.state in ("running", "not begun"):
@@ -70,8 +70,8 @@ def _live(run_dir: Path, progress: Progress, console: Console) -> Progress:
     return progress
 
 
-def _lines(run_dir: Path, progress: Progress, console: Console) -> Progress:
-    from transeg.tools.watch.progress import read_progress
+def _lines(run_dir: Path, progress: RunProgress, console: Console) -> RunProgress:
+    from transeg.tools.watch.run_progress import read_progress
 
     said, when = ("", 0, 0), -LINE_SECONDS
     if progress.state == "not begun":
@@ -98,7 +98,7 @@ def _line(stage: Stage, batch_size: int) -> str:
     return "  ".join(part for part in parts if part)
 
 
-def _view(run_dir: Path, progress: Progress, width: int) -> RenderableType:
+def _view(run_dir: Path, progress: RunProgress, width: int) -> RenderableType:
     """The whole picture; a narrow terminal gets shorter trends."""
     if progress.state == "not begun":
         return Text(f"Waiting for a run to begin in {run_dir} ...", style="dim")
@@ -108,7 +108,7 @@ def _view(run_dir: Path, progress: Progress, width: int) -> RenderableType:
     return Group(*parts)
 
 
-def _stages(progress: Progress) -> Table:
+def _stages(progress: RunProgress) -> Table:
     """A bar for each training."""
     table = Table.grid(padding=(0, 1), expand=True)
     table.add_column(overflow="fold", max_width=28)

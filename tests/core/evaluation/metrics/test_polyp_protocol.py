@@ -7,7 +7,7 @@ import pytest
 from scipy.special import expit
 from shapes import case
 
-from transeg.core.evaluation.metrics.polyp_protocol import METRICS, polyp_protocol, stretched
+from transeg.core.evaluation.metrics.polyp_protocol import METRICS, polyp_protocol, stretch_levels
 
 EVERYWHERE = np.ones((40, 50), dtype=bool)
 CASES = [case(np.random.default_rng(seed), 40, 50) for seed in range(12)]
@@ -22,7 +22,7 @@ def published(measure, levels, truth):
 @pytest.mark.parametrize(("truth", "logits"), CASES)
 def test_the_protocol_agrees_with_pysodmetrics(truth, logits):
     values, curves = polyp_protocol(expit(logits), truth, EVERYWHERE)
-    levels = stretched(expit(logits), EVERYWHERE)
+    levels = stretch_levels(expit(logits), EVERYWHERE)
     assert (levels.min(), levels.max()) == (0, 255)
     per_threshold = {"with_dynamic": True, "with_adaptive": False}
     handlers = {"dice": sod.DICEHandler(**per_threshold), "iou": sod.IOUHandler(**per_threshold)}
@@ -77,7 +77,7 @@ def test_empty_and_full_truths(full):
     truth = np.full((40, 50), full)
     _, logits = CASES[1]
     values, curves = polyp_protocol(expit(logits), truth, EVERYWHERE)
-    levels = stretched(expit(logits), EVERYWHERE)
+    levels = stretch_levels(expit(logits), EVERYWHERE)
     mean = levels.mean() / 255
     assert values["pranet_sm"] == pytest.approx(mean if full else 1 - mean)
     assert curves.e_measure[::-1] == pytest.approx(published(sod.Emeasure(), levels, truth)["em"]["curve"])
@@ -90,7 +90,7 @@ def test_a_centroid_half_way_is_rounded_up(side):
     """As in MATLAB, in which the published tool is written; pysodmetrics rounds halves to even numbers."""
     truth = np.zeros((40, 50), dtype=bool)
     truth[10 : 10 + side, 20 : 20 + side] = True  # the centroid is at 10.5 and 20.5, or at 11 and 21
-    prediction = stretched(expit(CASES[2][1]), EVERYWHERE) / 255
+    prediction = stretch_levels(expit(CASES[2][1]), EVERYWHERE) / 255
     values, _ = polyp_protocol(prediction, truth, EVERYWHERE)
     assert values["pranet_sm"] == pytest.approx(structure(prediction, truth, 12, 22))
 

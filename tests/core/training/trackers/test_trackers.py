@@ -14,7 +14,7 @@ from transeg.core.experiment.schema import TrackingOptions
 from transeg.core.registry import Registry
 from transeg.core.runs.run_folder import RunFolder
 from transeg.core.training import trackers
-from transeg.core.training.trackers import Trackers, begin, check_installed
+from transeg.core.training.trackers import Trackers, check_installed, start_trackers
 
 PICTURE = np.zeros((8, 12, 3), dtype=np.uint8)
 
@@ -26,7 +26,7 @@ def experiment(*names, **options):
 
 def note(run, folder, *names, resume=False, steps=(2, 4), **options):
     """A training's worth of notes; gives what is stored of the trackers."""
-    running = begin(experiment(*names, **options), run, folder, "supervised", resume=resume)
+    running = start_trackers(experiment(*names, **options), run, folder, "supervised", resume=resume)
     for step in steps:
         running.scalars({"train/dice": 1 / step}, step)
         running.image("preview", PICTURE, step)

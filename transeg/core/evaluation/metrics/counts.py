@@ -29,7 +29,7 @@ def count_pixels(prediction: Tensor, truth: Tensor, classes: int) -> np.ndarray:
     return np.stack([tp, fp, fn, confusion.sum() - tp - fp - fn], 1)
 
 
-def ratios(counts: np.ndarray) -> dict[str, np.ndarray]:
+def overlap_ratios(counts: np.ndarray) -> dict[str, np.ndarray]:
     """Dice, IoU, precision, recall and specificity of each class.
 
     Args:

@@ -18,7 +18,7 @@ WHITE = LEVELS - 1
 METRICS = ("pranet_mdice", "pranet_miou", "pranet_wfm", "pranet_sm", "pranet_mean_em", "pranet_mae")
 
 
-class Curves(NamedTuple):
+class ThresholdCurves(NamedTuple):
     """Dice, IoU and E-measure at each threshold, ``(256,)`` from the lowest to the highest."""
 
     dice: np.ndarray
@@ -28,7 +28,7 @@ class Curves(NamedTuple):
 
 def polyp_protocol(
     probability: np.ndarray, truth: np.ndarray, valid: np.ndarray
-) -> tuple[dict[str, float], Curves | None]:
+) -> tuple[dict[str, float], ThresholdCurves | None]:
     """Measure one image.
 
     Args:
@@ -42,7 +42,7 @@ def polyp_protocol(
     if not valid.any():
         return dict.fromkeys(METRICS, math.nan), None
     truth = truth & valid
-    levels = stretched(probability, valid)
+    levels = stretch_levels(probability, valid)
     quadrants = _histograms(levels, truth, valid)
     histogram = quadrants.sum(0)
     curves = threshold_curves(histogram)
@@ -59,7 +59,7 @@ def polyp_protocol(
     return dict(zip(METRICS, map(float, values), strict=True)), curves
 
 
-def stretched(probability: np.ndarray, valid: np.ndarray) -> np.ndarray:
+def stretch_levels(probability: np.ndarray, valid: np.ndarray) -> np.ndarray:
     """``(H, W)`` probabilities -> levels 0 to 255, from the least to the largest that counts; 0 where all are equal."""
     counted = probability[valid]
     low, high = float(counted.min()), float(counted.max())
@@ -67,7 +67,7 @@ def stretched(probability: np.ndarray, valid: np.ndarray) -> np.ndarray:
     return np.rint(unit * WHITE).astype(np.uint8)
 
 
-def threshold_curves(histogram: np.ndarray) -> Curves:
+def threshold_curves(histogram: np.ndarray) -> ThresholdCurves:
     """Dice, IoU and E-measure of the levels that reach each threshold.
 
     Dice and IoU are 0 without a true positive. The E-measure (arXiv:1805.10421) takes four values in a binary image,
@@ -92,7 +92,7 @@ def threshold_curves(histogram: np.ndarray) -> Curves:
         for cells, true, predicted in ((tp, 1, 1), (fp, 0, 1), (fn, 1, 0), (tn, 0, 0)):
             a, b = true - mean_truth, predicted - mean_prediction
             aligned += cells * (2 * a * b / (a**2 + b**2) + 1) ** 2 / 4
-    return Curves(dice, iou, aligned / max(1, count - 1))
+    return ThresholdCurves(dice, iou, aligned / max(1, count - 1))
 
 
 def s_measure(quadrants: np.ndarray) -> float:

@@ -14,7 +14,7 @@ from transeg.core.runs.run_folder import RunFolder
 from transeg.core.runs.timings import add_seconds
 
 
-class TimesHook(Hook):
+class TimingsHook(Hook):
     """Notes them at each validation, each checkpoint and at the end: a kill loses those since.
 
     A GPU works asynchronously and is never waited for here; what it still had to do when a validation or a

@@ -10,23 +10,23 @@ from torch import nn
 from transeg.core.distributed.collectives import rank_and_world_size
 from transeg.core.experiment.schema import Experiment
 from transeg.core.inference.sliding_window import Inference
-from transeg.core.inference.trained import conditioning, joint_multiple
+from transeg.core.inference.trained_model import build_conditioning, joint_multiple
 from transeg.core.interfaces import Optimization
 from transeg.core.models.compilation import fuse_optimizers
 from transeg.core.registry import Registry
 from transeg.core.training.losses import build_loss
 from transeg.core.training.parts import Parts
-from transeg.core.training.schedules import LEARNING_RATE, warmed_up
+from transeg.core.training.schedules import LEARNING_RATE, with_warmup
 from transeg.core.training.tasks.joint import JointTask
 from transeg.core.training.tasks.segmentation import SegmentationTask
 from transeg.core.training.tasks.task import Task
 from transeg.core.training.tasks.translation import TranslationTask
 from transeg.core.training.tasks.updates import Updates
 
-__all__ = ["Task", "task_for", "validation"]
+__all__ = ["Task", "build_task", "validation_inference"]
 
 
-def task_for(experiment: Experiment, parts: Parts, registry: Registry, extra_terms: Sequence[nn.Module] = ()) -> Task:
+def build_task(experiment: Experiment, parts: Parts, registry: Registry, extra_terms: Sequence[nn.Module] = ()) -> Task:
     """The task of an experiment of one stage: `supervised`, `translation` or `joint`.
 
     Args:
@@ -39,13 +39,13 @@ def task_for(experiment: Experiment, parts: Parts, registry: Registry, extra_ter
     if parts.segmenter is None:
         assert parts.generator is not None
         assert experiment.generator is not None
-        translation = TranslationTask(parts.generator, conditioning(experiment.generator, parts.domains))
+        translation = TranslationTask(parts.generator, build_conditioning(experiment.generator, parts.domains))
         return _completed(translation, experiment, parts)
     assert experiment.loss is not None
     loss = build_loss(experiment.loss, registry, train.head_weights or ())
     modules = (parts.segmenter, loss, *extra_terms)
     parameters = [parameter for module in modules for parameter in module.parameters() if parameter.requires_grad]
-    schedule = warmed_up(LEARNING_RATE[train.schedule], train.warmup)
+    schedule = with_warmup(LEARNING_RATE[train.schedule], train.warmup)
     optimizer = torch.optim.Adam(parameters, lr=train.lr, weight_decay=train.weight_decay)
     optimization = Optimization(optimizer, schedule)
     if parts.generator is None:
@@ -53,7 +53,7 @@ def task_for(experiment: Experiment, parts: Parts, registry: Registry, extra_ter
     else:
         assert experiment.joint is not None
         assert experiment.generator is not None
-        given = conditioning(experiment.generator, parts.domains)
+        given = build_conditioning(experiment.generator, parts.domains)
         share = experiment.data.synthetic_share
         step = train.batch_size * train.accumulation * rank_and_world_size()[1]
         epoch = max(1, experiment.data.samples_per_epoch // step)
@@ -67,7 +67,7 @@ def task_for(experiment: Experiment, parts: Parts, registry: Registry, extra_ter
 
 def _completed(task: Task, experiment: Experiment, parts: Parts) -> Task:
     train, device = experiment.train, torch.device(experiment.device)
-    task.inference = validation(experiment, parts)
+    task.inference = validation_inference(experiment, parts)
     task.updates = Updates(
         device,
         precision=train.precision,
@@ -82,7 +82,7 @@ def _completed(task: Task, experiment: Experiment, parts: Parts) -> Task:
     return task
 
 
-def validation(experiment: Experiment, parts: Parts) -> Inference:
+def validation_inference(experiment: Experiment, parts: Parts) -> Inference:
     """How validation images reach the networks."""
     data = experiment.data
     multiple = joint_multiple(parts.segmenter, parts.generator)

@@ -19,7 +19,7 @@ from transeg.core.distributed.collectives import broadcast_buffers
 from transeg.core.experiment.schema import JointOptions
 from transeg.core.inference.conditioning import Conditioning
 from transeg.core.interfaces import Batch, Generator, Optimization, Phase, Segmenter
-from transeg.core.models.forward import classes, segment, to_float32, translate_during_training
+from transeg.core.models.forward import segment, to_classes, to_float32, translate_during_training
 from transeg.core.training.losses import LossSum
 from transeg.core.training.tasks.segmentation import SegmentationTask
 
@@ -128,7 +128,7 @@ class JointTask(SegmentationTask):
     def _pseudo_labels(self, target: Tensor) -> Tensor:
         """What the segmenter of the last renewal sees in target images, ``(N, H, W)`` int64."""
         assert self.labeller is not None
-        return classes(segment(self.labeller, target)[0])
+        return to_classes(segment(self.labeller, target)[0])
 
     def before_iteration(self) -> None:
         if self.labeller is not None and self.iteration % self._epoch == 0:

@@ -16,7 +16,7 @@ from transeg.core.errors import TransegError
 from transeg.core.inference.sliding_window import Forward, Inference
 from transeg.core.interfaces import Batch, Optimization, Phase
 from transeg.core.models.forward import to_signed_unit
-from transeg.core.training.tasks.updates import Updates, micro_batches, parameters
+from transeg.core.training.tasks.updates import Updates, micro_batches, optimizer_parameters
 
 
 class Task(nn.Module, ABC):
@@ -81,7 +81,7 @@ class Task(nn.Module, ABC):
             optimizers, found = self._next_phase(runs, optim_wrapper)
             if not optimizers:
                 return losses
-            average_gradients([p for optimizer in optimizers.values() for p in parameters(optimizer)])
+            average_gradients([p for optimizer in optimizers.values() for p in optimizer_parameters(optimizer)])
             stepped = self.updates.step(optimizers)
             losses |= {name: loss for name, loss in found.items() if stepped or loss.isfinite()}
 

@@ -81,7 +81,7 @@ class Updates:
         total = torch.stack([loss.float() for loss in losses]).sum() / self.accumulation
         scaler = self._scaler(optimizers)
         total = total if scaler is None else scaler.scale(total)
-        total.backward(inputs=[p for optimizer in optimizers.values() for p in parameters(optimizer)])
+        total.backward(inputs=[p for optimizer in optimizers.values() for p in optimizer_parameters(optimizer)])
 
     def step(self, optimizers: Mapping[str, OptimWrapper]) -> bool:
         """Step all optimizers of a phase, or none, and drop their gradients.
@@ -97,7 +97,7 @@ class Updates:
             scaler.unscale_(cast("torch.optim.Optimizer", together))
         if self._clip is not None:
             for optimizer in optimizers.values():
-                nn.utils.clip_grad_norm_(parameters(optimizer), self._clip)
+                nn.utils.clip_grad_norm_(optimizer_parameters(optimizer), self._clip)
         if scaler is None:
             together.step()
         else:
@@ -145,7 +145,7 @@ class _Together:
         self.stepped = True
 
 
-def parameters(optimizer: OptimWrapper) -> list[nn.Parameter]:
+def optimizer_parameters(optimizer: OptimWrapper) -> list[nn.Parameter]:
     """All that an optimizer updates."""
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 

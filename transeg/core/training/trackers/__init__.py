@@ -18,14 +18,14 @@ from transeg.core.experiment.schema import Experiment, TrackingOptions
 from transeg.core.files import read_json, write_json
 from transeg.core.optional_packages import require
 from transeg.core.runs.run_folder import RunFolder
+from transeg.core.training.trackers.context import TrackerContext
 from transeg.core.training.trackers.mlflow import MLflowBackend
-from transeg.core.training.trackers.place import Place
 from transeg.core.training.trackers.tensorboard import TensorboardBackend
 from transeg.core.training.trackers.wandb import WandbBackend
 
 logger = logging.getLogger("transeg.trackers")
 
-BACKENDS: dict[str, Callable[[Place], BaseVisBackend]] = {
+BACKENDS: dict[str, Callable[[TrackerContext], BaseVisBackend]] = {
     "tensorboard": TensorboardBackend,
     "wandb": WandbBackend,
     "mlflow": MLflowBackend,
@@ -76,7 +76,7 @@ def check_installed(options: TrackingOptions) -> None:
             require(package, name, f"The tracker {name}")
 
 
-def begin(experiment: Experiment, run: RunFolder, folder: RunFolder, title: str, *, resume: bool) -> Trackers:
+def start_trackers(experiment: Experiment, run: RunFolder, folder: RunFolder, title: str, *, resume: bool) -> Trackers:
     """Begin the trackers of one training, or go on with those of the training that is resumed.
 
     Args:
@@ -92,7 +92,7 @@ def begin(experiment: Experiment, run: RunFolder, folder: RunFolder, title: str,
     stored = read_json(folder.trackers) if resume and folder.trackers.exists() else {}
     backends: dict[str, BaseVisBackend] = {}
     for name in dict.fromkeys(experiment.tracking.trackers):
-        place = Place(experiment.tracking, run, folder, title, stored.get(name))
+        place = TrackerContext(experiment.tracking, run, folder, title, stored.get(name))
         try:
             backends[name] = BACKENDS[name](place)
             backends[name].add_config(experiment)

@@ -12,7 +12,7 @@ from mmengine.visualization import BaseVisBackend
 
 from transeg.core.experiment.schema import Experiment
 from transeg.core.experiment.settings import flat
-from transeg.core.training.trackers.place import Place
+from transeg.core.training.trackers.context import TrackerContext
 
 PARAMS = 100
 """As many as MLflow takes at a time."""
@@ -25,7 +25,7 @@ class MLflowBackend(BaseVisBackend):
     closes, drops the iteration of pictures, cannot go on with a run, and works on MLflow's global state.
     """
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: TrackerContext) -> None:
         super().__init__(str(place.run.path.resolve() / "mlflow"))
         self._place = place
         self._resumed = place.identifier is not None

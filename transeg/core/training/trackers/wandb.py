@@ -10,7 +10,7 @@ from mmengine.visualization import BaseVisBackend
 
 from transeg.core.experiment.schema import Experiment
 from transeg.core.optional_packages import quiet_wandb
-from transeg.core.training.trackers.place import Place
+from transeg.core.training.trackers.context import TrackerContext
 
 STEP = "iteration"
 
@@ -22,7 +22,7 @@ class WandbBackend(BaseVisBackend):
     training cannot be laid over itself; it also puts the files of the working directory into the run.
     """
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: TrackerContext) -> None:
         super().__init__(str(place.run.path.resolve()))
         place.identifier = place.identifier or uuid4().hex[:8]
         self._place = place

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from transeg.plugins.datasets.phantom.scene import View
+from transeg.plugins.datasets.phantom.scene import CameraView
 
 
-def clean(view: View, rng: np.random.Generator) -> np.ndarray:
+def render_clean(view: CameraView, rng: np.random.Generator) -> np.ndarray:
     """Smooth, evenly coloured surfaces under a lamp at the camera: ``(H, W, 3)`` in [0, 1]."""
     wall = np.array([0.86, 0.55, 0.50]) + rng.normal(0, 0.03, 3)
     polyp = np.array([0.80, 0.36, 0.33]) + rng.normal(0, 0.03, 3)
@@ -17,7 +17,7 @@ def clean(view: View, rng: np.random.Generator) -> np.ndarray:
     return np.clip(colour * (0.12 + 1.5 * facing**0.8 * falloff)[..., None], 0, 1)
 
 
-def scope(view: View, rng: np.random.Generator) -> np.ndarray:
+def render_endoscopic(view: CameraView, rng: np.random.Generator) -> np.ndarray:
     """Mottled mucosa with vessels and wet highlights, through a lens with vignette, colour cast, blur and noise."""
     wall = np.array([0.80, 0.46, 0.30]) + rng.normal(0, 0.03, 3)
     polyp = np.array([0.78, 0.34, 0.22]) + rng.normal(0, 0.03, 3)
@@ -32,13 +32,13 @@ def scope(view: View, rng: np.random.Generator) -> np.ndarray:
     return _through_lens(image, rng)
 
 
-def _light(view: View) -> tuple[np.ndarray, np.ndarray]:
+def _light(view: CameraView) -> tuple[np.ndarray, np.ndarray]:
     """How squarely each surface faces the lamp, and how far its light has spread."""
     towards = -view.points / view.distance[..., None]
     return np.abs((view.normals * towards).sum(-1)), 1 / (1 + 0.35 * view.distance**2)
 
 
-def _highlights(view: View, rng: np.random.Generator, falloff: np.ndarray) -> np.ndarray:
+def _highlights(view: CameraView, rng: np.random.Generator, falloff: np.ndarray) -> np.ndarray:
     """The lamp's mirror image on a wet, uneven surface."""
     ripple = np.stack([_waves(view.points, rng, 16, 9.0) for _ in range(3)], axis=-1)
     normals = view.normals + 0.18 * ripple

@@ -8,8 +8,8 @@ from typing import Literal
 import numpy as np
 
 from transeg.core.interfaces import Dataset, Sample
-from transeg.plugins.datasets.phantom.appearance import clean, scope
-from transeg.plugins.datasets.phantom.scene import draw_scene, view
+from transeg.plugins.datasets.phantom.appearance import render_clean, render_endoscopic
+from transeg.plugins.datasets.phantom.scene import draw_scene, render_view
 
 SPLITS = ("train", "val", "test")
 SHARES = {"train": 1.0, "val": 0.1, "test": 0.2}
@@ -67,8 +67,8 @@ class Phantom(Dataset):
 
     def _render(self, split: str, index: int) -> Sample:
         rng = np.random.default_rng((self._seed, self.domains.index(self._domain), SPLITS.index(split), index))
-        seen = view(draw_scene(rng), self._side)
-        image = (clean if self._domain == "clean" else scope)(seen, rng)
+        seen = render_view(draw_scene(rng), self._side)
+        image = (render_clean if self._domain == "clean" else render_endoscopic)(seen, rng)
         name = f"{self._domain}-{split}-{index:04d}"
         return Sample(
             image=(image * 255).round().astype(np.uint8),

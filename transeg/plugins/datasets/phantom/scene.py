@@ -63,7 +63,7 @@ def _turned_towards(place: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class View:
+class CameraView:
     """What each pixel sees, ``(H, W, ...)`` float32.
 
     Attributes:
@@ -79,7 +79,7 @@ class View:
     polyp: np.ndarray
 
 
-def view(scene: Scene, size: int) -> View:
+def render_view(scene: Scene, size: int) -> CameraView:
     """What a camera sees in a square image."""
     grid = ((np.arange(size, dtype=np.float32) + 0.5) / size * 2 - 1) * np.float32(np.tan(FIELD_OF_VIEW / 2))
     x, y = np.meshgrid(grid, grid)
@@ -87,7 +87,7 @@ def view(scene: Scene, size: int) -> View:
     rays /= np.linalg.norm(rays, axis=-1, keepdims=True)
     points = rays * _first_hit(scene, rays.reshape(-1, 3)).reshape(size, size, 1)
     wall, polyps = _wall(scene, points), _polyps(scene, points)
-    return View(points, _normals(scene, points), np.linalg.norm(points, axis=-1), polyps > wall)
+    return CameraView(points, _normals(scene, points), np.linalg.norm(points, axis=-1), polyps > wall)
 
 
 def _first_hit(scene: Scene, rays: np.ndarray) -> np.ndarray:

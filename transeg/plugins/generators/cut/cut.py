@@ -15,7 +15,7 @@ from torch import Tensor
 from transeg.core.interfaces import Batch, Generator, Noise, Optimization, Phase
 from transeg.plugins.generators.cut.networks import PatchDiscriminator, PatchProjection, ResnetGenerator
 from transeg.plugins.generators.cut.patchnce import patch_nce
-from transeg.plugins.generators.layers import linear_decay, widened
+from transeg.plugins.generators.layers import linear_decay, to_float32
 
 EPOCHS = {"cut": (200, 200), "fastcut": (150, 50)}
 """Published epochs with constant and with falling learning rate."""
@@ -103,10 +103,10 @@ class CUT(Generator):
         outputs, features = self.G.with_features(torch.cat(inputs), self.layers)
         fake = outputs[: len(source)]
 
-        on_fake, on_real = widened(self.D(torch.cat((fake.detach(), target)))).chunk(2)
+        on_fake, on_real = to_float32(self.D(torch.cat((fake.detach(), target)))).chunk(2)
         yield Phase(("D",), {"D_fake": 0.5 * on_fake.square().mean(), "D_real": 0.5 * (on_real - 1).square().mean()})
 
-        losses = {"G_GAN": self._gan_weight * (widened(self.D(fake)) - 1).square().mean()}
+        losses = {"G_GAN": self._gan_weight * (to_float32(self.D(fake)) - 1).square().mean()}
         queries = self.G.features(outputs, self.layers)
         if mirrored:
             queries = [feature.flip(3) for feature in queries]

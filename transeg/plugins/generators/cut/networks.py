@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from transeg.plugins.generators.layers import ResidualBlock, instance_norm, normed_relu, widened
+from transeg.plugins.generators.layers import ResidualBlock, instance_norm, normed_relu, to_float32
 
 
 class BlurDown(nn.Module):
@@ -71,7 +71,7 @@ class ResnetGenerator(nn.Module):
             nn.Conv2d(width, out_channels, 7),
             nn.Tanh(),
         )
-        initialise(self)
+        init_weights(self)
 
     def forward(
         self, x: Tensor, layers: Sequence[int] = (), last: int | None = None
@@ -115,7 +115,7 @@ class PatchDiscriminator(nn.Module):
                 layers.append(BlurDown(channels))
         layers.append(nn.Conv2d(8 * width, 1, 4, padding=1))
         self.model = nn.Sequential(*layers)
-        initialise(self)
+        init_weights(self)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.model(x)
@@ -135,7 +135,7 @@ class PatchProjection(nn.Module):
         for index, count in enumerate(channels):
             head = nn.Sequential(nn.Linear(count, width), nn.ReLU(), nn.Linear(width, width))
             self.add_module(f"mlp_{index}", head)
-        initialise(self)
+        init_weights(self)
 
     def forward(self, features: Sequence[Tensor], positions: Sequence[Tensor]) -> list[Tensor]:
         """Features ``(N, C_l, H_l, W_l)`` at flat positions ``(N, S_l)`` -> one ``(N, S_l, 256)`` for each layer."""
@@ -143,12 +143,12 @@ class PatchProjection(nn.Module):
         for head, feature, where in zip(self.children(), features, positions, strict=True):
             patches = feature.flatten(2).gather(2, where[:, None, :].expand(-1, feature.shape[1], -1))
             with torch.autocast(feature.device.type, enabled=False):  # vectors this short overflow when divided by
-                vectors = head(widened(patches.transpose(1, 2)))
+                vectors = head(to_float32(patches.transpose(1, 2)))
             projected.append(vectors / (vectors.norm(dim=-1, keepdim=True) + 1e-7))
         return projected
 
 
-def initialise(module: nn.Module) -> None:
+def init_weights(module: nn.Module) -> None:
     """Xavier-normal weights with gain 0.02 and zero biases, as CUT publishes."""
     for part in module.modules():
         if isinstance(part, (nn.Conv2d, nn.Linear)):

@@ -69,7 +69,7 @@ class UNetGenerator(nn.Module):
         return out
 
 
-class Level(nn.Module):
+class UNetLevel(nn.Module):
     """A halving, what lies within, a doubling; all but the outermost put their input beside the result.
 
     Args:
@@ -85,7 +85,7 @@ class Level(nn.Module):
     def forward(self, x: Tensor, draws: Sequence[torch.Generator] | None) -> Tensor:
         inner = x
         for layer in self.model:
-            inner = layer(inner, draws) if isinstance(layer, (Level, Dropout)) else layer(inner)
+            inner = layer(inner, draws) if isinstance(layer, (UNetLevel, Dropout)) else layer(inner)
         return torch.cat((x, inner), 1) if self._skips else inner
 
 
@@ -161,12 +161,12 @@ def normalisation(norm: Norm, channels: int, per_image: bool = False) -> nn.Modu
     return instance_norm(channels) if norm == "instance" else nn.GroupNorm(math.gcd(32, channels), channels)
 
 
-def _outermost(in_channels: int, width: int, out_channels: int, level: Level, style: Style) -> Level:
+def _outermost(in_channels: int, width: int, out_channels: int, level: UNetLevel, style: Style) -> UNetLevel:
     up = _up(2 * width, out_channels, style, bias=True)
-    return Level([_down(in_channels, width, style), level, nn.ReLU(inplace=True), up, nn.Tanh()], skips=False)
+    return UNetLevel([_down(in_channels, width, style), level, nn.ReLU(inplace=True), up, nn.Tanh()], skips=False)
 
 
-def _middle(outer: int, inner: int, level: Level, style: Style) -> Level:
+def _middle(outer: int, inner: int, level: UNetLevel, style: Style) -> UNetLevel:
     layers = [
         nn.LeakyReLU(0.2, inplace=True),
         _down(outer, inner, style),
@@ -176,11 +176,11 @@ def _middle(outer: int, inner: int, level: Level, style: Style) -> Level:
         _up(2 * inner, outer, style, bias=style.norm == "instance"),
         normalisation(style.norm, outer, style.per_image),
     ]
-    return Level([*layers, Dropout(style.dropout)] if inner == outer else layers)
+    return UNetLevel([*layers, Dropout(style.dropout)] if inner == outer else layers)
 
 
-def _innermost(outer: int, inner: int, style: Style) -> Level:
-    return Level(
+def _innermost(outer: int, inner: int, style: Style) -> UNetLevel:
+    return UNetLevel(
         [
             nn.LeakyReLU(0.2, inplace=True),
             _down(outer, inner, style),

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from transeg.core.interfaces import Batch, Generator, Noise, Optimization, Phase
-from transeg.plugins.generators.layers import linear_decay, widened
+from transeg.plugins.generators.layers import linear_decay, to_float32
 from transeg.plugins.generators.pix2pix.networks import Norm, PatchDiscriminator, Style, UNetGenerator
 
 EPOCHS = (100, 100)
@@ -122,7 +122,7 @@ class Pix2pix(Generator):
         return self.G(image, _draws(seeds, image.device))
 
     def _gan(self, logits: Tensor, truth: float) -> Tensor:
-        logits = widened(logits)
+        logits = to_float32(logits)
         wanted = torch.full_like(logits, truth)
         return F.mse_loss(logits, wanted) if self._least_squares else F.binary_cross_entropy_with_logits(logits, wanted)
 

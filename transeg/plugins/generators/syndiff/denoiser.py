@@ -16,9 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from transeg.plugins.generators.layers import widened
-from transeg.plugins.generators.syndiff.embedding import PixelNorm, initialise, scaled_uniform, sinusoids
-from transeg.plugins.generators.syndiff.resampling import Down, Smooth, Up
+from transeg.plugins.generators.layers import to_float32
+from transeg.plugins.generators.syndiff.embedding import PixelNorm, init_uniform, scaled_uniform, sinusoids
+from transeg.plugins.generators.syndiff.resampling import Downsample, Smooth, Upsample2x
 
 Part = TypeVar("Part", bound=nn.Module)
 
@@ -43,7 +43,7 @@ class AdaptiveNorm(nn.Module):
         self.style = nn.Linear(embedding, 2 * channels)
 
     def forward(self, x: Tensor, latent: Tensor) -> Tensor:
-        scale, shift = widened(self.style(latent)).chunk(2, 1)  # no norm takes short ones beside a float32 image
+        scale, shift = to_float32(self.style(latent)).chunk(2, 1)  # no norm takes short ones beside a float32 image
         if torch.compiler.is_exporting() or torch._C._get_tracing_state():  # the rest is for one number of rows
             return F.group_norm(x, self._groups, eps=1e-6) * scale[:, :, None, None] + shift[:, :, None, None]
         # The rows as channels of one image: one pass normalises and modulates, each row by its own numbers.
@@ -52,7 +52,7 @@ class AdaptiveNorm(nn.Module):
         return normed.view_as(x)
 
 
-class Block(nn.Module):
+class ModulatedResidualBlock(nn.Module):
     """A residual block (BigGAN's, arXiv:1809.11096), with its input resampled where it is told to.
 
     Args:
@@ -64,7 +64,7 @@ class Block(nn.Module):
     """
 
     def __init__(
-        self, inputs: int, outputs: int, embedding: int, latent: int, resample: Down | Up | None = None
+        self, inputs: int, outputs: int, embedding: int, latent: int, resample: Downsample | Upsample2x | None = None
     ) -> None:
         super().__init__()
         self.GroupNorm_0 = AdaptiveNorm(inputs, latent)
@@ -84,7 +84,7 @@ class Block(nn.Module):
         return _merged(x if self.Conv_2 is None else self.Conv_2(x), h)
 
 
-class Mix(nn.Module):
+class ChannelLinear(nn.Module):
     """A linear layer over channels: ``(N, L, C) -> (N, L, C)``."""
 
     def __init__(self, channels: int, scale: float) -> None:
@@ -97,16 +97,16 @@ class Mix(nn.Module):
         return x @ self.W + self.b
 
 
-class Attention(nn.Module):
+class SelfAttention(nn.Module):
     """Each position looks at all others, with one head: ``(N, C, H, W) -> (N, C, H, W)``."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.GroupNorm_0 = nn.GroupNorm(groups_of(channels), channels, eps=1e-6)
-        self.NIN_0 = Mix(channels, 0.1)
-        self.NIN_1 = Mix(channels, 0.1)
-        self.NIN_2 = Mix(channels, 0.1)
-        self.NIN_3 = Mix(channels, NEARLY_ZERO)
+        self.NIN_0 = ChannelLinear(channels, 0.1)
+        self.NIN_1 = ChannelLinear(channels, 0.1)
+        self.NIN_2 = ChannelLinear(channels, 0.1)
+        self.NIN_3 = ChannelLinear(channels, NEARLY_ZERO)
 
     def forward(self, x: Tensor) -> Tensor:
         positions = self.GroupNorm_0(x).flatten(2).transpose(1, 2)
@@ -129,7 +129,7 @@ class Pyramid(nn.Module):
 
 
 @dataclass
-class Level:
+class ResolutionLevel:
     """What happens at one resolution, in order; the modules are children of the denoiser's one list.
 
     Attributes:
@@ -139,9 +139,9 @@ class Level:
         pyramid: what the halved input adds there.
     """
 
-    blocks: list[Block] = field(default_factory=list)
-    attentions: list[Attention] = field(default_factory=list)
-    resample: Block | None = None
+    blocks: list[ModulatedResidualBlock] = field(default_factory=list)
+    attentions: list[SelfAttention] = field(default_factory=list)
+    resample: ModulatedResidualBlock | None = None
     pyramid: Pyramid | None = None
 
 
@@ -175,8 +175,8 @@ class Denoiser(nn.Module):
         )
         levels = [width * multiplier for multiplier in multipliers]
         self._down, skips = self._build_down(in_channels, levels, blocks, attention)
-        before, middle = self._block(levels[-1], levels[-1]), self._add(Attention(levels[-1]))
-        self._middle = Level([before, self._block(levels[-1], levels[-1])], [middle])
+        before, middle = self._block(levels[-1], levels[-1]), self._add(SelfAttention(levels[-1]))
+        self._middle = ResolutionLevel([before, self._block(levels[-1], levels[-1])], [middle])
         self._up = self._build_up(levels, skips, blocks, attention)
         self._add(nn.GroupNorm(groups_of(levels[0]), levels[0], eps=1e-6))
         self._add(nn.Conv2d(levels[0], out_channels, 3, padding=1))
@@ -216,51 +216,53 @@ class Denoiser(nn.Module):
 
     def _build_down(
         self, channels: int, levels: Sequence[int], blocks: int, attention: int
-    ) -> tuple[list[Level], list[int]]:
+    ) -> tuple[list[ResolutionLevel], list[int]]:
         """The way down, and the channels that it leaves for the way up."""
         skips, current, built = [levels[0]], levels[0], []
         for index, width in enumerate(levels):
-            level = Level()
+            level = ResolutionLevel()
             for _ in range(blocks):
                 level.blocks.append(self._block(current, width))
                 if index == attention:
-                    level.attentions.append(self._add(Attention(width)))
+                    level.attentions.append(self._add(SelfAttention(width)))
                 skips.append(width)
                 current = width
             if index < len(levels) - 1:
-                level.resample = self._block(width, width, Down())
+                level.resample = self._block(width, width, Downsample())
                 level.pyramid = self._add(Pyramid(channels, width))
                 channels = width
                 skips.append(width)
             built.append(level)
         return built, skips
 
-    def _build_up(self, levels: Sequence[int], skips: list[int], blocks: int, attention: int) -> list[Level]:
+    def _build_up(self, levels: Sequence[int], skips: list[int], blocks: int, attention: int) -> list[ResolutionLevel]:
         current, built = levels[-1], []
         for index, width in reversed(list(enumerate(levels))):
-            level = Level()
+            level = ResolutionLevel()
             for _ in range(blocks + 1):
                 level.blocks.append(self._block(current + skips.pop(), width))
                 current = width
             if index == attention:
-                level.attentions.append(self._add(Attention(width)))
+                level.attentions.append(self._add(SelfAttention(width)))
             if index > 0:
-                level.resample = self._block(width, width, Up())
+                level.resample = self._block(width, width, Upsample2x())
             built.append(level)
         return built
 
-    def _block(self, inputs: int, outputs: int, resample: Down | Up | None = None) -> Block:
-        return self._add(Block(inputs, outputs, self._time, self._latent, resample))
+    def _block(
+        self, inputs: int, outputs: int, resample: Downsample | Upsample2x | None = None
+    ) -> ModulatedResidualBlock:
+        return self._add(ModulatedResidualBlock(inputs, outputs, self._time, self._latent, resample))
 
     def _add(self, part: Part) -> Part:
         self.all_modules.append(part)
         return part
 
     def _initialise(self) -> None:
-        initialise(self)
+        init_uniform(self)
         scaled_uniform(self.all_modules[-1].get_parameter("weight"), NEARLY_ZERO)
         for part in self.modules():
-            if isinstance(part, Block):
+            if isinstance(part, ModulatedResidualBlock):
                 scaled_uniform(part.Conv_1.weight, NEARLY_ZERO)
             elif isinstance(part, AdaptiveNorm):
                 nn.init.ones_(part.style.bias[: part.style.out_features // 2].detach())

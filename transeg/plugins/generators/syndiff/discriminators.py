@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from transeg.plugins.generators.layers import instance_norm, normal_weights, widened
-from transeg.plugins.generators.syndiff.embedding import initialise, scaled_uniform, sinusoids
-from transeg.plugins.generators.syndiff.resampling import Down
+from transeg.plugins.generators.layers import instance_norm, normal_weights, to_float32
+from transeg.plugins.generators.syndiff.embedding import init_uniform, scaled_uniform, sinusoids
+from transeg.plugins.generators.syndiff.resampling import Downsample
 
 GROUP = 4
 """How many images of a batch a minibatch deviation looks at."""
@@ -40,7 +40,7 @@ class StepDiscriminator(nn.Module):
             self.add_module(f"conv{index + 1}", DownBlock(widths[index], widths[index + 1], embedding))
         self.final_conv = nn.Conv2d(widths[-1] + 1, widths[-1], 3, padding=1)
         self.end_linear = nn.Linear(widths[-1], 1)
-        initialise(self)
+        init_uniform(self)
         for block in self._blocks():
             scaled_uniform(block.conv2.get_parameter("0.weight"), 1e-10)
 
@@ -49,9 +49,9 @@ class StepDiscriminator(nn.Module):
         h = self.start_conv(torch.cat((earlier, later), 1))
         for block in self._blocks():
             h = block(h, time)
-        h = _leaky(self.final_conv(with_deviation(h)))
+        h = _leaky(self.final_conv(append_deviation(h)))
         logits: Tensor = self.end_linear(h.sum((2, 3)))
-        return widened(logits[:, 0])
+        return to_float32(logits[:, 0])
 
     def _blocks(self) -> list[DownBlock]:
         return [child for child in self.children() if isinstance(child, DownBlock)]
@@ -88,7 +88,7 @@ class DownBlock(nn.Module):
         self.conv2 = nn.Sequential(nn.Conv2d(outputs, outputs, 3, padding=1))
         self.dense_t1 = nn.Linear(embedding, outputs)
         self.skip = nn.Sequential(nn.Conv2d(inputs, outputs, 1, bias=False))
-        self.down = Down()
+        self.down = Downsample()
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         h = self.conv1(_leaky(x)) + self.dense_t1(time)[:, :, None, None]
@@ -96,7 +96,7 @@ class DownBlock(nn.Module):
         return (h + self.skip(self.down(x))) * (1 / math.sqrt(2))
 
 
-def with_deviation(x: Tensor) -> Tensor:
+def append_deviation(x: Tensor) -> Tensor:
     """A channel more, that says how much the images of a batch differ: ``(N, C, H, W) -> (N, C + 1, H, W)``.
 
     Karras et al., arXiv:1710.10196: the deviation over a group of images, averaged over channels and positions. With
@@ -106,7 +106,7 @@ def with_deviation(x: Tensor) -> Tensor:
     """
     count = len(x)
     size = next(size for size in range(min(count, GROUP), 0, -1) if count % size == 0)
-    groups = widened(x).reshape(size, count // size, -1)  # the small number would be zero in float16
+    groups = to_float32(x).reshape(size, count // size, -1)  # the small number would be zero in float16
     variance = (groups - groups.mean(0)).square().mean(0)
     deviation = (variance + 1e-8).sqrt().mean(1).repeat(size)
     return torch.cat((x, deviation.to(x.dtype).view(-1, 1, 1, 1).expand(-1, 1, *x.shape[2:])), 1)

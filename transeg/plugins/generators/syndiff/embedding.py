@@ -32,7 +32,7 @@ def scaled_uniform(weight: Tensor, scale: float = 1.0) -> None:
     nn.init.xavier_uniform_(weight, gain=math.sqrt(scale))
 
 
-def initialise(network: nn.Module) -> None:
+def init_uniform(network: nn.Module) -> None:
     """Uniform weights of variance 1 / average fan and zero biases, in every convolution and linear layer."""
     for part in network.modules():
         if isinstance(part, (nn.Conv2d, nn.Linear)):

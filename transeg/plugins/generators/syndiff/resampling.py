@@ -30,14 +30,14 @@ class Filter(nn.Module):
         return self.kernel.expand(x.shape[1], 1, -1, -1)
 
 
-class Down(Filter):
+class Downsample(Filter):
     """Halve the resolution: ``(N, C, H, W) -> (N, C, H/2, W/2)``."""
 
     def forward(self, x: Tensor) -> Tensor:
         return F.conv2d(x, self.per_channel(x), stride=2, padding=1, groups=x.shape[1])
 
 
-class Up(Filter):
+class Upsample2x(Filter):
     """Double the resolution: ``(N, C, H, W) -> (N, C, 2H, 2W)``."""
 
     def __init__(self) -> None:

@@ -17,11 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from transeg.core.interfaces import Batch, Generator, Noise, Optimization, Phase
-from transeg.plugins.generators.layers import widened
+from transeg.plugins.generators.layers import to_float32
 from transeg.plugins.generators.syndiff.denoiser import LATENT, Denoiser
 from transeg.plugins.generators.syndiff.diffusion import STEPS, Diffusion
 from transeg.plugins.generators.syndiff.discriminators import PatchDiscriminator, StepDiscriminator
-from transeg.plugins.generators.syndiff.translator import Translator
+from transeg.plugins.generators.syndiff.resnet import ResnetTranslator
 
 EPOCHS = 500
 """Published length; the learning rate changes between two epochs."""
@@ -48,7 +48,7 @@ PRESETS = {
 }
 
 
-class Draws(NamedTuple):
+class PhaseNoise(NamedTuple):
     """The chance in one training phase of one domain.
 
     Attributes:
@@ -168,8 +168,8 @@ class SynDiff(Generator):
             both = source_channels + target_channels
             return Denoiser(both, channels, sizes.width, sizes.multipliers, sizes.blocks, attention)
 
-        def translator(inputs: int, outputs: int) -> Translator:
-            return Translator(inputs, outputs, sizes.translator_width, sizes.translator_blocks)
+        def translator(inputs: int, outputs: int) -> ResnetTranslator:
+            return ResnetTranslator(inputs, outputs, sizes.translator_width, sizes.translator_blocks)
 
         # Published names, in which contrast 1 is the source and 2 the target.
         self.gen_diffusive_1 = denoiser(source_channels)
@@ -235,7 +235,7 @@ class SynDiff(Generator):
                     fitting[last] = fitting[last][: denoiser.out_channels]
         return fitting
 
-    def draws(self, batch: Batch, phase: int, domain: int, like: Tensor) -> Draws:
+    def draws(self, batch: Batch, phase: int, domain: int, like: Tensor) -> PhaseNoise:
         """What a phase draws for a domain: for each position of the stream its own, the same on any number of ranks.
 
         Args:
@@ -247,7 +247,7 @@ class SynDiff(Generator):
         noise, stream = batch.noise(), 10 * (2 * phase + domain)
         size = like.shape[1:]
         fields = [noise.field(stream + offset, *size).to(like) for offset in range(3)]
-        return Draws(
+        return PhaseNoise(
             noise.integers(stream + 3, STEPS).to(like.device),
             fields[0],
             fields[1],
@@ -284,7 +284,7 @@ class SynDiff(Generator):
         )
         return {
             "G_diff": F.softplus(-side.steps(fake, draws.step, later)).mean(),
-            "G_cycle": F.softplus(-widened(side.patches(made))).mean(),
+            "G_cycle": F.softplus(-to_float32(side.patches(made))).mean(),
             "L1": L1_WEIGHT * F.l1_loss(compared, side.real),
         }
 
@@ -302,7 +302,7 @@ class SynDiff(Generator):
         return guess  # the last step back is the guess itself
 
 
-def cosine(progress: float, lr: float) -> float:
+def cosine_factor(progress: float, lr: float) -> float:
     """The factor on a learning rate that falls to 1e-5 along half a cosine, in :data:`EPOCHS` steps.
 
     Loshchilov and Hutter, arXiv:1608.03983.
@@ -318,11 +318,13 @@ def cosine(progress: float, lr: float) -> float:
 
 def _adam(networks: Sequence[nn.Module], lr: float) -> Optimization:
     parameters = [parameter for network in networks for parameter in network.parameters()]
-    return Optimization(torch.optim.Adam(parameters, lr=lr, betas=(0.5, 0.9), fused=True), partial(cosine, lr=lr))
+    return Optimization(
+        torch.optim.Adam(parameters, lr=lr, betas=(0.5, 0.9), fused=True), partial(cosine_factor, lr=lr)
+    )
 
 
 def _judge_patches(side: Side, made: Tensor) -> dict[str, Tensor]:
-    on_real, on_fake = widened(side.patches(torch.cat((side.real, made.detach())))).chunk(2)
+    on_real, on_fake = to_float32(side.patches(torch.cat((side.real, made.detach())))).chunk(2)
     return {"D_cycle_real": F.softplus(-on_real).mean(), "D_cycle_fake": F.softplus(on_fake).mean()}
 
 

@@ -16,7 +16,7 @@ from transeg.core.interfaces import Segmenter
 from transeg.plugins.segmenters.hardnet.trunk import HarDNet
 
 
-class ConvNorm(nn.Module):
+class BasicConv(nn.Module):
     """Convolution and batch norm, without activation."""
 
     def __init__(self, inputs: int, outputs: int, kernel: tuple[int, int], dilation: int = 1) -> None:
@@ -35,12 +35,12 @@ class ReceptiveField(nn.Module):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.branch0 = nn.Sequential(ConvNorm(inputs, outputs, (1, 1)))
+        self.branch0 = nn.Sequential(BasicConv(inputs, outputs, (1, 1)))
         self.branch1 = _branch(inputs, outputs, 3)
         self.branch2 = _branch(inputs, outputs, 5)
         self.branch3 = _branch(inputs, outputs, 7)
-        self.conv_cat = ConvNorm(4 * outputs, outputs, (3, 3))
-        self.conv_res = ConvNorm(inputs, outputs, (1, 1))
+        self.conv_cat = BasicConv(4 * outputs, outputs, (3, 3))
+        self.conv_res = BasicConv(inputs, outputs, (1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         branches = (self.branch0(x), self.branch1(x), self.branch2(x), self.branch3(x))
@@ -52,14 +52,14 @@ class Aggregation(nn.Module):
 
     def __init__(self, width: int, num_classes: int) -> None:
         super().__init__()
-        self.conv_upsample1 = ConvNorm(width, width, (3, 3))
-        self.conv_upsample2 = ConvNorm(width, width, (3, 3))
-        self.conv_upsample3 = ConvNorm(width, width, (3, 3))
-        self.conv_upsample4 = ConvNorm(width, width, (3, 3))
-        self.conv_upsample5 = ConvNorm(2 * width, 2 * width, (3, 3))
-        self.conv_concat2 = ConvNorm(2 * width, 2 * width, (3, 3))
-        self.conv_concat3 = ConvNorm(3 * width, 3 * width, (3, 3))
-        self.conv4 = ConvNorm(3 * width, 3 * width, (3, 3))
+        self.conv_upsample1 = BasicConv(width, width, (3, 3))
+        self.conv_upsample2 = BasicConv(width, width, (3, 3))
+        self.conv_upsample3 = BasicConv(width, width, (3, 3))
+        self.conv_upsample4 = BasicConv(width, width, (3, 3))
+        self.conv_upsample5 = BasicConv(2 * width, 2 * width, (3, 3))
+        self.conv_concat2 = BasicConv(2 * width, 2 * width, (3, 3))
+        self.conv_concat3 = BasicConv(3 * width, 3 * width, (3, 3))
+        self.conv4 = BasicConv(3 * width, 3 * width, (3, 3))
         self.conv5 = nn.Conv2d(3 * width, num_classes, 1)
 
     def forward(self, coarse: Tensor, middle: Tensor, fine: Tensor) -> Tensor:
@@ -128,10 +128,10 @@ class HarDNetMSEG(Segmenter):
 
 def _branch(inputs: int, outputs: int, size: int) -> nn.Sequential:
     return nn.Sequential(
-        ConvNorm(inputs, outputs, (1, 1)),
-        ConvNorm(outputs, outputs, (1, size)),
-        ConvNorm(outputs, outputs, (size, 1)),
-        ConvNorm(outputs, outputs, (3, 3), dilation=size),
+        BasicConv(inputs, outputs, (1, 1)),
+        BasicConv(outputs, outputs, (1, size)),
+        BasicConv(outputs, outputs, (size, 1)),
+        BasicConv(outputs, outputs, (3, 3), dilation=size),
     )
 
 

@@ -55,7 +55,7 @@ LAYOUTS = {
 }
 
 
-class ConvNorm(nn.Module):
+class ConvNormReLU(nn.Module):
     """Convolution, batch norm, ReLU6."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> None:
@@ -87,7 +87,7 @@ class SeparableConv(nn.Sequential):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.layer1 = ConvNorm(inputs, outputs, kernel=1)
+        self.layer1 = ConvNormReLU(inputs, outputs, kernel=1)
         self.layer2 = DepthwiseConv(outputs)
 
 
@@ -114,7 +114,7 @@ class HarmonicBlock(nn.Module):
         self.links = [links(i) for i in range(1, depth + 1)]
         self.outputs = [i for i in range(1, depth + 1) if i % 2 == 1 or i == depth]
         self.out_channels = sum(channels[i] for i in self.outputs)
-        make = SeparableConv if depthwise else ConvNorm
+        make = SeparableConv if depthwise else ConvNormReLU
         self.layers = nn.ModuleList(
             make(sum(channels[i] for i in sources), channels[layer])
             for layer, sources in enumerate(self.links, start=1)
@@ -141,8 +141,8 @@ class HarDNet(nn.Module):
         plan = LAYOUTS[layout]
         first, second = plan.stem
         layers: list[nn.Module] = [
-            ConvNorm(in_channels, first, stride=2),
-            ConvNorm(first, second, kernel=1 if plan.depthwise else 3),
+            ConvNormReLU(in_channels, first, stride=2),
+            ConvNormReLU(first, second, kernel=1 if plan.depthwise else 3),
             DepthwiseConv(second, stride=2) if plan.depthwise else nn.MaxPool2d(3, 2, 1),
         ]
         channels = second
@@ -154,7 +154,7 @@ class HarDNet(nn.Module):
             layers.append(block)
             if plan.dropout and index == last:
                 layers.append(nn.Dropout(0.1))
-            layers.append(ConvNorm(block.out_channels, width, kernel=1))
+            layers.append(ConvNormReLU(block.out_channels, width, kernel=1))
             channels = width
             if index in plan.pooled or index == last:
                 self.taps.append(len(layers) - 1)

@@ -13,7 +13,7 @@ import torch
 
 from transeg.core.analysis.count_tables import CountAgreement
 from transeg.core.analysis.counting import Counting
-from transeg.core.data.files import by_stem, mask_values
+from transeg.core.data.file_dataset import files_by_stem, mask_values
 from transeg.core.data.images import read_binary_mask, read_label_map
 from transeg.core.data.writing import file_name
 from transeg.core.distributed.collectives import broadcast_from_first
@@ -21,14 +21,14 @@ from transeg.core.errors import DataError, UsageError
 from transeg.core.evaluation.scores import DetailedScore, evaluate, score_labels, summarize, write_csv
 from transeg.core.files import write_json
 from transeg.core.inference.sliding_window import Inference
-from transeg.core.inference.trained import Trained
+from transeg.core.inference.trained_model import TrainedModel
 from transeg.core.interfaces import Dataset
 
 logger = logging.getLogger(__name__)
 
 
-def measure(
-    trained: Trained,
+def measure_segmenter(
+    trained: TrainedModel,
     datasets: Mapping[str, Dataset],
     folder: Path,
     inference: Inference,
@@ -78,7 +78,7 @@ def measure_masks(
     Args:
         masks: folder of mask files, of the images' own sizes.
         datasets: by the name that they have in the table.
-        folder: see :func:`measure`.
+        folder: see :func:`measure_segmenter`.
         advance: called after each image.
         values: of the pixels, what stands for the classes in their order; by default 0, 1, 2, ... for several classes,
             and for two what lies above half of the range is the foreground.
@@ -86,7 +86,7 @@ def measure_masks(
         counting: how objects are counted; None for not at all.
 
     Returns:
-        As :func:`measure`, without what takes probabilities.
+        As :func:`measure_segmenter`, without what takes probabilities.
 
     Raises:
         UsageError: there is no such folder, an image has no mask in it, or there are more values than classes.
@@ -137,7 +137,7 @@ def mask_files(folder: Path, suffix: str = "") -> dict[str, Path]:
         UsageError: there is no such folder, it holds no mask, or two of one name.
     """
     try:
-        files, faults = by_stem(folder)
+        files, faults = files_by_stem(folder)
     except ValueError as error:
         raise UsageError(f"The masks cannot be read: {error}.") from error
     if faults:

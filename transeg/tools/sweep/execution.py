@@ -9,17 +9,17 @@ from typing import Any
 from rich.console import Console
 
 from transeg.core.device import pick_device
-from transeg.core.distributed.ranks import rank_and_ranks
+from transeg.core.distributed.ranks import launched_rank_and_world_size
 from transeg.core.errors import TransegError, UsageError
 from transeg.core.experiment.settings import read_settings
 from transeg.core.registry import Registry
-from transeg.tools.sweep.definition import define, settings_of_sweep, write
-from transeg.tools.sweep.folder import Sweep, definition_of, is_sweep
-from transeg.tools.sweep.results import results, write_results
-from transeg.tools.sweep.work import work
+from transeg.tools.sweep.definition import define_sweep, sweep_settings, write_sweep
+from transeg.tools.sweep.results import sweep_results, write_results
+from transeg.tools.sweep.sweep_folder import Sweep, definition_path, is_sweep
+from transeg.tools.sweep.work import run_cells
 
 
-def sweep(
+def run_sweep(
     path: Path,
     named: Mapping[str, Any],
     registry: Registry,
@@ -36,7 +36,7 @@ def sweep(
 
     Args:
         path: of its folder.
-        named: see :func:`~transeg.tools.sweep.definition.settings_of_sweep`; a folder alone goes on with what is there.
+        named: see :func:`~transeg.tools.sweep.definition.sweep_settings`; a folder alone goes on with what is there.
         registry: where components come from.
         console: for progress.
         config: an experiment file, under the options.
@@ -53,20 +53,20 @@ def sweep(
         UsageError: it cannot begin.
         TransegError: a signal ended it.
     """
-    if rank_and_ranks()[1] > 1:
+    if launched_rank_and_world_size()[1] > 1:
         raise UsageError("A sweep starts each cell's process itself; name several with --device rather than torchrun.")
-    settings = settings_of_sweep(named, config, registry)
+    settings = sweep_settings(named, config, registry)
     if settings == {"sweep": {}} and is_sweep(path):
-        settings = read_settings(definition_of(path))
+        settings = read_settings(definition_path(path))
     chosen = devices or [settings.get("device", "auto")]
     places = [pick_device(name) for name in chosen]
     settings.pop("device", None)
-    made = define(path, settings, registry, console, device=places[0], skip_unfit=skip_unfit)
+    made = define_sweep(path, settings, registry, console, device=places[0], skip_unfit=skip_unfit)
     if dry_run:
         return made
-    write(made, settings, registry, places[0])
-    interrupted = work(made, registry, console, devices=places * jobs, retry=retry)
-    write_results(path, results(made))
+    write_sweep(made, settings, registry, places[0])
+    interrupted = run_cells(made, registry, console, devices=places * jobs, retry=retry)
+    write_results(path, sweep_results(made))
     if interrupted:
         raise TransegError(f"Stopped. Go on with: toolkit sweep {path}")
     return made

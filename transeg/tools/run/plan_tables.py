@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from transeg.core.component_options import options
-from transeg.core.evaluation.numbers import counted
+from transeg.core.evaluation.numbers import pluralise
 
 if TYPE_CHECKING:
     from transeg.core.experiment.schema import DataOptions, Experiment, TrainOptions
@@ -30,8 +30,8 @@ def show_loading(experiment: Experiment, console: Console) -> None:
 def show_plan(prepared: Prepared, console: Console) -> None:
     """What a run is going to do."""
     from transeg.core.experiment.defaults import departures
-    from transeg.core.pipeline.run import selection
-    from transeg.core.training.parts import parameters
+    from transeg.core.pipeline.run import describe_selection
+    from transeg.core.training.parts import count_parameters
 
     experiment, parts = prepared.experiment, prepared.parts
     data, train = experiment.data, experiment.train
@@ -51,18 +51,18 @@ def show_plan(prepared: Prepared, console: Console) -> None:
         ("segmenter", experiment.segmenter, parts.segmenter),
     ):
         if choice is not None and network is not None:
-            add(name, f"{choice.name}, {parameters(network):,} parameters")
+            add(name, f"{choice.name}, {count_parameters(network):,} parameters")
     if experiment.loss is not None:
         add("loss", experiment.loss.name)
     if experiment.distillation is not None:
-        sizes = {teacher.name: parameters(teacher.network, frozen=True) for teacher in parts.teachers}
+        sizes = {teacher.name: count_parameters(teacher.network, frozen=True) for teacher in parts.teachers}
         add("teachers", ", ".join(f"{name} ({count:,} parameters)" for name, count in sizes.items()))
         terms = experiment.distillation.terms.items()
         add("distillation", " + ".join(f"{term.weight:g}*{label}" for label, term in terms))
     for name, value in _images_of(prepared):
         add(name, value)
     if parts.segmenter is not None:
-        add("selection", selection(experiment, parts) + (f" ({_images(len(parts.val))})" if parts.val else ""))
+        add("selection", describe_selection(experiment, parts) + (f" ({_images(len(parts.val))})" if parts.val else ""))
     stages = " in each of two stages" if experiment.strategy == "sequential" else ""
     if experiment.members:
         stages += f", the segmenter's in each of {experiment.members} folds"
@@ -127,4 +127,4 @@ def _computing(train: TrainOptions) -> str:
 
 
 def _images(count: int, limit: int = 0) -> str:
-    return f"{limit} of {count} images" if limit and limit < count else counted(count, "image")
+    return f"{limit} of {count} images" if limit and limit < count else pluralise(count, "image")

@@ -20,7 +20,7 @@ from transeg.core.distributed.collectives import rank_and_world_size
 
 
 @contextmanager
-def bar(console: Console, title: str, total: int, unit: str = "images") -> Iterator[Callable[[], None]]:
+def progress_bar(console: Console, title: str, total: int, unit: str = "images") -> Iterator[Callable[[], None]]:
     """Give a function that advances by one, or of several ranks, which share the work, by one for each."""
     if not console.is_terminal:
         console.print(f"{title}: {total} {unit.removesuffix('s') if total == 1 else unit}")
@@ -37,7 +37,7 @@ def bar(console: Console, title: str, total: int, unit: str = "images") -> Itera
         yield lambda: progress.advance(task, rank_and_world_size()[1])
 
 
-class Meter:
+class DownloadMeter:
     """A bar over bytes, whose total is known when the first come: what pooch asks of a progress bar."""
 
     def __init__(self, progress: Progress, title: str) -> None:
@@ -58,7 +58,7 @@ class Meter:
 
 
 @contextmanager
-def download_meter(console: Console, title: str) -> Iterator[Meter]:
+def download_meter(console: Console, title: str) -> Iterator[DownloadMeter]:
     """Give a meter that shows speed and time left in a terminal; elsewhere a line is printed."""
     if not console.is_terminal:
         console.print(f"downloading {title}", highlight=False)
@@ -70,4 +70,4 @@ def download_meter(console: Console, title: str) -> Iterator[Meter]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True, expand=True, disable=not console.is_terminal) as progress:
-        yield Meter(progress, title)
+        yield DownloadMeter(progress, title)

@@ -6,14 +6,14 @@ import torch
 from scipy import linalg
 from skimage.metrics import structural_similarity
 
-from transeg.core.evaluation.metrics.translation import pair_metrics, set_metrics
+from transeg.core.evaluation.metrics.image_quality import image_set_metrics, paired_image_metrics
 
 
 def test_pairs_against_scikit_image():
     rng = np.random.default_rng(0)
     a, noise = rng.random((2, 3, 48, 40), dtype=np.float32)
     b = np.clip(a + 0.3 * noise, 0, 1)
-    values = pair_metrics(torch.from_numpy(2 * a - 1), torch.from_numpy(2 * b - 1))
+    values = paired_image_metrics(torch.from_numpy(2 * a - 1), torch.from_numpy(2 * b - 1))
     theirs = structural_similarity(
         a, b, data_range=1.0, channel_axis=0, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
     )
@@ -23,7 +23,7 @@ def test_pairs_against_scikit_image():
 
 def test_equal_images():
     image = torch.rand(1, 16, 16) * 2 - 1
-    values = pair_metrics(image, image)
+    values = paired_image_metrics(image, image)
     assert values["ssim"] == pytest.approx(1)
     assert values["psnr"] == 100
 
@@ -36,7 +36,7 @@ def kernel(a, b):
 def test_sets_against_their_formulas():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(40, 6)), rng.normal(0.5, 1.5, size=(40, 6))
-    values = set_metrics(torch.from_numpy(x), torch.from_numpy(y))
+    values = image_set_metrics(torch.from_numpy(x), torch.from_numpy(y))
     c, d = np.cov(x.T), np.cov(y.T)
     fid = ((x.mean(0) - y.mean(0)) ** 2).sum() + np.trace(c + d - 2 * linalg.sqrtm(c @ d).real)
     assert values["fid"] == pytest.approx(fid, rel=1e-5)
@@ -47,13 +47,13 @@ def test_sets_against_their_formulas():
 def test_sets_of_different_size_repeat_themselves():
     x, y = torch.randn(30, 4), torch.randn(12, 4)
     state = torch.get_rng_state()
-    assert set_metrics(x, y) == set_metrics(x, y)
+    assert image_set_metrics(x, y) == image_set_metrics(x, y)
     assert torch.equal(state, torch.get_rng_state())
 
 
 def test_intensities_have_one_range_whatever_an_image_has():
     """Half as bright is half as bright: an image's own maximum would hide it."""
     real = torch.linspace(-1, 0, 32 * 32).view(1, 32, 32)
-    values = pair_metrics(real - 0.2, real)
+    values = paired_image_metrics(real - 0.2, real)
     assert values["l1"] == pytest.approx(0.1)
     assert values["psnr"] == pytest.approx(20)

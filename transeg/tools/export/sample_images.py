@@ -14,9 +14,9 @@ from transeg.core.builders.datasets import build_nonempty, normalise_stain, vali
 from transeg.core.data.images import read_image
 from transeg.core.errors import UsageError
 from transeg.core.experiment.schema import Experiment
-from transeg.core.inference.prediction import image_files, read_labels
+from transeg.core.inference.prediction import list_image_files, read_labels
 from transeg.core.inference.sliding_window import Inference
-from transeg.core.inference.trained import Trained
+from transeg.core.inference.trained_model import TrainedModel
 from transeg.core.interfaces import Dataset, Sample
 from transeg.core.models.forward import to_signed_unit
 from transeg.core.registry import Registry
@@ -24,7 +24,7 @@ from transeg.tools.export.graph import Graph
 
 
 @dataclass(frozen=True)
-class Images:
+class ExportDatasets:
     """Datasets by what is done with them; each is built when it is asked for, since its folder may be gone.
 
     Attributes:
@@ -81,7 +81,7 @@ class Images:
         return {}
 
 
-class Folder(Dataset):
+class UnlabelledFolder(Dataset):
     """Image files without labels, or label maps without images where a graph takes these.
 
     Args:
@@ -90,8 +90,8 @@ class Folder(Dataset):
         trained: the run whose network is the first to see them.
     """
 
-    def __init__(self, path: Path, graph: Graph, trained: Trained) -> None:
-        self._files = image_files(path)
+    def __init__(self, path: Path, graph: Graph, trained: TrainedModel) -> None:
+        self._files = list_image_files(path)
         self._by_mask, self.channels = graph.by_mask, graph.channels
         self._trained = trained
 
@@ -106,7 +106,7 @@ class Folder(Dataset):
         return Sample(self._trained.normalised(read_image(file, self.channels)), None, file.stem, file.stem)
 
 
-def spread(dataset: Dataset, count: int) -> Iterator[Sample]:
+def evenly_spaced(dataset: Dataset, count: int) -> Iterator[Sample]:
     """So many samples, evenly from the first to the last; all, where there are fewer."""
     for index in sorted({int(place) for place in np.linspace(0, len(dataset) - 1, min(count, len(dataset)))}):
         yield dataset[index]
@@ -140,7 +140,7 @@ def _middle(image: Tensor, side: int) -> Tensor:
     return image.contiguous()
 
 
-def available(make: Callable[[], Mapping[str, Dataset]]) -> tuple[Mapping[str, Dataset], str]:
+def build_if_available(make: Callable[[], Mapping[str, Dataset]]) -> tuple[Mapping[str, Dataset], str]:
     """Datasets, or none and why."""
     try:
         return make(), ""
@@ -148,7 +148,7 @@ def available(make: Callable[[], Mapping[str, Dataset]]) -> tuple[Mapping[str, D
         return {}, str(error)
 
 
-def total(datasets: Mapping[str, Dataset], limit: int) -> Sequence[tuple[Dataset, int]]:
+def share_limit(datasets: Mapping[str, Dataset], limit: int) -> Sequence[tuple[Dataset, int]]:
     """How many images of each dataset, so that they are at most so many together."""
     everything = sum(map(len, datasets.values()))
     share = min(1.0, limit / everything) if everything else 1.0

@@ -8,7 +8,7 @@ from pathlib import Path
 from transeg.core.errors import UsageError
 from transeg.core.experiment.schema import Experiment, read_experiment
 from transeg.core.files import read_json
-from transeg.core.runs.history import State, in_words, read_scalars, series, state_of, training_names
+from transeg.core.runs.history import State, describe_training, read_scalars, run_state, scalar_series, training_names
 from transeg.core.runs.run_folder import RunFolder
 
 RECENT = 20
@@ -48,7 +48,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Progress:
+class RunProgress:
     """A run at one moment.
 
     Attributes:
@@ -64,7 +64,7 @@ class Progress:
     batch_size: int
 
 
-def read_progress(path: Path) -> Progress:
+def read_progress(path: Path) -> RunProgress:
     """How far a run is.
 
     Raises:
@@ -73,17 +73,17 @@ def read_progress(path: Path) -> Progress:
     folder = RunFolder(path)
     if path.exists() and not path.is_dir():
         raise UsageError(f"{path} is a file; name the folder of a run, as --run-dir did.")
-    state = state_of(folder)  # before anything else is read: what a finished run holds is complete
+    state = run_state(folder)  # before anything else is read: what a finished run holds is complete
     if not folder.experiment.exists():
         within = [*path.glob("*/experiment.toml"), *path.glob("*/*/experiment.toml")]
         if within:
             raise UsageError(f"{path} holds runs but is not one; name one of them, such as {max(within).parent}.")
-        return Progress(state, [], None, 1)
+        return RunProgress(state, [], None, 1)
     experiment = read_experiment(folder.experiment)
     times = read_json(folder.times) if folder.times.exists() else {}
     stages = [_stage(folder, name, experiment, times.get(name, {})) for name in training_names(experiment)]
     begun = [stage for stage in stages if stage.done]
-    return Progress(state, stages, begun[-1] if begun else None, experiment.joint_batch)
+    return RunProgress(state, stages, begun[-1] if begun else None, experiment.joint_batch)
 
 
 def _stage(folder: RunFolder, name: str, experiment: Experiment, spent: dict[str, float]) -> Stage:
@@ -97,12 +97,12 @@ def _stage(folder: RunFolder, name: str, experiment: Experiment, spent: dict[str
     speed = sum(speeds) / len(speeds) if speeds else None
     previews = sorted(part.previews.glob("*.png"), key=lambda picture: picture.stat().st_mtime)
     return Stage(
-        in_words(name, experiment),
+        describe_training(name, experiment),
         done,
         total,
-        {key.removeprefix("train/"): series(trained, key)[1] for key in kinds if key.startswith("train/")},
+        {key.removeprefix("train/"): scalar_series(trained, key)[1] for key in kinds if key.startswith("train/")},
         {key.removeprefix("lr/"): trained[-1][key] for key in kinds if key.startswith("lr/")},
-        list(zip(*series(lines, "val/dice"), strict=True)),
+        list(zip(*scalar_series(lines, "val/dice"), strict=True)),
         speed,
         None if speed is None else speed * (total - done) * _with_validation(spent),
         previews[-1] if previews else None,

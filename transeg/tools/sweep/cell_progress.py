@@ -14,7 +14,7 @@ TAIL = 8192
 
 
 @dataclass(frozen=True)
-class Progress:
+class CellProgress:
     """Of a training.
 
     Attributes:
@@ -30,7 +30,7 @@ class Progress:
     speed: float | None
 
 
-def progress(folder: RunFolder) -> Progress | None:
+def read_cell_progress(folder: RunFolder) -> CellProgress | None:
     """How far a run is; None before its training has begun."""
     files = [path for pattern in ("", "*/", "*/*/") for path in folder.path.glob(f"{pattern}{folder.scalars.name}")]
     try:
@@ -41,7 +41,7 @@ def progress(folder: RunFolder) -> Progress | None:
         return None
     speeds = [line["seconds_per_iteration"] for line in lines if line.get("seconds_per_iteration")]
     stage = str(newest.parent.relative_to(folder.path))
-    return Progress(
+    return CellProgress(
         "" if stage == "." else stage,
         max((int(line["iteration"]) for line in lines), default=0),
         total,

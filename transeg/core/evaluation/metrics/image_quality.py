@@ -15,7 +15,7 @@ SUBSET = 1000
 """Images in each of the subsets over which KID is averaged, as published; all at once where there are no more."""
 
 
-def pair_metrics(made: Tensor, real: Tensor) -> dict[str, float]:
+def paired_image_metrics(made: Tensor, real: Tensor) -> dict[str, float]:
     """SSIM, PSNR and L1 of an image.
 
     Args:
@@ -34,7 +34,7 @@ def pair_metrics(made: Tensor, real: Tensor) -> dict[str, float]:
     return {"ssim": float(ssim), "psnr": min(100.0, float(psnr)), "l1": float((a - b).abs().mean())}
 
 
-def set_metrics(made: Tensor, real: Tensor) -> dict[str, float]:
+def image_set_metrics(made: Tensor, real: Tensor) -> dict[str, float]:
     """FID and KID of two sets of images, from their features.
 
     Args:

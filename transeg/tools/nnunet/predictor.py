@@ -17,15 +17,15 @@ from transeg.core.api import labelled_datasets
 from transeg.core.data.images import read_image, resize_mask, write_image
 from transeg.core.data.writing import file_name
 from transeg.core.device import pick_device
-from transeg.core.distributed.progress import bar
+from transeg.core.distributed.progress_bar import progress_bar
 from transeg.core.errors import TransegError, UsageError
-from transeg.core.evaluation.measure import measure_masks
+from transeg.core.evaluation.measurement import measure_masks
 from transeg.core.files import read_json
-from transeg.core.inference.pixel_size import PixelSize, factors
-from transeg.core.inference.prediction import image_files, scaled_by
-from transeg.core.inference.previews import overlay
+from transeg.core.inference.pixel_size import PixelSize, rescale_factors
+from transeg.core.inference.prediction import list_image_files, scale_image
 from transeg.core.inference.translator import Translator
-from transeg.core.inference.whole_slide import eight_bits
+from transeg.core.inference.visualization import draw_outlines
+from transeg.core.inference.whole_slide import to_uint8
 from transeg.core.interfaces import Dataset
 from transeg.core.models.checkpoint import load_safely
 from transeg.core.optional_packages import require
@@ -35,7 +35,7 @@ UNSCALED = (1.0, 1.0)
 
 
 @dataclass
-class Model:
+class NNUNetModel:
     """A model of nnU-Net, ready to segment.
 
     Attributes:
@@ -49,7 +49,7 @@ class Model:
     classes: int
 
     @classmethod
-    def load(cls, folder: Path, folds: Sequence[str], checkpoint: str, device: str) -> Model:
+    def load(cls, folder: Path, folds: Sequence[str], checkpoint: str, device: str) -> NNUNetModel:
         """Of a folder that nnU-Net's trainer has written, or one of `toolkit nnunet train`.
 
         Args:
@@ -104,7 +104,7 @@ class Model:
         return np.asarray(mask)[0].astype(np.uint8)
 
 
-def predict(
+def predict_with_nnunet(
     model_folder: Path,
     images: Path | None,
     registry: Registry,
@@ -125,19 +125,19 @@ def predict(
     """Segment image files, or the images of labelled datasets, which are measured then.
 
     Args:
-        model_folder: see :meth:`Model.load`.
+        model_folder: see :meth:`NNUNetModel.load`.
         images: a file or folder; None for ``tests``.
         registry: where datasets come from.
         console: for progress.
         out: gets ``masks/`` and ``overlays/``; for each dataset in a folder of its name, and its CSV file.
-        folds: see :meth:`Model.load`.
+        folds: see :meth:`NNUNetModel.load`.
         checkpoint: likewise.
         tests: datasets as on the command line.
         split: of the datasets; None for their tests.
         assignments: options of the datasets.
         translate_with: a run whose generator first brings images into the domain that the model knows.
         direction: of the translation; None for source to target.
-        pixel_size: of image files, in micrometres; see :func:`transeg.core.inference.pixel_size.factors`.
+        pixel_size: of image files, in micrometres; see :func:`transeg.core.inference.pixel_size.rescale_factors`.
         rescale: what their height and width are multiplied by first; datasets are resampled by their own options.
         device: None for a GPU where there is one.
 
@@ -150,13 +150,13 @@ def predict(
     require("nnunetv2", "nnunet", "`toolkit nnunet`")
     if (images is None) == (not tests):
         raise UsageError("Name images to segment, or labelled datasets with --test to measure on: one of the two.")
-    files = image_files(images) if images is not None else []
+    files = list_image_files(images) if images is not None else []
     datasets = labelled_datasets(tests, split, assignments, registry)
-    model = Model.load(model_folder, folds, checkpoint, pick_device(device or "auto"))
+    model = NNUNetModel.load(model_folder, folds, checkpoint, pick_device(device or "auto"))
     translator = None
     if translate_with is not None:
         translator = Translator.adapting(translate_with, registry, device, direction=direction, channels=model.channels)
-        scale = factors(translator.trained.experiment, translator, pixel_size, rescale) if files else UNSCALED
+        scale = rescale_factors(translator.trained.experiment, translator, pixel_size, rescale) if files else UNSCALED
     else:
         scale = UNSCALED if rescale is None else (rescale, rescale)
     takes = model.channels if translator is None else translator.takes
@@ -168,14 +168,14 @@ def predict(
             )
 
     def segment(name: str, image: np.ndarray, folder: Path, scale: tuple[float, float]) -> None:
-        known = scaled_by(image, scale)
+        known = scale_image(image, scale)
         mask = model.segment(known if translator is None else translator(known, name))
         mask = resize_mask(mask, *image.shape[:2])
         write_image(folder / "masks" / f"{name}.png", mask * 255 if model.classes == 2 else mask)
-        write_image(folder / "overlays" / f"{name}.png", overlay(eight_bits(image), mask))
+        write_image(folder / "overlays" / f"{name}.png", draw_outlines(to_uint8(image), mask))
 
     count = len(files) + sum(map(len, datasets.values()))
-    with bar(console, "segmenting", count) as advance:
+    with progress_bar(console, "segmenting", count) as advance:
         for file in files:
             segment(file.stem, read_image(file, takes), out, scale)
             advance()

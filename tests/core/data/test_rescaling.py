@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from transeg.core.data.rescaled import Rescaled
-from transeg.core.data.windows import Regions
+from transeg.core.data.rescaling import RescaledDataset
+from transeg.core.data.windows import RegionReader
 from transeg.core.errors import DataError
 from transeg.core.interfaces import IGNORE, Dataset, Region, Sample
 
@@ -35,7 +35,7 @@ def drawn(height=12, width=20, dtype=np.uint8, pixel_size=(0.1, 0.2), seed=0):
 
 
 def test_pixels_that_are_not_square_become_square():
-    sample = Rescaled(Given(drawn()), pixel_size=0.05)[0]
+    sample = RescaledDataset(Given(drawn()), pixel_size=0.05)[0]
     assert sample.size == (24, 80)
     assert sample.pixel_size == pytest.approx((0.05, 0.05))
     assert sample.image.shape == (24, 80, 2)
@@ -45,7 +45,7 @@ def test_pixels_that_are_not_square_become_square():
 
 def test_one_side_may_shrink_while_the_other_grows():
     sample = drawn(dtype=np.float32, pixel_size=(0.1, 0.4))
-    found = Rescaled(Given(sample), pixel_size=0.2)[0]
+    found = RescaledDataset(Given(sample), pixel_size=0.2)[0]
     assert found.size == (6, 40)
     rows = sample.image.reshape(6, 2, 20, 2).mean(axis=1)
     assert found.image[:, 0] == pytest.approx(rows[:, 0], abs=1e-6)
@@ -57,7 +57,7 @@ def test_one_side_may_shrink_while_the_other_grows():
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 def test_what_shrinks_is_averaged_in_its_own_type(dtype):
     sample = drawn(dtype=dtype)
-    found = Rescaled(Given(sample), factor=0.5)[0]
+    found = RescaledDataset(Given(sample), factor=0.5)[0]
     means = sample.image.reshape(6, 2, 10, 2, 2).astype(np.float64).mean(axis=(1, 3))
     assert found.image.dtype == dtype
     assert np.abs(found.image - means).max() <= (0.5 if dtype != np.float32 else 1e-6)
@@ -67,7 +67,7 @@ def test_what_shrinks_is_averaged_in_its_own_type(dtype):
 @pytest.mark.parametrize("factor", [0.3, 0.5, 1.7, 3.0])
 def test_labels_are_those_of_the_nearest_pixel(factor):
     sample = drawn()
-    found = Rescaled(Given(sample), factor=factor)[0]
+    found = RescaledDataset(Given(sample), factor=factor)[0]
     numbers = found.instances - 70_000
     for axis, origin in enumerate((numbers // 20, numbers % 20)):
         old, new = sample.size[axis], found.size[axis]
@@ -92,33 +92,33 @@ def test_sizes_are_told_without_decoding():
         def pixel_size_of(self, index):
             return 0.3, 0.1
 
-    rescaled = Rescaled(Sized(None), pixel_size=0.2)
+    rescaled = RescaledDataset(Sized(None), pixel_size=0.2)
     assert rescaled.size_of(0) == (21, 4)
     assert rescaled.pixel_size_of(0) == pytest.approx((0.2, 0.175))
-    decoded = Rescaled(Given(drawn(14, 7, pixel_size=(0.3, 0.1))), pixel_size=0.2)
+    decoded = RescaledDataset(Given(drawn(14, 7, pixel_size=(0.3, 0.1))), pixel_size=0.2)
     assert decoded.size_of(0) == decoded[0].size == (21, 4)
     assert decoded.pixel_size_of(0) == pytest.approx(decoded[0].pixel_size)
 
 
 def test_parts_are_parts_of_the_rescaled_sample():
-    rescaled = Rescaled(Given(drawn()), factor=0.7)
-    whole, part = rescaled[0], Regions(rescaled)(0, Region(1, 2, 4, 5))
+    rescaled = RescaledDataset(Given(drawn()), factor=0.7)
+    whole, part = rescaled[0], RegionReader(rescaled)(0, Region(1, 2, 4, 5))
     assert (part.image == whole.image[1:5, 2:7]).all()
     assert (part.mask == whole.mask[1:5, 2:7]).all()
     assert part.pixel_size == whole.pixel_size
 
 
 def test_a_factor_needs_no_pixel_size():
-    found = Rescaled(Given(drawn(pixel_size=None)), factor=0.01)[0]
+    found = RescaledDataset(Given(drawn(pixel_size=None)), factor=0.01)[0]
     assert found.size == (1, 1)
     assert found.pixel_size is None
 
 
 def test_what_cannot_be_rescaled_is_refused():
     with pytest.raises(ValueError, match="rescale=FACTOR"):
-        Rescaled(Given(drawn(pixel_size=None)), pixel_size=1.0)
-    some = Rescaled(Given(drawn(), replace(drawn(), pixel_size=None, name="scan")), pixel_size=1.0)
+        RescaledDataset(Given(drawn(pixel_size=None)), pixel_size=1.0)
+    some = RescaledDataset(Given(drawn(), replace(drawn(), pixel_size=None, name="scan")), pixel_size=1.0)
     with pytest.raises(DataError, match="pixel size of scan"):
         some[1]
     with pytest.raises(DataError, match="in micrometres"):
-        Rescaled(Given(drawn()), pixel_size=1e-6)[0]
+        RescaledDataset(Given(drawn()), pixel_size=1e-6)[0]

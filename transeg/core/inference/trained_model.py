@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from transeg.core.analysis.counting import Counting
 from transeg.core.builders.networks import build_generator, build_segmenter
-from transeg.core.data.stain import stain
+from transeg.core.data.stain import stain_normaliser
 from transeg.core.device import pick_device
 from transeg.core.errors import TransegError, UsageError
 from transeg.core.experiment.choices import GeneratorChoice, SegmenterChoice
@@ -30,7 +30,7 @@ from transeg.core.runs.run_folder import RunFolder, fold_names
 
 
 @dataclass(frozen=True)
-class Domains:
+class DomainProperties:
     """What networks must know of the data; checkpoints carry it, so that inference needs no data set."""
 
     class_names: tuple[str, ...]
@@ -38,17 +38,17 @@ class Domains:
     target_channels: int
 
 
-def conditioning(choice: GeneratorChoice, domains: Domains) -> Conditioning:
+def build_conditioning(choice: GeneratorChoice, domains: DomainProperties) -> Conditioning:
     """What a generator is given of the source."""
     return Conditioning(choice.condition or "image", len(domains.class_names), domains.source_channels)
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedModel:
     """What a run has learned: the best checkpoint's networks, in eval mode on their device."""
 
     experiment: Experiment
-    domains: Domains
+    domains: DomainProperties
     segmenter: Segmenter | None
     generator: Generator | None
     device: torch.device
@@ -77,7 +77,7 @@ class Trained:
         state, generator_state = states[0], None
         if experiment.strategy == "sequential":
             generator_state = _best(folder.part("translation"), folder)["model"]
-        domains = Domains(**state["domains"])
+        domains = DomainProperties(**state["domains"])
         place = torch.device(pick_device(device or "auto"))
         segmenter = generator = None
         if experiment.segmenter is not None:
@@ -85,7 +85,7 @@ class Trained:
             segmenter = Ensemble(members).eval() if len(members) > 1 else members[0]
         if experiment.generator is not None:
             chosen = experiment.generator.model_copy(update={"weights": None})
-            given = conditioning(chosen, domains)
+            given = build_conditioning(chosen, domains)
             generator = build_generator(chosen, given.channels, domains.target_channels, 0, registry)
             _fill(generator, generator_state or state["model"], "generator")
         return cls(
@@ -135,12 +135,12 @@ class Trained:
         """
         if self.experiment.generator is None:
             raise UsageError("This run trained a segmenter alone, so it cannot translate; see `toolkit predict`.")
-        return conditioning(self.experiment.generator, self.domains)
+        return build_conditioning(self.experiment.generator, self.domains)
 
     def normalised(self, image: np.ndarray) -> np.ndarray:
         """``(H, W, C)`` with its stain normalised, where the networks were trained on such images."""
         options = self.experiment.data.stain
-        return image if options is None else stain(options.method, options.reference)(image)
+        return image if options is None else stain_normaliser(options.method, options.reference)(image)
 
     def counting(self) -> Counting | None:
         """How the run's tests count objects; None for not at all."""
@@ -170,13 +170,13 @@ def joint_multiple(*networks: Segmenter | Generator | None) -> int:
 
 def _segmenter(
     choice: SegmenterChoice,
-    domains: Domains,
+    domains: DomainProperties,
     state: dict[str, Any],
     registry: Registry,
     device: torch.device,
     layers: bool,
 ) -> Segmenter:
-    """The segmenter of a checkpoint in eval mode; see :meth:`Trained.load`."""
+    """The segmenter of a checkpoint in eval mode; see :meth:`TrainedModel.load`."""
     bare = choice.model_copy(update={"weights": None})
     channels, classes = domains.target_channels, len(domains.class_names)
     segmenter = build_segmenter(bare, channels, classes, 0, registry, pretrained=False)
@@ -189,7 +189,7 @@ def _best(folder: RunFolder, run: RunFolder) -> dict[str, Any]:
     """The checkpoint for inference of a training that belongs to a run, with averaged weights where there are any."""
     for path in (folder.best, folder.last):
         if path.exists():
-            state = checkpoint.load(path)
+            state = checkpoint.load_checkpoint(path)
             return {**state, "model": {**state["model"], **state.get("averages", {})}}
     raise UsageError(f"{folder.path} has no checkpoint yet; train it with: toolkit run --run-dir {run.path} --resume")
 

@@ -12,9 +12,9 @@ from scipy.ndimage import binary_erosion
 from torch import Tensor
 
 from transeg.core.data.images import write_image
-from transeg.core.inference.trained import Trained
+from transeg.core.inference.trained_model import TrainedModel
 from transeg.core.interfaces import IGNORE, Sample
-from transeg.core.models.forward import classes, to_signed_unit
+from transeg.core.models.forward import to_classes, to_signed_unit
 
 GAP = 4
 HEADER = 26
@@ -23,7 +23,7 @@ SMALLEST, LARGEST = 192, 384
 
 
 @torch.no_grad()
-def draw(trained: Trained, sources: Sequence[Sample], targets: Sequence[Sample], path: Path) -> None:
+def draw_previews(trained: TrainedModel, sources: Sequence[Sample], targets: Sequence[Sample], path: Path) -> None:
     """Write source images with their translation, the prediction on it and the truth; beside them target images.
 
     What a run does not have (a generator, a segmenter, masks) has no column. Where images are made from label maps
@@ -36,40 +36,40 @@ def draw(trained: Trained, sources: Sequence[Sample], targets: Sequence[Sample],
         write_grid(columns, path)
 
 
-def _columns(trained: Trained, domain: str, samples: Sequence[Sample]) -> list[tuple[str, list[np.ndarray]]]:
+def _columns(trained: TrainedModel, domain: str, samples: Sequence[Sample]) -> list[tuple[str, list[np.ndarray]]]:
     """Titled columns for images of one domain; source images are segmented as they are translated."""
     if not samples:
         return []
     inference, count = trained.inference(), len(trained.domains.class_names)
     images = [to_signed_unit(inference.prepare(sample.image), trained.device) for sample in samples]
-    columns = [(domain, [as_picture(image) for image in images])]
+    columns = [(domain, [to_picture(image) for image in images])]
     masks = [inference.prepare_mask(sample.mask) for sample in samples if sample.mask is not None]
-    truth = [("truth", [mask_picture(mask, count) for mask in masks])] if len(masks) == len(samples) else []
+    truth = [("truth", [mask_to_picture(mask, count) for mask in masks])] if len(masks) == len(samples) else []
     if domain == "source" and trained.generator is not None:
         given = [trained.given.sample(sample, inference).to(trained.device) for sample in samples]
         images = [trained.translate(to_signed_unit(one, trained.device)[None])[0] for one in given]
-        columns.append(("translated", [as_picture(image) for image in images]))
+        columns.append(("translated", [to_picture(image) for image in images]))
         if trained.given.by_mask:
             columns, truth = [("label map", truth[0][1]), ("synthetic", columns[1][1]), ("real", columns[0][1])], []
     if trained.segmenter is not None:
-        predictions = [classes(trained.segment(image[None]))[0].cpu().numpy() for image in images]
-        columns += [("prediction", [mask_picture(prediction, count) for prediction in predictions]), *truth]
+        predictions = [to_classes(trained.segment(image[None]))[0].cpu().numpy() for image in images]
+        columns += [("prediction", [mask_to_picture(prediction, count) for prediction in predictions]), *truth]
     return columns
 
 
-def as_picture(image: Tensor) -> np.ndarray:
+def to_picture(image: Tensor) -> np.ndarray:
     """``(C, H, W)`` in [-1, 1] -> ``(H, W, 3)`` uint8; one channel is shown grey, of more than three the first."""
     channels = image[:3] if len(image) >= 3 else image[:1].expand(3, -1, -1)
     return ((channels.float().cpu() + 1) * 127.5).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
 
 
-def mask_picture(mask: np.ndarray, count: int) -> np.ndarray:
+def mask_to_picture(mask: np.ndarray, count: int) -> np.ndarray:
     """``(H, W)`` classes -> ``(H, W, 3)``; background black, the last of ``count`` classes white, unknown grey."""
     shade = np.where(mask == IGNORE, 0.5, mask / max(1, count - 1))
     return np.repeat((shade * 255).astype(np.uint8)[:, :, None], 3, axis=2)
 
 
-def overlay(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def draw_outlines(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Outline what is not background in yellow on ``(H, W, 3)`` uint8."""
     found = mask > 0
     result = picture.copy()

@@ -14,8 +14,8 @@ from typing import Literal
 
 from transeg.core.errors import TransegError, UsageError
 from transeg.core.experiment.settings import Settings, read_settings
-from transeg.core.runs.run_folder import RunFolder, held
-from transeg.tools.sweep.grid import REPEATS, parse_axes, points
+from transeg.core.runs.run_folder import RunFolder, is_locked
+from transeg.tools.sweep.grid import REPEATS, grid_points, parse_axes
 
 State = Literal["done", "running", "failed", "waiting"]
 
@@ -65,13 +65,13 @@ class Cell:
         """What has become of it by now."""
         if self.folder.metrics.exists():
             return "done"
-        if held(self.claim) or held(self.folder.lock):
+        if is_locked(self.claim) or is_locked(self.folder.lock):
             return "running"
         return "failed" if self.failure.exists() else "waiting"
 
     def orphaned(self) -> bool:
         """Whether it is trained by a process that no sweep takes care of."""
-        return self.state() == "running" and not held(self.claim)
+        return self.state() == "running" and not is_locked(self.claim)
 
     def reason(self) -> str:
         """Why it failed, in a sentence; '' where it has not.
@@ -113,19 +113,19 @@ class Sweep:
         return found
 
 
-def definition_of(path: Path) -> Path:
+def definition_path(path: Path) -> Path:
     """The file that makes a folder that of a sweep."""
     return path / "sweep.toml"
 
 
-def left_out_of(path: Path) -> Path:
+def left_out_path(path: Path) -> Path:
     """The file that says which combinations were left out, and why; it is not there where none were."""
     return path / "left_out.json"
 
 
 def is_sweep(path: Path) -> bool:
     """Whether a folder is that of a sweep."""
-    return definition_of(path).is_file()
+    return definition_path(path).is_file()
 
 
 def read_sweep(path: Path) -> Sweep:
@@ -136,11 +136,11 @@ def read_sweep(path: Path) -> Sweep:
     """
     if not is_sweep(path):
         raise UsageError(f"{path} is not a sweep: it has no sweep.toml.")
-    settings = read_settings(definition_of(path))
-    return sweep_of(path, settings, _left_out(left_out_of(path)))
+    settings = read_settings(definition_path(path))
+    return build_sweep(path, settings, _left_out(left_out_path(path)))
 
 
-def sweep_of(path: Path, settings: Settings, left_out: dict[str, str]) -> Sweep:
+def build_sweep(path: Path, settings: Settings, left_out: dict[str, str]) -> Sweep:
     """The sweep that an experiment file with a table ``[sweep]`` defines.
 
     Raises:
@@ -155,7 +155,7 @@ def sweep_of(path: Path, settings: Settings, left_out: dict[str, str]) -> Sweep:
     axes = parse_axes(table)
     cells = [
         Cell(point.name, point.labels, point.settings, RunFolder(path / "cells" / point.name))
-        for point in points(axes)
+        for point in grid_points(axes)
         if point.name not in left_out
     ]
     base = {key: value for key, value in settings.items() if key != "sweep"}

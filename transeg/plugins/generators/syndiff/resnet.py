@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transeg.plugins.generators.layers import ResidualBlock, normal_weights, normed_relu
 
 
-class Translator(nn.Module):
+class ResnetTranslator(nn.Module):
     """``(N, C, H, W) -> (N, C', H, W)`` in [-1, 1]; H and W multiples of 4.
 
     Args:

@@ -6,7 +6,7 @@ import pytest
 from filelock import FileLock
 
 from transeg.core.errors import TransegError, UsageError
-from transeg.tools.sweep.folder import read_sweep
+from transeg.tools.sweep.sweep_folder import read_sweep
 
 DEFINITION = """
 [segmenter]
@@ -75,5 +75,8 @@ def test_what_cannot_be_read_gets_a_sentence(sweep, tmp_path):
 
 
 def test_reading_needs_neither_torch_nor_numpy():
-    code = "import sys, transeg.tools.sweep.folder; sys.exit(any(name in sys.modules for name in ('torch', 'numpy')))"
+    code = (
+        "import sys, transeg.tools.sweep.sweep_folder; sys.exit(any(name in sys.modules for name in "
+        "('torch', 'numpy')))"
+    )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

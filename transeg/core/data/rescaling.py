@@ -16,7 +16,7 @@ LARGEST = 2**30
 """Pixels of an image; a larger one comes of a wrong unit."""
 
 
-class Rescaled(DatasetWrapper):
+class RescaledDataset(DatasetWrapper):
     """A dataset whose images have pixels of a wanted size, or are larger or smaller by a factor.
 
     Images take area means along a side that shrinks and are interpolated linearly along one that grows; labels are

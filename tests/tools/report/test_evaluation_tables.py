@@ -1,7 +1,7 @@
 import numpy as np
 
+from transeg.tools.report.evaluation_tables import Row, _class_row, _means
 from transeg.tools.report.record import Scores
-from transeg.tools.report.results import Row, _class_row, _means
 
 
 def test_images_without_a_class_do_not_count_for_it():

@@ -10,22 +10,22 @@ from transeg.core.builders.networks import build_generator
 from transeg.core.errors import UsageError
 from transeg.core.experiment.choices import GeneratorChoice
 from transeg.core.experiment.settings import Settings, merge, parse_assignment
-from transeg.core.inference.trained import Trained
+from transeg.core.inference.trained_model import TrainedModel
 from transeg.core.inference.translator import Translator
 from transeg.core.registry import Registry
 from transeg.core.runs.run_folder import RunFolder
-from transeg.tools.export.draws import draws_of
-from transeg.tools.export.graph import Graph, Segmenting, Translating
-from transeg.tools.export.request import ExportRequest
+from transeg.tools.export.draws import record_draws
+from transeg.tools.export.export_request import ExportRequest
+from transeg.tools.export.graph import Graph, SegmentationGraph, TranslationGraph
 
 
-def networks(run_dir: Path, registry: Registry, wanted: ExportRequest) -> tuple[Trained, Translator | None]:
+def load_networks(run_dir: Path, registry: Registry, wanted: ExportRequest) -> tuple[TrainedModel, Translator | None]:
     """The run, and what sees images first or alone.
 
     Raises:
         UsageError: there is no such part, or the parts do not fit each other.
     """
-    trained = Trained.load(RunFolder(run_dir), registry, "cpu")
+    trained = TrainedModel.load(RunFolder(run_dir), registry, "cpu")
     alone = wanted.generator or trained.segmenter is None
     if wanted.translate_with is not None:
         if alone:
@@ -47,7 +47,7 @@ def networks(run_dir: Path, registry: Registry, wanted: ExportRequest) -> tuple[
     return trained, None
 
 
-def _check_sizes(run_dir: Path, trained: Trained, other: Path, translator: Translator) -> None:
+def _check_sizes(run_dir: Path, trained: TrainedModel, other: Path, translator: Translator) -> None:
     """Whether two runs see images alike, so that one can follow the other in one graph.
 
     Raises:
@@ -99,7 +99,7 @@ def _with_options(translator: Translator, assignments: Sequence[str], registry: 
     return replace(translator, trained=replace(trained, experiment=experiment, generator=generator.eval()))
 
 
-def graph_of(trained: Trained, translator: Translator | None, wanted: ExportRequest) -> Graph:
+def build_graph(trained: TrainedModel, translator: Translator | None, wanted: ExportRequest) -> Graph:
     """What leaves PyTorch of networks that fit each other.
 
     Raises:
@@ -112,9 +112,9 @@ def graph_of(trained: Trained, translator: Translator | None, wanted: ExportRequ
         assert generator is not None
         channels = given.channels if given.by_mask else translator.takes
         direction = translator.direction or generator.directions[0]
-        translating = Translating(generator, direction, given, draws_of(generator, channels, direction))
+        translating = TranslationGraph(generator, direction, given, record_draws(generator, channels, direction))
     if trained.segmenter is not None and not wanted.generator:
         assert trained.experiment.segmenter is not None
         sigmoid = len(trained.domains.class_names) == 2 and trained.experiment.segmenter.num_classes != 2
-        segmenting = Segmenting(trained.segmenter, trained.domains.target_channels, sigmoid=sigmoid)
+        segmenting = SegmentationGraph(trained.segmenter, trained.domains.target_channels, sigmoid=sigmoid)
     return Graph(translating, segmenting, channels)

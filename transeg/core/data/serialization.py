@@ -28,7 +28,7 @@ PLAIN = "biuf"
 Buffer = bytes | memoryview
 
 
-def encoded(sample: Sample) -> list[Buffer] | None:
+def encode_sample(sample: Sample) -> list[Buffer] | None:
     """A sample as the content of a file, in parts; None where it has an array of no plain numbers."""
     described: dict[str, Any] = {}
     parts: list[Buffer] = []
@@ -51,7 +51,7 @@ def encoded(sample: Sample) -> list[Buffer] | None:
     return [PREFIX.pack(MAGIC, checksum, len(header), PREFIX.size + len(header) + end), header, *parts]
 
 
-def opened(path: Path, *, check: bool) -> tuple[Sample, os.stat_result]:
+def open_sample(path: Path, *, check: bool) -> tuple[Sample, os.stat_result]:
     """The sample in a file, and the file's state. Its arrays may be written to, which does not change the file.
 
     Args:

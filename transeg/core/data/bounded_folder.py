@@ -14,7 +14,7 @@ from tempfile import NamedTemporaryFile
 import torch
 from filelock import FileLock
 
-from transeg.core.data.entries import Buffer
+from transeg.core.data.serialization import Buffer
 
 BLOCK = 4096
 """Bytes in which disks are filled."""
@@ -108,7 +108,7 @@ class BoundedFolder:
 
     def _make_room(self, size: int) -> int:
         """Remove what was used longest ago, if this many bytes more would be beyond the limit; the bytes left."""
-        files = contents(self.path)
+        files = list_contents(self.path)
         total = sum(length for _, length, _ in files)
         if total + size <= self._limit:
             return total  # processes that were killed, or wrote the same file, had counted too much
@@ -133,7 +133,7 @@ class BoundedFolder:
             )
 
 
-def contents(folder: Path) -> list[tuple[float, int, Path]]:
+def list_contents(folder: Path) -> list[tuple[float, int, Path]]:
     """When each file in a folder was used, its bytes, and its path; what is being written does not count."""
     found = []
     with os.scandir(folder) as entries:

@@ -9,7 +9,7 @@ from transeg.core.runs.run_folder import RunFolder
 
 
 @dataclass
-class Place:
+class TrackerContext:
     """What a tracker must know to begin.
 
     Attributes:

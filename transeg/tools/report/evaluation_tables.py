@@ -12,7 +12,7 @@ from markupsafe import Markup
 from transeg.core.errors import TransegError
 from transeg.core.evaluation.comparison import compare_runs
 from transeg.core.evaluation.metrics.calibration import calibration_error
-from transeg.core.pipeline.run import trained_on
+from transeg.core.pipeline.run import describe_training_data
 from transeg.core.runs.run_folder import fold_names
 from transeg.tools.report import figures
 from transeg.tools.report.record import Record, Scores, read_scores
@@ -95,7 +95,7 @@ def test_sets(record: Record) -> list[TestSet]:
 def _models(record: Record) -> dict[str, dict[str, Scores]]:
     """The scores of all that was measured, by what it is: this run comes first."""
     folder, experiment = record.folder, record.experiment
-    ours, theirs = trained_on(experiment) if experiment.generator is not None else ("this run", "")
+    ours, theirs = describe_training_data(experiment) if experiment.generator is not None else ("this run", "")
     if experiment.folds is not None:
         ours = f"{ours}, ensemble" if experiment.generator is not None else "ensemble"
     found = {ours: record.scores}
@@ -142,7 +142,9 @@ def _class_row(name: str, scores: Scores) -> Row:
 def _means(name: str, label: str, rows: list[Row]) -> Markup | None:
     measured = [(row.name, *row.values["dice"]) for row in rows]
     shown = [figures.Estimate(model, mean, ends) for model, mean, ends in measured if mean is not None]
-    return figures.estimates(name, f"Mean Dice on {label}", shown, "Dice, mean and 95 % interval") if shown else None
+    return (
+        figures.plot_estimates(name, f"Mean Dice on {label}", shown, "Dice, mean and 95 % interval") if shown else None
+    )
 
 
 def _against_baseline(record: Record, label: str) -> dict[str, Any] | None:
@@ -169,7 +171,7 @@ def _distribution(name: str, label: str, scores: Mapping[str, Scores], classes: 
     defined = {row: values for row, values in defined.items() if len(values)}
     if not defined:
         return None
-    return figures.distribution(name, f"Dice of each image of {label}", defined, "Dice of an image")
+    return figures.plot_distribution(name, f"Dice of each image of {label}", defined, "Dice of an image")
 
 
 def _calibration(
@@ -178,5 +180,5 @@ def _calibration(
     bins = {model: found.bins for model, found in scores.items() if found.bins is not None and found.bins[:, 0].any()}
     if not bins:
         return None, {}
-    drawn = figures.reliability(name, f"Reliability on {label}", bins, binary=binary)
+    drawn = figures.plot_reliability(name, f"Reliability on {label}", bins, binary=binary)
     return drawn, {model: calibration_error(each) for model, each in bins.items()}

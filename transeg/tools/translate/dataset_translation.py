@@ -18,16 +18,16 @@ from transeg.core.distributed.collectives import broadcast_from_first, join_rank
 from transeg.core.errors import UsageError
 from transeg.core.experiment.command_line import parse_dataset
 from transeg.core.files import write_json
-from transeg.core.inference.translator import Translator, seed_of
+from transeg.core.inference.translator import Translator, translation_seed
 from transeg.core.interfaces import About, Dataset, Sample
 from transeg.core.registry import Registry
-from transeg.tools.common.notes import noted
+from transeg.tools.common.notes import read_note
 
 MANIFEST = "translation.json"
 """Says by which run a folder was made, and what in it came from where."""
 
 
-def translate_data(
+def translate_labelled_data(
     run: Path,
     data: str,
     registry: Registry,
@@ -55,7 +55,7 @@ def translate_data(
         layout: name of the dataset in whose layout it is written.
         split: the only one that is translated; None for all, each into its own.
         assignments: options of the dataset.
-        window: see :meth:`transeg.core.inference.trained.Trained.inference`.
+        window: see :meth:`transeg.core.inference.trained_model.TrainedModel.inference`.
         direction: of the translation; None for source to target.
         device: where the generator goes; None for a GPU where there is one.
 
@@ -92,7 +92,7 @@ def translate_data(
 
     written = write_splits(parts, writer, console, "translating", translated)
     samples = {
-        f"{s.split}/{s.name}": {"split": s.split, "name": s.name, "group": s.group, "seed": seed_of(s.name)}
+        f"{s.split}/{s.name}": {"split": s.split, "name": s.name, "group": s.group, "seed": translation_seed(s.name)}
         for s in sorted(written, key=lambda s: (s.split, s.name))
     }
     broadcast_from_first(lambda: write_json(out / MANIFEST, {**made_by, "samples": samples}))
@@ -123,7 +123,7 @@ def _claim(out: Path, made_by: dict[str, Any]) -> None:
     Raises:
         UsageError: it holds something else.
     """
-    found = noted(out / MANIFEST, "translation")
+    found = read_note(out / MANIFEST, "translation")
     differs = [key for key, value in made_by.items() if found.get(key) != value]
     if found and differs:
         raise UsageError(

@@ -1,6 +1,6 @@
 """What nnU-Net does in a process of its own, which has its folders in the environment before it is imported.
 
-`python -m transeg.tools.nnunet.worker TASK JSON`, where JSON holds the arguments of the function TASK.
+`python -m transeg.tools.nnunet.stages TASK JSON`, where JSON holds the arguments of the function TASK.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from transeg.core.models.checkpoint import load_safely
 TRAINER = "nnUNetTrainer"
 
 
-def prepare(number: int, planner: str, configuration: str, processes: int) -> None:
+def plan_and_preprocess(number: int, planner: str, configuration: str, processes: int) -> None:
     """Check a raw dataset, plan, and preprocess."""
     extract_fingerprints([number], num_processes=processes, check_dataset_integrity=True)
     plans = plan_experiments([number], planner)
     preprocess([number], plans, configurations=(configuration,), num_processes=[processes])
 
 
-def train(
+def train_fold(
     number: int,
     plans: str,
     configuration: str,
@@ -57,7 +57,7 @@ def train(
     trainer.perform_actual_validation()
 
 
-TASKS: dict[str, Callable[..., None]] = {"prepare": prepare, "train": train}
+TASKS: dict[str, Callable[..., None]] = {"prepare": plan_and_preprocess, "train": train_fold}
 
 if __name__ == "__main__":
     TASKS[sys.argv[1]](**json.loads(sys.argv[2]))

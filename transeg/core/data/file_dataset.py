@@ -196,7 +196,7 @@ def list_pairs(
     Raises:
         ValueError: a folder does not exist, or no image has a mask.
     """
-    image_files, faults = by_stem(images)
+    image_files, faults = files_by_stem(images)
     stems = list(image_files)
     matched: dict[str, dict[str, Path]] = {}
     for what, folder, stem_of, endings in (
@@ -206,7 +206,7 @@ def list_pairs(
     ):
         if folder is None:
             continue
-        files, more = by_stem(folder, endings)
+        files, more = files_by_stem(folder, endings)
         own = {stem: files.pop(stem_of(stem)) for stem in stems if stem_of(stem) in files}
         missing = [stem for stem in stems if stem not in own]
         faults += more
@@ -231,7 +231,7 @@ def list_pairs(
     return pairs, faults
 
 
-def with_records(pairs: Sequence[AnyPair], stems: Sequence[str], records: Mapping[str, Written]) -> list[AnyPair]:
+def attach_records(pairs: Sequence[AnyPair], stems: Sequence[str], records: Mapping[str, Written]) -> list[AnyPair]:
     """Pairs with what the manifest of a written tree says of them, which their files cannot.
 
     Args:
@@ -318,7 +318,7 @@ def find_folder(root: Path, *choices: str) -> Path | None:
     return None
 
 
-def natural(text: str) -> list[tuple[int, Any]]:
+def natural_sort_key(text: str) -> list[tuple[int, Any]]:
     """A sort key by which ``frame10`` comes after ``frame9``."""
     parts: list[tuple[int, Any]] = []
     digits = ""
@@ -333,7 +333,7 @@ def natural(text: str) -> list[tuple[int, Any]]:
     return parts
 
 
-def by_stem(folder: Path, endings: Collection[str] = EXTENSIONS) -> tuple[dict[str, Path], list[Fault]]:
+def files_by_stem(folder: Path, endings: Collection[str] = EXTENSIONS) -> tuple[dict[str, Path], list[Fault]]:
     """Files of a folder by stem, in natural order, and which of them share one.
 
     Raises:
@@ -350,7 +350,7 @@ def by_stem(folder: Path, endings: Collection[str] = EXTENSIONS) -> tuple[dict[s
         for stem, paths in ((stem, sorted(paths)) for stem, paths in files.items())
         if len(paths) > 1
     ]
-    return {stem: min(files[stem]) for stem in sorted(files, key=natural)}, faults
+    return {stem: min(files[stem]) for stem in sorted(files, key=natural_sort_key)}, faults
 
 
 def _size(pixels: np.ndarray) -> str:

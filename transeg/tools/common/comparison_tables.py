@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from transeg.core.evaluation.numbers import counted, interval, number, probability
+from transeg.core.evaluation.numbers import format_interval, format_number, format_probability, pluralise
 
 
 def show_comparison(comparison: dict[str, Any], console: Console) -> None:
@@ -17,23 +17,25 @@ def show_comparison(comparison: dict[str, Any], console: Console) -> None:
     for run in ("a", "b"):
         console.print(f"{run.upper()}  {escape(comparison[run])}", highlight=False, soft_wrap=True)
     for label, test in comparison["tests"].items():
-        groups = counted(test["groups"], "group")
-        title = f"\n{escape(label)}: {counted(test['images'], 'image')} in {groups}"
+        groups = pluralise(test["groups"], "group")
+        title = f"\n{escape(label)}: {pluralise(test['images'], 'image')} in {groups}"
         console.print(title + (f", {test['unpaired']} in one run only" if test["unpaired"] else ""), highlight=False)
         table = Table(box=None, pad_edge=False, header_style="bold")
         table.add_column("metric", style="cyan")
         for name in ("A", "B", "B - A [95 % CI]", "p", "better", "worse"):
             table.add_column(escape(name), justify="right", no_wrap=True)
         for metric, values in test["metrics"].items():
-            difference = number(values["difference"], "+") + interval(values["ci"])
+            difference = format_number(values["difference"], "+") + format_interval(values["ci"])
             counts = str(values["better"]), str(values["worse"])
-            p = probability(values["p"])
-            table.add_row(metric, number(values["a"]), number(values["b"]), escape(difference), p, *counts)
+            p = format_probability(values["p"])
+            table.add_row(
+                metric, format_number(values["a"]), format_number(values["b"]), escape(difference), p, *counts
+            )
         console.print(table)
         for metric, values in test["metrics"].items():
             if values["images"] < test["images"]:
                 console.print(
-                    f"{metric}: {counted(values['images'], 'image')}; the others lack it in a run.", highlight=False
+                    f"{metric}: {pluralise(values['images'], 'image')}; the others lack it in a run.", highlight=False
                 )
 
 
@@ -42,8 +44,8 @@ def show_leaderboard(boards: dict[str, Any], console: Console) -> None:
     for label, board in boards["tests"].items():
         first, *others = board["metrics"]
         rows = board["metrics"][first]["rows"]
-        groups = counted(board["groups"], "group")
-        console.print(f"\n{escape(label)}: {counted(board['images'], 'image')} in {groups}", highlight=False)
+        groups = pluralise(board["groups"], "group")
+        console.print(f"\n{escape(label)}: {pluralise(board['images'], 'image')} in {groups}", highlight=False)
         for name in board["without"]:
             console.print(f"{escape(name)} was not tested on it.", highlight=False)
         if not rows:
@@ -56,7 +58,7 @@ def show_leaderboard(boards: dict[str, Any], console: Console) -> None:
         for metric, ranked in board["metrics"].items():
             if ranked["images"] < board["images"]:
                 console.print(
-                    f"{metric}: {counted(ranked['images'], 'image')}; the others lack it in a run.", highlight=False
+                    f"{metric}: {pluralise(ranked['images'], 'image')}; the others lack it in a run.", highlight=False
                 )
 
 
@@ -70,9 +72,14 @@ def _show_ranks(metric: str, rows: Sequence[dict[str, Any]], console: Console) -
     for name in (*(("runs", "sd") if repeated else ()), f"{metric} [95 % CI]", "diff.", "p"):
         table.add_column(escape(name), justify="right", no_wrap=True)
     for row in rows:
-        repeats = [str(row["runs"]), number(row["sd"])] if repeated else []
-        mean, difference = escape(number(row["mean"]) + interval(row["ci"])), number(row["difference"], "+")
-        table.add_row(str(row["rank"]), escape(row["entry"]), *repeats, mean, difference, probability(row["p_holm"]))
+        repeats = [str(row["runs"]), format_number(row["sd"])] if repeated else []
+        mean, difference = (
+            escape(format_number(row["mean"]) + format_interval(row["ci"])),
+            format_number(row["difference"], "+"),
+        )
+        table.add_row(
+            str(row["rank"]), escape(row["entry"]), *repeats, mean, difference, format_probability(row["p_holm"])
+        )
     console.print(table)
     console.print(f"[dim]diff. is from {escape(reference)}; p is adjusted (Holm).[/]", highlight=False)
 
@@ -84,5 +91,5 @@ def _show_means(entries: Sequence[str], metrics: dict[str, list[dict[str, Any]]]
         table.add_column(metric, justify="right")
     for entry in entries:
         means = [next((row["mean"] for row in rows if row["entry"] == entry), None) for rows in metrics.values()]
-        table.add_row(escape(entry), *map(number, means))
+        table.add_row(escape(entry), *map(format_number, means))
     console.print(table)

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from transeg.core.evaluation.numbers import interval, number
+from transeg.core.evaluation.numbers import format_interval, format_number
 from transeg.core.evaluation.quality_titles import QUALITY
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def show_folds(folds: dict[str, Any], ensemble: dict[str, Any], console: Console
         if label in ensemble:
             rows["ensemble"] = ensemble[label]
         for name, row in rows.items():
-            numbers = [number(row[key]) for key in ("dice", "iou", "hd95")]
+            numbers = [format_number(row[key]) for key in ("dice", "iou", "hd95")]
             table.add_row(escape(label), name, f"{row['images']:.3g}", *numbers)
     console.print(table)
 
@@ -71,7 +71,7 @@ def show_classes(tests: dict[str, Any], console: Console) -> None:
         table.add_column(name, justify="right", no_wrap=True)
     for label, values in tests.items():
         for name in values["classes"]:
-            numbers = [number(values.get(f"{key}_{name}", values[key])) for key in ("dice", "iou", "hd95")]
+            numbers = [format_number(values.get(f"{key}_{name}", values[key])) for key in ("dice", "iou", "hd95")]
             table.add_row(escape(label), escape(name), *numbers)
     console.print(table)
 
@@ -96,8 +96,8 @@ def show_tests(
     for label, values in tests.items():
         rows = zip(trained_on, [values, baseline[label]] if baseline and label in baseline else [values], strict=False)
         for learned_from, row in rows:
-            dice = number(row["dice"]) + interval(row["dice_ci"], 2)
-            numbers = [str(row["images"]), dice, *(number(row[key]) for key in ("iou", "precision", "recall"))]
+            dice = format_number(row["dice"]) + format_interval(row["dice_ci"], 2)
+            numbers = [str(row["images"]), dice, *(format_number(row[key]) for key in ("iou", "precision", "recall"))]
             table.add_row(label, *([learned_from] if baseline is not None else []), *map(escape, numbers))
     console.print(table)
 
@@ -111,7 +111,7 @@ def show_quality(quality: dict[str, Any], console: Console) -> None:
     for key in shown:
         table.add_column(QUALITY[key][0], justify="right")
     for label, values in quality.items():
-        cells = [number(values.get(key), digits=QUALITY[key][1]) for key in shown]
+        cells = [format_number(values.get(key), digits=QUALITY[key][1]) for key in shown]
         table.add_row(escape(label), str(values["images"]), *cells)
     console.print(table)
 
@@ -126,8 +126,8 @@ def show_counts(tests: dict[str, Any], console: Console) -> None:
     for label, values in tests.items():
         counts = values["counts"]
         for name, row in {"all": counts, **counts.get("classes", {})}.items():
-            bias = number(row["bias"], "+", 2) + interval(row["limits"], 2)
+            bias = format_number(row["bias"], "+", 2) + format_interval(row["limits"], 2)
             relative = "-" if row["relative_error"] is None else f"{row['relative_error']:.1%}"
             totals = f"{row['true']:,}", f"{row['predicted']:,}"
-            table.add_row(label, name, *totals, number(row["mae"], digits=2), relative, escape(bias))
+            table.add_row(label, name, *totals, format_number(row["mae"], digits=2), relative, escape(bias))
     console.print(table)

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 Value = TypeVar("Value")
 
 
-class Recent(Generic[Value]):
+class LRUCache(Generic[Value]):
     """Values by key; those that were asked for longest ago make room. The newest is always kept.
 
     Args:
