@@ -235,3 +235,22 @@ def test_a_benchmark_as_json_says_what_failed(toolkit, monkeypatch):
     }
     assert "failed  unet cannot be measured: no." in toolkit(*arguments, code=1).stdout
     assert "Did you mean 'unet'" in toolkit("benchmark", "unett", code=2).stderr
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["--segmenter", "hardnt"],
+        ["--segmenter", "unet", "--set", "train.lrr=1"],
+        ["--segmenter", "unet", "--device", "gpu"],
+    ],
+)
+def test_what_is_wrong_with_a_run_is_said_before_torch_is_imported(wrong):
+    line = [sys.executable, "-X", "importtime", "-m", "transeg", "run", *wrong]
+    result = subprocess.run(line, capture_output=True, text=True)
+    assert result.returncode == 2
+    imported = {
+        text.rpartition("|")[2].strip() for text in result.stderr.splitlines() if text.startswith("import time")
+    }
+    assert "click" in imported
+    assert not {"torch", "numpy", "mmengine"} & imported
