@@ -151,12 +151,13 @@ def _galleries(
 def _test_gallery(
     record: Record, trained: TrainedModel, label: str, registry: Registry, advance: Callable[[], None]
 ) -> Gallery:
-    choice = record.experiment.data.test.get(label)
+    data = trained.experiment.data  # whose options have been checked, where the record has them as they are written
+    choice = data.test.get(label)
     if choice is None:
         return Gallery(label, [], "It was measured after the run, which does not know where its images are.")
 
     def cases() -> list[ReportCase]:
-        dataset = normalise_stain(build_nonempty(choice, "test", registry, label), record.experiment.data)
+        dataset = normalise_stain(build_nonempty(choice, "test", registry, label), data)
         return test_cases(trained, dataset, record.scores[label], advance)
 
     return _filled_gallery(label, cases)
