@@ -20,25 +20,24 @@ REGISTRY = Registry()
 SEGMENTERS = [component for component in REGISTRY.components("segmenter") if component.status == "ok"]
 LOSSES = [c for c in REGISTRY.components("loss") if c.status == "ok" and c.entry.role == "segmentation"]
 ROOT = Path(os.environ.get("TRANSEG_DATA", "/nonexistent")) / "kvasir"
-SIDE = 64
 
 
-def pictures(dataset):
-    """The two images ``(2, 3, SIDE, SIDE)`` of the first 20 with the largest objects, and their masks."""
+def pictures(dataset, side):
+    """The two images ``(2, 3, side, side)`` of the first 20 with the largest objects, and their masks."""
     samples = sorted((dataset[i] for i in range(20)), key=lambda sample: -sample.mask.mean())[:2]
-    images = torch.stack([to_tensor(resize(sample.image, SIDE, SIDE)) for sample in samples])
-    masks = torch.stack([torch.from_numpy(resize_mask(sample.mask, SIDE, SIDE)) for sample in samples])
+    images = torch.stack([to_tensor(resize(sample.image, side, side)) for sample in samples])
+    masks = torch.stack([torch.from_numpy(resize_mask(sample.mask, side, side)) for sample in samples])
     return to_signed_unit(images, torch.device("cpu")), masks.long()
 
 
 @pytest.fixture(params=["phantom", "kvasir"])
 def examples(request):
-    """Scope-like phantoms; real polyps where TRANSEG_DATA has them."""
+    """Images and masks by their side: scope-like phantoms; real polyps where TRANSEG_DATA has them."""
     if request.param == "phantom":
-        return pictures(Phantom(None, "test", domain="scope", count=200, side=SIDE))
+        return lambda side: pictures(Phantom(None, "test", domain="scope", count=200, side=side), side)
     if not ROOT.is_dir():
         pytest.skip("TRANSEG_DATA has no kvasir/")
-    return pictures(Kvasir(ROOT, "all"))
+    return lambda side: pictures(Kvasir(ROOT, "all"), side)
 
 
 def dice(network, images, masks):
@@ -67,17 +66,21 @@ def fit(network, loss, images, masks, steps, rate=1e-3):
 @pytest.mark.slow
 @pytest.mark.parametrize("component", SEGMENTERS, ids=str)
 def test_segmenters(component, examples):
-    """At one of two usual rates: DUCK-Net wants the higher one."""
+    """At one of two usual rates: DUCK-Net wants the higher one.
+
+    HarDNet's deepest maps have 2 x 2 pixels of an image of 64: batch norm knows too little then, and whether it learns
+    depends on the machine. At 96 it needs 60 steps.
+    """
     overlap = DiceLoss()
 
     def loss(logits, masks):
         return F.binary_cross_entropy_with_logits(logits[:, 0], masks.float()) + overlap(logits, masks)
 
-    def learned(rate, steps):
+    def learned(side, rate, steps):
         torch.manual_seed(0)
-        return fit(REGISTRY.load(component)(3, 1), loss, *examples, steps, rate) > 0.95
+        return fit(REGISTRY.load(component)(3, 1), loss, *examples(side), steps, rate) > 0.95
 
-    assert learned(3e-3, 100) or learned(1e-3, 300)
+    assert learned(64, 3e-3, 100) or learned(96, 1e-3, 300)
 
 
 @pytest.mark.slow
@@ -91,4 +94,4 @@ def test_losses(component, examples):
         return overlap(logits, masks) + 0.01 * loss(logits, masks)
 
     chosen = beside_dice if "partner" in component.entry.tags else loss
-    assert fit(UNet(3, 1, base=8), chosen, *examples, steps=400) > 0.95
+    assert fit(UNet(3, 1, base=8), chosen, *examples(64), steps=400) > 0.95
