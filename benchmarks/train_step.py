@@ -41,7 +41,6 @@ def ours(case: str, size: int, count: int, device: str) -> Step:
     from mmengine.optim import OptimWrapper, OptimWrapperDict
 
     from transeg.core.device import keep_freed_memory
-    from transeg.core.experiment.schema import JointOptions
     from transeg.core.inference.conditioning import Conditioning
     from transeg.core.interfaces import Batch, Generator, Optimization
     from transeg.core.models.forward import translate
@@ -70,7 +69,7 @@ def ours(case: str, size: int, count: int, device: str) -> Step:
         segmenter = HarDNetMSEG(3, 1)
         loss = LossSum({"log-dice": (1.0, LogDiceLoss())})
         optimization = Optimization(torch.optim.Adam(segmenter.parameters(), lr=2e-4))
-        task = JointTask(generator, segmenter, loss, optimization, JointOptions(), 250, given, 0.5)
+        task = JointTask(generator, segmenter, loss, optimization, lambda _: 1e-3, None, 250, given, 0.5)
     task.to(device).train()
     wrappers = OptimWrapperDict(**{name: OptimWrapper(o.optimizer) for name, o in task.optimizers().items()})
     images = [torch.rand(count, channels, size, size) * 2 - 1 for _ in range(2)]

@@ -12,13 +12,19 @@ from typing import Any
 
 from transeg.core.component_options import EMPTY, Option, component_description
 from transeg.core.experiment.choices import options_of_kind
-from transeg.core.manifest import Component, DatasetEntry
+from transeg.core.manifest import Component, DatasetEntry, StrategyEntry
 from transeg.core.registry import Registry
 from transeg.tools.info import example
 
 HERE = Path(__file__).parent
-KINDS = {"generator": "Generators", "segmenter": "Segmenters", "loss": "Losses", "dataset": "Datasets"}
-FOLDERS = {"generator": "generators", "segmenter": "segmenters", "loss": "losses", "dataset": "datasets"}
+KINDS = {
+    "generator": "Generators",
+    "segmenter": "Segmenters",
+    "loss": "Losses",
+    "dataset": "Datasets",
+    "strategy": "Strategies",
+}
+FOLDERS = {kind: title.lower() for kind, title in KINDS.items()}
 NOTE = "<!-- written by docs/generate.py; change the docstring, registry.toml or results.toml instead -->"
 
 
@@ -59,6 +65,8 @@ def page(component: Component, cls: type, results: dict[str, list[dict[str, Any]
         facts.append(f"{component.entry.params:,} parameters at defaults")
     if isinstance(component.entry, DatasetEntry):
         facts += [text for text in (component.entry.licence, component.entry.url) if text]
+    if isinstance(component.entry, StrategyEntry):
+        facts.append(f"needs {', '.join(component.entry.needs)}")
     if component.entry.requires:
         facts.append(f"needs `pip install 'transeg[{component.entry.requires}]'`")
     blocks = [f"# {component.name}", summary, " · ".join(filter(None, facts)), *paragraphs]

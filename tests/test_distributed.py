@@ -286,7 +286,7 @@ def test_validation_measures_the_network_that_is_saved(tmp_path, two, line):
     two(*line(["--segmenter", "unet"], settings, tmp_path / "run"))
     registry, folder = Registry(), RunFolder(tmp_path / "run")
     trained = TrainedModel.load(folder, registry, "cpu")
-    val = build_parts(trained.experiment, registry).val
+    val = build_parts(trained.experiment, registry)[0].val
     scores = evaluate(trained.segment, val, trained.inference(), torch.device("cpu"), 0)
     said = [json.loads(line) for line in folder.scalars.read_text().splitlines()]
     found = {each["iteration"]: each["val/mae"] for each in said if "val/mae" in each}

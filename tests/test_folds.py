@@ -179,10 +179,10 @@ def test_one_fold_alone_is_what_it_is_among_all(run, data, toolkit, tmp_path):
 
 
 def test_single_folds_hold_out_what_they_do_together(run):
-    experiment = read_experiment(run / "experiment.toml")
+    experiment = read_experiment(run / "experiment.toml", Registry())
     held = []
     for number in (1, 2, 3):
-        parts = build_parts(experiment.model_copy(update={"fold": number}), Registry())
+        parts, _ = build_parts(experiment.model_copy(update={"fold": number}), Registry())
         assert parts.held is None
         held.append({parts.val[index].name for index in range(len(parts.val))})
         learned = {parts.source[index].name for index in range(len(parts.source))}
@@ -218,7 +218,7 @@ def test_a_generator_of_one_fold_never_sees_what_that_holds_out(data, toolkit, t
             {},
             "each of the folds holds out images to select its best checkpoint",
         ),
-        (["--strategy", "joint"], {"generator": True}, "the strategy joint has no use for folds"),
+        (["--strategy", "joint"], {"generator": True}, "The strategy joint has no use for folds"),
         (["--set", "folds=1"], {}, "folds cannot be 1"),
         (["--set", "fold=4"], {}, "There is no fold 4; folds=4 or more would make one"),
     ],

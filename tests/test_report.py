@@ -10,6 +10,7 @@ import pytest
 from conftest import SUPERVISED, TRANSLATION, command
 from PIL import Image
 
+from transeg.core.registry import Registry
 from transeg.tools.report.record import Record
 
 VOID = {"meta", "link", "img", "input", "br"}
@@ -101,7 +102,7 @@ def test_each_image_is_shown_with_a_slider(joint):
 
 
 def test_what_the_run_notes_for_it(joint_run):
-    record = Record.read(joint_run)
+    record = Record.read(joint_run, Registry())
     assert record.state == "finished"
     assert record.sizes["images"]["phantom"] == 2
     assert record.sizes["parameters"].keys() == {"generator", "segmenter"}

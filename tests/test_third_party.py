@@ -9,7 +9,7 @@ import venv
 from pathlib import Path
 
 import pytest
-from conftest import TINY_DATA, TINY_TEST, TINY_TRAINING, command
+from conftest import TINY_DATA, TINY_TARGET, TINY_TEST, TINY_TRAINING, command
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "plugin"
 
@@ -77,6 +77,7 @@ def test_plugins_of_others(environment, broken, tmp_path):
     assert {(r["kind"], r["name"], r["status"]) for r in by_package["transeg-example"]} == {
         ("segmenter", "two-layers", "ok"),
         ("loss", "squared", "ok"),
+        ("strategy", "pseudo-labels", "ok"),
     }
     assert [r["status"] for r in by_package["raising"]] == ["broken"]
     assert [r["status"] for r in by_package["hollow"]] == ["broken"]
@@ -95,6 +96,27 @@ def test_plugins_of_others(environment, broken, tmp_path):
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert any({"train/squared", "train/dice", "train/weight_norm"} <= set(line) for line in lines)
     assert toolkit(environment, "info", "segmenter/two-layers").returncode == 0
+
+    # so does its strategy of two stages, resumed between them, searched and swept
+    options = ["--strategy", "pseudo-labels", "--segmenter", "two-layers", "--target", "phantom:scope"]
+    settings = [*TINY_DATA, *TINY_TRAINING, *TINY_TARGET, *TINY_TEST, "loss.name=squared+dice", "strategy.certain=0.5"]
+    run = tmp_path / "two-stages"
+    result = toolkit(environment, *command((options, settings), "--source", "phantom:clean", "--run-dir", run))
+    assert result.returncode == 0, result.stderr
+    for path in ("teacher/checkpoints/best.pt", "pseudo-labelled/manifest.json", "checkpoints/best.pt"):
+        assert (run / path).exists()
+    before = (run / "metrics.json").read_bytes()
+    shutil.rmtree(run / "checkpoints")
+    result = toolkit(environment, "run", "--run-dir", run, "--resume")
+    assert result.returncode == 0, result.stderr
+    assert (run / "metrics.json").read_bytes() == before
+    line = [*command((options, settings), "--source", "phantom:clean")[1:]]
+    found = toolkit(environment, "search", *line, "--space", "strategy.certain=0.5..0.9", "--trials", "2",
+                    "--search-dir", tmp_path / "search")  # fmt: skip
+    assert found.returncode == 0, found.stderr
+    swept = toolkit(environment, "sweep", *line, "--strategy", "supervised", "--strategy", "pseudo-labels",
+                    "--sweep-dir", tmp_path / "sweep", "--dry-run")  # fmt: skip
+    assert "pseudo-labels" in swept.stdout + swept.stderr
 
     # using a broken one is an error of a sentence
     result = toolkit(environment, "run", "--segmenter", "raising-net")

@@ -11,9 +11,10 @@ import tomllib
 import pytest
 from conftest import BOTH, SUPERVISED, command
 
+from transeg.core.experiment.identity import training_options
 from transeg.core.experiment.schema import read_experiment
+from transeg.core.registry import Registry
 from transeg.core.training.trackers import NEEDS
-from transeg.core.training.train import training_digest
 
 WATCHED = """
 import socket, sys
@@ -27,6 +28,7 @@ def watch(event, arguments):
 
 sys.addaudithook(watch)
 from transeg.cli import main
+from transeg.core.registry import Registry
 main()
 """
 
@@ -64,9 +66,9 @@ def test_a_run_sends_nothing(tmp_path, name):
 def test_a_tracker_leaves_a_training_what_it_is(toolkit, tmp_path):
     run = tmp_path / "run"
     toolkit(*command(SUPERVISED, "--run-dir", run))
-    stored = read_experiment(run / "experiment.toml")
+    stored = read_experiment(run / "experiment.toml", Registry())
     other = stored.tracking.model_copy(update={"trackers": ("wandb",), "online": True})
-    assert training_digest(stored) == training_digest(stored.model_copy(update={"tracking": other}))
+    assert training_options(stored) == training_options(stored.model_copy(update={"tracking": other}))
     toolkit("run", "--run-dir", run, "--resume", "--set", "tracking.project=other")  # not refused as another experiment
     assert tomllib.loads((run / "experiment.toml").read_text())["tracking"]["project"] == "other"
 

@@ -12,6 +12,7 @@ from conftest import SUPERVISED, command
 from filelock import FileLock
 from rich.console import Console
 
+from transeg.core.registry import Registry
 from transeg.tools.watch.command import _view, sparkline
 from transeg.tools.watch.run_progress import read_progress
 
@@ -48,9 +49,9 @@ def begun(joint_run, tmp_path):
 
 
 def test_how_far_a_run_is(begun):
-    assert read_progress(begun).state == "stopped"
+    assert read_progress(begun, Registry()).state == "stopped"
     with FileLock(begun / ".lock"):
-        progress = read_progress(begun)
+        progress = read_progress(begun, Registry())
     assert progress.state == "running"
     assert [stage.title for stage in progress.stages] == ["generator and segmenter", "source-only baseline"]
     stage = progress.current
@@ -68,19 +69,19 @@ def test_images_are_those_of_a_whole_step(begun):
     path = begun / "experiment.toml"
     text = path.read_text().replace("accumulation = 1", "accumulation = 3").replace("devices = 1", "devices = 2")
     path.write_text(text)
-    assert read_progress(begun).batch_size == 2 * 3 * 2
+    assert read_progress(begun, Registry()).batch_size == 2 * 3 * 2
 
 
 def test_what_is_not_there_yet(tmp_path):
-    assert read_progress(tmp_path / "later").state == "not begun"
-    assert read_progress(tmp_path).current is None
+    assert read_progress(tmp_path / "later", Registry()).state == "not begun"
+    assert read_progress(tmp_path, Registry()).current is None
 
 
 @pytest.mark.parametrize("width", [30, 60, 120])
 def test_the_view_fits_the_terminal(begun, width):
     console = Console(width=width, record=True, file=StringIO())
     with FileLock(begun / ".lock"):
-        console.print(_view(begun, read_progress(begun), width))
+        console.print(_view(begun, read_progress(begun, Registry()), width))
     text = console.export_text()
     assert max(map(len, text.splitlines())) <= width
     for words in ("2/3", "dice", "0.5", "left", "000002.png"):

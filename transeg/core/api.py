@@ -33,7 +33,7 @@ from transeg.core.evaluation.translation_quality import Judge, is_measurable, ju
 from transeg.core.experiment.command_line import label_tables, parse_dataset
 from transeg.core.experiment.completion import complete_dataset
 from transeg.core.experiment.defaults import expand_tests, share_options, share_scaling
-from transeg.core.experiment.schema import QualityOptions, SynthesisOptions
+from transeg.core.experiment.schema import QualityOptions
 from transeg.core.experiment.settings import Settings
 from transeg.core.inference.pixel_size import PixelSize, rescale_factors
 from transeg.core.inference.prediction import list_image_files, predict_files, translate_files
@@ -41,7 +41,7 @@ from transeg.core.inference.trained_model import TrainedModel
 from transeg.core.inference.translator import TranslatedDataset, Translator
 from transeg.core.inference.whole_slide import is_large
 from transeg.core.interfaces import IGNORE, Dataset, Fault
-from transeg.core.pipeline.run import build_label_maps
+from transeg.core.pipeline.label_maps import Variation, build_label_maps
 from transeg.core.pipeline.synthesis import synthesize
 from transeg.core.registry import Registry
 from transeg.core.runs.run_folder import RunFolder
@@ -239,7 +239,8 @@ def synthesize_images(
     *,
     out: Path,
     count: int,
-    options: SynthesisOptions,
+    masks: Path | None,
+    variation: Variation,
     seed: int,
     device: str | None,
 ) -> Path:
@@ -252,7 +253,8 @@ def synthesize_images(
         console: for progress.
         out: where they go.
         count: how many.
-        options: what they are made of; without a folder, the label maps that the run was trained on.
+        masks: a folder of label maps that they are made of; None for those that the run was trained on.
+        variation: see :class:`transeg.core.pipeline.label_maps.LabelMaps`.
         seed: of label maps and noise.
         device: where the generator goes; None for a GPU where there is one.
     """
@@ -260,8 +262,12 @@ def synthesize_images(
     trained = _trained(RunFolder(run_dir), registry, device)
     if not trained.given.by_mask:
         raise UsageError(f"The generator of {run_dir} is given images, not label maps; see `toolkit translate`.")
-    experiment = trained.experiment.model_copy(update={"seed": seed})
-    maps = build_label_maps(experiment, build_nonempty(experiment.data.source, "source", registry), options, registry)
+    data = trained.experiment.data
+    if data.source is None:
+        raise UsageError(f"The run {run_dir} had no source, so there are no label maps.")
+    source = build_nonempty(data.source, "source", registry)
+    limit = data.source_limit
+    maps = build_label_maps(source, registry, masks=masks, variation=variation, limit=limit, seed=seed)
     with progress_bar(console, "synthesizing", count) as advance:
         synthesize(trained, maps, count, out, trained.inference_for_training(), seed, advance)
     return out

@@ -36,7 +36,7 @@ class Option:
 
 def options(component: type) -> dict[str, Option]:
     """The options of a component's class, by name."""
-    hints = typing.get_type_hints(inspect.getattr_static(component, "__init__"))
+    hints = typing.get_type_hints(inspect.getattr_static(component, "__init__"), include_extras=True)
     meaning = {
         entry.arg_name: " ".join((entry.description or "").split())
         for cls in reversed(component.__mro__)
@@ -89,6 +89,8 @@ def _converted(option: Option, value: Any, where: str) -> Any:
 
 def _name(hint: Any) -> str:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Annotated:
+        return _name(arguments[0])
     if origin is typing.Literal:
         return " or ".join(repr(choice) for choice in arguments)
     if origin in (typing.Union, types.UnionType):

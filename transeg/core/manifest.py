@@ -83,11 +83,32 @@ class DatasetEntry(Entry, frozen=True):
     """What `toolkit data download` fetches; only where licence and server let a program do that."""
 
 
+Ingredient = Literal["generator", "segmenter", "source", "target", "synthetic", "pairs"]
+"""What a strategy may need: networks, data sets of the experiment, a source whose images have counterparts."""
+
+
+class StrategyEntry(Entry, frozen=True):
+    """``[strategy.NAME]``."""
+
+    needs: tuple[Ingredient, ...] = ()
+    takes: tuple[Ingredient, ...] = ()
+    """What it has a use for besides, where it is named."""
+    usual: bool = False
+    """Whether it is meant where networks are named that are just those it needs, and no strategy is."""
+    baseline: bool = False
+    """Whether it can train a source-only baseline, too."""
+    table: str = ""
+    """The table that held its options in experiment files of format 1."""
+    defaults: dict[str, Any] = {}
+    """Options of an experiment that it was published with, as nested tables."""
+
+
 ENTRIES: dict[str, type[Entry]] = {
     "generator": GeneratorEntry,
     "segmenter": SegmenterEntry,
     "loss": LossEntry,
     "dataset": DatasetEntry,
+    "strategy": StrategyEntry,
 }
 KINDS = tuple(ENTRIES)
 

@@ -29,6 +29,8 @@ from transeg.core.manifest import KINDS, Component, Plugin, Status, read_manifes
 GROUP = "transeg"
 BUILTIN = "transeg"
 MANIFEST = "registry.toml"
+PLURALS = {"losses": "loss", "loss": "loss", "strategies": "strategy"}
+"""Kinds by their plurals, where these are not made by an s alone."""
 DESCRIBED_BY_CLASS = {"conditions", "paired", "domains", "test_domains", "classes", "needs_root", "preset"}
 """What a manifest says from contract 2 on, and a class before."""
 
@@ -190,7 +192,7 @@ def kind_named(name: str) -> str:
     Raises:
         UsageError: there is no such kind.
     """
-    kind = "loss" if name in ("loss", "losses") else name.removesuffix("s")
+    kind = PLURALS.get(name) or name.removesuffix("s")
     if kind not in KINDS:
         raise UsageError(f"There is no kind {name!r}; there are {', '.join(KINDS)}, and combinations.")
     return kind

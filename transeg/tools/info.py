@@ -13,7 +13,7 @@ from rich.table import Table
 
 from transeg.core.component_options import EMPTY, component_description, options
 from transeg.core.errors import UsageError
-from transeg.core.manifest import KINDS, Component
+from transeg.core.manifest import KINDS, Component, StrategyEntry
 from transeg.core.registry import Registry, kind_named
 from transeg.tools.common.options import as_json, with_registry
 
@@ -61,6 +61,8 @@ def show_component(component: Component, cls: type, console: Console) -> None:
         "parameters": f"{entry.params:,} at defaults" if entry.params else "",
         "paper": entry.paper,
         "plugin": f"{component.package} {component.version}",
+        "needs": ", ".join(getattr(entry, "needs", ())),
+        "takes": ", ".join(getattr(entry, "takes", ())),
         "tags": ", ".join(entry.tags),
         "domains": ", ".join(component.domains),
         "licence": getattr(entry, "licence", ""),
@@ -112,6 +114,21 @@ def _default(value: Any) -> str:
     return "" if value is None else f", by default {value!r}"
 
 
+EXAMPLES = {
+    "generator": "--generator cut",
+    "segmenter": "--segmenter unet",
+    "source": "--source folder:LABELLED",
+    "target": "--target folder:UNLABELLED",
+}
+
+
+def _strategy_example(component: Component) -> str:
+    entry = component.entry
+    assert isinstance(entry, StrategyEntry)
+    used = [value for part, value in EXAMPLES.items() if part in (*entry.needs, *entry.takes)]
+    return " ".join([f"toolkit run --strategy {component.name}", *used])
+
+
 def example(component: Component, cls: Any) -> str:
     """A command that uses a component."""
     match component.kind:
@@ -119,6 +136,8 @@ def example(component: Component, cls: Any) -> str:
             return f"toolkit run --generator {component.name} --segmenter hardnet"
         case "segmenter":
             return f"toolkit run --segmenter {component.name}"
+        case "strategy":
+            return _strategy_example(component)
         case "loss" if getattr(component.entry, "role", "") == "distillation":
             needs = ":layer=LAYER" if "layer" in options(cls) and options(cls)["layer"].default is EMPTY else ""
             return f"toolkit run --segmenter unet --teacher RUN --distill {component.name}{needs}"

@@ -19,7 +19,13 @@ if TYPE_CHECKING:
     from transeg.core.experiment.combinations import Combination
 
 COLOURS = {"ok": "green", "broken": "red", "conflict": "yellow", "disabled": "dim", "missing": "yellow"}
-PLURALS = {"generator": "Generators", "segmenter": "Segmenters", "loss": "Losses", "dataset": "Datasets"}
+PLURALS = {
+    "generator": "Generators",
+    "segmenter": "Segmenters",
+    "loss": "Losses",
+    "dataset": "Datasets",
+    "strategy": "Strategies",
+}
 
 
 @click.command("list")
@@ -27,7 +33,7 @@ PLURALS = {"generator": "Generators", "segmenter": "Segmenters", "loss": "Losses
 @as_json
 @with_registry
 def list_components(kind: str | None, as_json: bool, registry: Registry) -> None:
-    """Show generators, segmenters, losses and datasets, or one KIND.
+    """Show generators, segmenters, losses, datasets and strategies, or one KIND.
 
     `toolkit list combinations` shows which of them go together, and what data each pair needs.
     """
@@ -94,7 +100,7 @@ def show_combinations(found: Sequence[Combination], console: Console) -> None:
     rows = {(c.strategy, c.generator): c for c in found}
     for (strategy, generator), row in rows.items():
         any_of = "any" if row.segmenter else "-"
-        table.add_row(strategy, generator or "-", any_of, row.source, row.target or "-")
+        table.add_row(strategy, generator or "-", any_of, row.source or "-", row.target or "-")
     console.print(table)
     segmenters = dict.fromkeys(c.segmenter for c in found if c.segmenter)
     console.print(f"\nSegmenters: {', '.join(segmenters)}", highlight=False)

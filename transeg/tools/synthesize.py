@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -11,6 +11,9 @@ from rich.console import Console
 from transeg.core.registry import Registry
 from transeg.tools.common.console import stderr_console
 from transeg.tools.common.options import COUNT, PATH, device, out, run_dir, with_registry
+
+if TYPE_CHECKING:
+    from transeg.core.pipeline.label_maps import Variation
 
 
 @click.command()
@@ -27,7 +30,7 @@ from transeg.tools.common.options import COUNT, PATH, device, out, run_dir, with
 @device
 @with_registry
 def synthesize(
-    registry: Registry, run_dir: Path, count: int, masks: Path | None, variation: str | None, **named: Any
+    registry: Registry, run_dir: Path, count: int, masks: Path | None, variation: Variation | None, **named: Any
 ) -> None:
     """Make labelled images with the generator of RUN.
 
@@ -39,12 +42,10 @@ def synthesize(
     toolkit synthesize runs/pix2pix -o made --count 100 --masks drawn
     """
     from transeg.core.api import synthesize_images
-    from transeg.core.experiment.schema import SynthesisOptions
 
     chosen = variation or ("recombine" if masks is None else "none")
-    options = SynthesisOptions.model_validate({"masks": masks, "variation": chosen})
     console = stderr_console()
-    out = synthesize_images(run_dir, registry, console, count=count, options=options, **named)
+    out = synthesize_images(run_dir, registry, console, count=count, masks=masks, variation=chosen, **named)
     if console.quiet:
         return
     Console().print(f"{count} images in {out / 'images'}, their masks in {out / 'masks'}", highlight=False)

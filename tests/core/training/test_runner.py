@@ -15,6 +15,7 @@ from torch import nn
 
 from transeg.core.data.stream import Collate, Item, ResumableBatchSampler, training_loader
 from transeg.core.errors import TransegError, UsageError
+from transeg.core.experiment.identity import Identity
 from transeg.core.inference.trained_model import DomainProperties
 from transeg.core.interfaces import Optimization, Phase
 from transeg.core.models import checkpoint
@@ -80,7 +81,7 @@ def train(folder, iterations=10, *, stop=None, resume=False, task=None, hooks=()
     runner = Runner(
         task,
         RunFolder(folder),
-        identity=identity,
+        identity=Identity({"train.lr": identity}, {}),
         device=CPU,
         seed=3,
         loader=training_loader(
@@ -88,7 +89,7 @@ def train(folder, iterations=10, *, stop=None, resume=False, task=None, hooks=()
         ),
         iterations=iterations,
         val_interval=5,
-        validation=None,
+        validations=[],
         domains=DomainProperties(("background", "x"), 3, 3),
         hooks=[ScheduleHook(task), GuardHook(1), CheckpointHook(3), Stop(), *hooks],
         resume=resume,
@@ -142,7 +143,7 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path):
 
 def test_a_checkpoint_of_another_experiment_is_refused(tmp_path):
     train(tmp_path, stop=8)
-    with pytest.raises(UsageError, match="belongs to another experiment"):
+    with pytest.raises(UsageError, match=r"another experiment: train\.lr is one there and other here"):
         train(tmp_path, resume=True, identity="other")
 
 

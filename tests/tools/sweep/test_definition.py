@@ -5,6 +5,7 @@ from conftest import TINY_CUT, TINY_DATA, TINY_TEST, TINY_TRAINING
 
 from transeg.core.errors import UsageError
 from transeg.core.experiment.schema import read_experiment
+from transeg.core.registry import Registry
 from transeg.tools.sweep import execution
 from transeg.tools.sweep.definition import parse_axis
 from transeg.tools.sweep.sweep_folder import read_sweep
@@ -27,7 +28,7 @@ def test_what_is_repeated_is_an_axis(define, tmp_path):
     define("--segmenter", "unet", "--segmenter", "resunet", "--loss", "dice", "--seed", 0, "--seed", 1)
     sweep = read_sweep(tmp_path / "s")
     assert sweep.axes == {"segmenter": ["unet", "resunet"], "seed": ["seed0", "seed1"]}
-    experiment = read_experiment(sweep.cells[3].definition)
+    experiment = read_experiment(sweep.cells[3].definition, Registry())
     assert (experiment.segmenter.name, experiment.seed, experiment.loss.name) == ("resunet", 1, "dice")
     assert experiment.train.iterations == 3
     assert {cell.state() for cell in sweep.cells} == {"waiting"}
@@ -39,7 +40,7 @@ def test_a_file_declares_axes_and_options_replace_them(define, tmp_path):
     define("--config", file, "--seed", 5, "--axis", "segmenter=unet,resunet")
     sweep = read_sweep(tmp_path / "s")
     assert sweep.axes == {"train.lr": ["lr0.001", "lr0.0001"], "segmenter": ["unet", "resunet"]}
-    unet, resunet = (read_experiment(sweep.cells[place].definition) for place in (0, 1))
+    unet, resunet = (read_experiment(sweep.cells[place].definition, Registry()) for place in (0, 1))
     assert unet.seed == 5
     assert (unet.segmenter.options["base"], resunet.segmenter.name) == (8, "resunet")  # whose options are its own
 
@@ -54,8 +55,8 @@ def test_the_values_of_an_axis_may_be_tables(define, tmp_path):
         "none = {}"
     )
     define("--config", file, "--source", "phantom")
-    with_cut, without = (read_experiment(cell.definition) for cell in read_sweep(tmp_path / "s").cells)
-    assert (with_cut.strategy, without.strategy) == ("joint", "supervised")
+    with_cut, without = (read_experiment(cell.definition, Registry()) for cell in read_sweep(tmp_path / "s").cells)
+    assert (with_cut.strategy.name, without.strategy.name) == ("joint", "supervised")
 
 
 def test_datasets_are_an_axis(define, tmp_path):
@@ -63,14 +64,14 @@ def test_datasets_are_an_axis(define, tmp_path):
     define("--segmenter", "unet", *names, "--test", "phantom", settings=[*TINY_TRAINING, "data.size=32"])
     cells = read_sweep(tmp_path / "s").cells
     assert [cell.name for cell in cells] == ["phantom-clean", "phantom-scope"]
-    assert [read_experiment(cell.definition).data.source.domain for cell in cells] == ["clean", "scope"]
+    assert [read_experiment(cell.definition, Registry()).data.source.domain for cell in cells] == ["clean", "scope"]
 
 
 def test_folds_are_cells(define, tmp_path):
     define("--segmenter", "unet", "--folds", 3)
     cells = read_sweep(tmp_path / "s").cells
     assert [cell.name for cell in cells] == ["fold1", "fold2", "fold3"]
-    experiments = [read_experiment(cell.definition) for cell in cells]
+    experiments = [read_experiment(cell.definition, Registry()) for cell in cells]
     assert [(each.folds, each.fold) for each in experiments] == [(3, 1), (3, 2), (3, 3)]
 
 

@@ -77,9 +77,9 @@ def dataset_writer(name: str, root: Path, about: About, registry: Registry) -> W
     return cast("Writer", construct(lambda: cls.writer(root, about), str(root)))
 
 
-def validation_split(source: DatasetChoice, registry: Registry) -> Dataset | None:
-    """The source's validation images, where it keeps some apart from what is trained on."""
-    if source.split not in ("train", None):
+def validation_split(source: DatasetChoice | None, registry: Registry) -> Dataset | None:
+    """The source's validation images, where there is one that keeps some apart from what is trained on."""
+    if source is None or source.split not in ("train", None):
         return None
     val = build_dataset(source.model_copy(update={"split": "val"}), "source", registry)
     return val if len(val) else None

@@ -173,16 +173,24 @@ class MixedDomain:
 
 
 class TrainingDataset(TorchDataset[Item]):
-    """A source image, and a target image that is its pair or drawn independently, at every place."""
+    """A source image, and a target image that is its pair or drawn independently, at every place.
 
-    def __init__(self, source: TrainingDomain | MixedDomain, target: TrainingDomain | None) -> None:
+    Where there is no source, the target image stands in for it, without labels.
+    """
+
+    def __init__(self, source: TrainingDomain | MixedDomain | None, target: TrainingDomain | None) -> None:
+        if source is None and target is None:
+            raise ValueError("nothing is trained on")
         self._source = source
         self._target = target
 
     def __getitem__(self, position: int) -> Item:
+        target = None if self._target is None else self._target[position].image
+        if self._source is None:
+            assert target is not None
+            return Item(position, target, None, target, None)
         image, mask, paired, instances = self._source[position]
-        target = paired if self._target is None else self._target[position].image
-        return Item(position, image, mask, target, instances)
+        return Item(position, image, mask, paired if target is None else target, instances)
 
 
 class ResumableBatchSampler:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import typing
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
@@ -46,6 +46,15 @@ class Choice(BaseModel):
     def options(self) -> Settings:
         """What stands beside the name."""
         return dict(self.model_extra or {})
+
+
+class StrategyChoice(Choice):
+    """``[strategy]``: the component and its own options; in files of format 1, its name alone."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
 
 
 class SegmenterChoice(Choice):
@@ -115,12 +124,18 @@ class DatasetChoice(Choice):
     def __str__(self) -> str:
         return ":".join(str(part) for part in (self.name, self.domain, self.root) if part)
 
+    @property
+    def short(self) -> str:
+        """Name and domain, without the folder."""
+        return ":".join(part for part in (self.name, self.domain) if part)
+
 
 CHOICES: dict[str, type[Choice]] = {
     "generator": GeneratorChoice,
     "segmenter": SegmenterChoice,
     "loss": Choice,
     "dataset": DatasetChoice,
+    "strategy": StrategyChoice,
 }
 
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from transeg.core.manifest import Component, GeneratorEntry
+from transeg.core.manifest import Component, GeneratorEntry, StrategyEntry
 from transeg.core.registry import Registry
-
-STRATEGIES = ("supervised", "translation", "sequential", "joint")
 
 
 @dataclass(frozen=True)
@@ -19,7 +17,7 @@ class Combination:
         strategy: its name.
         generator: name, or None where the strategy has none.
         segmenter: likewise.
-        source: what source images must come with, in words.
+        source: what source images must come with, in words; '' where none are needed.
         target: what is needed of the target domain, in words; '' for nothing.
         missing: what must be installed first; '' for nothing.
     """
@@ -36,25 +34,35 @@ class Combination:
         """How to run it."""
         parts = [("generator", self.generator), ("segmenter", self.segmenter), ("strategy", self.strategy)]
         options = [f"--{option} {value}" for option, value in parts if value]
-        options += ["--source DATA", *(["--target DATA"] if self.target else [])]
+        options += [*(["--source DATA"] if self.source else []), *(["--target DATA"] if self.target else [])]
         return " ".join(["toolkit run", *options])
 
 
 def combinations(registry: Registry) -> Iterator[Combination]:
     """Every combination of what the registry offers, strategy by strategy."""
     segmenters, generators = (list(registry.components(kind)) for kind in ("segmenter", "generator"))
-    for strategy in STRATEGIES:
-        for generator in [None] if strategy == "supervised" else generators:
-            for segmenter in [None] if strategy == "translation" else segmenters:
-                yield _combination(strategy, generator, segmenter)
+    for strategy in registry.components("strategy"):
+        entry = strategy.entry
+        assert isinstance(entry, StrategyEntry)
+        for generator in generators if "generator" in entry.needs else [None]:
+            for segmenter in segmenters if "segmenter" in entry.needs else [None]:
+                yield _combination(strategy, entry, generator, segmenter)
 
 
-def _combination(strategy: str, generator: Component | None, segmenter: Component | None) -> Combination:
+def _combination(
+    strategy: Component, entry: StrategyEntry, generator: Component | None, segmenter: Component | None
+) -> Combination:
     source, target = _needs(generator, segmenter is not None)
-    parts = [part for part in (generator, segmenter) if part is not None]
+    if "target" in entry.needs:
+        target = "images"
+    if "source" not in entry.needs:
+        source = ""
+    elif "pairs" in entry.needs:
+        source = f"{source} and counterparts"
+    parts = [part for part in (strategy, generator, segmenter) if part is not None]
     names = [None if part is None else part.name for part in (generator, segmenter)]
     missing = "; ".join(part.reason for part in parts if part.status != "ok")
-    return Combination(strategy, names[0], names[1], source, target, missing)
+    return Combination(strategy.name, names[0], names[1], source, target, missing)
 
 
 def _needs(generator: Component | None, segments: bool) -> tuple[str, str]:

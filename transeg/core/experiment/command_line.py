@@ -62,11 +62,9 @@ def settings_of(named: Mapping[str, Any], under: Settings, registry: Registry) -
         registry: knows which datasets have domains.
     """
     settings: Settings = {
-        key: named[key]
-        for key in ("strategy", "baseline", "folds", "seed", "device", "devices")
-        if named.get(key) is not None
+        key: named[key] for key in ("baseline", "folds", "seed", "device", "devices") if named.get(key) is not None
     }
-    for kind in ("generator", "segmenter", "loss"):
+    for kind in ("strategy", "generator", "segmenter", "loss"):
         if named.get(kind):
             settings[kind] = {"name": named[kind]}
             drop_other_component(under, (kind,), named[kind])

@@ -13,16 +13,17 @@ from transeg.core.errors import TransegError, UsageError, did_you_mean
 from transeg.core.experiment.augmentation_presets import PRESETS
 from transeg.core.experiment.choices import SPLIT_OF_ROLE, Choice, DatasetChoice, GeneratorChoice
 from transeg.core.experiment.defaults import on_device, with_defaults
+from transeg.core.experiment.formats import upgrade
 from transeg.core.experiment.paths import check_paths, dataset_root
 from transeg.core.experiment.schema import (
     AugmentationOptions,
     DistillationOptions,
     Experiment,
-    SynthesisOptions,
     chosen_dataset,
     validated,
 )
 from transeg.core.experiment.settings import Settings, parse_sum, read_settings
+from transeg.core.experiment.stages import check_strategy
 from transeg.core.registry import Registry
 
 ROLES = ("source", "target", "synthetic", "val")
@@ -53,21 +54,27 @@ def complete_experiment(
     check_device_name(device)
     experiment = _without_components(on_device(settings, device), registry)
     check_paths(experiment, registry)
+    check_strategy(experiment, registry)
     loading(experiment)
     experiment = _without_components(on_device(settings, pick_device(device)), registry)
     return _with_component_options(experiment, partial(_checked, registry))
 
 
-def load_experiment(path: Path, registry: Registry) -> Experiment:
+def load_experiment(path: Path, registry: Registry, *, stored: bool = True) -> Experiment:
     """The experiment of a run folder, whose networks can be built.
 
     Nothing is left open in it. Its device and folders may be those of another machine, and its data sets and losses
     not installed here: who builds them finds out.
 
+    Args:
+        path: of its file.
+        registry: where components come from.
+        stored: see :func:`transeg.core.experiment.formats.upgrade`.
+
     Raises:
         UsageError: it cannot be read, or holds an option that is not known.
     """
-    experiment = _without_components(read_settings(path), registry)
+    experiment = _without_components(upgrade(read_settings(path), registry, stored=stored), registry)
 
     def checked_where_installed(kind: str, name: str, given: Mapping[str, Any], where: str) -> dict[str, Any]:
         try:
@@ -105,7 +112,6 @@ def _without_components(settings: Settings, registry: Registry) -> Experiment:
     tests = {label: _in_role(choice, "test", registry) for label, choice in data.test.items()}
     changed = {
         "generator": generator,
-        "synthesis": _complete_synthesis(experiment, generator),
         "data": data.model_copy(update={**datasets, "test": tests}),
         "augmentation": AugmentationOptions(transforms=_transforms(experiment.augmentation)),
     }
@@ -130,6 +136,7 @@ def _with_component_options(experiment: Experiment, check: Check) -> Experiment:
     tests = {label: _full("dataset", choice, f"data.test.{label}", check) for label, choice in data.test.items()}
     return experiment.model_copy(
         update={
+            "strategy": _full("strategy", experiment.strategy, "strategy", check),
             "generator": _full("generator", experiment.generator, "generator", check),
             "segmenter": _full("segmenter", experiment.segmenter, "segmenter", check),
             "loss": _complete_loss(experiment.loss, check),
@@ -185,14 +192,6 @@ def _conditioned(choice: GeneratorChoice | None, registry: Registry) -> Generato
             f"it takes {', '.join(offered)}."
         )
     return choice.model_copy(update={"condition": choice.condition or offered[0]})
-
-
-def _complete_synthesis(experiment: Experiment, generator: GeneratorChoice | None) -> SynthesisOptions | None:
-    """The options of the synthesis, where a generator makes images from label maps for a segmenter to learn from."""
-    makes = experiment.strategy == "sequential" and generator is not None and generator.condition != "image"
-    if experiment.synthesis is not None and not makes:
-        raise UsageError("[synthesis] is for generators that are given label maps (generator.condition=mask).")
-    return (experiment.synthesis or SynthesisOptions()) if makes else None
 
 
 def loss_options(choice: Choice) -> dict[str, Mapping[str, Any]]:

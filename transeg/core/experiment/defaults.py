@@ -9,41 +9,25 @@ from typing import Any
 
 from transeg.core.conventions import IGNORE
 from transeg.core.device import available_cores
-from transeg.core.errors import UsageError, did_you_mean
-from transeg.core.experiment.schema import Experiment, Strategy
+from transeg.core.errors import UsageError
+from transeg.core.experiment.formats import former_tables, upgrade
+from transeg.core.experiment.schema import Experiment
 from transeg.core.experiment.settings import Settings, flat, merge, parse_sum
-from transeg.core.manifest import LossEntry
+from transeg.core.manifest import LossEntry, StrategyEntry
 from transeg.core.registry import Registry
 
 DEFAULT_DATASET = "phantom"
 
+NETWORKS = {"generator", "segmenter"}
+DATA = {"source", "target", "synthetic"}
+WITHOUT = {
+    "target": " Name a generator, or leave it out.",
+    "synthetic": " data set: it makes its own where it needs any.",
+}
+"""What to do about a data set that a strategy has no use for."""
+
 SCALING = ("pixel_size", "rescale")
 """Options of every dataset that say how large its images become."""
-
-PUBLISHED: dict[Strategy, Settings] = {
-    # HarDNet-MSEG: 99 epochs of the 1,450 images of the PraNet split at batch 16
-    "supervised": {
-        "loss": {"name": "structure"},
-        "data": {"size": 352, "sampling": "shuffle"},
-        "train": {"iterations": 9000, "batch_size": 16, "lr": 1e-4},
-        "augmentation": {"preset": "polyp"},
-    },
-    # CUT: 400 epochs of 250 images at batch 1
-    "translation": {
-        "data": {"size": 256, "load_ratio": 286 / 256, "sampling": "shuffle"},
-        "train": {"iterations": 100_000, "batch_size": 1},
-        "augmentation": {"preset": "cut"},
-    },
-    # CUT-seg: 50 epochs of 1,000 draws at batch 4
-    "joint": {
-        "loss": {"name": "log-dice"},
-        "data": {"size": 256, "load_ratio": 320 / 256, "sampling": "replacement"},
-        "train": {"iterations": 12_500, "batch_size": 4},
-        "augmentation": {"preset": "cut-seg"},
-    },
-}
-PUBLISHED["sequential"] = PUBLISHED["joint"]
-"""What the papers trained with; the defaults of each strategy."""
 
 
 def with_defaults(settings: Settings, registry: Registry) -> Settings:
@@ -55,25 +39,23 @@ def with_defaults(settings: Settings, registry: Registry) -> Settings:
     Raises:
         UsageError: an unknown component, or tables that contradict each other.
     """
-    settings = _with_datasets(settings, registry)
+    settings = _with_strategy(settings, registry)
+    entry = strategy_entry(settings["strategy"]["name"], registry)
+    settings = _with_datasets(settings, entry, registry)
     _check_names(settings, registry)
+    _check_ingredients(settings, entry)
     data = settings["data"]
     for table in [data.get("val"), *data["test"].values()]:
         if isinstance(table, dict):
-            share_options(data["source"], table)
+            share_options(data.get("source", {}), table)
             share_scaling(data, table, registry)
     _describe_synthetic(data, registry)
     expand_tests(data, registry)
-    strategy = settings.setdefault("strategy", _strategy(settings))
-    if strategy not in PUBLISHED:
-        raise UsageError(f"There is no strategy {strategy!r}.{did_you_mean(str(strategy), PUBLISHED)}")
-    layers = merge(PUBLISHED[strategy], _preset(settings, registry))
+    layers = merge(entry.defaults, _preset(settings, entry, registry))
     if "loss" in settings:
         layers.pop("loss", None)
     if {"preset", "transforms"} & set(settings.get("augmentation", {})):
         layers.pop("augmentation", None)
-    if strategy == "joint":
-        layers.setdefault("joint", {})
     return _with_tiles(merge(layers, settings), data)
 
 
@@ -94,14 +76,16 @@ def _with_tiles(merged: Settings, chosen: Settings) -> Settings:
     return merge(merged, {"data": {key: value for key, value in follows.items() if key not in chosen}})
 
 
-def departures(experiment: Experiment, defaults: Mapping[str, Settings]) -> list[str]:
+def departures(experiment: Experiment, defaults: Mapping[str, Settings], registry: Registry) -> list[str]:
     """Options that differ from what was published for the strategy and its components, in words.
 
     Args:
         experiment: a complete one.
         defaults: of the options of its ``generator`` and ``segmenter``.
+        registry: knows the strategy.
     """
-    published = flat({**{key: PUBLISHED[experiment.strategy].get(key, {}) for key in ("data", "train")}, **defaults})
+    of_strategy = strategy_entry(experiment.strategy.name, registry).defaults
+    published = flat({**{key: of_strategy.get(key, {}) for key in ("data", "train")}, **defaults})
     chosen = flat(experiment.model_dump())
     return [
         f"{option} {chosen[option]} (published: {'not set' if value is None else value})"
@@ -123,7 +107,7 @@ def _check_tables(data: Settings) -> None:
             )
 
 
-def _with_datasets(settings: Settings, registry: Registry) -> Settings:
+def _with_datasets(settings: Settings, entry: StrategyEntry, registry: Registry) -> Settings:
     """The phantom where no data are named; a generator that learns from pairs has but one domain of it."""
     settings = deepcopy(settings)
     data = settings.setdefault("data", {})
@@ -133,7 +117,7 @@ def _with_datasets(settings: Settings, registry: Registry) -> Settings:
     _check_tables(data)
     for label, table in tests.items():
         table.setdefault("name", label)
-    if "name" in data.get("source", {}):
+    if "name" in data.get("source", {}) or "source" not in entry.needs:
         return settings
     others = {role: data[role].get("name", DEFAULT_DATASET) for role in ("target", "val") if role in data}
     others |= {f"test {label}": table["name"] for label, table in tests.items()}
@@ -261,29 +245,70 @@ def _name(table: Any, kind: str) -> str:
     return str(table["name"])
 
 
-def _strategy(settings: Settings) -> str:
-    generator, segmenter = "generator" in settings, "segmenter" in settings
-    if not generator and not segmenter:
+def strategy_entry(name: str, registry: Registry) -> StrategyEntry:
+    """What a strategy's manifest says of it.
+
+    Raises:
+        UsageError: there is no such strategy.
+    """
+    entry = registry.find("strategy", name).entry
+    assert isinstance(entry, StrategyEntry)
+    return entry
+
+
+def _with_strategy(settings: Settings, registry: Registry) -> Settings:
+    """Settings with the strategy as a table: where none is named, the usual one for the networks that are."""
+    strategy = settings.get("strategy", {})
+    if isinstance(strategy, dict) and "name" not in strategy:
+        settings = {**settings, "strategy": {**strategy, "name": _usual_strategy(settings, registry)}}
+    return upgrade(settings, registry)
+
+
+def _usual_strategy(settings: Settings, registry: Registry) -> str:
+    named = {kind for kind in NETWORKS if kind in settings}
+    if not named:
         raise UsageError("Name what to train: --generator, --segmenter or both; `toolkit list` shows them.")
-    return "joint" if generator and segmenter else "translation" if generator else "supervised"
+    for component in registry.components("strategy"):
+        entry = component.entry
+        if isinstance(entry, StrategyEntry) and entry.usual and named == NETWORKS & set(entry.needs):
+            return component.name
+    raise UsageError(f"Say how to train {' and '.join(sorted(named))}: --strategy NAME.")
 
 
-def _preset(settings: Settings, registry: Registry) -> Settings:
+def _check_ingredients(settings: Settings, entry: StrategyEntry) -> None:
+    """Whether the networks and data that are named are those that the strategy needs."""
+    name, data = settings["strategy"]["name"], settings["data"]
+    named = {kind for kind in NETWORKS if kind in settings} | {role for role in DATA if role in data}
+    allowed: set[str] = {*entry.needs, *entry.takes}
+    for part in entry.needs:
+        if part == "target" and part not in named:
+            raise UsageError(f"The strategy {name} needs images of the target domain; say --target NAME:ROOT.")
+        if part in NETWORKS | DATA and part not in named:
+            raise UsageError(f"The strategy {name} needs a {part}; say --{part} NAME.")
+    for surplus in sorted(named - allowed):
+        what = f"[{surplus}]" if surplus in NETWORKS else f"a {surplus}"
+        raise UsageError(f"The strategy {name} has no use for {what}.{WITHOUT.get(surplus, '')}")
+    if settings.get("baseline", "none") != "none" and not entry.baseline:
+        raise UsageError(f"A source-only baseline compares with translation; {name} needs none.")
+
+
+def _preset(settings: Settings, entry: StrategyEntry, registry: Registry) -> Settings:
     """The options that suit a dataset which the whole training is made of."""
     data = settings["data"]
     names = {table["name"] for role in ("source", "target") if isinstance(table := data.get(role), dict)}
-    if len(names) > 1:
+    if len(names) != 1:
         return {}
     preset: Settings = deepcopy(dict(registry.describe(registry.find("dataset", names.pop())).preset))
-    for kind in ("generator", "segmenter"):
+    for kind in ("generator", "segmenter", "strategy"):
         for_one = {key: preset.pop(key) for key in list(preset) if key.startswith(f"{kind}/")}
         if kind in settings:
             preset[kind] = for_one.get(f"{kind}/{settings[kind]['name']}", {})
-    if "generator" not in settings or "segmenter" not in settings:
-        for key in ("baseline", "joint"):
-            preset.pop(key, None)
+    for table in former_tables(registry) & preset.keys():
+        of_strategy = preset.pop(table)
+        if table == entry.table:
+            preset["strategy"] = merge(of_strategy, preset["strategy"])
+    if not entry.baseline:
+        preset.pop("baseline", None)
     if "segmenter" not in settings:
         preset.pop("loss", None)
-    if settings["strategy"] != "joint":
-        preset.pop("joint", None)
     return preset

@@ -28,9 +28,6 @@ def check_paths(experiment: Experiment, registry: Registry) -> None:
     for option, path in _runs(experiment):
         if not (path / "experiment.toml").is_file():
             raise UsageError(f"{option}: {path} is not a run folder: it has no experiment.toml.")
-    masks = None if experiment.synthesis is None else experiment.synthesis.masks
-    if masks is not None and not masks.is_dir():
-        raise UsageError(f"There is no folder {masks} (synthesis.masks).")
 
 
 def dataset_root(choice: DatasetChoice, registry: Registry) -> Path | None:

@@ -13,8 +13,9 @@ from transeg.core.distributed.ranks import is_launched, launched_rank_and_world_
 from transeg.core.errors import UsageError
 from transeg.core.experiment.command_line import settings_of
 from transeg.core.experiment.completion import complete_experiment, load_experiment
-from transeg.core.experiment.schema import BATCH, RUNTIME, Experiment, difference
-from transeg.core.experiment.settings import Settings, merge, read_settings
+from transeg.core.experiment.formats import upgrade
+from transeg.core.experiment.schema import Experiment, difference
+from transeg.core.experiment.settings import Settings, merge, read_settings, set_options
 from transeg.core.registry import Registry
 from transeg.core.runs.run_folder import RunFolder
 
@@ -56,7 +57,7 @@ def read_request(
     Raises:
         UsageError: anything about them that keeps the run from beginning.
     """
-    settings = read_settings(config) if config else {}
+    settings = upgrade(read_settings(config), registry) if config else {}
     if settings.pop("search", None) is not None:
         logger.warning(
             "[search] in %s is for `toolkit search`; this run takes the other options as they stand.", config
@@ -98,14 +99,14 @@ def _resumed(
     folder: RunFolder, settings: Settings, registry: Registry, loading: Callable[[Experiment], None]
 ) -> Experiment:
     """The stored experiment, after a check that the settings of the command that resumes it do not change it."""
-    base = read_settings(folder.experiment)
+    stored = load_experiment(folder.experiment, registry, stored=False)
+    base = set_options(stored.model_dump(mode="json"))  # an option that came since is what was so before, not published
     if "augmentation" in settings:
         base.pop("augmentation", None)
     wanted = complete_experiment(merge(base, settings), registry, loading=loading)
-    stored = load_experiment(folder.experiment, registry)
     if stored.joint_batch != wanted.joint_batch:
         raise UsageError(_other_batch(folder, stored, wanted))
-    changed = difference(stored, wanted, (*RUNTIME, *BATCH))
+    changed = difference(stored, wanted)
     if changed:
         raise UsageError(
             f"{folder.path} holds another experiment: {changed}. Resume it with the options that it was started with, "

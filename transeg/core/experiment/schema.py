@@ -29,9 +29,12 @@ from transeg.core.experiment.choices import (
     DistillerChoice,
     GeneratorChoice,
     SegmenterChoice,
+    StrategyChoice,
     TeacherChoice,
 )
+from transeg.core.experiment.formats import FORMAT, upgrade
 from transeg.core.experiment.settings import Settings, flat, read_settings, set_options
+from transeg.core.registry import Registry
 
 
 def _cache_size(value: object) -> str:
@@ -53,8 +56,6 @@ LEAST_CACHE = 10**6
 CacheSize = Annotated[str, BeforeValidator(_cache_size)]
 """`off`, or bytes with a unit."""
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
-Strategy = Literal["supervised", "translation", "sequential", "joint"]
-Variation = Literal["none", "deform", "recombine"]
 
 
 class Options(BaseModel):
@@ -76,7 +77,8 @@ class StainOptions(Options):
 class DataOptions(Options):
     """``[data]``: which images, and how they come in."""
 
-    source: DatasetChoice
+    source: DatasetChoice | None = None
+    """Labelled images; None for strategies that can do without."""
     target: DatasetChoice | None = None
     synthetic: DatasetChoice | None = None
     """Synthetic labelled images, as `toolkit synthesize` makes them, to learn from beside the source."""
@@ -188,32 +190,6 @@ class TrainOptions(Options):
     log_interval: PositiveInt = 10
 
 
-class JointOptions(Options):
-    """``[joint]``: how segmenter and generator train each other."""
-
-    weight: float = Field(1e-3, ge=0)
-    """Share of the segmentation gradient that reaches the generator."""
-    schedule: Literal["constant", "linear", "step"] = "constant"
-    """The weight over the training: as it is, growing from zero, or zero before `start`."""
-    start: float = Field(0.5, ge=0, le=1)
-    """Share of the training after which `step` switches the weight on."""
-    pseudo_labels: Literal["off", "mean", "linear", "step"] = "off"
-    """Train the segmenter on target images, too, with its own labels of the epoch before: with half of the loss, with
-    a share that grows to half, or with half of it in the second half of the training."""
-
-
-class SynthesisOptions(Options):
-    """``[synthesis]``: labelled images that a generator makes from label maps, before a segmenter learns from them."""
-
-    count: PositiveInt | None = None
-    """How many; by default as many as there are training images."""
-    masks: AbsolutePath | None = None
-    """A folder of label maps that hold class numbers; by default those of the training images are used."""
-    variation: Variation = "recombine"
-    """What is made of each label map first: `none`, `deform` (symmetries, affine and elastic deformation), or
-    `recombine` (half of the single objects are exchanged for those of another map, then it is deformed)."""
-
-
 class QualityOptions(Options):
     """``[quality]``: what judges a generator's images, besides SSIM, PSNR and L1 of pairs and round trips."""
 
@@ -275,14 +251,12 @@ class Experiment(Options):
     Made by :func:`transeg.core.experiment.completion.complete_experiment`, which fills in what was published.
     """
 
-    strategy: Strategy
+    strategy: StrategyChoice
     generator: GeneratorChoice | None = None
     segmenter: SegmenterChoice | None = None
     loss: Choice | None = None
     data: DataOptions
     train: TrainOptions
-    joint: JointOptions | None = None
-    synthesis: SynthesisOptions | None = None
     counting: CountingOptions | None = None
     quality: QualityOptions = QualityOptions()
     distillation: DistillationOptions | None = None
@@ -320,42 +294,18 @@ class Experiment(Options):
             raise ValueError(f"there is no fold {self.fold}; folds={self.fold} or more would make one")
         if self.folds is None:
             return self
-        if self.strategy == "translation" or (self.strategy == "joint" and self.fold is None):
-            raise ValueError(f"the strategy {self.strategy} has no use for folds; supervised and sequential have")
         if self.data.val is not None:
             raise ValueError("each of the folds holds out images to select its best checkpoint; leave --val out")
-        if self.synthesis is not None and self.fold is None:
-            raise ValueError(
-                "synthetic images are made from the label maps that the folds hold out, too; leave out folds"
-            )
         return self
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        named = {"generator": self.generator, "segmenter": self.segmenter, "loss": self.loss, "joint": self.joint}
-        needs = {
-            "supervised": {"segmenter", "loss"},
-            "translation": {"generator"},
-            "sequential": {"generator", "segmenter", "loss"},
-            "joint": {"generator", "segmenter", "loss", "joint"},
-        }[self.strategy]
-        for part, value in named.items():
-            if part in needs and value is None:
-                raise ValueError(f"the strategy {self.strategy} needs a {part}")
-            if part not in needs and value is not None:
-                raise ValueError(f"the strategy {self.strategy} has no use for [{part}]")
+        if self.segmenter is not None and self.loss is None:
+            raise ValueError("a segmenter needs a loss; say --loss NAME")
+        if self.segmenter is None and self.loss is not None:
+            raise ValueError(f"the strategy {self.strategy.name} trains no segmenter, so it has no use for [loss]")
         if self.distillation is not None and self.segmenter is None:
             raise ValueError("there is no segmenter that a teacher could teach; say --segmenter NAME")
-        if self.strategy in ("supervised", "translation") and self.baseline != "none":
-            raise ValueError(f"a source-only baseline compares with translation; {self.strategy} needs none")
-        if self.strategy == "supervised" and self.data.target is not None:
-            raise ValueError("the strategy supervised has no use for a target; name a generator or leave it out")
-        if self.strategy != "supervised" and self.data.synthetic is not None:
-            raise ValueError(
-                f"the strategy {self.strategy} makes its own synthetic images, so it has no use for data.synthetic"
-            )
-        if self.strategy != "sequential" and self.synthesis is not None:
-            raise ValueError(f"the strategy {self.strategy} has no use for [synthesis]; sequential has")
         return self
 
     @property
@@ -365,7 +315,7 @@ class Experiment(Options):
 
     def to_toml(self) -> str:
         """The whole experiment as a file that runs it again."""
-        return tomli_w.dumps(set_options(self.model_dump(mode="json")))
+        return tomli_w.dumps({"format": FORMAT, **set_options(self.model_dump(mode="json"))})
 
 
 RUNTIME = (
@@ -388,25 +338,36 @@ BATCH = ("devices", "train.batch_size", "train.accumulation")
 """How a step's batch is split up: what counts is :attr:`Experiment.joint_batch`."""
 
 
-def read_experiment(path: Path) -> Experiment:
-    """A complete experiment file, as a run folder holds it.
+def read_experiment(path: Path, registry: Registry) -> Experiment:
+    """A complete experiment file, as a run folder holds it, to look at; what has been retired is left out.
 
     Raises:
         UsageError: it cannot be read, or it is not complete.
     """
-    return validated(read_settings(path))
+    return validated(upgrade(read_settings(path), registry, stored=True))
 
 
-def difference(one: Experiment, other: Experiment, ignored: Iterable[str]) -> str:
-    """The first option in which two experiments differ, in words; '' where they agree."""
-    left, right = (flat(e.model_dump(mode="json", exclude_none=True)) for e in (one, other))
-    skipped = tuple(ignored)
+def difference(one: Experiment, other: Experiment) -> str:
+    """The first option in which two experiments differ that decides a training's result, in words; '' where they agree.
+
+    Where files and folders lie decides nothing; what is in them is compared when they are read.
+    """
+    left, right = (flat(each.model_dump(exclude_none=True)) for each in (one, other))
     for option in sorted(left.keys() | right.keys()):
-        if left.get(option) != right.get(option) and not any(
-            option == o or option.startswith(f"{o}.") for o in skipped
-        ):
-            return f"{option} is {left.get(option, 'not set')} there and {right.get(option, 'not set')} here"
+        there, here = left.get(option), right.get(option)
+        if there == here or isinstance(there, Path) or isinstance(here, Path) or is_any_of(option, (*RUNTIME, *BATCH)):
+            continue
+        return f"{option} is {_said(there)} there and {_said(here)} here"
     return ""
+
+
+def is_any_of(option: str, tables: tuple[str, ...]) -> bool:
+    """Whether an option is one of some, or stands in one of some tables."""
+    return any(option == table or option.startswith(f"{table}.") for table in tables)
+
+
+def _said(value: Any) -> Any:
+    return "not set" if value is None else value
 
 
 def validated(settings: Settings) -> Experiment:

@@ -49,10 +49,14 @@ def scale_reference(experiment: Experiment, translator: Translator | None) -> Da
 
 def _like(experiment: Experiment) -> DatasetChoice:
     """The images that a segmenter is made for: the target's, where there is one."""
-    return experiment.data.target or experiment.data.source
+    choice = experiment.data.target or experiment.data.source
+    assert choice is not None
+    return choice
 
 
 def _taken(translator: Translator) -> DatasetChoice:
     """The images that a generator is given."""
     data = translator.trained.experiment.data
-    return data.target if translator.backwards and data.target is not None else data.source
+    choice = data.target if translator.backwards and data.target is not None else data.source
+    assert choice is not None
+    return choice

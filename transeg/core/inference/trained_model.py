@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -18,15 +19,16 @@ from transeg.core.errors import TransegError, UsageError
 from transeg.core.experiment.choices import GeneratorChoice, SegmenterChoice
 from transeg.core.experiment.completion import load_experiment
 from transeg.core.experiment.schema import Experiment
+from transeg.core.experiment.stages import PlannedStage, result_stages
 from transeg.core.inference.conditioning import Conditioning
 from transeg.core.inference.sliding_window import Inference
-from transeg.core.interfaces import Generator, Noise, Segmenter
+from transeg.core.interfaces import Generator, NetworkKind, Noise, Segmenter
 from transeg.core.models import checkpoint
 from transeg.core.models.ensemble import Ensemble
 from transeg.core.models.forward import segment, translate
 from transeg.core.models.fusion import fuse_for_inference
 from transeg.core.registry import Registry
-from transeg.core.runs.run_folder import RunFolder, fold_names
+from transeg.core.runs.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -69,32 +71,60 @@ class TrainedModel:
             UsageError: it is not a run folder, or has no checkpoint yet.
             TransegError: its checkpoint cannot be read.
         """
-        if not folder.experiment.exists():
-            raise UsageError(f"{folder.path} is not a run folder: it has no experiment.toml.")
-        experiment = load_experiment(folder.experiment, registry)
-        parts = [folder.part(name) for name in fold_names(experiment.members)] or [folder]
-        states = [_best(part, folder) for part in parts]
-        state, generator_state = states[0], None
-        if experiment.strategy == "sequential":
-            generator_state = _best(folder.part("translation"), folder)["model"]
-        domains = DomainProperties(**state["domains"])
+        experiment = stored_experiment(folder, registry)
+        return cls.of_stages(folder, experiment, result_stages(experiment, registry), registry, device, layers=layers)
+
+    @classmethod
+    def of_stages(
+        cls,
+        run: RunFolder,
+        experiment: Experiment,
+        stages: Mapping[NetworkKind, PlannedStage],
+        registry: Registry,
+        device: str | None,
+        *,
+        layers: bool = False,
+    ) -> Self:
+        """The networks that stages of a run have trained.
+
+        Args:
+            run: its folder.
+            experiment: what inference goes by: the run's, or a stage's own.
+            stages: the stage of each network.
+            registry: as for :meth:`load`.
+            device: likewise.
+            layers: likewise.
+
+        Raises:
+            UsageError: a stage has no checkpoint yet.
+            TransegError: a checkpoint cannot be read.
+        """
+        states = {
+            network: [_best(run.part(name), run) for name in planned.trainings()] for network, planned in stages.items()
+        }
+        last = states.get("segmenter") or states["generator"]
+        domains = DomainProperties(**last[0]["domains"])
         place = torch.device(pick_device(device or "auto"))
         segmenter = generator = None
-        if experiment.segmenter is not None:
-            members = [_segmenter(experiment.segmenter, domains, each, registry, place, layers) for each in states]
+        if "segmenter" in states:
+            choice = stages["segmenter"].experiment.segmenter
+            assert choice is not None
+            members = [_segmenter(choice, domains, each, registry, place, layers) for each in states["segmenter"]]
             segmenter = Ensemble(members).eval() if len(members) > 1 else members[0]
-        if experiment.generator is not None:
-            chosen = experiment.generator.model_copy(update={"weights": None})
+        if "generator" in states:
+            chosen = stages["generator"].experiment.generator
+            assert chosen is not None
+            chosen = chosen.model_copy(update={"weights": None})
             given = build_conditioning(chosen, domains)
             generator = build_generator(chosen, given.channels, domains.target_channels, 0, registry)
-            _fill(generator, generator_state or state["model"], "generator")
+            _fill(generator, states["generator"][0]["model"], "generator")
         return cls(
             experiment,
             domains,
             segmenter,
             generator.to(place).eval() if generator else None,
             place,
-            max(each["iteration"] for each in states),
+            max(each["iteration"] for each in last),
         )
 
     def segment(self, image: Tensor, places: Tensor | None = None) -> Tensor:
@@ -163,6 +193,61 @@ class TrainedModel:
         return replace(self.inference(), size=self.experiment.data.load_size)
 
 
+def stored_experiment(folder: RunFolder, registry: Registry) -> Experiment:
+    """The experiment of a run folder.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if not folder.experiment.exists():
+        raise UsageError(f"{folder.path} is not a run folder: it has no experiment.toml.")
+    return load_experiment(folder.experiment, registry)
+
+
+def trained_weights(run: RunFolder, network: NetworkKind, registry: Registry) -> dict[str, Tensor]:
+    """The weights of a run's network by their names in it; of folds, those of the first.
+
+    Raises:
+        UsageError: the run has no such network, or no checkpoint yet.
+    """
+    stages = result_stages(stored_experiment(run, registry), registry)
+    if network not in stages:
+        raise UsageError(f"The run {run.path} trained no {network}.")
+    return stage_weights(run, stages[network], network)
+
+
+def trained_identity(run: RunFolder, network: NetworkKind, registry: Registry) -> str:
+    """The identity of the training that has given a run its network.
+
+    Raises:
+        UsageError: as :func:`trained_weights`.
+    """
+    stages = result_stages(stored_experiment(run, registry), registry)
+    if network not in stages:
+        raise UsageError(f"The run {run.path} trained no {network}.")
+    return str(_best(run.part(stages[network].trainings()[0]), run)["identity"])
+
+
+def stage_weights(run: RunFolder, planned: PlannedStage, network: NetworkKind) -> dict[str, Tensor]:
+    """The weights that a stage of a run has given a network, by their names in it; of folds, those of the first.
+
+    Raises:
+        UsageError: it has no checkpoint yet.
+    """
+    return _own(_best(run.part(planned.trainings()[0]), run)["model"], network)
+
+
+def trained_domains(run: RunFolder, registry: Registry) -> DomainProperties:
+    """What the networks of a run know of the data.
+
+    Raises:
+        UsageError: it is no run folder, or has no checkpoint yet.
+    """
+    stages = result_stages(stored_experiment(run, registry), registry)
+    last = stages.get("segmenter") or stages["generator"]
+    return DomainProperties(**_best(run.part(last.trainings()[0]), run)["domains"])
+
+
 def joint_multiple(*networks: Segmenter | Generator | None) -> int:
     """What height and width must be multiples of for all of them."""
     return math.lcm(*(network.size_multiple for network in networks if network is not None))
@@ -194,9 +279,12 @@ def _best(folder: RunFolder, run: RunFolder) -> dict[str, Any]:
     raise UsageError(f"{folder.path} has no checkpoint yet; train it with: toolkit run --run-dir {run.path} --resume")
 
 
+def _own(state: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
+    return {key.removeprefix(f"{part}."): tensor for key, tensor in state.items() if key.startswith(f"{part}.")}
+
+
 def _fill(network: nn.Module, state: dict[str, Tensor], part: str) -> None:
-    own = {key.removeprefix(f"{part}."): tensor for key, tensor in state.items() if key.startswith(f"{part}.")}
     try:
-        network.load_state_dict(own)
+        network.load_state_dict(_own(state, part))
     except RuntimeError as error:
         raise TransegError(f"The checkpoint does not fit the {part} of its experiment.toml: {error}") from error

@@ -76,7 +76,8 @@ class Batch:
     """What a training step sees.
 
     Attributes:
-        source: ``(N, C, H, W)`` float32 in [-1, 1], or what else the generator is given of the source.
+        source: ``(N, C, H, W)`` float32 in [-1, 1], or what else the generator is given of the source; the target where
+            there is no source.
         source_mask: ``(N, H, W)`` int64, or None.
         target: ``(N, C', H, W)`` float32 in [-1, 1], or None; row i belongs to source row i only where data are paired.
         positions: ``(N,)`` int64, global place of each row in the sample stream: the same on any number of ranks.
@@ -163,16 +164,30 @@ class Generator(nn.Module, ABC):
         """Published weights by our names, in the shapes that they have here; as they are, by default."""
         return weights
 
-    @abstractmethod
-    def optimizers(self) -> dict[str, Optimization]:
-        """New optimizers over this generator's parameters, by name."""
+    def fit(self, target: Tensor) -> None:
+        """Learn from a few target images at once, before a training begins; what is learned goes into buffers.
 
-    @abstractmethod
+        Nothing by default, and then no image is read for it.
+
+        Args:
+            target: ``(N, C', H, W)`` in [-1, 1], at most 64: drawn by the run's seed, the same on all ranks, whole
+                images of the size at inference; where images keep their own, the middle that all of them have.
+        """
+
+    def optimizers(self) -> dict[str, Optimization]:
+        """New optimizers over this generator's parameters, by name; by default none, for one that has no parameters.
+
+        A stage that trains a generator without any takes no iterations.
+        """
+        return {}
+
     def phases(self, batch: Batch) -> Iterator[Phase]:
-        """One training step, called once for each iteration and resumed after each phase's update.
+        """One training step, called once for each iteration and resumed after each phase's update; by default the
+        translation alone, for a generator without parameters.
 
         Never yield inside a context manager such as ``torch.no_grad()``: it would leak into the core.
         """
+        yield Phase((), {}, fake=self.translate(batch.source, self.directions[0], batch.noise()))
 
     @abstractmethod
     def translate(self, image: Tensor, direction: str, noise: Noise | None = None) -> Tensor:

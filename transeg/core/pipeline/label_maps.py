@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from scipy import ndimage
 
+from transeg.core.builders.datasets import build_nonempty
 from transeg.core.data.augmentation import Augmentation, Transform
 from transeg.core.data.images import renumber_instances
 from transeg.core.errors import DataError
-from transeg.core.experiment.schema import Variation
+from transeg.core.experiment.completion import complete_dataset
 from transeg.core.interfaces import IGNORE, Dataset
+from transeg.core.registry import Registry
+
+Variation = Literal["none", "deform", "recombine"]
 
 DEFORMATIONS: Sequence[Transform] = (
     {"name": "D4", "p": 1.0},
@@ -46,7 +52,8 @@ class LabelMaps:
     Args:
         dataset: labelled; where it does not number single objects, touching pixels that are not background are one.
         limit: use the first so many; 0 for all.
-        variation: what is made of each; see :class:`transeg.core.experiment.schema.SynthesisOptions`.
+        variation: what is made of each: `none`, `deform` (symmetries, affine and elastic deformation), or `recombine`
+            (half of the single objects are exchanged for those of another map, then it is deformed).
         seed: of every random draw.
     """
 
@@ -88,6 +95,40 @@ class LabelMaps:
         else:
             instances = sample.instances
         return LabelMap(mask, renumber_instances(instances), sample.name, sample.group)
+
+
+def build_label_maps(
+    source: Dataset, registry: Registry, *, masks: Path | None, variation: Variation, limit: int, seed: int
+) -> LabelMaps:
+    """What synthetic images are made of: the training images' label maps, or those of a folder.
+
+    Args:
+        source: the training images.
+        registry: where the data set `folder` comes from.
+        masks: the folder; None for the training images' own.
+        variation: as for :class:`LabelMaps`.
+        limit: of the training images.
+        seed: of every random draw.
+
+    Raises:
+        UsageError: the folder holds no label map.
+        DataError: a file in it cannot be used.
+    """
+    if masks is None:
+        return LabelMaps(source, limit, variation, seed)
+    table: dict[str, Any] = {
+        "name": "folder",
+        "root": masks,
+        "split": "all",
+        "images": ".",
+        "masks": ".",
+        "channels": 1,
+        "classes": source.classes,
+    }
+    if len(source.classes) > 2:  # of two classes, 255 is the foreground
+        table["ignore"] = IGNORE
+    choice = complete_dataset(table, "source", registry)
+    return LabelMaps(build_nonempty(choice, "source", registry), 0, variation, seed)
 
 
 def recombine(base: LabelMap, donor: LabelMap, random: np.random.Generator) -> LabelMap:

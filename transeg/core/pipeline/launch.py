@@ -15,13 +15,14 @@ from transeg.core.distributed.collectives import join_ranks, leave_ranks, rank_a
 from transeg.core.errors import UsageError
 from transeg.core.experiment.request import RunRequest
 from transeg.core.experiment.schema import Experiment
+from transeg.core.experiment.stages import PlannedStage, plan_stages
 from transeg.core.pipeline.run import Run
 from transeg.core.registry import Registry
 from transeg.core.runs.run_folder import RunFolder
-from transeg.core.training.parts import Parts, build_parts
+from transeg.core.training.build import check_batch_norms
+from transeg.core.training.parts import Networks, Parts, build_parts
 from transeg.core.training.precision import precision_warning
 from transeg.core.training.trackers import check_installed
-from transeg.core.training.train import check_batch_norms
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,9 @@ class Prepared:
     """A run that could begin now."""
 
     experiment: Experiment
+    stages: list[PlannedStage]
     parts: Parts
+    networks: Networks
     folder: RunFolder
     resume: bool
 
@@ -37,7 +40,18 @@ class Prepared:
         """The whole experiment, how many images and parameters it has, and where it goes."""
         return {
             "experiment": self.experiment.model_dump(mode="json"),
-            **self.parts.sizes(),
+            "images": self.parts.images(),
+            "parameters": self.networks.sizes(),
+            "stages": [
+                {
+                    "name": each.stage.name,
+                    "trains": list(each.stage.trains),
+                    "begins": {network: f"{place}/{kind}" for network, (place, kind) in each.stage.begins.items()},
+                    "uses": list(each.stage.uses),
+                    "trainings": each.trainings(),
+                }
+                for each in self.stages
+            ],
             "run_dir": str(self.folder.path),
         }
 
@@ -55,17 +69,18 @@ def prepare(request: RunRequest, registry: Registry, *, dry_run: bool) -> Prepar
     """
     join_ranks()
     check_installed(request.experiment.tracking)
-    parts = build_parts(request.experiment, registry)
+    parts, networks = build_parts(request.experiment, registry)
+    stages = plan_stages(request.experiment, registry)
     if not dry_run and rank_and_world_size()[0] == 0:
         request.folder.create()
-    return Prepared(request.experiment, parts, request.folder, request.resume)
+    return Prepared(request.experiment, stages, parts, networks, request.folder, request.resume)
 
 
 def launch(
     prepared: Prepared,
     registry: Registry,
     console: Console,
-    own_hooks: Callable[[Experiment], Sequence[Hook]] = lambda _: (),
+    own_hooks: Callable[[PlannedStage], Sequence[Hook]] = lambda _: (),
 ) -> dict[str, Any]:
     """Run what was prepared, and give back what ``metrics.json`` holds.
 
@@ -73,7 +88,7 @@ def launch(
         prepared: the run.
         registry: where components come from.
         console: for progress.
-        own_hooks: makes those that a training gets from the caller, besides the plugins'.
+        own_hooks: makes those that the trainings of a stage get from the caller, besides the plugins'.
     """
     device = rank_device(torch.device(prepared.experiment.device))
     if prepared.experiment.devices != rank_and_world_size()[1]:
@@ -82,7 +97,7 @@ def launch(
             "--devices 1."
         )
     if prepared.experiment.train.sync_batch_norm and rank_and_world_size()[1] > 1:
-        check_batch_norms(prepared.parts.generator, prepared.parts.segmenter)
+        check_batch_norms(prepared.networks.generator, prepared.networks.segmenter)
     if device.type == "cpu":
         keep_freed_memory()
     experiment = prepared.experiment.model_copy(update={"device": str(device)})
@@ -91,10 +106,11 @@ def launch(
     for warning in (*failures, *([slow] if slow else [])):
         console.print(f"[yellow]Warning:[/] {warning}", highlight=False)
 
-    def hooks(experiment: Experiment) -> Sequence[Hook]:
-        of_plugins = [hook for made in relay.transeg_runner_hooks(experiment=experiment) for hook in made]
-        return [*of_plugins, *own_hooks(experiment)]
+    def hooks(planned: PlannedStage) -> Sequence[Hook]:
+        of_plugins = [hook for made in relay.transeg_runner_hooks(experiment=planned.experiment) for hook in made]
+        return [*of_plugins, *own_hooks(planned)]
 
-    metrics = Run(prepared.folder, registry, console, prepared.resume, hooks)(experiment, prepared.parts)
+    run = Run(prepared.folder, experiment, prepared.parts, prepared.networks, registry, console, prepared.resume, hooks)
+    metrics = run()
     leave_ranks()
     return metrics

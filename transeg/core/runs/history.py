@@ -5,12 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from transeg.core.runs.run_folder import RunFolder, fold_names, is_locked
-
-if TYPE_CHECKING:
-    from transeg.core.experiment.schema import Experiment
+from transeg.core.runs.run_folder import RunFolder, is_locked
 
 State = Literal["not begun", "running", "stopped", "finished"]
 
@@ -22,26 +19,6 @@ def run_state(folder: RunFolder) -> State:
     if folder.metrics.exists():
         return "finished"
     return "stopped" if folder.experiment.exists() else "not begun"
-
-
-def training_names(experiment: Experiment) -> list[str]:
-    """The trainings that a run consists of, in their order: folders in that of the run, ``.`` for itself."""
-    first = ["translation"] if experiment.strategy == "sequential" else []
-    learners = ["."] if experiment.folds is None else fold_names(experiment.folds)
-    names = [*first, *learners]
-    if experiment.baseline != "none":
-        names += ["baseline" if learner == "." else f"baseline/{learner}" for learner in learners]
-    return names
-
-
-def describe_training(name: str, experiment: Experiment) -> str:
-    """What the training of that name trains."""
-    whose, _, fold = name.rpartition("/") if "fold-" in name else (name, "", "")
-    what = {"translation": "generator", "baseline": f"{experiment.baseline} baseline"}.get(whose)
-    if what is None:
-        parts = [part for part in ("generator", "segmenter") if getattr(experiment, part) is not None]
-        what = "segmenter" if experiment.strategy == "sequential" else " and ".join(parts)
-    return f"{what}, {fold.replace('-', ' ')}" if fold else what
 
 
 def read_scalars(path: Path, last: int | None = None) -> list[dict[str, float]]:

@@ -18,6 +18,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.experiment = path / "experiment.toml"
+        self.stages = path / "stages.json"
         self.environment = path / "environment.json"
         self.parts = path / "parts.json"
         self.times = path / "times.json"
@@ -88,8 +89,3 @@ def is_locked(lock: Path) -> bool:
         return True
     except OSError:
         return False
-
-
-def fold_names(folds: int) -> list[str]:
-    """The parts of a run folder that its folds are trained in."""
-    return [f"fold-{number}" for number in range(1, folds + 1)]

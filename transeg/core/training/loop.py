@@ -1,15 +1,18 @@
-"""The training loop: mmengine's by iterations, except for how it resumes."""
+"""The loops of a training: mmengine's by iterations, except for how it resumes; one over several validation sets."""
 
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
+from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.runner import BaseLoop
 from torch.utils.data import DataLoader
 
 from transeg.core.data.stream import ResumableBatchSampler
 from transeg.core.distributed.collectives import broadcast_buffers
+from transeg.core.interfaces import View
 
 
 class TrainLoop(BaseLoop):
@@ -72,3 +75,55 @@ class TrainLoop(BaseLoop):
         outputs = runner.model.train_step(batch, optim_wrapper=runner.optim_wrapper)
         runner.call_hook("after_train_iter", batch_idx=self.iter, data_batch=batch, outputs=outputs)
         self.iter += 1
+
+
+class ValidationSet(NamedTuple):
+    """Images that are looked at while a training goes on.
+
+    Attributes:
+        loader: of the images.
+        metric: of what becomes of them; its prefix is unique in the training.
+        view: how a segmenter sees them.
+    """
+
+    loader: DataLoader[Any]
+    metric: BaseMetric
+    view: View
+
+
+class ValidationLoop(BaseLoop):
+    """Validates on several sets, one after the other, as one validation: hooks see all measures together.
+
+    Args:
+        runner: the runner.
+        dataloader: of the first set.
+        evaluator: likewise.
+        sets: all of them.
+    """
+
+    def __init__(
+        self, runner: Any, dataloader: DataLoader[Any], evaluator: Evaluator, sets: list[ValidationSet]
+    ) -> None:
+        super().__init__(runner, dataloader)
+        self.evaluator = evaluator
+        self._sets = [(each.loader, Evaluator(each.metric), each.view) for each in sets]
+
+    @torch.no_grad()
+    def run(self) -> dict[str, float]:
+        """Measure every set."""
+        runner = self.runner
+        metrics: dict[str, float] = {}
+        runner.call_hook("before_val")
+        runner.call_hook("before_val_epoch")
+        runner.model.eval()
+        for loader, evaluator, view in self._sets:
+            runner.model.view = view
+            for index, batch in enumerate(loader):
+                runner.call_hook("before_val_iter", batch_idx=index, data_batch=batch)
+                outputs = runner.model.val_step(batch)
+                evaluator.process(data_samples=outputs, data_batch=batch)
+                runner.call_hook("after_val_iter", batch_idx=index, data_batch=batch, outputs=outputs)
+            metrics |= evaluator.evaluate(len(loader.dataset))  # type: ignore[arg-type]  # as every dataset here, it has a length
+        runner.call_hook("after_val_epoch", metrics=metrics)
+        runner.call_hook("after_val")
+        return metrics

@@ -13,23 +13,26 @@ from typing import Any
 from uuid import uuid4
 
 import torch
-from mmengine.evaluator import BaseMetric, Evaluator
+from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner as MMEngineRunner
-from mmengine.runner import ValLoop, set_random_seed
+from mmengine.runner import set_random_seed
 from torch import nn
 from torch.utils.data import DataLoader
 
 from transeg.core.distributed.collectives import all_gather, broadcast_state, rank_and_world_size
 from transeg.core.errors import UsageError
+from transeg.core.experiment.identity import Identity
 from transeg.core.inference.trained_model import DomainProperties
 from transeg.core.models import checkpoint
 from transeg.core.models.compilation import load_optimizer_state
 from transeg.core.runs.run_folder import RunFolder
-from transeg.core.training.loop import TrainLoop
+from transeg.core.training.loop import TrainLoop, ValidationLoop, ValidationSet
 from transeg.core.training.tasks.task import Task
+
+__all__ = ["Runner", "ValidationSet"]
 
 DEFAULT_HOOKS = ("runtime_info", "timer", "sampler_seed", "logger", "param_scheduler", "checkpoint")
 """mmengine's own, all replaced by ``core.training.hooks``."""
@@ -47,7 +50,7 @@ class Runner(MMEngineRunner):
         loader: of the training stream.
         iterations: length of the training.
         val_interval: iterations between validations.
-        validation: a loader of images and the metric of what becomes of them, or None.
+        validations: what is measured while it trains; the first selects the best checkpoint.
         domains: what the networks must know of the data.
         hooks: all of them, in any order.
         resume: whether to go on from the folder's last checkpoint, where there is one.
@@ -58,13 +61,13 @@ class Runner(MMEngineRunner):
         task: Task,
         folder: RunFolder,
         *,
-        identity: str,
+        identity: Identity,
         device: torch.device,
         seed: int,
         loader: DataLoader[Any],
         iterations: int,
         val_interval: int,
-        validation: tuple[DataLoader[Any], BaseMetric] | None,
+        validations: Sequence[ValidationSet],
         domains: DomainProperties,
         hooks: Sequence[Hook],
         resume: bool,
@@ -77,12 +80,11 @@ class Runner(MMEngineRunner):
         self._random_states: list[dict[str, Any]] | None = None
         wrappers = {name: OptimWrapper(o.optimizer) for name, o in task.optimizers().items()}
         val: dict[str, Any] = {}
-        if validation is not None:
-            loader_of_val, metric = validation
+        if validations:
             val = {
-                "val_dataloader": loader_of_val,
-                "val_cfg": {"type": ValLoop},
-                "val_evaluator": Evaluator(metric),
+                "val_dataloader": validations[0].loader,
+                "val_cfg": {"type": ValidationLoop, "sets": list(validations)},
+                "val_evaluator": Evaluator(validations[0].metric),
             }
         super().__init__(
             model=task,
@@ -128,9 +130,11 @@ class Runner(MMEngineRunner):
         """
         if self._go_on and self._folder.last.exists():
             state = checkpoint.load_checkpoint(self._folder.last)
-            if state.get("identity") != self._identity:
+            # of format 1 there is a digest alone; who resumes has compared the stored experiment with this one
+            changed = self._identity.difference(state["options"]) if "options" in state else ""
+            if changed:
                 raise UsageError(
-                    f"{self._folder.last} belongs to another experiment; resume with the options that it was started "
+                    f"{self._folder.last} belongs to another experiment: {changed}. Resume it with what it was started "
                     f"with, or choose another --run-dir."
                 )
             self.model.load_state_dict(state["model"])
@@ -168,7 +172,8 @@ class Runner(MMEngineRunner):
         self._write(self._state(), self._folder.best)
 
     def _state(self) -> dict[str, Any]:
-        about = {"identity": self._identity, "iteration": self.iter, "domains": asdict(self._domains)}
+        about = {"iteration": self.iter, "domains": asdict(self._domains)}
+        about |= {"identity": self._identity.digest, "options": self._identity.options}
         return {**about, "model": self.model.state_dict()}
 
     def _write(self, state: dict[str, Any], path: Path) -> None:

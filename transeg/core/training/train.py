@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
 
+import numpy as np
 import torch
-from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from rich.console import Console
-from timm.layers import BatchNormAct2d, convert_sync_batchnorm
-from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from transeg.core.data.cache import SampleCache, image_cache
@@ -35,18 +30,25 @@ from transeg.core.data.stream import (
 from transeg.core.data.windows import RegionReader, Windows, sampling_pools
 from transeg.core.distributed.collectives import broadcast_from_first, rank_and_world_size
 from transeg.core.distributed.progress_bar import progress_bar
-from transeg.core.errors import TransegError, UsageError
+from transeg.core.errors import TransegError
 from transeg.core.evaluation.scores import EvaluationSet, SegmentationMetric, evaluation_loader
-from transeg.core.evaluation.translation_quality import TranslationMetric, TranslationSet, uses_feature_networks
-from transeg.core.experiment.schema import BATCH, RUNTIME, DataOptions, Experiment, TrainOptions
+from transeg.core.evaluation.translation_quality import (
+    Judge,
+    TranslationMetric,
+    TranslationSet,
+    uses_feature_networks,
+)
+from transeg.core.experiment.identity import Identity
+from transeg.core.experiment.schema import DataOptions, Experiment, TrainOptions
 from transeg.core.inference import visualization
-from transeg.core.inference.trained_model import TrainedModel, build_conditioning
-from transeg.core.interfaces import Dataset, Region, Sample
-from transeg.core.models.compilation import compilable_networks, compile_networks
+from transeg.core.inference.sliding_window import Inference
+from transeg.core.inference.trained_model import TrainedModel, build_conditioning, joint_multiple
+from transeg.core.interfaces import Dataset, Generator, Region, Sample, Segmenter, Stage, Strategy, Validation
+from transeg.core.models.compilation import compilable_networks, compile_networks, fuse_optimizers
 from transeg.core.models.ema import EMA
-from transeg.core.registry import Registry
+from transeg.core.models.forward import to_signed_unit
 from transeg.core.runs.run_folder import RunFolder
-from transeg.core.training.distillation import build_distillation
+from transeg.core.training.build import Build
 from transeg.core.training.hooks.checkpoints import CheckpointHook
 from transeg.core.training.hooks.distillation import DistillationHook
 from transeg.core.training.hooks.ema import EMAHook
@@ -59,52 +61,73 @@ from transeg.core.training.hooks.schedule import ScheduleHook
 from transeg.core.training.hooks.timings import TimingsHook
 from transeg.core.training.parts import Parts
 from transeg.core.training.precision import matmul_precision
-from transeg.core.training.runner import Runner
-from transeg.core.training.tasks import build_task, validation_inference
+from transeg.core.training.runner import Runner, ValidationSet
+from transeg.core.training.tasks.task import Task
+from transeg.core.training.tasks.updates import Updates
 from transeg.core.training.trackers import Trackers, start_trackers
 
-Network = TypeVar("Network", bound=nn.Module)
-
 PREVIEW_ROWS = 4
+FITTED = 64
+"""Target images that a generator is fitted to at most."""
+_FIT = 73
 
 
 class InterruptedRunError(TransegError):
     """A signal ended the training; its checkpoint is whole."""
 
 
-def train(
-    experiment: Experiment,
-    parts: Parts,
-    folder: RunFolder,
-    registry: Registry,
-    *,
-    run: RunFolder,
-    console: Console,
-    title: str,
-    resume: bool,
-    extra_hooks: Sequence[Hook] = (),
-) -> None:
-    """Train the networks of ``parts`` to the end, or from the folder's last checkpoint on; ``run`` is the whole run's.
+@dataclass(frozen=True)
+class Training:
+    """One training: a stage of a run, or one fold of it.
+
+    Attributes:
+        experiment: of the stage.
+        stage: as its strategy declares it.
+        strategy: whose data, validation and task it has.
+        parts: its data sets.
+        validations: on what it is measured.
+        build: makes its networks.
+        judge: what judges the generator's images, or None.
+        identity: what its checkpoints have in common.
+        folder: its own.
+        run: the whole run's.
+        title: of its progress.
+    """
+
+    experiment: Experiment
+    stage: Stage
+    strategy: Strategy
+    parts: Parts
+    validations: Sequence[Validation]
+    build: Build
+    judge: Judge | None
+    identity: Identity
+    folder: RunFolder
+    run: RunFolder
+    title: str
+
+
+def train(training: Training, console: Console, *, resume: bool, extra_hooks: Sequence[Hook] = ()) -> None:
+    """Train the networks of a stage to the end, or from the folder's last checkpoint on.
 
     Raises:
         TransegError: the training failed; the folder keeps its last checkpoint.
         InterruptedRunError: a signal ended it.
     """
-    options = experiment.train
-    device = torch.device(experiment.device)
-    if options.sync_batch_norm and rank_and_world_size()[1] > 1:
-        parts = replace(
-            parts,
-            segmenter=parts.segmenter and _with_shared_batch_norm(parts.segmenter),
-            generator=parts.generator and _with_shared_batch_norm(parts.generator),
-        )
-    distillation = None
-    if parts.segmenter is not None:
-        channels = parts.domains.target_channels
-        distillation = build_distillation(experiment, parts.segmenter, parts.teachers, channels, registry)
-    task = build_task(experiment, parts, registry, [distillation] if distillation is not None else [])
-    averages = EMA(task, _averaged(parts, options))
-    interrupt, progress, trackers = InterruptHook(), ProgressHook(console, title), Trackers({})
+    experiment, parts, folder = training.experiment, training.parts, training.folder
+    options, device = experiment.train, torch.device(experiment.device)
+    task = training.strategy.task(training.stage, parts, training.build)
+    generator, segmenter = getattr(task, "generator", None), getattr(task, "segmenter", None)
+    optimizers = task.optimizers()
+    iterations = options.iterations if optimizers else 0
+    task.inference = _validation_inference(experiment.data, generator, segmenter)
+    task.device = device
+    _apply_options(task, options, device)
+    if generator is not None and not (resume and folder.last.exists()):
+        _fit(generator, experiment, parts, device)
+    distillation = training.build.distillation
+    averages = EMA(task, _averaged(generator, segmenter, options))
+    interrupt, progress, trackers = InterruptHook(), ProgressHook(console, training.title), Trackers({})
     hooks: list[Hook] = [
         ScheduleHook(task),
         EMAHook(averages),
@@ -115,9 +138,10 @@ def train(
         *extra_hooks,
     ]
     if rank_and_world_size()[0] == 0:
-        trackers = start_trackers(experiment, run, folder, title, resume=resume)
-        times = TimingsHook(run, folder)
-        draw = times.measuring("pictures")(_Preview(experiment, parts, averages))
+        trackers = start_trackers(experiment, training.run, folder, training.title, resume=resume)
+        times = TimingsHook(training.run, folder)
+        shown = TrainedModel(experiment, parts.domains, segmenter, generator, device, 0)
+        draw = times.measuring("pictures")(_Preview(shown, averages, parts))
         hooks += [
             times,
             ScalarsHook(folder.scalars, trackers, options.log_interval),
@@ -129,18 +153,18 @@ def train(
     runner = Runner(
         task,
         folder,
-        identity=training_digest(experiment),
+        identity=training.identity,
         device=device,
         seed=experiment.seed,
-        loader=_loader(experiment, parts, device, console, cache),
-        iterations=options.iterations,
+        loader=_loader(experiment, parts, iterations, device, console, cache),
+        iterations=iterations,
         val_interval=options.val_interval,
-        validation=_validation(experiment, parts, cache),
+        validations=_validations(training, task.inference, cache),
         domains=parts.domains,
         hooks=hooks,
         resume=resume,
     )
-    chosen = compilable_networks(parts.generator, parts.segmenter) if options.compile else {}
+    chosen = compilable_networks(generator, segmenter) if options.compile else {}
     try:
         with matmul_precision(options.precision), compile_networks(chosen) if chosen else nullcontext():
             runner.train()
@@ -159,55 +183,52 @@ def train(
             distillation.close()
         interrupt.after_run(runner)
     if interrupt.interrupted:
-        raise InterruptedRunError(f"Stopped at iteration {runner.iter} of {options.iterations}.")
+        raise InterruptedRunError(f"Stopped at iteration {runner.iter} of {iterations}.")
 
 
-def training_digest(experiment: Experiment) -> str:
-    """A digest of all options that decide a training's result."""
-    document = experiment.model_dump(mode="json") | {"joint_batch": experiment.joint_batch}
-    for option in (*RUNTIME, *BATCH):
-        *path, last = option.split(".")
-        table = document
-        for key in path:
-            table = table[key]
-        table.pop(last)
-    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+def _apply_options(task: Task, train: TrainOptions, device: torch.device) -> None:
+    """Let a task compute as ``[train]`` says."""
+    task.updates = Updates(
+        device,
+        precision=train.precision,
+        accumulation=train.accumulation,
+        clip=train.clip,
+        channels_last=train.channels_last,
+        compiled=train.compile,
+    )
+    if train.channels_last:
+        task.to(memory_format=torch.channels_last)
+    fuse_optimizers((o.optimizer for o in task.optimizers().values()), train.fused, device)
 
 
-def _with_shared_batch_norm(network: Network) -> Network:
-    """A network with batch norms whose statistics are those of all ranks; names in its checkpoints stay.
-
-    timm's conversion knows timm's own norms, which have an activation in them: PyTorch's would drop that.
-    """
-    return cast("Network", convert_sync_batchnorm(network))
-
-
-def check_batch_norms(*networks: nn.Module | None) -> None:
-    """Whether the batch norms of networks can be replaced by those that ranks share.
-
-    Raises:
-        UsageError: one is of a class that would lose what it does besides.
-    """
-    for network in networks:
-        for norm in () if network is None else network.modules():
-            own = isinstance(norm, _BatchNorm) and type(norm).forward is not _BatchNorm.forward
-            if own and not isinstance(norm, BatchNormAct2d):
-                raise UsageError(
-                    f"The batch norms of {type(network).__name__} are of a kind of its own ({type(norm).__name__}), "
-                    "whose statistics processes cannot share; leave out train.sync_batch_norm, or choose other norms "
-                    "where it has an option for them."
-                )
+def _fit(generator: Generator, experiment: Experiment, parts: Parts, device: torch.device) -> None:
+    """Show a generator a few target images, where it has a use for any."""
+    if type(generator).fit is Generator.fit or parts.target is None:
+        return
+    random = np.random.default_rng((experiment.seed, _FIT))
+    drawn = sorted(random.permutation(len(parts.target))[:FITTED])
+    inference = Inference(experiment.data.inference_size)
+    images = [inference.prepare(parts.target[int(index)].image) for index in drawn]
+    height, width = (min(image.shape[side] for image in images) for side in (-2, -1))
+    whole = torch.stack([to_signed_unit(_centre(image, height, width), device) for image in images])
+    generator.to(device).fit(whole)
 
 
-def _averaged(parts: Parts, options: TrainOptions) -> dict[str, float]:
+def _centre(image: Tensor, height: int, width: int) -> Tensor:
+    """The middle ``(C, height, width)`` of an image."""
+    top, left = (image.shape[-2] - height) // 2, (image.shape[-1] - width) // 2
+    return image[:, top : top + height, left : left + width]
+
+
+def _averaged(generator: Generator | None, segmenter: Segmenter | None, options: TrainOptions) -> dict[str, float]:
     """Which parts of the task are averaged, by their names in it, and how much of its average an iteration leaves.
 
     An average that reaches far back in a short training is little more than its beginning, so the decays that
     generators bring along are shortened; what a user chose for the segmenter is left as it is.
     """
-    wanted = {} if parts.generator is None else parts.generator.averages
+    wanted = {} if generator is None else generator.averages
     decays = {f"generator.{name}": shorten_decay(decay, options.iterations) for name, decay in wanted.items()}
-    return decays if parts.segmenter is None or options.ema is None else {**decays, "segmenter": options.ema}
+    return decays if segmenter is None or options.ema is None else {**decays, "segmenter": options.ema}
 
 
 def shorten_decay(decay: float, iterations: int) -> float:
@@ -221,12 +242,10 @@ def shorten_decay(decay: float, iterations: int) -> float:
 class _Preview:
     """Draws the same few samples at every call."""
 
-    def __init__(self, experiment: Experiment, parts: Parts, averages: EMA) -> None:
+    def __init__(self, live: TrainedModel, averages: EMA, parts: Parts) -> None:
         self._averages = averages
-        self._live = TrainedModel(
-            experiment, parts.domains, parts.segmenter, parts.generator, torch.device(experiment.device), 0
-        )
-        self._sources, self._targets = preview_samples(parts, experiment.data.tile)
+        self._live = live
+        self._sources, self._targets = preview_samples(parts, live.experiment.data.tile)
 
     def __call__(self, path: Path) -> None:
         with self._averages.in_place():
@@ -237,10 +256,12 @@ def preview_samples(parts: Parts, tile: int | None) -> tuple[list[Sample], list[
     """The source and target images that pictures show: held-out ones where there are any; with tiles, their middle."""
     target = next(iter(parts.tests.values()), parts.target)
     source = parts.source if parts.validates_target else parts.val or parts.source
-    return _first_samples(source, tile), _first_samples(target, tile) if target is not None else []
+    return _first_samples(source, tile), _first_samples(target, tile)
 
 
-def _first_samples(dataset: Dataset, tile: int | None) -> list[Sample]:
+def _first_samples(dataset: Dataset | None, tile: int | None) -> list[Sample]:
+    if dataset is None:
+        return []
     indices = range(min(PREVIEW_ROWS, len(dataset)))
     return [dataset[index] if tile is None else _middle(dataset, index, tile) for index in indices]
 
@@ -252,19 +273,25 @@ def _middle(dataset: Dataset, index: int, tile: int) -> Sample:
 
 
 def _loader(
-    experiment: Experiment, parts: Parts, device: torch.device, console: Console, cache: SampleCache | None
+    experiment: Experiment,
+    parts: Parts,
+    iterations: int,
+    device: torch.device,
+    console: Console,
+    cache: SampleCache | None,
 ) -> DataLoader[Item]:
     rank, ranks = rank_and_world_size()
     options = experiment.train
-    real = _domain(experiment, parts.source, SOURCE, console, cache)
-    source: TrainingDomain | MixedDomain = real
-    if parts.synthetic is not None:
+    source: TrainingDomain | MixedDomain | None = None
+    if parts.source is not None:
+        source = _domain(experiment, parts.source, SOURCE, console, cache)
+    if isinstance(source, TrainingDomain) and parts.synthetic is not None:
         synthetic = _domain(experiment, parts.synthetic, SYNTHETIC, console, cache)
-        source = MixedDomain(real, synthetic, experiment.data.synthetic_share)
+        source = MixedDomain(source, synthetic, experiment.data.synthetic_share)
     target = None if parts.target is None else _domain(experiment, parts.target, TARGET, console, cache)
     return training_loader(
         TrainingDataset(source, target),
-        ResumableBatchSampler(options.iterations, options.batch_size * options.accumulation, rank, ranks),
+        ResumableBatchSampler(iterations, options.batch_size * options.accumulation, rank, ranks),
         Collate(experiment.seed, options.batch_size * options.accumulation * ranks),
         workers=experiment.data.workers,
         device=device,
@@ -309,27 +336,35 @@ def _domain(
     )
 
 
-def _validation(
-    experiment: Experiment, parts: Parts, cache: SampleCache | None
-) -> tuple[DataLoader[Any], BaseMetric] | None:
-    """Validation images and what measures them: a segmenter where there is one, else the generator's images.
+def _validation_inference(data: DataOptions, *networks: Segmenter | Generator | None) -> Inference:
+    """How validation images reach the networks."""
+    return Inference(data.inference_size, window=data.tile or 0, multiple=joint_multiple(*networks))
+
+
+def _validations(training: Training, inference: Inference, cache: SampleCache | None) -> list[ValidationSet]:
+    """Validation images and what measures them: a segmenter where one is trained, else the generator's images.
 
     Round trips are left to the end: of a diffusion model, two translations of each image would take longer than what
     lies between two validations.
     """
-    if parts.val is None:
-        return None
-    inference, workers = validation_inference(experiment, parts), experiment.data.workers
+    experiment, parts = training.experiment, training.parts
+    workers = experiment.data.workers
     batch_size = experiment.train.batch_size if experiment.data.resize else 1
-    if parts.segmenter is not None:
-        images = EvaluationSet(parts.val, inference, cache)
-        loader = evaluation_loader(images, batch_size=batch_size, workers=workers, again=True)
-        return loader, SegmentationMetric(parts.domains.class_names)
+    if "segmenter" in training.stage.trains:
+        sets = []
+        for number, (label, dataset, view) in enumerate(training.validations):
+            images = EvaluationSet(dataset, inference, cache)
+            loader = evaluation_loader(images, batch_size=batch_size, workers=workers, again=True)
+            metric = SegmentationMetric(parts.domains.class_names)
+            metric.prefix = "val" if number == 0 else label
+            sets.append(ValidationSet(loader, metric, view))
+        return sets
+    if parts.val is None or parts.validates_target or training.judge is None:
+        return []
     assert experiment.generator is not None
-    assert parts.judge is not None
     given = build_conditioning(experiment.generator, parts.domains)
     if not (given.by_mask or parts.val.paired or uses_feature_networks(experiment.quality)):
-        return None
+        return []
     items = TranslationSet(parts.val, given, inference, cache)
-    metric = TranslationMetric(parts.judge, parts.target, inference)
-    return evaluation_loader(items, batch_size=batch_size, workers=workers, again=True), metric
+    pictures = evaluation_loader(items, batch_size=batch_size, workers=workers, again=True)
+    return [ValidationSet(pictures, TranslationMetric(training.judge, parts.target, inference), "source")]

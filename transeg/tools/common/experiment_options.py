@@ -12,7 +12,6 @@ from transeg.tools.common.shell_completion import (
     complete_components,
     complete_run_folders,
     complete_settings,
-    complete_strategies,
 )
 
 
@@ -58,8 +57,8 @@ def with_experiment(*, axes: bool = False, several: bool = True) -> Decorator:
         axis(
             "--strategy",
             "NAME",
-            "How to train: supervised, translation, sequential or joint; by default as the parts that are named imply.",
-            complete_strategies,
+            "How to train; `toolkit list strategies` shows the ways. By default as the parts that are named imply.",
+            complete_components("strategy"),
         ),
         *(_OF_SEVERAL if several else ()),
         repeatable(

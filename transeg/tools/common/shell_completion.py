@@ -31,13 +31,6 @@ def complete_components(kind: str, role: str | None = None) -> Callable[..., lis
     return offered
 
 
-def complete_strategies(_ctx: click.Context, _parameter: click.Parameter, typed: str) -> list[str]:
-    """Offers the strategies of a training."""
-    from transeg.core.experiment.schema import Strategy
-
-    return [name for name in get_args(Strategy) if name.startswith(typed)]
-
-
 def complete_settings(_ctx: click.Context, _parameter: click.Parameter, typed: str) -> list[str]:
     """Offers the options that every experiment has; to know a component's own, it would have to be imported."""
     from transeg.core.experiment.schema import Experiment

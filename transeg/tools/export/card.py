@@ -126,6 +126,7 @@ def _component(kind: str, choice: NetworkChoice, registry: Registry) -> dict[str
 def _translation(translator: Translator) -> tuple[str, str]:
     """What a generator is given, and what it makes of that."""
     data = translator.trained.experiment.data
+    assert data.source is not None
     source = _domain(data.source)
     target = _domain(data.target) if data.target else f"the counterparts in {source}"
     if translator.trained.given.by_mask:

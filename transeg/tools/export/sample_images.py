@@ -58,7 +58,8 @@ class ExportDatasets:
         """
         data = self.experiment.data
         of_target = self.backwards or not self.adapted
-        choice = data.target if data.target is not None and of_target else data.source
+        choice = data.target if data.target is not None and (of_target or data.source is None) else data.source
+        assert choice is not None
         return normalise_stain(build_nonempty(choice, "source", self.registry), data)
 
     def labelled(self) -> dict[str, Dataset]:

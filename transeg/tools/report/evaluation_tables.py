@@ -12,8 +12,7 @@ from markupsafe import Markup
 from transeg.core.errors import TransegError
 from transeg.core.evaluation.comparison import compare_runs
 from transeg.core.evaluation.metrics.calibration import calibration_error
-from transeg.core.pipeline.run import describe_training_data
-from transeg.core.runs.run_folder import fold_names
+from transeg.core.experiment.stages import fold_names
 from transeg.tools.report import figures
 from transeg.tools.report.record import Record, Scores, read_scores
 
@@ -95,7 +94,7 @@ def test_sets(record: Record) -> list[TestSet]:
 def _models(record: Record) -> dict[str, dict[str, Scores]]:
     """The scores of all that was measured, by what it is: this run comes first."""
     folder, experiment = record.folder, record.experiment
-    ours, theirs = describe_training_data(experiment) if experiment.generator is not None else ("this run", "")
+    ours, theirs = record.trained_on
     if experiment.folds is not None:
         ours = f"{ours}, ensemble" if experiment.generator is not None else "ensemble"
     found = {ours: record.scores}

@@ -66,7 +66,7 @@ def dataset_facts(record: Record, registry: Registry) -> list[Part]:
     data, images = record.experiment.data, record.sizes.get("images", {})
     roles: dict[str, DatasetChoice | None] = {"source": data.source, "target": data.target, "synthetic": data.synthetic}
     limits = {"source": data.source_limit, "target": data.target_limit}
-    if data.val is None and "val" in images:
+    if data.val is None and data.source is not None and "val" in images:
         roles["val"] = data.source.model_copy(update={"split": "val"})
     else:
         roles["val"] = data.val
@@ -131,7 +131,7 @@ def changed_options(experiment: Experiment, registry: Registry) -> list[str]:
             except TransegError:
                 continue
             defaults[kind] = {option.name: option.default for option in options(cls).values()}
-    return departures(experiment, defaults)
+    return departures(experiment, defaults, registry)
 
 
 def machine_facts(record: Record) -> dict[str, str]:

@@ -12,8 +12,10 @@ import numpy as np
 from transeg.core.errors import TransegError, UsageError
 from transeg.core.evaluation.statistics import bootstrap_intervals
 from transeg.core.experiment.schema import Experiment, read_experiment
+from transeg.core.experiment.stages import build_strategy, describe_trainings
 from transeg.core.files import read_json
-from transeg.core.runs.history import State, read_scalars, run_state, training_names
+from transeg.core.registry import Registry
+from transeg.core.runs.history import State, read_scalars, run_state
 from transeg.core.runs.run_folder import RunFolder
 
 
@@ -60,6 +62,9 @@ class Record:
         sizes: ``images`` and ``parameters``; see :meth:`transeg.core.training.parts.Parts.sizes`.
         times: see :mod:`transeg.core.runs.timings`.
         metrics: what the run came to.
+        trainings: what each of them trains, in words, by its folder within the run's.
+        summary: what the run did, in a sentence without its full stop.
+        trained_on: what its segmenter and that of its baseline learned from, in a few words.
         scalars: lines of ``metrics.jsonl`` of each training that has begun, by its name.
         scores: of each test set, in the order in which the run names them; what was measured later comes last.
     """
@@ -71,12 +76,15 @@ class Record:
     sizes: dict[str, dict[str, int]]
     times: dict[str, dict[str, float]]
     metrics: dict[str, Any]
+    trainings: dict[str, str]
+    summary: str
+    trained_on: tuple[str, str]
     scalars: dict[str, list[dict[str, float]]]
     scores: dict[str, Scores]
 
     @classmethod
-    def read(cls, path: Path) -> Record:
-        """Read a run folder.
+    def read(cls, path: Path, registry: Registry) -> Record:
+        """Read a run folder, whose strategy the registry knows.
 
         Raises:
             UsageError: it is none.
@@ -86,9 +94,11 @@ class Record:
         if not folder.experiment.exists():
             raise UsageError(f"{path} is not a run folder: it has no experiment.toml.")
         state = run_state(folder)  # before anything else is read: what a finished run holds is complete
-        experiment = read_experiment(folder.experiment)
+        experiment = read_experiment(folder.experiment, registry)
+        trainings = describe_trainings(experiment, registry)
+        strategy = build_strategy(experiment.strategy, registry)
         scores, named = read_scores(folder.evaluation), list(experiment.data.test)
-        lines = {name: read_scalars(folder.part(name).scalars) for name in training_names(experiment)}
+        lines = {name: read_scalars(folder.part(name).scalars) for name in trainings}
         return cls(
             folder,
             state,
@@ -97,6 +107,9 @@ class Record:
             _json(folder.parts),
             _json(folder.times),
             _json(folder.metrics),
+            trainings,
+            strategy.summary(experiment),
+            strategy.trained_on(experiment),
             {name: found for name, found in lines.items() if found},
             {label: scores[label] for label in sorted(scores, key=lambda label: (*named, label).index(label))},
         )

@@ -13,7 +13,6 @@ from transeg.core.device import keep_freed_memory, pick_device
 from transeg.core.distributed.progress_bar import progress_bar
 from transeg.core.errors import TransegError
 from transeg.core.evaluation.quality_titles import QUALITY
-from transeg.core.experiment.choices import DatasetChoice
 from transeg.core.experiment.schema import Experiment
 from transeg.core.inference.trained_model import TrainedModel
 from transeg.core.interfaces import Dataset
@@ -52,7 +51,7 @@ def render_run_page(path: Path, registry: Registry, console: Console, device: st
         UsageError: it is not a run folder, or there is no such device.
         TransegError: one of its files is damaged.
     """
-    record = Record.read(path)
+    record = Record.read(path, registry)
     trained, why = _networks(record, registry, device)
     tests, translations = _galleries(record, trained, why, registry, console)
     spent, quality = training_curves.stage_times(record), record.metrics.get("quality") or {}
@@ -60,7 +59,7 @@ def render_run_page(path: Path, registry: Registry, console: Console, device: st
         "run.html",
         title=record.folder.path.resolve().name,
         record=record,
-        lead=run_summary(record.experiment),
+        lead=run_summary(record),
         tests=evaluation_tables.test_sets(record),
         columns=evaluation_tables.COLUMNS,
         class_columns=evaluation_tables.CLASS_COLUMNS,
@@ -86,29 +85,12 @@ def render_run_page(path: Path, registry: Registry, console: Console, device: st
     )
 
 
-def run_summary(experiment: Experiment) -> str:
-    """What the run was, in a sentence."""
-    data = experiment.data
-    segmenter = "" if experiment.segmenter is None else experiment.segmenter.name
-    generator = "" if experiment.generator is None else experiment.generator.name
-    source, target = _short(data.source), "" if data.target is None else _short(data.target)
-    onto = f" into {target}" if target else ""
-    by_mask = experiment.generator is not None and experiment.generator.condition not in (None, "image")
-    made = f"made images from label maps of {source}" if by_mask else f"translated {source}{onto}"
-    what = {
-        "supervised": f"The segmenter {segmenter} learned from {source}",
-        "translation": f"The generator {generator} {made}",
-        "sequential": f"The generator {generator} {made}, then the segmenter {segmenter} learned from the result",
-        "joint": f"The generator {generator} {made} while the segmenter {segmenter} learned from the result",
-    }[experiment.strategy]
+def run_summary(record: Record) -> str:
+    """What the run was, in a sentence or two."""
+    experiment = record.experiment
     folds = f", {experiment.folds} times with other images held out" if experiment.folds else ""
     baseline = " A baseline learned from the source images as they are." if experiment.baseline != "none" else ""
-    return f"{what}{folds}.{baseline}"
-
-
-def _short(choice: DatasetChoice) -> str:
-    """A dataset without its folder."""
-    return ":".join(part for part in (choice.name, choice.domain) if part)
+    return f"{record.summary}{folds}.{baseline}"
 
 
 def _networks(record: Record, registry: Registry, device: str | None) -> tuple[TrainedModel | None, str]:
@@ -174,6 +156,7 @@ def _filled_gallery(label: str, cases: Callable[[], list[ReportCase]]) -> Galler
 def _source(experiment: Experiment, registry: Registry) -> Dataset:
     """Source images that were held out, where there are any."""
     source = experiment.data.source
+    assert source is not None
     held_out = validation_split(source, registry)
     return normalise_stain(
         held_out if held_out is not None else build_nonempty(source, "source", registry), experiment.data

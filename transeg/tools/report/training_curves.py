@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
-from transeg.core.runs.history import describe_training, scalar_series, training_names
+from transeg.core.runs.history import scalar_series
 from transeg.tools.report import figures
 from transeg.tools.report.record import Record
 
@@ -82,7 +82,7 @@ def _course(record: Record, number: int, names: list[str]) -> TrainingCurves:
         place = f"curve-{number}-{list(kinds).index(scalar)}"
         return figures.plot_curves(place, label, curve(scalar, label), small=True)
 
-    words = describe_training(names[0], record.experiment)
+    words = record.trainings[names[0]]
     title = words.rpartition(", ")[0] if several else words
     validation = {}
     shared = [key for key in OF_MASKS[: 1 if several else None] if key in kinds]
@@ -130,7 +130,7 @@ def _best(iterations: list[int], dice: list[float]) -> int | None:
 
 def stage_times(record: Record) -> list[StageTime]:
     """Where the time went, by training; empty for runs of a version that did not note it."""
-    names = dict.fromkeys([*training_names(record.experiment), *record.times])
+    names = dict.fromkeys([*record.trainings, *record.times])
     found = []
     for name in names:
         seconds = record.times.get(name, {})
@@ -139,7 +139,7 @@ def stage_times(record: Record) -> list[StageTime]:
         working, waiting = seconds.get("training", 0.0), seconds.get("waiting for data", 0.0)
         _, each = scalar_series(record.scalars.get(name, []), "seconds_per_iteration")
         share = waiting / (working + waiting) if working else None
-        title = "all folds together" if name == "." and not working else describe_training(name, record.experiment)
+        title = "all folds together" if name == "." and not working else record.trainings.get(name, "the run")
         found.append(StageTime(title, seconds, share, sum(each) / len(each) if each else None))
     return found
 

@@ -93,7 +93,7 @@ def run(
         sys.exit(run_processes(count, [*sys.argv[1:begin], *where, *sys.argv[begin:]], request.folder))
     prepared = prepare(request, registry, dry_run=dry_run)
     if not console.quiet and not (as_json and dry_run):
-        show_plan(prepared, console if as_json else Console())
+        show_plan(prepared, registry, console if as_json else Console())
     if dry_run:
         if as_json:
             click.echo(json.dumps(prepared.plan(), indent=2))

@@ -15,7 +15,11 @@ from transeg.core.evaluation.numbers import pluralise
 if TYPE_CHECKING:
     from transeg.core.experiment.schema import DataOptions, Experiment, TrainOptions
     from transeg.core.pipeline.launch import Prepared
+    from transeg.core.registry import Registry
     from transeg.core.training.parts import Parts
+
+
+NUMBERS = {2: "two", 3: "three", 4: "four"}
 
 
 def show_loading(experiment: Experiment, console: Console) -> None:
@@ -27,13 +31,13 @@ def show_loading(experiment: Experiment, console: Console) -> None:
     console.print(f"[dim]Loading {escape(names)}[/]", highlight=False)
 
 
-def show_plan(prepared: Prepared, console: Console) -> None:
+def show_plan(prepared: Prepared, registry: Registry, console: Console) -> None:
     """What a run is going to do."""
     from transeg.core.experiment.defaults import departures
     from transeg.core.pipeline.run import describe_selection
     from transeg.core.training.parts import count_parameters
 
-    experiment, parts = prepared.experiment, prepared.parts
+    experiment, parts, built = prepared.experiment, prepared.parts, prepared.networks
     data, train = experiment.data, experiment.train
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim")
@@ -44,26 +48,28 @@ def show_plan(prepared: Prepared, console: Console) -> None:
 
     add(
         "strategy",
-        experiment.strategy + (f", and a {experiment.baseline} baseline" if experiment.baseline != "none" else ""),
+        experiment.strategy.name + (f", and a {experiment.baseline} baseline" if experiment.baseline != "none" else ""),
     )
     for name, choice, network in (
-        ("generator", experiment.generator, parts.generator),
-        ("segmenter", experiment.segmenter, parts.segmenter),
+        ("generator", experiment.generator, built.generator),
+        ("segmenter", experiment.segmenter, built.segmenter),
     ):
         if choice is not None and network is not None:
             add(name, f"{choice.name}, {count_parameters(network):,} parameters")
     if experiment.loss is not None:
         add("loss", experiment.loss.name)
     if experiment.distillation is not None:
-        sizes = {teacher.name: count_parameters(teacher.network, frozen=True) for teacher in parts.teachers}
+        sizes = {teacher.name: count_parameters(teacher.network, frozen=True) for teacher in built.teachers}
         add("teachers", ", ".join(f"{name} ({count:,} parameters)" for name, count in sizes.items()))
         terms = experiment.distillation.terms.items()
         add("distillation", " + ".join(f"{term.weight:g}*{label}" for label, term in terms))
-    for name, value in _images_of(prepared):
+    for name, value in _images_of(prepared, registry):
         add(name, value)
-    if parts.segmenter is not None:
-        add("selection", describe_selection(experiment, parts) + (f" ({_images(len(parts.val))})" if parts.val else ""))
-    stages = " in each of two stages" if experiment.strategy == "sequential" else ""
+    if built.segmenter is not None:
+        selection = describe_selection(experiment, parts, registry)
+        add("selection", selection + (f" ({_images(len(parts.val))})" if parts.val else ""))
+    count = sum(each.stage.name != "baseline" for each in prepared.stages)
+    stages = f" in each of {NUMBERS.get(count, count)} stages" if count > 1 else ""
     if experiment.members:
         stages += f", the segmenter's in each of {experiment.members} folds"
     add(
@@ -71,34 +77,36 @@ def show_plan(prepared: Prepared, console: Console) -> None:
         f"{train.iterations:,} iterations{stages}, batch {_batch(experiment)}, {_pixels(data, parts)}, "
         f"{experiment.device}, {data.workers} workers, seed {experiment.seed}{_computing(train)}",
     )
-    networks = {"generator": parts.generator, "segmenter": parts.segmenter}
+    networks = {"generator": built.generator, "segmenter": built.segmenter}
     defaults = {
         name: {option.name: option.default for option in options(type(network)).values()}
         for name, network in networks.items()
         if network is not None
     }
-    changed = departures(experiment, defaults)
+    changed = departures(experiment, defaults, registry)
     if changed:
         add("not as published", "; ".join(changed))
     add("run folder", str(prepared.folder.path))
     console.print(grid)
 
 
-def _images_of(prepared: Prepared) -> Iterator[tuple[str, str]]:
+def _images_of(prepared: Prepared, registry: Registry) -> Iterator[tuple[str, str]]:
     """A plan's lines about images."""
+    from transeg.core.experiment.stages import build_strategy
+
     experiment, parts = prepared.experiment, prepared.parts
     data = experiment.data
-    yield "source", f"{data.source}, {_images(len(parts.source), data.source_limit)}"
+    if parts.source is not None:
+        yield "source", f"{data.source}, {_images(len(parts.source), data.source_limit)}"
     if parts.target is not None:
         yield "target", f"{data.target}, {_images(len(parts.target), data.target_limit)}"
     share = f"{data.synthetic_share:.0%} of what the segmenter learns from"
     if parts.synthetic is not None:
         yield "synthetic", f"{data.synthetic}, {_images(len(parts.synthetic))}, {share}"
-    if experiment.synthesis is not None:
-        count = experiment.synthesis.count or min(filter(None, (data.source_limit, len(parts.source))))
-        how = {"none": "label maps", "deform": "deformed label maps", "recombine": "recombined label maps"}
-        made_of = experiment.synthesis.masks or f"{how[experiment.synthesis.variation]} of the source"
-        yield "synthesis", f"{_images(count)} from {made_of}, {share}"
+    images = 0 if parts.source is None else len(parts.source)
+    synthesis = build_strategy(experiment.strategy, registry).synthesis(experiment, images)
+    if synthesis:
+        yield "synthesis", synthesis
     for label, dataset in parts.tests.items():
         yield "test", f"{label}: {data.test[label]}, {_images(len(dataset))}"
 
@@ -113,7 +121,7 @@ def _pixels(data: DataOptions, parts: Parts) -> str:
     """What training sees of an image."""
     from transeg.core.training.train import training_windows
 
-    windows = training_windows(data, parts.source, data.source_limit)
+    windows = None if parts.source is None else training_windows(data, parts.source, data.source_limit)
     drawn = f" ({len(windows):,} windows on the source, by {data.tile_sampling})" if windows else ""
     return f"{data.size}x{data.size} pixels{drawn}"
 

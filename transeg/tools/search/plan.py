@@ -17,12 +17,13 @@ from sqlalchemy.engine import URL
 from transeg.core.distributed.ranks import launched_rank_and_world_size
 from transeg.core.errors import UsageError, did_you_mean
 from transeg.core.experiment.command_line import settings_of
+from transeg.core.experiment.formats import upgrade
 from transeg.core.experiment.schema import Experiment
 from transeg.core.experiment.settings import Settings, merge, read_settings, set_options
 from transeg.core.files import write_text
 from transeg.core.registry import Registry
 from transeg.core.runs.run_folder import RunFolder
-from transeg.core.training.parts import Parts, build_parts
+from transeg.core.training.parts import Networks, Parts, build_parts
 from transeg.core.training.trackers import check_installed
 from transeg.tools.search.matching import count_combinations, fit_space
 from transeg.tools.search.overlay import COMPONENTS, compose_trial, overlay_settings
@@ -160,7 +161,7 @@ def plan_search(
         )
     path = folder or Path("searches", time.strftime("%Y%m%d-%H%M%S"))
     begun = SearchFolder(path).search
-    settings = read_settings(config or begun) if config or begun.exists() else {}
+    settings = upgrade(read_settings(config or begun), registry) if config or begun.exists() else {}
     settings = merge(settings, settings_of(named, settings, registry))
     given = settings.pop("search", {})
     if not isinstance(given, dict) or not isinstance(given.get("study", {}), dict):
@@ -194,19 +195,20 @@ def trial_experiment(experiment: Experiment) -> Experiment:
     return experiment.model_copy(update={"baseline": "none", "data": data})
 
 
-def trial_parts(experiment: Experiment, registry: Registry) -> Parts:
-    """The parts of a trial, which must have images to be judged by.
+def trial_parts(experiment: Experiment, registry: Registry) -> tuple[Parts, Networks]:
+    """The data sets and networks of a trial, which must have images to be judged by.
 
     Raises:
         UsageError: something does not fit, or there are no such images.
     """
-    parts = build_parts(experiment, registry)
+    parts, networks = build_parts(experiment, registry)
     if parts.val is None:
         raise UsageError(
             "There are no validation images to judge trials by; name some with --val, or a source that has a "
             "validation split."
         )
-    return parts if parts.segmenter is None else replace(parts, judge=None)  # which is for the end of a run
+    # the judge of a run with a segmenter is for its end
+    return parts, networks if networks.segmenter is None else replace(networks, judge=None)
 
 
 def _preset(name: Any) -> Preset | None:

@@ -40,7 +40,7 @@ def run_search(plan: Plan, registry: Registry, console: Console, *, timeout: flo
         TransegError: the database cannot be used, or every trial fails.
     """
     base = plan.base(registry)
-    parts = trial_parts(trial_experiment(base), registry)
+    parts, _ = trial_parts(trial_experiment(base), registry)
     datasets = {"source": parts.source, "target": parts.target, "synthetic": parts.synthetic, "val": parts.val}
     images = {role: len(dataset) for role, dataset in datasets.items() if dataset is not None}
     plan.folder.create()
@@ -51,7 +51,7 @@ def run_search(plan: Plan, registry: Registry, console: Console, *, timeout: flo
                 f"{plan.folder.trials} has trials of which no study {plan.study.name} is known; choose another "
                 f"--search-dir, or say the --storage and --study that they belong to."
             )
-        study = join_study(storage, plan.study, plan.settings, plan.space, base, images)
+        study = join_study(storage, plan.study, plan.settings, plan.space, base, images, registry)
         plan.write()
         worker = Worker(plan, storage, study, registry, console, timeout)
         worker.work()
@@ -105,7 +105,7 @@ def test_best(found: Mapping[str, Any], registry: Registry, console: Console) ->
     folder = place.trial(found["best"]["number"])
     if not folder.best.exists():
         raise UsageError(f"The best trial is not here but in {found['best']['place']}; test it there.")
-    experiment = read_experiment(place.best).model_copy(update={"baseline": "none"})
+    experiment = read_experiment(place.best, registry).model_copy(update={"baseline": "none"})
     if not experiment.data.test:
         raise UsageError("The experiment has no test set; say which with --test NAME:FOLDER.")
     write_text(folder.experiment, experiment.to_toml())

@@ -10,8 +10,10 @@ from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, TrialState
 
 from transeg.core.errors import UsageError, did_you_mean
-from transeg.core.experiment.schema import RUNTIME, Experiment, difference, validated
+from transeg.core.experiment.formats import upgrade
+from transeg.core.experiment.schema import Experiment, difference, validated
 from transeg.core.experiment.settings import Settings
+from transeg.core.registry import Registry
 from transeg.tools.search.samplers import build_pruner, build_sampler
 from transeg.tools.search.space import Space, parse_space
 from transeg.tools.search.storage import silence_optuna
@@ -26,9 +28,6 @@ SURPLUS = "surplus"
 PLACE = "place"
 """A trial's attribute: the machine and the folder where it was trained."""
 
-ROOTS = tuple(f"data.{role}.root" for role in ("source", "target", "synthetic", "val"))
-"""Options that may differ between machines that hold the same data."""
-
 
 def join_study(
     storage: RDBStorage,
@@ -37,6 +36,7 @@ def join_study(
     space: Space,
     base: Experiment,
     images: Mapping[str, int],
+    registry: Registry,
 ) -> optuna.Study:
     """The study of a search, made where there is none.
 
@@ -47,6 +47,7 @@ def join_study(
         space: what is searched.
         base: the experiment with nothing chosen.
         images: how many there are in each role, by which other data under the same name are noticed.
+        registry: where strategies come from.
 
     Raises:
         UsageError: the study of that name searches something else.
@@ -64,7 +65,7 @@ def join_study(
         if study.get_trials(deepcopy=False):
             raise UsageError(f"The study {options.name} is not one of `toolkit search`; choose another --study.")
         study.set_user_attr(RECORD, _record(options, settings, space, base, images))
-    _check_same(study, options, space, base, images)
+    _check_same(study, options, space, base, images, registry)
     return study
 
 
@@ -135,10 +136,15 @@ def _record(
 
 
 def _check_same(
-    study: optuna.Study, options: StudyOptions, space: Space, base: Experiment, images: Mapping[str, int]
+    study: optuna.Study,
+    options: StudyOptions,
+    space: Space,
+    base: Experiment,
+    images: Mapping[str, int],
+    registry: Registry,
 ) -> None:
     record = study.user_attrs[RECORD]
-    other = difference(validated(record["experiment"]), base, (*RUNTIME, *ROOTS))
+    other = difference(validated(upgrade(record["experiment"], registry)), base)
     theirs = parse_space(record["space"])
     for option in sorted({*theirs, *space}):
         said = [repr(each[option]) if option in each else "not there" for each in (theirs, space)]

@@ -15,7 +15,7 @@ from mmengine.hooks import Hook
 from rich.console import Console
 
 from transeg.core.errors import TransegError
-from transeg.core.experiment.schema import Experiment
+from transeg.core.experiment.stages import PlannedStage, plan_stages
 from transeg.core.pipeline.launch import Prepared, launch
 from transeg.core.registry import Registry
 from transeg.core.runs.history import read_scalars
@@ -57,18 +57,19 @@ class Objective:
         experiment = trial_experiment(full_experiment(chosen, self.plan.settings, self.plan.space, self.registry))
         metric = self.plan.study.metric
         hook = StudyHook(trial, metric, list(frozen.intermediate_values))
-        last = experiment.strategy if experiment.strategy != "sequential" else "supervised"
 
-        def hooks(stage: Experiment) -> Sequence[Hook]:
-            title = f"trial {number}" if stage.strategy == last else f"trial {number}, {stage.strategy}"
+        def hooks(planned: PlannedStage) -> Sequence[Hook]:
+            result = planned.folder == "."
+            title = f"trial {number}" if result else f"trial {number}, {planned.stage.name}"
             shown = DisplayHook(self.display, title, metric)
-            return [shown, hook] if stage.strategy == last else [shown]
+            return [shown, hook] if result else [shown]
 
         try:
             folder.create()
             while is_locked(folder.lock):  # by a worker that seemed dead, and lets go when it validates
                 time.sleep(1)
-            prepared = Prepared(experiment, trial_parts(experiment, self.registry), folder, resume=True)
+            stages = plan_stages(experiment, self.registry)
+            prepared = Prepared(experiment, stages, *trial_parts(experiment, self.registry), folder, resume=True)
             launch(prepared, self.registry, Console(quiet=True), hooks)
             value = _best(folder, metric, self.plan.study.maximize)
         except optuna.TrialPruned:

@@ -15,6 +15,7 @@ from transeg.core.distributed.progress_bar import progress_bar
 from transeg.core.errors import UsageError
 from transeg.core.experiment.command_line import drop_other_component, parse_dataset, settings_of
 from transeg.core.experiment.completion import complete_experiment
+from transeg.core.experiment.formats import upgrade
 from transeg.core.experiment.schema import Experiment
 from transeg.core.experiment.settings import Settings, flat, merge, read_settings
 from transeg.core.files import write_json, write_text
@@ -60,7 +61,7 @@ def sweep_settings(named: Mapping[str, Any], config: Path | None, registry: Regi
     Raises:
         UsageError: an option or the file cannot be read.
     """
-    settings = read_settings(config) if config else {}
+    settings = upgrade(read_settings(config), registry) if config else {}
     axes = settings.pop("sweep", {})
     single = dict(named)
     for key, option in AXES.items():

@@ -6,7 +6,8 @@ import itertools
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from transeg.tools.common.options import run_dir
+from transeg.core.registry import Registry
+from transeg.tools.common.options import run_dir, with_registry
 
 if TYPE_CHECKING:
     from transeg.tools.watch.run_progress import RunProgress, Stage
@@ -32,7 +34,8 @@ BARS = "▁▂▃▄▅▆▇█"
 
 @click.command()
 @run_dir
-def watch(run_dir: Path) -> None:
+@with_registry
+def watch(registry: Registry, run_dir: Path) -> None:
     """Follow the training in the run folder RUN.
 
     Shows losses, learning rates, speed, time left, validation and the latest picture, and waits where the run has not
@@ -44,9 +47,9 @@ def watch(run_dir: Path) -> None:
     from transeg.tools.watch.run_progress import read_progress
 
     console = Console()
-    progress = read_progress(run_dir)
+    read = partial(read_progress, run_dir, registry)
     try:
-        progress = _live(run_dir, progress, console) if console.is_terminal else _lines(run_dir, progress, console)
+        progress = (_live if console.is_terminal else _lines)(run_dir, read, console)
     except KeyboardInterrupt:
         console.print("No longer watching; the run is left alone.", highlight=False)
         return
@@ -59,20 +62,18 @@ def watch(run_dir: Path) -> None:
     sys.exit(1)
 
 
-def _live(run_dir: Path, progress: RunProgress, console: Console) -> RunProgress:
-    from transeg.tools.watch.run_progress import read_progress
-
+def _live(run_dir: Path, read: Callable[[], RunProgress], console: Console) -> RunProgress:
+    progress = read()
     with Live(_view(run_dir, progress, console.width), console=console, auto_refresh=False) as live:
         while progress.state in ("running", "not begun"):
             time.sleep(SECONDS)
-            progress = read_progress(run_dir)
+            progress = read()
             live.update(_view(run_dir, progress, console.width), refresh=True)
     return progress
 
 
-def _lines(run_dir: Path, progress: RunProgress, console: Console) -> RunProgress:
-    from transeg.tools.watch.run_progress import read_progress
-
+def _lines(run_dir: Path, read: Callable[[], RunProgress], console: Console) -> RunProgress:
+    progress = read()
     said, when = ("", 0, 0), -LINE_SECONDS
     if progress.state == "not begun":
         console.print(f"waiting for a run to begin in {run_dir}", highlight=False, soft_wrap=True)
@@ -88,7 +89,7 @@ def _lines(run_dir: Path, progress: RunProgress, console: Console) -> RunProgres
         if ended:
             return progress
         time.sleep(SECONDS)
-        progress = read_progress(run_dir)
+        progress = read()
 
 
 def _line(stage: Stage, batch_size: int) -> str:

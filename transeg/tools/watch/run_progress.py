@@ -7,8 +7,10 @@ from pathlib import Path
 
 from transeg.core.errors import UsageError
 from transeg.core.experiment.schema import Experiment, read_experiment
+from transeg.core.experiment.stages import describe_trainings
 from transeg.core.files import read_json
-from transeg.core.runs.history import State, describe_training, read_scalars, run_state, scalar_series, training_names
+from transeg.core.registry import Registry
+from transeg.core.runs.history import State, read_scalars, run_state, scalar_series
 from transeg.core.runs.run_folder import RunFolder
 
 RECENT = 20
@@ -64,7 +66,7 @@ class RunProgress:
     batch_size: int
 
 
-def read_progress(path: Path) -> RunProgress:
+def read_progress(path: Path, registry: Registry) -> RunProgress:
     """How far a run is.
 
     Raises:
@@ -79,14 +81,15 @@ def read_progress(path: Path) -> RunProgress:
         if within:
             raise UsageError(f"{path} holds runs but is not one; name one of them, such as {max(within).parent}.")
         return RunProgress(state, [], None, 1)
-    experiment = read_experiment(folder.experiment)
+    experiment = read_experiment(folder.experiment, registry)
     times = read_json(folder.times) if folder.times.exists() else {}
-    stages = [_stage(folder, name, experiment, times.get(name, {})) for name in training_names(experiment)]
+    trainings = describe_trainings(experiment, registry)
+    stages = [_stage(folder, name, words, experiment, times.get(name, {})) for name, words in trainings.items()]
     begun = [stage for stage in stages if stage.done]
     return RunProgress(state, stages, begun[-1] if begun else None, experiment.joint_batch)
 
 
-def _stage(folder: RunFolder, name: str, experiment: Experiment, spent: dict[str, float]) -> Stage:
+def _stage(folder: RunFolder, name: str, words: str, experiment: Experiment, spent: dict[str, float]) -> Stage:
     part = folder.part(name)
     lines = read_scalars(part.scalars)
     done = max((int(line["iteration"]) for line in lines), default=0)
@@ -97,7 +100,7 @@ def _stage(folder: RunFolder, name: str, experiment: Experiment, spent: dict[str
     speed = sum(speeds) / len(speeds) if speeds else None
     previews = sorted(part.previews.glob("*.png"), key=lambda picture: picture.stat().st_mtime)
     return Stage(
-        describe_training(name, experiment),
+        words,
         done,
         total,
         {key.removeprefix("train/"): scalar_series(trained, key)[1] for key in kinds if key.startswith("train/")},

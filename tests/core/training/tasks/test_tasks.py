@@ -3,7 +3,6 @@ import torch
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from torch import nn
 
-from transeg.core.experiment.schema import JointOptions
 from transeg.core.inference.conditioning import Conditioning
 from transeg.core.interfaces import Batch, Generator, Optimization, Phase, Segmenter
 from transeg.core.models.forward import translate
@@ -12,6 +11,7 @@ from transeg.core.training.tasks.joint import JointTask
 from transeg.core.training.tasks.segmentation import SegmentationTask
 from transeg.core.training.tasks.translation import TranslationTask
 from transeg.plugins.losses.pixelwise import BCELoss
+from transeg.plugins.strategies.joint import Joint
 
 IMAGES = Conditioning("image", 2, 1)
 
@@ -64,7 +64,11 @@ def joint(**options):
     segmenter = Scale()
     optimization = Optimization(torch.optim.SGD(segmenter.parameters(), lr=1.0))
     loss = LossSum({"bce": (1.0, BCELoss())})
-    task = JointTask(Shift(), segmenter, loss, optimization, JointOptions(**options), epoch=3, given=IMAGES, share=0.5)
+    strategy = Joint(**options)
+    shares = None if options.get("pseudo_labels", "off") == "off" else strategy.pseudo_share_at
+    task = JointTask(
+        Shift(), segmenter, loss, optimization, strategy.weight_at, shares, epoch=3, given=IMAGES, share=0.5
+    )
     task.iterations = 10
     return task
 

@@ -9,7 +9,6 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from torch import nn
 
 from transeg.core.errors import TransegError
-from transeg.core.experiment.schema import JointOptions
 from transeg.core.inference.conditioning import Conditioning
 from transeg.core.interfaces import Batch, Generator, Optimization, Phase, Segmenter
 from transeg.core.training.losses import LossSum
@@ -57,8 +56,8 @@ def task_of(case, updates=None, build=GENERATORS):
     if case == "supervised":
         task = SegmentationTask(segmenter, loss, optimization)
     elif strategy == "joint":
-        options = JointOptions(weight=0.5)
-        task = JointTask(build[name](), segmenter, loss, optimization, options, epoch=3, given=IMAGES, share=0.5)
+        parts = build[name](), segmenter, loss, optimization
+        task = JointTask(*parts, weight=lambda _: 0.5, pseudo_share=None, epoch=3, given=IMAGES, share=0.5)
     else:
         task = TranslationTask(build[name](), IMAGES)
     task.updates = updates or Updates()

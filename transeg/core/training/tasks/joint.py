@@ -1,4 +1,4 @@
-"""Strategy `joint`: a segmenter learns on what a generator translates, and the generator learns from it.
+"""A segmenter learns on what a generator translates, and the generator learns from it.
 
 CUT-seg: Moreu, Arazo, McGuinness and O'Connor, "Joint one-sided synthetic unpaired image translation and segmentation
 for colorectal cancer prevention", Expert Systems 2022, doi:10.1111/exsy.13137. Pseudo-labels as in PL-CUT-Seg,
@@ -7,7 +7,7 @@ arXiv:2307.12033.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
 from dataclasses import replace
 from typing import Self
@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from transeg.core.distributed.collectives import broadcast_buffers
-from transeg.core.experiment.schema import JointOptions
 from transeg.core.inference.conditioning import Conditioning
 from transeg.core.interfaces import Batch, Generator, Optimization, Phase, Segmenter
 from transeg.core.models.forward import segment, to_classes, to_float32, translate_during_training
@@ -39,7 +38,8 @@ class JointTask(SegmentationTask):
         segmenter: learns on the translated source.
         loss: of the segmentation.
         optimization: of the segmenter's and the loss's parameters.
-        options: the weight and its schedule, pseudo-labels.
+        weight: share of the segmentation gradient that reaches the generator, by progress in [0, 1).
+        pseudo_share: share of the pseudo-labels in the segmentation loss, likewise; None for no pseudo-labels.
         epoch: iterations between two renewals of the network that makes pseudo-labels.
         given: what the generator is given of the source.
         share: of the synthetic images in the segmentation loss, where the source's images are real ones.
@@ -52,7 +52,8 @@ class JointTask(SegmentationTask):
         segmenter: Segmenter,
         loss: LossSum,
         optimization: Optimization,
-        options: JointOptions,
+        weight: Callable[[float], float],
+        pseudo_share: Callable[[float], float] | None,
         epoch: int,
         given: Conditioning,
         share: float,
@@ -60,12 +61,13 @@ class JointTask(SegmentationTask):
     ) -> None:
         super().__init__(segmenter, loss, optimization, extra_terms)
         self.generator = generator
-        self._options = options
+        self._weight = weight
+        self._pseudo_share = pseudo_share
         self._epoch = epoch
         self._given = given
         self._share = share
         self._optimizers = {**generator.optimizers(), **super().optimizers()}
-        self.labeller = deepcopy(segmenter).requires_grad_(False) if options.pseudo_labels != "off" else None
+        self.labeller = deepcopy(segmenter).requires_grad_(False) if pseudo_share is not None else None
 
     def optimizers(self) -> dict[str, Optimization]:
         return self._optimizers
@@ -86,27 +88,13 @@ class JointTask(SegmentationTask):
 
     def weight(self) -> float:
         """Share of the segmentation gradient that reaches the generator now."""
-        match self._options.schedule:
-            case "linear":
-                return self._options.weight * self.progress
-            case "step":
-                return self._options.weight if self.progress >= self._options.start else 0.0
-            case _:
-                return self._options.weight
+        return self._weight(self.progress)
 
     def pseudo_share(self) -> float:
         """Share of the pseudo-labels in the segmentation loss now; 0 until the labels come from a trained network."""
-        if self.iteration < self._epoch:
+        if self._pseudo_share is None or self.iteration < self._epoch:
             return 0.0
-        match self._options.pseudo_labels:
-            case "mean":
-                return 0.5
-            case "linear":
-                return 0.5 * self.progress
-            case "step":
-                return 0.5 if self.progress >= 0.5 else 0.0
-            case _:
-                return 0.0
+        return self._pseudo_share(self.progress)
 
     def _segmentation_losses(self, fake: Tensor, batch: Batch) -> dict[str, Tensor]:
         losses = self.segmentation_losses(_scale_gradient(to_float32(fake), self.weight()), batch)
@@ -142,8 +130,8 @@ class JointTask(SegmentationTask):
 
 
 def _scale_gradient(x: Tensor, factor: float) -> Tensor:
-    """The same values, with ``factor`` times the gradient."""
-    if factor == 0:
+    """The same values, with ``factor`` times the gradient, where they have one: a generator may have no parameters."""
+    if factor == 0 or not x.requires_grad:
         return x.detach()
     scaled = x.view_as(x)
     scaled.register_hook(lambda gradient: factor * gradient)

@@ -1,4 +1,4 @@
-"""Strategy `supervised`: a segmenter alone."""
+"""A segmenter alone, on labelled images."""
 
 from __future__ import annotations
 
@@ -23,12 +23,7 @@ class SegmentationTask(Task):
         optimization: of the network's and the loss's parameters.
         extra_terms: further modules ``forward(logits, image, batch) -> losses by name``, called after each forward
             pass on labelled images; their parameters belong to the optimization, too.
-
-    Attributes:
-        validates_target: whether validation images are of the target domain, to be segmented as they are.
     """
-
-    validates_target: bool = False
 
     def __init__(
         self, segmenter: Segmenter, loss: LossSum, optimization: Optimization, extra_terms: Iterable[nn.Module] = ()
@@ -62,7 +57,7 @@ class SegmentationTask(Task):
 
     def val_step(self, items: Sequence[EvaluationItem]) -> list[Tensor]:
         """Logits ``(K, h, w)`` on the CPU for each item."""
-        forward = self.segment_target if self.validates_target else self.segment_source
+        forward = self.segment_target if self.view == "target" else self.segment_source
         return self.validate(forward, [item.image for item in items])
 
     def segment_source(self, image: Tensor, places: Tensor | None) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transeg.core.distributed.collectives import average_gradients
 from transeg.core.errors import TransegError
 from transeg.core.inference.sliding_window import Forward, Inference
-from transeg.core.interfaces import Batch, Optimization, Phase
+from transeg.core.interfaces import Batch, Optimization, Phase, View
 from transeg.core.models.forward import to_signed_unit
 from transeg.core.training.tasks.updates import Updates, micro_batches, optimizer_parameters
 
@@ -26,12 +26,16 @@ class Task(nn.Module, ABC):
         iteration: iterations done; the runner counts.
         iterations: length of the training.
         inference: how validation images reach the networks: in windows, or whole and those of a batch alike in size.
+        view: how the segmenter sees the images that it is validated on now.
+        device: where it is trained.
         updates: how losses become steps.
     """
 
     iteration: int = 0
     iterations: int = 1
     inference: Inference = Inference(None)
+    view: View = "source"
+    device: torch.device = torch.device("cpu")
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,10 +60,10 @@ class Task(nn.Module, ABC):
 
     def validate(self, forward: Forward, images: Sequence[Tensor]) -> list[Tensor]:
         """``forward`` of validation images ``(C, h, w)``, each ``(K, h, w)`` on the CPU."""
-        device = next(self.parameters()).device
         if self.inference.window:
-            return [self.inference.run(forward, image, device) for image in images]
-        return list(forward(torch.stack([to_signed_unit(image, device) for image in images]), None).float().cpu())
+            return [self.inference.run(forward, image, self.device) for image in images]
+        whole = torch.stack([to_signed_unit(image, self.device) for image in images])
+        return list(forward(whole, None).float().cpu())
 
     def before_iteration(self) -> None:
         """Called with ``iteration`` up to date, before a training step; nothing by default."""
@@ -74,7 +78,7 @@ class Task(nn.Module, ABC):
         Raises:
             TransegError: the phases of the micro-batches differ.
         """
-        batch = to_device(batch, next(self.parameters()).device, self.updates.memory_format)
+        batch = to_device(batch, self.device, self.updates.memory_format)
         runs = [self.phases(part) for part in micro_batches(batch, self.updates.accumulation)]
         losses: dict[str, Tensor] = {}
         while True:

@@ -1,4 +1,4 @@
-"""Strategy `translation`: a generator alone."""
+"""A generator alone."""
 
 from __future__ import annotations
 

@@ -1,0 +1,155 @@
+"""One stage of a run: its trainings, each in a folder of its own, and what its folds are worth alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from mmengine.hooks import Hook
+from rich.console import Console
+from torch import Tensor, nn
+
+from transeg.core.builders.folds import mean_over_folds
+from transeg.core.distributed.collectives import broadcast_from_first
+from transeg.core.distributed.progress_bar import progress_bar
+from transeg.core.evaluation.measurement import measure_segmenter
+from transeg.core.experiment.choices import Choice
+from transeg.core.experiment.identity import Identity
+from transeg.core.experiment.schema import Experiment
+from transeg.core.experiment.stages import PlannedStage, fold_names
+from transeg.core.files import write_text
+from transeg.core.inference.trained_model import TrainedModel, stage_weights, trained_weights
+from transeg.core.interfaces import Dataset, NetworkKind, Strategy
+from transeg.core.pipeline.products import Products
+from transeg.core.registry import Registry
+from transeg.core.runs.run_folder import RunFolder
+from transeg.core.runs.timings import time_step
+from transeg.core.training.build import Build
+from transeg.core.training.parts import Networks, Parts
+from transeg.core.training.train import Training, train
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """Trains a stage.
+
+    Args:
+        run: the whole run's folder.
+        planned: the stage.
+        strategy: whose data, validation and task it has.
+        networks: of the run, as they are when nothing has been trained.
+        ready: those of them that no stage has taken yet, each with its choice.
+        products: results of earlier stages.
+        stages: all of the run, by name.
+        registry: where components come from.
+        console: for progress.
+        resume: whether to go on from checkpoints.
+        hooks: makes those that are added to its trainings.
+    """
+
+    run: RunFolder
+    planned: PlannedStage
+    strategy: Strategy
+    networks: Networks
+    ready: dict[NetworkKind, tuple[Choice | None, nn.Module]]
+    products: Products
+    stages: Mapping[str, PlannedStage]
+    registry: Registry
+    console: Console
+    resume: bool
+    hooks: Callable[[PlannedStage], Sequence[Hook]]
+
+    @property
+    def folder(self) -> RunFolder:
+        """The stage's own."""
+        return self.run.part(self.planned.folder)
+
+    def learn(self, parts: Parts, identity: Identity) -> dict[str, Any] | None:
+        """Train the networks; or a segmenter for each fold, each in its own folder, and say what each is worth alone.
+
+        Args:
+            parts: the stage's data sets.
+            identity: of the stage.
+
+        Returns:
+            None without folds; else what each fold's segmenter reaches on the tests and on what it held out, and what
+            they do on average.
+        """
+        experiment, title = self.planned.experiment, self._title()
+        if not self.planned.folds or parts.held is None:
+            self._train(experiment, parts, self.folder, identity, title)
+            self._note(self.folder, experiment)
+            return None
+        single = experiment.model_copy(update={"folds": None})
+        each: dict[str, dict[str, Any]] = {}
+        for number, name in enumerate(fold_names(len(parts.held))):
+            place, own = self.folder.part(name), parts.fold(number)
+            held_out = replace(identity, options={**identity.options, "held out": f"{number + 1} of {len(parts.held)}"})
+            self._train(single, own, place, held_out, f"{title}, {name} of {len(parts.held)}")
+            self._note(place, single)
+            trained = TrainedModel.load(place, self.registry, experiment.device)
+            assert own.source is not None
+            assert own.val is not None
+            tests = {**own.tests, "held-out": own.val}
+            measured = measure(trained, tests, self.run, place, self.console, f"testing {name}")
+            each[name] = {"best_iteration": trained.iteration, "images": len(own.source), "tests": measured}
+        self._note(self.folder, experiment)
+        return {"each": each, "mean": mean_over_folds([fold["tests"] for fold in each.values()])}
+
+    def _train(self, experiment: Experiment, parts: Parts, folder: RunFolder, identity: Identity, title: str) -> None:
+        stage = self.planned.stage
+        ready = {} if self.planned.folds else self.ready  # each fold needs a network of its own
+        build = Build(experiment, parts.domains, self.registry, self.networks.teachers, self._begins(), ready)
+        validations = self.strategy.validation(stage, parts, self.products) if "segmenter" in stage.trains else []
+        judge = self.networks.judge if "generator" in stage.trains else None
+        training = Training(
+            experiment, stage, self.strategy, parts, validations, build, judge, identity, folder, self.run, title
+        )
+        train(training, self.console, resume=self.resume, extra_hooks=self.hooks(self.planned))
+
+    def _begins(self) -> dict[NetworkKind, Callable[[], Mapping[str, Tensor]]]:
+        """What reads the weights that networks begin with."""
+        found: dict[NetworkKind, Callable[[], Mapping[str, Tensor]]] = {}
+        for network, (place, kind) in self.planned.stage.begins.items():
+            if isinstance(place, Path):
+                found[network] = partial(trained_weights, RunFolder(place), kind, self.registry)
+            else:
+                found[network] = partial(stage_weights, self.run, self.stages[place], kind)
+        return found
+
+    def _title(self) -> str:
+        stage = self.planned.stage
+        return stage.title or (self.planned.run_strategy if self.planned.folder == "." else stage.name)
+
+    def _note(self, folder: RunFolder, experiment: Experiment) -> None:
+        """Write down the experiment of a training, without which its checkpoints cannot be loaded."""
+        if folder.path != self.run.path:
+            broadcast_from_first(lambda: write_text(folder.experiment, experiment.to_toml()))
+
+
+def measure(
+    trained: TrainedModel,
+    tests: Mapping[str, Dataset],
+    run: RunFolder,
+    part: RunFolder,
+    console: Console,
+    title: str,
+) -> dict[str, Any]:
+    """What a segmenter reaches on test sets, written down in the folder of its training.
+
+    Args:
+        trained: the networks; without a segmenter, nothing is measured.
+        tests: by name.
+        run: the whole run's folder.
+        part: the training's.
+        console: for progress.
+        title: of the progress.
+    """
+    if not tests or trained.segmenter is None:
+        return {}
+    total = sum(len(dataset) for dataset in tests.values())
+    with progress_bar(console, title, total) as advance, time_step(run, part, "testing"):
+        return measure_segmenter(trained, tests, part.evaluation, trained.inference(), advance, trained.counting())

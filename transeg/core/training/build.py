@@ -1,0 +1,159 @@
+"""Makes the networks and losses of a stage, new for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar, cast
+
+import torch
+from timm.layers import BatchNormAct2d, convert_sync_batchnorm
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from transeg.core.builders.networks import build_generator, build_segmenter
+from transeg.core.distributed.collectives import rank_and_world_size
+from transeg.core.errors import UsageError
+from transeg.core.experiment.choices import Choice
+from transeg.core.experiment.schema import Experiment
+from transeg.core.inference.conditioning import Conditioning
+from transeg.core.inference.trained_model import DomainProperties, build_conditioning
+from transeg.core.interfaces import Generator, NetworkKind, Optimization, Segmenter
+from transeg.core.registry import Registry
+from transeg.core.training.distillation import Distillation, Teacher, build_distillation
+from transeg.core.training.losses import LossSum, build_loss
+from transeg.core.training.schedules import LEARNING_RATE, with_warmup
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+class Build:
+    """Makes what a stage's experiment names.
+
+    A task keeps what it trains as ``generator`` and ``segmenter``: checkpoints hold them by these names.
+
+    Args:
+        experiment: of the stage.
+        domains: what the networks must know of the data.
+        registry: where components come from.
+        teachers: frozen segmenters to distil from.
+        begins: reads the weights that a network begins with, by their names in it.
+        ready: networks that are built already, with the choice of each; one is given away once, and then removed.
+
+    Attributes:
+        experiment: of the stage.
+        distillation: what :meth:`terms` has made, to be closed after the training.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        domains: DomainProperties,
+        registry: Registry,
+        teachers: Sequence[Teacher] = (),
+        begins: Mapping[NetworkKind, Callable[[], Mapping[str, Tensor]]] | None = None,
+        ready: dict[NetworkKind, tuple[Choice | None, nn.Module]] | None = None,
+    ) -> None:
+        self.experiment = experiment
+        self.distillation: Distillation | None = None
+        self._domains = domains
+        self._registry = registry
+        self._teachers = teachers
+        self._begins = begins or {}
+        self._ready = {} if ready is None else ready
+
+    def generator(self) -> Generator:
+        """A new generator, the same at every call.
+
+        Raises:
+            UsageError: the experiment names none.
+        """
+        if self.experiment.generator is None:
+            raise UsageError(f"The strategy {self.experiment.strategy.name} trains a generator where there is none.")
+        seed, begun = self.experiment.seed, self._begins.get("generator")
+        choice = self.experiment.generator
+        if begun is None and (built := self._built("generator", choice)) is not None:
+            return self._begun(cast("Generator", built), None, "generator")
+        bare = choice if begun is None else choice.model_copy(update={"weights": None})
+        channels = self.conditioning().channels
+        generator = build_generator(bare, channels, self._domains.target_channels, seed, self._registry)
+        return self._begun(generator, begun, "generator")
+
+    def segmenter(self) -> Segmenter:
+        """A new segmenter, the same at every call.
+
+        Raises:
+            UsageError: the experiment names none.
+        """
+        if self.experiment.segmenter is None:
+            raise UsageError(f"The strategy {self.experiment.strategy.name} trains a segmenter where there is none.")
+        seed, begun = self.experiment.seed, self._begins.get("segmenter")
+        choice = self.experiment.segmenter
+        if begun is None and (built := self._built("segmenter", choice)) is not None:
+            return self._begun(cast("Segmenter", built), None, "segmenter")
+        bare = choice if begun is None else choice.model_copy(update={"weights": None})
+        channels, classes = self._domains.target_channels, len(self._domains.class_names)
+        segmenter = build_segmenter(bare, channels, classes, seed, self._registry, pretrained=begun is None)
+        return self._begun(segmenter, begun, "segmenter")
+
+    def conditioning(self) -> Conditioning:
+        """What the generator is given of the source."""
+        assert self.experiment.generator is not None
+        return build_conditioning(self.experiment.generator, self._domains)
+
+    def loss(self) -> LossSum:
+        """The segmentation loss."""
+        assert self.experiment.loss is not None
+        return build_loss(self.experiment.loss, self._registry, self.experiment.train.head_weights or ())
+
+    def terms(self, segmenter: Segmenter) -> list[nn.Module]:
+        """Further terms of the segmenter's loss: what it learns from teachers, where there are any."""
+        channels = self._domains.target_channels
+        self.distillation = build_distillation(self.experiment, segmenter, self._teachers, channels, self._registry)
+        return [] if self.distillation is None else [self.distillation]
+
+    def optimization(self, *modules: nn.Module) -> Optimization:
+        """Adam over what modules train, with the schedule of ``[train]``."""
+        train = self.experiment.train
+        parameters = [each for module in modules for each in module.parameters() if each.requires_grad]
+        optimizer = torch.optim.Adam(parameters, lr=train.lr, weight_decay=train.weight_decay)
+        return Optimization(optimizer, with_warmup(LEARNING_RATE[train.schedule], train.warmup))
+
+    def _built(self, kind: NetworkKind, choice: Choice) -> nn.Module | None:
+        """The network that is built already, where it is the one that is wanted."""
+        known, _ = self._ready.get(kind, (None, None))
+        return self._ready.pop(kind)[1] if known == choice else None
+
+    def _begun(self, network: Network, weights: Callable[[], Mapping[str, Tensor]] | None, kind: str) -> Network:
+        if weights is not None:
+            try:
+                network.load_state_dict(weights())
+            except RuntimeError as error:
+                raise UsageError(f"The {kind} that the stage begins from does not fit this one: {error}") from error
+        if self.experiment.train.sync_batch_norm and rank_and_world_size()[1] > 1:
+            return _with_shared_batch_norm(network)
+        return network
+
+
+def _with_shared_batch_norm(network: Network) -> Network:
+    """A network with batch norms whose statistics are those of all ranks; names in its checkpoints stay.
+
+    timm's conversion knows timm's own norms, which have an activation in them: PyTorch's would drop that.
+    """
+    return cast("Network", convert_sync_batchnorm(network))
+
+
+def check_batch_norms(*networks: nn.Module | None) -> None:
+    """Whether the batch norms of networks can be replaced by those that ranks share.
+
+    Raises:
+        UsageError: one is of a class that would lose what it does besides.
+    """
+    for network in networks:
+        for norm in () if network is None else network.modules():
+            own = isinstance(norm, _BatchNorm) and type(norm).forward is not _BatchNorm.forward
+            if own and not isinstance(norm, BatchNormAct2d):
+                raise UsageError(
+                    f"The batch norms of {type(network).__name__} are of a kind of its own ({type(norm).__name__}), "
+                    "whose statistics processes cannot share; leave out train.sync_batch_norm, or choose other norms "
+                    "where it has an option for them."
+                )

@@ -1,0 +1,100 @@
+"""Strategy `joint`: a segmenter learns on what a generator translates, and the generator learns from it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from transeg.core.errors import UsageError
+from transeg.core.interfaces import NetworkKind, Stage, Strategy
+from transeg.core.interfaces.strategies import describe_translation, source_only_baseline
+
+if TYPE_CHECKING:
+    from transeg.core.experiment.schema import Experiment
+    from transeg.core.training.build import Build
+    from transeg.core.training.parts import Parts
+    from transeg.core.training.tasks import Task
+
+
+class Joint(Strategy):
+    """Trains generator and segmenter in one loop (CUT-seg).
+
+    Moreu, Arazo, McGuinness and O'Connor, "Joint one-sided synthetic unpaired image translation and segmentation for
+    colorectal cancer prevention", Expert Systems 2022, doi:10.1111/exsy.13137. Pseudo-labels as in PL-CUT-Seg,
+    arXiv:2307.12033.
+
+    Args:
+        weight: share of the segmentation gradient that reaches the generator.
+        schedule: the weight over the training: as it is, growing from zero, or zero before `start`.
+        start: share of the training after which `step` switches the weight on.
+        pseudo_labels: train the segmenter on target images, too, with its own labels of the epoch before: with half of
+            the loss, with a share that grows to half, or with half of it in the second half of the training.
+    """
+
+    def __init__(
+        self,
+        *,
+        weight: Annotated[float, Field(ge=0)] = 1e-3,
+        schedule: Literal["constant", "linear", "step"] = "constant",
+        start: Annotated[float, Field(ge=0, le=1)] = 0.5,
+        pseudo_labels: Literal["off", "mean", "linear", "step"] = "off",
+    ) -> None:
+        self._weight = weight
+        self._schedule = schedule
+        self._start = start
+        self._pseudo_labels = pseudo_labels
+
+    def check(self, experiment: Experiment) -> None:
+        if self._pseudo_labels != "off" and experiment.data.target is None:
+            raise UsageError("strategy.pseudo_labels are for images of the target domain, and there is no --target.")
+
+    def stages(self, experiment: Experiment) -> list[Stage]:
+        return [Stage("joint", ("generator", "segmenter")), *source_only_baseline(experiment)]
+
+    def result(self, experiment: Experiment) -> dict[NetworkKind, str]:
+        return {"generator": "joint", "segmenter": "joint"}
+
+    def summary(self, experiment: Experiment) -> str:
+        assert experiment.generator is not None
+        assert experiment.segmenter is not None
+        made = describe_translation(experiment)
+        learned = f"while the segmenter {experiment.segmenter.name} learned from the result"
+        return f"The generator {experiment.generator.name} {made} {learned}"
+
+    def selection(self, experiment: Experiment) -> str:
+        assert experiment.generator is not None
+        translated = ", translated" if experiment.generator.condition == "image" else ""
+        return f"the validation images of the source{translated}"
+
+    def task(self, stage: Stage, parts: Parts, build: Build) -> Task:
+        from transeg.core.training.tasks import JointTask
+
+        generator, segmenter = build.generator(), build.segmenter()
+        terms, loss = build.terms(segmenter), build.loss()
+        return JointTask(
+            generator,
+            segmenter,
+            loss,
+            build.optimization(segmenter, loss, *terms),
+            weight=self.weight_at,
+            pseudo_share=None if self._pseudo_labels == "off" else self.pseudo_share_at,
+            epoch=max(1, build.experiment.data.samples_per_epoch // build.experiment.joint_batch),
+            given=build.conditioning(),
+            share=build.experiment.data.synthetic_share,
+            extra_terms=terms,
+        )
+
+    def weight_at(self, progress: float) -> float:
+        """Share of the segmentation gradient that reaches the generator, by progress in [0, 1)."""
+        if self._schedule == "linear":
+            return self._weight * progress
+        if self._schedule == "step" and progress < self._start:
+            return 0.0
+        return self._weight
+
+    def pseudo_share_at(self, progress: float) -> float:
+        """Share of the pseudo-labels in the segmentation loss, by progress in [0, 1)."""
+        if self._pseudo_labels == "linear":
+            return 0.5 * progress
+        return 0.5 if self._pseudo_labels == "mean" or progress >= 0.5 else 0.0
