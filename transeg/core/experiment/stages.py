@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from pydantic import BaseModel
 
@@ -13,6 +13,7 @@ from transeg.core.errors import UsageError
 from transeg.core.experiment.choices import Choice, StrategyChoice
 from transeg.core.experiment.schema import Experiment
 from transeg.core.interfaces import NetworkKind, Stage, Strategy
+from transeg.core.interfaces.strategies import BASELINE
 from transeg.core.registry import Registry
 
 
@@ -49,14 +50,27 @@ class PlannedStage:
         return [name if self.folder == "." else f"{self.folder}/{name}" for name in fold_names(self.folds)]
 
 
-def describe_trainings(experiment: Experiment, registry: Registry) -> dict[str, str]:
-    """What each training of a run trains, in words, by its folder within the run's; in their order."""
-    words = {}
+class PlannedTraining(NamedTuple):
+    """One training of a run.
+
+    Attributes:
+        title: what it trains, in words.
+        iterations: its length.
+    """
+
+    title: str
+    iterations: int
+
+
+def plan_trainings(experiment: Experiment, registry: Registry) -> dict[str, PlannedTraining]:
+    """Each training of a run by its folder within the run's, in their order."""
+    found = {}
     for planned in plan_stages(experiment, registry):
         for folder in planned.trainings():
             fold = folder.rpartition("/")[2].replace("-", " ")
-            words[folder] = f"{planned.title}, {fold}" if planned.folds else planned.title
-    return words
+            title = f"{planned.title}, {fold}" if planned.folds else planned.title
+            found[folder] = PlannedTraining(title, planned.experiment.train.iterations)
+    return found
 
 
 def fold_names(folds: int) -> list[str]:
@@ -112,7 +126,7 @@ def check_strategy(experiment: Experiment, registry: Registry) -> None:
     whole = experiment.folds is not None and experiment.fold is None
     if (whole and not any(each.stage.folds for each in planned)) or (experiment.folds and experiment.segmenter is None):
         raise UsageError(f"The strategy {name} has no use for folds.")
-    if experiment.baseline != "none" and "baseline" not in {each.stage.name for each in planned}:
+    if experiment.baseline != "none" and BASELINE not in {each.stage.name for each in planned}:
         raise UsageError(f"The strategy {name} trains no baseline; leave --baseline out.")
 
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from transeg.core.training.parts import Parts
     from transeg.core.training.tasks.task import Task
 
+BASELINE = "baseline"
+"""The stage whose segmenter is tested beside the run's result."""
 NetworkKind = Literal["generator", "segmenter"]
 View = Literal["source", "target"]
 """How a segmenter is validated on images: `source`, as it is trained to see source images (translated, where a
@@ -176,4 +178,4 @@ def source_only_baseline(experiment: Experiment) -> list[Stage]:
         return []
     changes = {"generator": None, "data": {"target": None}}
     title = f"{experiment.baseline} baseline"
-    return [stage_of("supervised", "baseline", ("segmenter",), folds=True, changes=changes, title=title)]
+    return [stage_of("supervised", BASELINE, ("segmenter",), folds=True, changes=changes, title=title)]

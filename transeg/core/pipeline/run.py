@@ -23,6 +23,7 @@ from transeg.core.files import write_json, write_text
 from transeg.core.inference import visualization
 from transeg.core.inference.trained_model import TrainedModel, trained_identity
 from transeg.core.interfaces import Dataset
+from transeg.core.interfaces.strategies import BASELINE
 from transeg.core.pipeline.products import Products
 from transeg.core.pipeline.stage import StageRun, measure
 from transeg.core.registry import Registry
@@ -31,9 +32,6 @@ from transeg.core.runs.run_folder import RunFolder
 from transeg.core.runs.timings import time_step
 from transeg.core.training.parts import Networks, Parts
 from transeg.core.training.train import InterruptedRunError, preview_samples
-
-BASELINE = "baseline"
-"""The stage whose segmenter is tested beside the run's result."""
 
 
 @dataclass(frozen=True)

@@ -211,7 +211,8 @@ def _fit(generator: Generator, experiment: Experiment, parts: Parts, device: tor
     images = [inference.prepare(parts.target[int(index)].image) for index in drawn]
     height, width = (min(image.shape[side] for image in images) for side in (-2, -1))
     whole = torch.stack([to_signed_unit(_centre(image, height, width), device) for image in images])
-    generator.to(device).fit(whole)
+    with torch.no_grad():
+        generator.to(device).fit(whole)
 
 
 def _centre(image: Tensor, height: int, width: int) -> Tensor:

@@ -12,7 +12,7 @@ import numpy as np
 from transeg.core.errors import TransegError, UsageError
 from transeg.core.evaluation.statistics import bootstrap_intervals
 from transeg.core.experiment.schema import Experiment, read_experiment
-from transeg.core.experiment.stages import build_strategy, describe_trainings
+from transeg.core.experiment.stages import build_strategy, plan_trainings
 from transeg.core.files import read_json
 from transeg.core.registry import Registry
 from transeg.core.runs.history import State, read_scalars, run_state
@@ -95,7 +95,7 @@ class Record:
             raise UsageError(f"{path} is not a run folder: it has no experiment.toml.")
         state = run_state(folder)  # before anything else is read: what a finished run holds is complete
         experiment = read_experiment(folder.experiment, registry)
-        trainings = describe_trainings(experiment, registry)
+        trainings = {name: planned.title for name, planned in plan_trainings(experiment, registry).items()}
         strategy = build_strategy(experiment.strategy, registry)
         scores, named = read_scores(folder.evaluation), list(experiment.data.test)
         lines = {name: read_scalars(folder.part(name).scalars) for name in trainings}

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from transeg.core.component_options import options
 from transeg.core.evaluation.numbers import pluralise
+from transeg.core.interfaces.strategies import BASELINE
 
 if TYPE_CHECKING:
     from transeg.core.experiment.schema import DataOptions, Experiment, TrainOptions
@@ -68,13 +69,12 @@ def show_plan(prepared: Prepared, registry: Registry, console: Console) -> None:
     if built.segmenter is not None:
         selection = describe_selection(experiment, parts, registry)
         add("selection", selection + (f" ({_images(len(parts.val))})" if parts.val else ""))
-    count = sum(each.stage.name != "baseline" for each in prepared.stages)
-    stages = f" in each of {NUMBERS.get(count, count)} stages" if count > 1 else ""
+    length = _length(prepared)
     if experiment.members:
-        stages += f", the segmenter's in each of {experiment.members} folds"
+        length += f", the segmenter's in each of {experiment.members} folds"
     add(
         "training",
-        f"{train.iterations:,} iterations{stages}, batch {_batch(experiment)}, {_pixels(data, parts)}, "
+        f"{length}, batch {_batch(experiment)}, {_pixels(data, parts)}, "
         f"{experiment.device}, {data.workers} workers, seed {experiment.seed}{_computing(train)}",
     )
     networks = {"generator": built.generator, "segmenter": built.segmenter}
@@ -88,6 +88,16 @@ def show_plan(prepared: Prepared, registry: Registry, console: Console) -> None:
         add("not as published", "; ".join(changed))
     add("run folder", str(prepared.folder.path))
     console.print(grid)
+
+
+def _length(prepared: Prepared) -> str:
+    """How many iterations the stages have, but for a baseline, which has as many as what it is compared with."""
+    own = [each for each in prepared.stages if each.stage.name != BASELINE]
+    lengths = {each.stage.name: each.experiment.train.iterations for each in own}
+    if len(set(lengths.values())) > 1:
+        return "iterations: " + ", ".join(f"{name} {length:,}" for name, length in lengths.items())
+    stages = f" in each of {NUMBERS.get(len(own), len(own))} stages" if len(own) > 1 else ""
+    return f"{prepared.experiment.train.iterations:,} iterations{stages}"
 
 
 def _images_of(prepared: Prepared, registry: Registry) -> Iterator[tuple[str, str]]:

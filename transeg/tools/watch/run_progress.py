@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from transeg.core.errors import UsageError
-from transeg.core.experiment.schema import Experiment, read_experiment
-from transeg.core.experiment.stages import describe_trainings
+from transeg.core.experiment.schema import read_experiment
+from transeg.core.experiment.stages import PlannedTraining, plan_trainings
 from transeg.core.files import read_json
 from transeg.core.registry import Registry
 from transeg.core.runs.history import State, read_scalars, run_state, scalar_series
@@ -83,24 +83,24 @@ def read_progress(path: Path, registry: Registry) -> RunProgress:
         return RunProgress(state, [], None, 1)
     experiment = read_experiment(folder.experiment, registry)
     times = read_json(folder.times) if folder.times.exists() else {}
-    trainings = describe_trainings(experiment, registry)
-    stages = [_stage(folder, name, words, experiment, times.get(name, {})) for name, words in trainings.items()]
+    trainings = plan_trainings(experiment, registry)
+    stages = [_stage(folder, name, planned, times.get(name, {})) for name, planned in trainings.items()]
     begun = [stage for stage in stages if stage.done]
     return RunProgress(state, stages, begun[-1] if begun else None, experiment.joint_batch)
 
 
-def _stage(folder: RunFolder, name: str, words: str, experiment: Experiment, spent: dict[str, float]) -> Stage:
+def _stage(folder: RunFolder, name: str, planned: PlannedTraining, spent: dict[str, float]) -> Stage:
     part = folder.part(name)
     lines = read_scalars(part.scalars)
     done = max((int(line["iteration"]) for line in lines), default=0)
-    total = experiment.train.iterations
+    total = planned.iterations
     trained = [line for line in lines if "seconds_per_iteration" in line]
     kinds = list(trained[-1]) if trained else []
     speeds = [line["seconds_per_iteration"] for line in trained[-RECENT:]]
     speed = sum(speeds) / len(speeds) if speeds else None
     previews = sorted(part.previews.glob("*.png"), key=lambda picture: picture.stat().st_mtime)
     return Stage(
-        words,
+        planned.title,
         done,
         total,
         {key.removeprefix("train/"): scalar_series(trained, key)[1] for key in kinds if key.startswith("train/")},
