@@ -266,7 +266,8 @@ class Run:
         total = sum(len(dataset) for dataset in tests.values())
         with progress_bar(self.console, title, total) as advance, time_step(self.folder, folder, "testing"):
             counting = trained.counting()
-            return measure_segmenter(trained, tests, folder.evaluation, trained.inference(), advance, counting)
+            out, inference = folder.evaluation, trained.inference()
+            return measure_segmenter(trained, tests, out, inference, advance, self.registry, counting)
 
 
 def _note(folder: RunFolder, experiment: Experiment) -> None:

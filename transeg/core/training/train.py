@@ -36,6 +36,7 @@ from transeg.core.data.windows import RegionReader, Windows, sampling_pools
 from transeg.core.distributed.collectives import broadcast_from_first, rank_and_world_size
 from transeg.core.distributed.progress_bar import progress_bar
 from transeg.core.errors import TransegError, UsageError
+from transeg.core.evaluation.metrics.image_metrics import image_metrics
 from transeg.core.evaluation.scores import EvaluationSet, SegmentationMetric, evaluation_loader
 from transeg.core.evaluation.translation_quality import TranslationMetric, TranslationSet, uses_feature_networks
 from transeg.core.experiment.schema import BATCH, RUNTIME, DataOptions, Experiment, TrainOptions
@@ -135,7 +136,7 @@ def train(
         loader=_loader(experiment, parts, device, console, cache),
         iterations=options.iterations,
         val_interval=options.val_interval,
-        validation=_validation(experiment, parts, cache),
+        validation=_validation(experiment, parts, cache, registry),
         domains=parts.domains,
         hooks=hooks,
         resume=resume,
@@ -310,7 +311,7 @@ def _domain(
 
 
 def _validation(
-    experiment: Experiment, parts: Parts, cache: SampleCache | None
+    experiment: Experiment, parts: Parts, cache: SampleCache | None, registry: Registry
 ) -> tuple[DataLoader[Any], BaseMetric] | None:
     """Validation images and what measures them: a segmenter where there is one, else the generator's images.
 
@@ -324,7 +325,7 @@ def _validation(
     if parts.segmenter is not None:
         images = EvaluationSet(parts.val, inference, cache)
         loader = evaluation_loader(images, batch_size=batch_size, workers=workers, again=True)
-        return loader, SegmentationMetric(parts.domains.class_names)
+        return loader, SegmentationMetric(parts.domains.class_names, image_metrics(registry, validation=True))
     assert experiment.generator is not None
     assert parts.judge is not None
     given = build_conditioning(experiment.generator, parts.domains)

@@ -70,7 +70,7 @@ class Objective:
                 time.sleep(1)
             prepared = Prepared(experiment, trial_parts(experiment, self.registry), folder, resume=True)
             launch(prepared, self.registry, Console(quiet=True), hooks)
-            value = _best(folder, metric, self.plan.study.maximize)
+            value = _best(folder, metric, self.plan.maximize)
         except optuna.TrialPruned:
             _forget(folder, "*.pt")
             raise
