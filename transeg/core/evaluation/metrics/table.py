@@ -21,7 +21,7 @@ Of = Literal["class", "image", "set", "made", "made set", "counts"]
 of these together, or the counted objects of a test set."""
 
 
-class Row(MetricEntry, frozen=True, kw_only=True):
+class BuiltInMetric(MetricEntry, frozen=True, kw_only=True):
     """A built-in metric."""
 
     entry: str = ""
@@ -32,8 +32,8 @@ class Row(MetricEntry, frozen=True, kw_only=True):
     """Where plugins' metrics do not come: the table of a generator's images, and curves over a training."""
 
 
-TABLE: dict[str, Row] = {
-    "dice": Row(
+TABLE: dict[str, BuiltInMetric] = {
+    "dice": BuiltInMetric(
         title="Dice",
         summary="Mean Dice over the images, at a probability of one half",
         higher_is_better=True,
@@ -42,7 +42,7 @@ TABLE: dict[str, Row] = {
         also=("curves",),
         validation=True,
     ),
-    "iou": Row(
+    "iou": BuiltInMetric(
         title="IoU",
         summary="Mean IoU over the images, at a probability of one half",
         higher_is_better=True,
@@ -51,7 +51,7 @@ TABLE: dict[str, Row] = {
         also=("curves",),
         validation=True,
     ),
-    "precision": Row(
+    "precision": BuiltInMetric(
         title="precision",
         summary="Share of the predicted pixels that are right",
         higher_is_better=True,
@@ -59,7 +59,7 @@ TABLE: dict[str, Row] = {
         also=("curves",),
         validation=True,
     ),
-    "recall": Row(
+    "recall": BuiltInMetric(
         title="recall",
         summary="Share of the true pixels that are found",
         higher_is_better=True,
@@ -67,20 +67,20 @@ TABLE: dict[str, Row] = {
         also=("curves",),
         validation=True,
     ),
-    "specificity": Row(
+    "specificity": BuiltInMetric(
         title="specificity",
         summary="Share of the other pixels that are left alone",
         higher_is_better=True,
         validation=True,
     ),
-    "surface_dice": Row(
+    "surface_dice": BuiltInMetric(
         title="surface Dice",
         summary="Share of both outlines that lies within 2 pixels of the other",
         paper="arXiv:1809.04430",
         higher_is_better=True,
         shown=("compare", "report", "card"),
     ),
-    "hd95": Row(
+    "hd95": BuiltInMetric(
         title="HD95",
         summary="95 % Hausdorff distance of the outlines",
         paper="arXiv:2206.01653",
@@ -89,104 +89,104 @@ TABLE: dict[str, Row] = {
         of="class",
         shown=("folds", "compare", "report", "card"),
     ),
-    "mae": Row(
+    "mae": BuiltInMetric(
         title="MAE",
         summary="Mean absolute difference between probability and truth",
         higher_is_better=False,
         validation=True,
     ),
-    "ece": Row(
+    "ece": BuiltInMetric(
         title="ECE",
         summary="Expected calibration error, 15 bins, mean over the images",
         paper="arXiv:1706.04599",
         higher_is_better=False,
     ),
-    "ece_pooled": Row(
+    "ece_pooled": BuiltInMetric(
         title="ECE, pooled",
         summary="Expected calibration error over all pixels",
         paper="arXiv:1706.04599",
         higher_is_better=False,
         of="set",
     ),
-    "dice_pooled": Row(
+    "dice_pooled": BuiltInMetric(
         title="Dice, pooled",
         summary="Dice over the pixels of all images together",
         higher_is_better=True,
         of="set",
         validation=True,
     ),
-    "dice_with_background_pooled": Row(
+    "dice_with_background_pooled": BuiltInMetric(
         title="Dice with background, pooled",
         summary="Pooled Dice, averaged over background and foreground",
         higher_is_better=True,
         of="set",
         validation=True,
     ),
-    "iou_pooled": Row(
+    "iou_pooled": BuiltInMetric(
         title="IoU, pooled",
         summary="IoU over the pixels of all images together",
         higher_is_better=True,
         of="set",
         validation=True,
     ),
-    "iou_with_background_pooled": Row(
+    "iou_with_background_pooled": BuiltInMetric(
         title="IoU with background, pooled",
         summary="Pooled IoU, averaged over background and foreground",
         higher_is_better=True,
         of="set",
         validation=True,
     ),
-    "pranet_mdice": Row(
+    "pranet_mdice": BuiltInMetric(
         title="mDice",
         summary="PraNet's protocol: mean Dice over 256 thresholds",
         paper="arXiv:2006.11392",
         higher_is_better=True,
     ),
-    "pranet_miou": Row(
+    "pranet_miou": BuiltInMetric(
         title="mIoU",
         summary="PraNet's protocol: mean IoU over 256 thresholds",
         paper="arXiv:2006.11392",
         higher_is_better=True,
     ),
-    "pranet_wfm": Row(
+    "pranet_wfm": BuiltInMetric(
         title="weighted F-measure",
         summary="PraNet's protocol: errors far from the truth weigh more",
         paper="doi:10.1109/CVPR.2014.39",
         higher_is_better=True,
     ),
-    "pranet_sm": Row(
+    "pranet_sm": BuiltInMetric(
         title="S-measure",
         summary="PraNet's protocol: structure of objects and regions",
         paper="arXiv:1708.00786",
         higher_is_better=True,
     ),
-    "pranet_mean_em": Row(
+    "pranet_mean_em": BuiltInMetric(
         title="mean E-measure",
         summary="PraNet's protocol: mean E-measure over 256 thresholds",
         paper="arXiv:1805.10421",
         higher_is_better=True,
     ),
-    "pranet_mae": Row(
+    "pranet_mae": BuiltInMetric(
         title="MAE, stretched",
         summary="PraNet's protocol: mean absolute error of the stretched prediction",
         paper="arXiv:2006.11392",
         higher_is_better=False,
     ),
-    "pranet_max_dice": Row(
+    "pranet_max_dice": BuiltInMetric(
         title="maxDice",
         summary="PraNet's protocol: the largest of the 256 means over the images",
         paper="arXiv:2006.11392",
         higher_is_better=True,
         of="set",
     ),
-    "pranet_max_em": Row(
+    "pranet_max_em": BuiltInMetric(
         title="max E-measure",
         summary="PraNet's protocol: the largest of the 256 mean E-measures",
         paper="arXiv:1805.10421",
         higher_is_better=True,
         of="set",
     ),
-    "ssim": Row(
+    "ssim": BuiltInMetric(
         title="SSIM",
         summary="Structural similarity of a made image and its true counterpart",
         higher_is_better=True,
@@ -194,7 +194,7 @@ TABLE: dict[str, Row] = {
         also=("quality", "curves"),
         validation=True,
     ),
-    "psnr": Row(
+    "psnr": BuiltInMetric(
         title="PSNR",
         summary="Peak signal-to-noise ratio of a made image",
         unit="dB",
@@ -204,7 +204,7 @@ TABLE: dict[str, Row] = {
         also=("quality", "curves"),
         validation=True,
     ),
-    "l1": Row(
+    "l1": BuiltInMetric(
         title="L1",
         summary="Mean absolute difference from the true counterpart",
         digits=4,
@@ -213,7 +213,7 @@ TABLE: dict[str, Row] = {
         also=("quality", "curves"),
         validation=True,
     ),
-    "lpips": Row(
+    "lpips": BuiltInMetric(
         title="LPIPS",
         summary="Perceptual distance from the true counterpart",
         paper="arXiv:1801.03924",
@@ -222,7 +222,7 @@ TABLE: dict[str, Row] = {
         also=("quality", "curves"),
         validation=True,
     ),
-    "fid": Row(
+    "fid": BuiltInMetric(
         title="FID",
         summary="Fréchet distance of the features of made and real images",
         paper="arXiv:1706.08500",
@@ -232,7 +232,7 @@ TABLE: dict[str, Row] = {
         also=("quality", "curves"),
         validation=True,
     ),
-    "kid": Row(
+    "kid": BuiltInMetric(
         title="KID",
         summary="Kernel distance of the features of made and real images",
         paper="arXiv:1801.01401",
@@ -242,7 +242,7 @@ TABLE: dict[str, Row] = {
         also=("quality", "curves"),
         validation=True,
     ),
-    "consistency_dice": Row(
+    "consistency_dice": BuiltInMetric(
         title="consistency",
         summary="Dice of what a segmenter finds in a made image",
         higher_is_better=True,
@@ -250,14 +250,14 @@ TABLE: dict[str, Row] = {
         also=("quality", "curves"),
         validation=True,
     ),
-    "consistency_iou": Row(
+    "consistency_iou": BuiltInMetric(
         title="consistency, IoU",
         summary="IoU of what a segmenter finds in a made image",
         higher_is_better=True,
         of="made",
         validation=True,
     ),
-    "consistency_dice_real": Row(
+    "consistency_dice_real": BuiltInMetric(
         title="on real",
         summary="Dice of what the same segmenter finds in the real image",
         higher_is_better=True,
@@ -265,14 +265,14 @@ TABLE: dict[str, Row] = {
         also=("quality",),
         validation=True,
     ),
-    "roundtrip_ssim": Row(
+    "roundtrip_ssim": BuiltInMetric(
         title="and back: SSIM",
         summary="Structural similarity of an image and what comes back of it",
         higher_is_better=True,
         of="made",
         also=("quality",),
     ),
-    "roundtrip_psnr": Row(
+    "roundtrip_psnr": BuiltInMetric(
         title="PSNR",
         summary="Peak signal-to-noise ratio of what comes back",
         unit="dB",
@@ -281,7 +281,7 @@ TABLE: dict[str, Row] = {
         of="made",
         also=("quality",),
     ),
-    "roundtrip_l1": Row(
+    "roundtrip_l1": BuiltInMetric(
         title="L1",
         summary="Mean absolute difference of what comes back",
         digits=4,
@@ -289,18 +289,20 @@ TABLE: dict[str, Row] = {
         of="made",
         also=("quality",),
     ),
-    "counts.true": Row(title="true", summary="Number of true objects", digits=0, higher_is_better=None, of="counts"),
-    "counts.predicted": Row(
+    "counts.true": BuiltInMetric(
+        title="true", summary="Number of true objects", digits=0, higher_is_better=None, of="counts"
+    ),
+    "counts.predicted": BuiltInMetric(
         title="predicted", summary="Number of predicted objects", digits=0, higher_is_better=None, of="counts"
     ),
-    "counts.mae": Row(
+    "counts.mae": BuiltInMetric(
         title="MAE",
         summary="Mean absolute error of an image's number of objects",
         digits=2,
         higher_is_better=False,
         of="counts",
     ),
-    "counts.relative_error": Row(
+    "counts.relative_error": BuiltInMetric(
         title="relative",
         summary="Mean absolute error by the true number",
         unit="%",
@@ -308,7 +310,7 @@ TABLE: dict[str, Row] = {
         higher_is_better=False,
         of="counts",
     ),
-    "counts.bias": Row(
+    "counts.bias": BuiltInMetric(
         title="bias",
         summary="Mean of predicted minus true numbers",
         paper="doi:10.1016/S0140-6736(86)90837-8",
