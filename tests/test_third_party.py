@@ -77,6 +77,7 @@ def test_plugins_of_others(environment, broken, tmp_path):
     assert {(r["kind"], r["name"], r["status"]) for r in by_package["transeg-example"]} == {
         ("segmenter", "two-layers", "ok"),
         ("loss", "squared", "ok"),
+        ("metric", "brier", "ok"),
     }
     assert [r["status"] for r in by_package["raising"]] == ["broken"]
     assert [r["status"] for r in by_package["hollow"]] == ["broken"]
