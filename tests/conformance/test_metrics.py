@@ -3,6 +3,7 @@
 import csv
 import importlib
 import json
+import re
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -162,6 +163,14 @@ class TestWhatIsWrong:
         assert f"The metric far of far {words.format(image=image)}" in said
         assert "Traceback" not in said
 
+    def test_ends_a_training_whose_validations_measure_it(self, local, process, tmp_path):
+        manifest = local("raise ValueError('no such thing')", ROWS + "validation = true\n")
+        result = process(*command(SUPERVISED, "--registry", manifest, "--run-dir", tmp_path / "run"))
+        said = " ".join(result.stderr.split())
+        assert result.returncode == 1
+        assert "The metric far of far failed on" in said
+        assert "Traceback" not in said
+
     @pytest.mark.parametrize(
         ("line", "words"),
         [
@@ -190,6 +199,19 @@ class TestWhatIsWrong:
         registry = Registry([local("return 1", name="near")])
         assert image_metrics(registry) == []
         assert "The metric far of far is left out: far.py has no 'far'." in caplog.text
+
+
+def test_the_metric_in_the_documentation_is_one(tmp_path):
+    text = (EXAMPLE.parents[1] / "docs" / "metrics.md").read_text()
+    for language, name in (("python", "area.py"), ("toml", "area.toml")):
+        (tmp_path / name).write_text(re.search(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)[1])
+    (metric,) = image_metrics(Registry([tmp_path / "area.toml"]))
+    del sys.modules["transeg_local_area"]
+    labels = np.array([[0, 1, 1], [IGNORE, 1, 0]])
+    probabilities = np.stack([labels == 1, labels != 1]).astype(np.float32)  # finds 2 pixels, and one that is not known
+    assert metric.name == "area-error"
+    assert metric("x", probabilities, labels, 0.5) == 0.25
+    assert np.isnan(metric("x", probabilities, labels, None))
 
 
 class TestTheFunction:
