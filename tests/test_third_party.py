@@ -78,6 +78,7 @@ def test_plugins_of_others(environment, broken, tmp_path):
         ("segmenter", "two-layers", "ok"),
         ("loss", "squared", "ok"),
         ("strategy", "pseudo-labels", "ok"),
+        ("metric", "brier", "ok"),
     }
     assert [r["status"] for r in by_package["raising"]] == ["broken"]
     assert [r["status"] for r in by_package["hollow"]] == ["broken"]

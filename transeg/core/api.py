@@ -116,9 +116,8 @@ def evaluate_run(
             datasets = {label: TranslatedDataset(dataset, translator) for label, dataset in datasets.items()}
         check_compatible(trained.domains.class_names, trained.domains.target_channels, datasets)
         with progress_bar(console, "testing", sum(len(dataset) for dataset in datasets.values())) as advance:
-            scores = measure_segmenter(
-                trained, datasets, place, trained.inference(window, flips), advance, counting or trained.counting()
-            )
+            inference, counting = trained.inference(window, flips), counting or trained.counting()
+            scores = measure_segmenter(trained, datasets, place, inference, advance, registry, counting)
     options = quality if quality != QualityOptions() else trained.experiment.quality
     images = _given_images(trained, datasets, options, registry, named=bool(tests))
     if not images:

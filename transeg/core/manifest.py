@@ -53,6 +53,26 @@ class LossEntry(Entry, frozen=True):
     role: Literal["segmentation", "distillation"] = "segmentation"
 
 
+Place = Literal["tests", "folds", "compare", "report", "card"]
+"""Where a metric is shown: in the tables of test sets and of folds, where runs are compared unless other metrics are
+named, in reports, and in the card of an exported model."""
+
+
+class MetricEntry(Entry, frozen=True, kw_only=True):
+    """``[metric.NAME]``, whose entry is a function: see :data:`transeg.core.interfaces.metrics.ImageMetricFunction`."""
+
+    higher_is_better: bool | None
+    """None, which no manifest can say, where neither is."""
+    title: str = ""
+    """In tables, by default the name."""
+    unit: str = ""
+    digits: Annotated[int, msgspec.Meta(ge=0, le=9)] = 3
+    """Behind the point."""
+    shown: tuple[Place, ...] = ()
+    validation: bool = False
+    """Whether the validations of a training measure it, too, so that a search can go by it."""
+
+
 class Archive(Table, frozen=True):
     """A file of a dataset that anybody may download, as its authors offer it."""
 
@@ -109,6 +129,7 @@ ENTRIES: dict[str, type[Entry]] = {
     "loss": LossEntry,
     "dataset": DatasetEntry,
     "strategy": StrategyEntry,
+    "metric": MetricEntry,
 }
 KINDS = tuple(ENTRIES)
 

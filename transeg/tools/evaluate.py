@@ -9,6 +9,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from transeg.core.evaluation.metrics.table import all_rows
 from transeg.core.registry import Registry
 from transeg.tools.common import options as common
 from transeg.tools.common.console import stderr_console
@@ -71,6 +72,6 @@ def evaluate(
         click.echo(json.dumps({"tests": metrics, "quality": judged}, indent=2))
         return
     if metrics:
-        show_measured(metrics, out, Console())
+        show_measured(metrics, out, Console(), all_rows(registry))
     if judged:
         show_quality(judged, Console())

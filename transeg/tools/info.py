@@ -12,8 +12,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from transeg.core.component_options import EMPTY, component_description, options
-from transeg.core.errors import UsageError
-from transeg.core.manifest import KINDS, Component, StrategyEntry
+from transeg.core.errors import UsageError, did_you_mean
+from transeg.core.evaluation.metrics.table import BETTER, TABLE, all_components
+from transeg.core.manifest import KINDS, Component, MetricEntry, StrategyEntry
 from transeg.core.registry import Registry, kind_named
 from transeg.tools.common.options import as_json, with_registry
 
@@ -27,18 +28,21 @@ def info(component: str, as_json: bool, registry: Registry) -> None:
 
     Its options with their meaning, paper, parameters, and an example.
     """
-    from transeg.core.experiment.choices import options_of_kind
-    from transeg.core.models.layer_outputs import default_layers
-
     kind, slash, name = component.partition("/")
     if not slash:
         kinds = [k for k in KINDS if any(c.name == component for c in registry.components(k))]
         if len(kinds) != 1:
             raise UsageError(f"Say which kind {component!r} is, as in segmenter/{component}; `toolkit list` shows all.")
         kind, name = kinds[0], component
+    if kind_named(kind) == "metric":
+        _show_metric(_metric(name, registry), registry, as_json)
+        return
     found = registry.find(kind_named(kind), name)
     cls = registry.load(found)
     if as_json:
+        from transeg.core.experiment.choices import options_of_kind
+        from transeg.core.models.layer_outputs import default_layers
+
         rows = [
             {"name": o.name, "type": o.type_name, "default": o.default, "help": o.help}
             for o in options_of_kind(cls, found.kind)
@@ -49,6 +53,52 @@ def info(component: str, as_json: bool, registry: Registry) -> None:
         click.echo(json.dumps(document, indent=2, default=str))
     else:
         show_component(found, cls, Console())
+
+
+def _metric(name: str, registry: Registry) -> Component:
+    """A metric of that name, whose row is here or in a plugin's manifest."""
+    if name in TABLE:
+        return next(component for component in all_components(registry) if component.name == name)
+    known = [component.name for component in all_components(registry)]
+    if name.rpartition(":")[2] not in known:
+        raise UsageError(f"There is no metric {name!r}.{did_you_mean(name, known)}")
+    return registry.find("metric", name)
+
+
+def _show_metric(component: Component, registry: Registry, as_json: bool) -> None:
+    """A metric's row, and what its function says of itself."""
+    entry = component.entry
+    assert isinstance(entry, MetricEntry)
+    about = component_description(registry.load(component)) if entry.entry else []
+    if as_json:
+        keys = ("title", "unit", "digits", "higher_is_better", "shown", "validation")
+        click.echo(json.dumps({**component.summary(), **{key: getattr(entry, key) for key in keys}}, indent=2))
+        return
+    console = Console()
+    console.print(f"[bold cyan]{component}[/]  {escape(entry.summary)}")
+    _show_facts(
+        {
+            "title": entry.title or component.name,
+            "unit": entry.unit,
+            "digits": str(entry.digits),
+            "better": BETTER[entry.higher_is_better],
+            "shown in": ", ".join(entry.shown),
+            "validation": "measured in each" if entry.validation else "",
+            "paper": entry.paper,
+            "plugin": f"{component.package} {component.version}",
+        },
+        console,
+    )
+    for paragraph in about:
+        console.print("\n" + escape(paragraph), highlight=False)
+
+
+def _show_facts(facts: dict[str, str], console: Console) -> None:
+    grid = Table.grid(padding=(0, 2))
+    for name, value in facts.items():
+        if value:
+            grid.add_row(f"[dim]{name}[/]", escape(value))
+    console.print(grid)
 
 
 def show_component(component: Component, cls: type, console: Console) -> None:
@@ -68,11 +118,7 @@ def show_component(component: Component, cls: type, console: Console) -> None:
         "licence": getattr(entry, "licence", ""),
         "url": getattr(entry, "url", ""),
     }
-    grid = Table.grid(padding=(0, 2))
-    for name, value in facts.items():
-        if value:
-            grid.add_row(f"[dim]{name}[/]", escape(value))
-    console.print(grid)
+    _show_facts(facts, console)
     for paragraph in component_description(cls)[1:]:
         console.print("\n" + escape(paragraph), highlight=False)
     known = options_of_kind(cls, component.kind)

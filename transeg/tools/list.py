@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from transeg.core.manifest import KINDS, Component
+from transeg.core.evaluation.metrics.table import BETTER, all_components, plugin_metrics
+from transeg.core.manifest import KINDS, Component, MetricEntry
 from transeg.core.registry import BUILTIN, Registry, kind_named
 from transeg.tools.common.options import as_json, with_registry
 
@@ -25,6 +26,7 @@ PLURALS = {
     "loss": "Losses",
     "dataset": "Datasets",
     "strategy": "Strategies",
+    "metric": "Metrics",
 }
 
 
@@ -33,8 +35,9 @@ PLURALS = {
 @as_json
 @with_registry
 def list_components(kind: str | None, as_json: bool, registry: Registry) -> None:
-    """Show generators, segmenters, losses, datasets and strategies, or one KIND.
+    """Show generators, segmenters, losses, datasets, strategies and the metrics of plugins, or one KIND.
 
+    `toolkit list metrics` shows the built-in metrics, too.
     `toolkit list combinations` shows which of them go together, and what data each pair needs.
     """
     if kind == "combinations":
@@ -43,7 +46,7 @@ def list_components(kind: str | None, as_json: bool, registry: Registry) -> None
     singular = kind and kind_named(kind)
     if as_json:
         broken = [p for p in registry.plugins if p.status in ("broken", "disabled") and not p.components]
-        rows = [component.summary() for component in registry.components(singular)]
+        rows = [component.summary() for component in _components(registry, singular)]
         rows += [] if singular else [plugin.summary() for plugin in broken]
         click.echo(json.dumps(rows, indent=2))
     else:
@@ -64,11 +67,12 @@ def _list_combinations(registry: Registry, as_json: bool) -> None:
 
 def show_components(registry: Registry, kind: str | None, console: Console) -> None:
     """A table for each kind, and what is wrong with plugins."""
-    for each in [kind] if kind else KINDS:
+    found = _components(registry, kind)
+    for each in dict.fromkeys(component.kind for component in found):
+        components = [component for component in found if component.kind == each]
         table = Table(title=PLURALS[each], title_justify="left", box=None, pad_edge=False, header_style="bold")
         table.add_column("name", style="cyan", no_wrap=True)
         table.add_column("summary", ratio=3, overflow="fold")
-        components = list(registry.components(each))
         columns = [name for name, cells in _cells(components).items() if any(cells)]
         for name in columns:
             table.add_column(name, justify="right" if name == "parameters" else "left", overflow="fold")
@@ -79,7 +83,7 @@ def show_components(registry: Registry, kind: str | None, console: Console) -> N
     for plugin in registry.plugins:
         if plugin.status != "ok":
             console.print(f"[{COLOURS[plugin.status]}]{plugin.package} is {plugin.status}[/]: {escape(plugin.reason)}")
-    for component in registry.components(kind):
+    for component in found:
         if component.status == "missing":
             console.print(f"[yellow]{component} needs more[/]: {escape(component.reason)}")
         if component.status in ("broken", "conflict"):
@@ -87,6 +91,16 @@ def show_components(registry: Registry, kind: str | None, console: Console) -> N
                 f"[{COLOURS[component.status]}]{component} of {component.package} is {component.status}[/]: "
                 f"{escape(component.reason)}"
             )
+
+
+def _components(registry: Registry, kind: str | None) -> list[Component]:
+    """Components in the order of kinds; the built-in metrics only where these are asked for."""
+    if kind == "metric":
+        return all_components(registry)
+    found = [component for each in KINDS if each != "metric" for component in registry.components(each)]
+    if kind is not None:
+        return [component for component in found if component.kind == kind]
+    return [*found, *plugin_metrics(registry)]
 
 
 def show_combinations(found: Sequence[Combination], console: Console) -> None:
@@ -113,6 +127,8 @@ def _cells(components: Sequence[Component]) -> dict[str, list[str]]:
     foreign = any(component.package != BUILTIN for component in components)
     troubled = any(component.status != "ok" for component in components)
     return {
+        "unit": [getattr(c.entry, "unit", "") for c in components],
+        "better": [BETTER[c.entry.higher_is_better] if isinstance(c.entry, MetricEntry) else "" for c in components],
         "parameters": [f"{c.entry.params:,}" if c.entry.params else "" for c in components],
         "paper": [c.entry.paper for c in components],
         "plugin": [c.package if foreign else "" for c in components],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,20 +12,18 @@ from typing import Any
 import numpy as np
 
 from transeg.core.errors import UsageError, did_you_mean
+from transeg.core.evaluation.metrics.table import TABLE, Rows, is_lower_better, row_of, shown_in
 from transeg.core.evaluation.statistics import bootstrap_intervals, paired_permutation_test
 from transeg.core.runs.run_folder import RunFolder
 
-METRICS = ("dice", "iou", "surface_dice", "hd95")
-"""What is compared unless the user says otherwise."""
-LOWER_IS_BETTER = ("mae", "hd95", "ece", "pranet_mae")
-"""What the names of errors and distances begin with; that of a class ends in its name."""
+logger = logging.getLogger(__name__)
 
-Rows = dict[str, dict[str, str]]
+Lines = dict[str, dict[str, str]]
 """The lines of a CSV file by image."""
 
 
 def compare_runs(
-    first: Path, second: Path, *, tests: Sequence[str] = (), metrics: Sequence[str] = ()
+    first: Path, second: Path, *, tests: Sequence[str] = (), metrics: Sequence[str] = (), rows: Rows = TABLE
 ) -> dict[str, Any]:
     """Compare the runs on the images that both were tested on.
 
@@ -32,7 +31,8 @@ def compare_runs(
         first: run A: its folder, or a folder of CSV files.
         second: run B.
         tests: names of test sets; all that the runs share where there are none.
-        metrics: columns; :data:`METRICS` where there are none.
+        metrics: columns; see :func:`compared_metrics` where there are none.
+        rows: what is known of metrics.
 
     Returns:
         ``a`` and ``b``, the folders; ``tests``: for each test set ``images`` and ``groups`` that both have,
@@ -55,11 +55,25 @@ def compare_runs(
                 f"There is no test set {name!r} that both runs were tested on.{did_you_mean(name, shared)}"
             )
     chosen = {name: (files[0][name], files[1][name]) for name in tests or shared}
+    metrics = compared_metrics([path for paths in chosen.values() for path in paths], metrics, rows)
     return {
         "a": str(first),
         "b": str(second),
-        "tests": {name: _compare_set(*paths, metrics or METRICS) for name, paths in chosen.items()},
+        "tests": {name: _compare_set(*paths, metrics, rows) for name, paths in chosen.items()},
     }
+
+
+def compared_metrics(files: Sequence[Path], named: Sequence[str], rows: Rows) -> list[str]:
+    """The columns that are compared: those that the user names, else those whose rows say so.
+
+    A plugin's metric is compared unasked where all files have it: some may be older than the plugin.
+    """
+    columns = [read_columns(path) for path in files]
+    everywhere = set(columns[0]).intersection(*columns) if columns else set()
+    for name in everywhere.intersection(named):
+        if row_of(name, rows) is None:
+            logger.warning("No installed plugin has the metric %s; more of it is taken to be better.", name)
+    return list(named) or [name for name in shown_in("compare", rows) if name in TABLE or name in everywhere]
 
 
 def compare_metric(a: np.ndarray, b: np.ndarray, groups: Sequence[str], lower_is_better: bool) -> dict[str, Any]:
@@ -95,17 +109,17 @@ def compare_metric(a: np.ndarray, b: np.ndarray, groups: Sequence[str], lower_is
     }
 
 
-def _compare_set(first: Path, second: Path, metrics: Sequence[str]) -> dict[str, Any]:
-    rows = read_rows(first, metrics), read_rows(second, metrics)
-    names = [name for name in rows[0] if name in rows[1]]
+def _compare_set(first: Path, second: Path, metrics: Sequence[str], rows: Rows) -> dict[str, Any]:
+    lines = read_lines(first, metrics), read_lines(second, metrics)
+    names = [name for name in lines[0] if name in lines[1]]
     if not names:
         raise UsageError(f"{first} and {second} have no image in common: they were not made from the same test set.")
-    groups = [rows[0][name]["group"] for name in names]
+    groups = [lines[0][name]["group"] for name in names]
     compared = {}
     for metric in metrics:
-        a, b = (np.array([float(table[name][metric] or "nan") for name in names]) for table in rows)
-        compared[metric] = compare_metric(a, b, groups, metric.startswith(LOWER_IS_BETTER))
-    unpaired = len(rows[0]) + len(rows[1]) - 2 * len(names)
+        a, b = (np.array([float(table[name][metric] or "nan") for name in names]) for table in lines)
+        compared[metric] = compare_metric(a, b, groups, is_lower_better(metric, rows))
+    unpaired = len(lines[0]) + len(lines[1]) - 2 * len(names)
     return {"images": len(names), "groups": len(set(groups)), "unpaired": unpaired, "metrics": compared}
 
 
@@ -125,7 +139,13 @@ def evaluation_files(folder: Path) -> dict[str, Path]:
     return files
 
 
-def read_rows(path: Path, metrics: Sequence[str]) -> Rows:
+def read_columns(path: Path) -> list[str]:
+    """What a CSV file says of each image."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return next(csv.reader(file), [])
+
+
+def read_lines(path: Path, metrics: Sequence[str]) -> Lines:
     """The lines of a CSV file by image.
 
     Raises:

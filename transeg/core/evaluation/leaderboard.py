@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from transeg.core.errors import UsageError, did_you_mean
-from transeg.core.evaluation.comparison import LOWER_IS_BETTER, METRICS, Rows, evaluation_files, read_rows
+from transeg.core.evaluation.comparison import Lines, compared_metrics, evaluation_files, read_lines
+from transeg.core.evaluation.metrics.table import TABLE, Rows, is_lower_better
 from transeg.core.evaluation.statistics import bootstrap_intervals, holm_adjust, paired_permutation_test
 
 
@@ -51,14 +52,16 @@ def leaderboard(
     tests: Sequence[str] = (),
     metrics: Sequence[str] = (),
     baseline: str | None = None,
+    rows: Rows = TABLE,
 ) -> dict[str, Any]:
     """Rank entries on each test set and by each metric.
 
     Args:
         entries: what is ranked.
         tests: names of test sets; all that an entry has where there are none.
-        metrics: columns; :data:`~transeg.core.evaluation.comparison.METRICS` where there are none.
+        metrics: columns; see :func:`~transeg.core.evaluation.comparison.compared_metrics` where there are none.
         baseline: the name of the entry that all others are tested against; by default it is the best one.
+        rows: what is known of metrics.
 
     Returns:
         ``entries``, the folders of each; ``baseline``; ``tests``: for each test set ``images`` and ``groups`` that all
@@ -76,13 +79,15 @@ def leaderboard(
     if baseline is not None and baseline not in files:
         raise UsageError(f"There is no entry {baseline!r} to compare with.{did_you_mean(baseline, files)}")
     boards: dict[str, Any] = {}
-    for label in tests or known:
-        rows = {
-            name: [read_rows(one[label], metrics or METRICS) for one in each if label in one]
-            for name, each in files.items()
+    labels = list(tests or known)
+    chosen = [one[label] for each in files.values() for one in each for label in labels if label in one]
+    metrics = compared_metrics(chosen, metrics, rows)
+    for label in labels:
+        lines = {
+            name: [read_lines(one[label], metrics) for one in each if label in one] for name, each in files.items()
         }
-        board = _board({name: each for name, each in rows.items() if each}, metrics or METRICS, baseline)
-        boards[label] = board | {"without": [name for name, each in rows.items() if not each]}
+        board = _board({name: each for name, each in lines.items() if each}, metrics, baseline, rows)
+        boards[label] = board | {"without": [name for name, each in lines.items() if not each]}
     return {
         "entries": {entry.name: [str(run) for run in entry.runs] for entry in entries},
         "baseline": baseline,
@@ -90,32 +95,32 @@ def leaderboard(
     }
 
 
-def _board(rows: dict[str, list[Rows]], metrics: Sequence[str], baseline: str | None) -> dict[str, Any]:
+def _board(lines: dict[str, list[Lines]], metrics: Sequence[str], baseline: str | None, rows: Rows) -> dict[str, Any]:
     """One test set's."""
-    seen = [dict.fromkeys(name for run in runs for name in run) for runs in rows.values()]
+    seen = [dict.fromkeys(name for run in runs for name in run) for runs in lines.values()]
     shared = [name for name in seen[0] if all(name in each for each in seen)]
-    groups = [next(run[name]["group"] for run in next(iter(rows.values())) if name in run) for name in shared]
+    groups = [next(run[name]["group"] for run in next(iter(lines.values())) if name in run) for name in shared]
     ranked = {}
     for metric in metrics:
-        values = _values(rows, shared, groups, metric)
+        values = _values(lines, shared, groups, metric)
         ranked[metric] = {
             "images": len(values.groups),
-            "rows": _rows(values, baseline, lower_is_better=metric.startswith(LOWER_IS_BETTER)),
+            "rows": _rows(values, baseline, lower_is_better=is_lower_better(metric, rows)),
         }
     return {"images": len(shared), "groups": len(set(groups)), "metrics": ranked}
 
 
-def _values(rows: dict[str, list[Rows]], shared: Sequence[str], groups: Sequence[str], metric: str) -> _Values:
+def _values(lines: dict[str, list[Lines]], shared: Sequence[str], groups: Sequence[str], metric: str) -> _Values:
     """A metric where every run that has an image defines it."""
-    means = np.empty((len(shared), len(rows)))
+    means = np.empty((len(shared), len(lines)))
     of_runs = []
-    for column, runs in enumerate(rows.values()):
+    for column, runs in enumerate(lines.values()):
         cells = [[run[name][metric] or "nan" if name in run else None for run in runs] for name in shared]
         means[:, column] = [np.mean([float(cell) for cell in line if cell is not None]) for line in cells]
         of_runs.append(np.array([[float(cell or "nan") for cell in line] for line in cells]).reshape(-1, len(runs)))
     defined = np.flatnonzero(~np.isnan(means).any(1))
     kept = [groups[place] for place in defined]
-    return _Values(list(rows), means[defined], [each[defined] for each in of_runs], kept)
+    return _Values(list(lines), means[defined], [each[defined] for each in of_runs], kept)
 
 
 def _rows(values: _Values, baseline: str | None, *, lower_is_better: bool) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ import csv
 import io
 from typing import Any
 
+from transeg.core.evaluation.metrics.table import TABLE, Rows, digits_of
 from transeg.core.evaluation.numbers import format_interval, format_number, format_probability
 
 COLUMNS = ("rank", "entry", "runs", "mean", "ci", "sd", "against", "difference", "difference_ci", "p", "p_holm")
@@ -26,7 +27,7 @@ def to_csv(boards: dict[str, Any]) -> str:
     return out.getvalue()
 
 
-def to_markdown(boards: dict[str, Any]) -> str:
+def to_markdown(boards: dict[str, Any], rows: Rows = TABLE) -> str:
     """A table for each test set and metric."""
     parts = []
     for label, board in boards["tests"].items():
@@ -34,18 +35,18 @@ def to_markdown(boards: dict[str, Any]) -> str:
             parts += [f"### {_plain(label)}: {metric}, {ranked['images']} images", ""]
             parts += ["| rank | run | runs | mean [95 % CI] | sd | difference [95 % CI] | p | p (Holm) |"]
             parts += ["| ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |"]
-            parts += [_line(row) for row in ranked["rows"]] + [""]
+            parts += [_line(row, digits_of(metric, rows)) for row in ranked["rows"]] + [""]
     return "\n".join(parts)
 
 
-def _line(row: dict[str, Any]) -> str:
+def _line(row: dict[str, Any], digits: int) -> str:
     cells = [
         str(row["rank"]),
         _plain(row["entry"]),
         str(row["runs"]),
-        format_number(row["mean"]) + format_interval(row["ci"]),
-        format_number(row["sd"]),
-        format_number(row["difference"], "+") + format_interval(row["difference_ci"]),
+        format_number(row["mean"], digits=digits) + format_interval(row["ci"], digits),
+        format_number(row["sd"], digits=digits),
+        format_number(row["difference"], "+", digits) + format_interval(row["difference_ci"], digits),
         format_probability(row["p"]),
         format_probability(row["p_holm"]),
     ]

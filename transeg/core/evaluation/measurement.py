@@ -18,11 +18,13 @@ from transeg.core.data.images import read_binary_mask, read_label_map
 from transeg.core.data.writing import file_name
 from transeg.core.distributed.collectives import broadcast_from_first
 from transeg.core.errors import DataError, UsageError
+from transeg.core.evaluation.metrics.image_metrics import image_metrics
 from transeg.core.evaluation.scores import DetailedScore, evaluate, score_labels, summarize, write_csv
 from transeg.core.files import write_json
 from transeg.core.inference.sliding_window import Inference
 from transeg.core.inference.trained_model import TrainedModel
 from transeg.core.interfaces import Dataset
+from transeg.core.registry import Registry
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +35,7 @@ def measure_segmenter(
     folder: Path,
     inference: Inference,
     advance: Callable[[], None],
+    registry: Registry,
     counting: Counting | None = None,
 ) -> dict[str, Any]:
     """Measure a trained segmenter on labelled datasets.
@@ -45,6 +48,7 @@ def measure_segmenter(
             where objects are counted one more line, with a picture, in ``counts/``.
         inference: how images reach the network.
         advance: called after each image.
+        registry: where the metrics of plugins come from.
         counting: how objects are counted; None for not at all.
 
     Returns:
@@ -52,10 +56,10 @@ def measure_segmenter(
         :meth:`transeg.core.analysis.count_tables.CountAgreement.summary` says.
     """
     table = {}
-    names, workers = trained.domains.class_names, trained.experiment.data.workers
+    names, workers, metrics = trained.domains.class_names, trained.experiment.data.workers, image_metrics(registry)
     for label, dataset in datasets.items():
         counts = CountAgreement(counting, names) if counting is not None else None
-        scores = evaluate(trained.segment, dataset, inference, trained.device, workers, advance, counts)
+        scores = evaluate(trained.segment, dataset, inference, trained.device, workers, advance, counts, metrics)
         table[label] = broadcast_from_first(partial(_written, label, scores, names, counts, folder))
     return table
 

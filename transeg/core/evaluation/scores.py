@@ -28,6 +28,7 @@ from transeg.core.distributed.collectives import broadcast_from_first, gather_in
 from transeg.core.errors import DataError
 from transeg.core.evaluation.metrics.calibration import calibration_bins, calibration_error
 from transeg.core.evaluation.metrics.counts import count_pixels, overlap_ratios
+from transeg.core.evaluation.metrics.image_metrics import ImageMetric
 from transeg.core.evaluation.metrics.polyp_protocol import ThresholdCurves, polyp_protocol
 from transeg.core.evaluation.metrics.surface import surface_metrics
 from transeg.core.evaluation.statistics import bootstrap_intervals
@@ -39,13 +40,17 @@ T = TypeVar("T")
 
 
 class EvaluationItem(NamedTuple):
-    """An image as the network takes it ``(C, h, w)``, and its mask and numbered objects ``(H, W)`` at its own size."""
+    """An image as the network takes it ``(C, h, w)``, and its mask and numbered objects ``(H, W)`` at its own size.
+
+    ``pixel_size`` is that of its own size, height and width in micrometres, or None.
+    """
 
     name: str
     group: str
     image: Tensor
     mask: Tensor
     instances: np.ndarray | None = None
+    pixel_size: tuple[float, float] | None = None
 
 
 class EvaluationSet(TorchDataset[EvaluationItem]):
@@ -70,7 +75,8 @@ class EvaluationSet(TorchDataset[EvaluationItem]):
         if sample.mask is None:
             raise DataError(f"{sample.name} has no mask, so nothing can be measured on it.")
         mask = torch.from_numpy(sample.mask.astype(np.int64))
-        return EvaluationItem(sample.name, sample.group, self._inference.prepare(sample.image), mask, sample.instances)
+        image = self._inference.prepare(sample.image)
+        return EvaluationItem(sample.name, sample.group, image, mask, sample.instances, sample.pixel_size)
 
 
 @dataclass(frozen=True)
@@ -107,17 +113,19 @@ class DetailedScore(ImageScore):
     curves: ThresholdCurves | None = None
 
 
-def score(item: EvaluationItem, logits: Tensor) -> ImageScore:
+def score(item: EvaluationItem, logits: Tensor, metrics: Sequence[ImageMetric] = ()) -> ImageScore:
     """Count an image's pixels, and no more: cheap enough for validation during training.
 
     Args:
         item: the truth; pixels of IGNORE do not count.
         logits: ``(K, h, w)``, resized to the truth; binary ones are cut at a probability of one half.
+        metrics: measured besides.
     """
     logits = resize_result(logits, *item.mask.shape)
     counts = count_pixels(to_classes(logits[None])[0], item.mask, max(2, len(logits)))
-    values, of_classes = _ratios(counts)
-    return ImageScore(item.name, item.group, counts, {**values, "mae": _error(logits, item.mask)}, of_classes)
+    ratios, of_classes = _ratios(counts)
+    values = {**ratios, "mae": _error(logits, item.mask), **_measured(metrics, item, logits)}
+    return ImageScore(item.name, item.group, counts, values, of_classes)
 
 
 def score_labels(name: str, group: str, labels: Tensor, truth: Tensor, count: int) -> DetailedScore:
@@ -139,7 +147,7 @@ def score_labels(name: str, group: str, labels: Tensor, truth: Tensor, count: in
     return DetailedScore(name, group, counts, values, {**of_classes, "hd95": distances})
 
 
-def score_in_detail(item: EvaluationItem, logits: Tensor) -> DetailedScore:
+def score_in_detail(item: EvaluationItem, logits: Tensor, metrics: Sequence[ImageMetric] = ()) -> DetailedScore:
     """Every metric of an image, distances and calibration included; see :func:`score`."""
     logits = resize_result(logits, *item.mask.shape)
     labels = to_classes(logits[None])[0]
@@ -154,7 +162,20 @@ def score_in_detail(item: EvaluationItem, logits: Tensor) -> DetailedScore:
     bins = calibration_bins(confidence[valid], right[valid])
     values = {**scored.values, "mae": _error(logits, item.mask), "ece": calibration_error(bins)}
     protocol, curves = polyp_protocol(confidence, right, valid) if binary else ({}, None)
-    return replace(scored, values=values | protocol, calibration=bins, curves=curves)
+    values |= protocol | _measured(metrics, item, logits)
+    return replace(scored, values=values, calibration=bins, curves=curves)
+
+
+def _measured(metrics: Sequence[ImageMetric], item: EvaluationItem, logits: Tensor) -> dict[str, float]:
+    """The metrics that are functions of an image; ``logits`` have the size of its truth."""
+    if not metrics:
+        return {}
+    probabilities = torch.cat([-logits, logits]).sigmoid() if len(logits) == 1 else logits.softmax(0)
+    pixel_size = None if item.pixel_size is None else math.sqrt(math.prod(item.pixel_size))
+    arrays = [tensor.numpy().view() for tensor in (probabilities.float(), item.mask)]
+    for array in arrays:
+        array.flags.writeable = False  # other metrics and the counting of objects see the same
+    return {metric.name: metric(item.name, arrays[0], arrays[1], pixel_size) for metric in metrics}
 
 
 def _ratios(counts: np.ndarray) -> tuple[dict[str, float], dict[str, np.ndarray]]:
@@ -235,6 +256,7 @@ def evaluate(
     workers: int,
     advance: Callable[[], None] = lambda: None,
     counts: CountAgreement | None = None,
+    metrics: Sequence[ImageMetric] = (),
 ) -> list[DetailedScore]:
     """Score every image of a labelled dataset, at its own size. Ranks share the images; all get all scores.
 
@@ -246,12 +268,13 @@ def evaluate(
         workers: processes that load.
         advance: called after each image.
         counts: is given each image to count its objects.
+        metrics: measured besides those that are always.
     """
     loader = evaluation_loader(EvaluationSet(dataset, inference), batch_size=1, workers=workers)
     scores = []
     for (item,) in loader:
         logits = inference.run(forward, item.image, device)
-        scores.append(score_in_detail(item, logits))
+        scores.append(score_in_detail(item, logits, metrics))
         if counts is not None:
             prediction = to_classes(resize_result(logits, *item.mask.shape)[None])[0].numpy()
             counts.add(item.name, item.group, prediction, item.mask.numpy(), item.instances)
@@ -327,14 +350,15 @@ class SegmentationMetric(SharedMetric):
 
     default_prefix = "val"
 
-    def __init__(self, names: Sequence[str]) -> None:
+    def __init__(self, names: Sequence[str], metrics: Sequence[ImageMetric] = ()) -> None:
         super().__init__()
         self._names = names
+        self._metrics = metrics
 
     def process(self, data_batch: Sequence[EvaluationItem], data_samples: Sequence[Tensor]) -> None:
         """Score a batch."""
         for item, logits in zip(data_batch, data_samples, strict=True):
-            self.results.append(score(item, logits))
+            self.results.append(score(item, logits, self._metrics))
 
     def compute_metrics(self, results: list[ImageScore]) -> dict[str, Any]:
         """The table of the validation set."""

@@ -26,6 +26,7 @@ from transeg.core.errors import UsageError
 from transeg.core.evaluation.feature_networks import Features, feature_network, perceptual_distance
 from transeg.core.evaluation.metrics.counts import count_pixels, overlap_ratios
 from transeg.core.evaluation.metrics.image_quality import image_set_metrics, paired_image_metrics
+from transeg.core.evaluation.metrics.table import metrics_of
 from transeg.core.evaluation.scores import SharedMetric, evaluation_loader
 from transeg.core.experiment.schema import QualityOptions
 from transeg.core.inference.conditioning import Conditioning
@@ -37,18 +38,7 @@ from transeg.core.models.forward import to_classes, to_signed_unit
 from transeg.core.registry import Registry
 from transeg.core.runs.run_folder import RunFolder
 
-MEANS = (
-    "ssim",
-    "psnr",
-    "l1",
-    "lpips",
-    "consistency_dice",
-    "consistency_iou",
-    "consistency_dice_real",
-    "roundtrip_ssim",
-    "roundtrip_psnr",
-    "roundtrip_l1",
-)
+MEANS = metrics_of("made")
 """Values of single images."""
 COMPARED = 1000
 """At most this many images of an unpaired target domain are compared with."""

@@ -161,7 +161,7 @@ class Run:
             "best_iteration": trained.iteration,
             "selection": describe_selection(experiment, parts, self.registry),
             "trained_on": strategy.trained_on(experiment),
-            "tests": measure(trained, tests, self.folder, self.folder, self.console, "testing"),
+            "tests": measure(trained, tests, self.folder, self.folder, self.registry, self.console, "testing"),
             "folds": folds,
             "quality": self._quality(trained),
             "baseline": self._baseline(planned[BASELINE]) if BASELINE in planned else None,
@@ -176,7 +176,9 @@ class Run:
         """What the stage that the result is compared with reaches on the tests."""
         folder = self.folder.part(planned.folder)
         trained = TrainedModel.load(folder, self.registry, self.experiment.device)
-        return measure(trained, self.parts.tests, self.folder, folder, self.console, "testing the baseline")
+        return measure(
+            trained, self.parts.tests, self.folder, folder, self.registry, self.console, "testing the baseline"
+        )
 
     def _quality(self, trained: TrainedModel) -> dict[str, Any]:
         """The measures of the generator's images, by the name of the dataset."""

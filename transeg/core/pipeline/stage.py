@@ -16,6 +16,7 @@ from transeg.core.builders.folds import mean_over_folds
 from transeg.core.distributed.collectives import broadcast_from_first
 from transeg.core.distributed.progress_bar import progress_bar
 from transeg.core.evaluation.measurement import measure_segmenter
+from transeg.core.evaluation.metrics.image_metrics import image_metrics
 from transeg.core.experiment.choices import Choice
 from transeg.core.experiment.identity import Identity
 from transeg.core.experiment.schema import Experiment
@@ -94,7 +95,7 @@ class StageRun:
             assert own.source is not None
             assert own.val is not None
             tests = {**own.tests, "held-out": own.val}
-            measured = measure(trained, tests, self.run, place, self.console, f"testing {name}")
+            measured = measure(trained, tests, self.run, place, self.registry, self.console, f"testing {name}")
             each[name] = {"best_iteration": trained.iteration, "images": len(own.source), "tests": measured}
         self._note(self.folder, experiment)
         return {"each": each, "mean": mean_over_folds([fold["tests"] for fold in each.values()])}
@@ -106,7 +107,18 @@ class StageRun:
         validations = self.strategy.validation(stage, parts, self.products) if "segmenter" in stage.trains else []
         judge = self.networks.judge if "generator" in stage.trains else None
         training = Training(
-            experiment, stage, self.strategy, parts, validations, build, judge, identity, folder, self.run, title
+            experiment=experiment,
+            stage=stage,
+            strategy=self.strategy,
+            parts=parts,
+            validations=validations,
+            build=build,
+            judge=judge,
+            image_metrics=image_metrics(self.registry, validation=True),
+            identity=identity,
+            folder=folder,
+            run=self.run,
+            title=title,
         )
         train(training, self.console, resume=self.resume, extra_hooks=self.hooks(self.planned))
 
@@ -135,6 +147,7 @@ def measure(
     tests: Mapping[str, Dataset],
     run: RunFolder,
     part: RunFolder,
+    registry: Registry,
     console: Console,
     title: str,
 ) -> dict[str, Any]:
@@ -145,6 +158,7 @@ def measure(
         tests: by name.
         run: the whole run's folder.
         part: the training's.
+        registry: where metrics of plugins come from.
         console: for progress.
         title: of the progress.
     """
@@ -152,4 +166,5 @@ def measure(
         return {}
     total = sum(len(dataset) for dataset in tests.values())
     with progress_bar(console, title, total) as advance, time_step(run, part, "testing"):
-        return measure_segmenter(trained, tests, part.evaluation, trained.inference(), advance, trained.counting())
+        inference, counting = trained.inference(), trained.counting()
+        return measure_segmenter(trained, tests, part.evaluation, inference, advance, registry, counting)

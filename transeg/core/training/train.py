@@ -31,6 +31,7 @@ from transeg.core.data.windows import RegionReader, Windows, sampling_pools
 from transeg.core.distributed.collectives import broadcast_from_first, rank_and_world_size
 from transeg.core.distributed.progress_bar import progress_bar
 from transeg.core.errors import TransegError
+from transeg.core.evaluation.metrics.image_metrics import ImageMetric
 from transeg.core.evaluation.scores import EvaluationSet, SegmentationMetric, evaluation_loader
 from transeg.core.evaluation.translation_quality import (
     Judge,
@@ -88,6 +89,7 @@ class Training:
         validations: on what it is measured.
         build: makes its networks.
         judge: what judges the generator's images, or None.
+        image_metrics: those of plugins that are measured in validations.
         identity: what its checkpoints have in common.
         folder: its own.
         run: the whole run's.
@@ -101,6 +103,7 @@ class Training:
     validations: Sequence[Validation]
     build: Build
     judge: Judge | None
+    image_metrics: Sequence[ImageMetric]
     identity: Identity
     folder: RunFolder
     run: RunFolder
@@ -356,7 +359,7 @@ def _validations(training: Training, inference: Inference, cache: SampleCache | 
         for number, (label, dataset, view) in enumerate(training.validations):
             images = EvaluationSet(dataset, inference, cache)
             loader = evaluation_loader(images, batch_size=batch_size, workers=workers, again=True)
-            metric = SegmentationMetric(parts.domains.class_names)
+            metric = SegmentationMetric(parts.domains.class_names, training.image_metrics)
             metric.prefix = "val" if number == 0 else label
             sets.append(ValidationSet(loader, metric, view))
         return sets

@@ -9,11 +9,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from transeg.core.evaluation.metrics.table import TABLE, Rows, digits_of
 from transeg.core.evaluation.numbers import format_interval, format_number, format_probability, pluralise
 
 
-def show_comparison(comparison: dict[str, Any], console: Console) -> None:
-    """Two runs side by side, for each test set."""
+def show_comparison(comparison: dict[str, Any], console: Console, rows: Rows = TABLE) -> None:
+    """Two runs side by side, for each test set; ``rows`` are what is known of metrics."""
     for run in ("a", "b"):
         console.print(f"{run.upper()}  {escape(comparison[run])}", highlight=False, soft_wrap=True)
     for label, test in comparison["tests"].items():
@@ -25,12 +26,11 @@ def show_comparison(comparison: dict[str, Any], console: Console) -> None:
         for name in ("A", "B", "B - A [95 % CI]", "p", "better", "worse"):
             table.add_column(escape(name), justify="right", no_wrap=True)
         for metric, values in test["metrics"].items():
-            difference = format_number(values["difference"], "+") + format_interval(values["ci"])
+            digits = digits_of(metric, rows)
+            means = [format_number(values[run], digits=digits) for run in ("a", "b")]
+            difference = format_number(values["difference"], "+", digits) + format_interval(values["ci"], digits)
             counts = str(values["better"]), str(values["worse"])
-            p = format_probability(values["p"])
-            table.add_row(
-                metric, format_number(values["a"]), format_number(values["b"]), escape(difference), p, *counts
-            )
+            table.add_row(metric, *means, escape(difference), format_probability(values["p"]), *counts)
         console.print(table)
         for metric, values in test["metrics"].items():
             if values["images"] < test["images"]:
@@ -39,8 +39,14 @@ def show_comparison(comparison: dict[str, Any], console: Console) -> None:
                 )
 
 
-def show_leaderboard(boards: dict[str, Any], console: Console) -> None:
-    """Runs from the best to the worst, for each test set, by its first metric; means of the others follow."""
+def show_leaderboard(boards: dict[str, Any], console: Console, known: Rows = TABLE) -> None:
+    """Runs from the best to the worst, for each test set, by its first metric; means of the others follow.
+
+    Args:
+        boards: see :func:`transeg.core.evaluation.leaderboard.leaderboard`.
+        console: where to.
+        known: what is known of metrics.
+    """
     for label, board in boards["tests"].items():
         first, *others = board["metrics"]
         rows = board["metrics"][first]["rows"]
@@ -51,10 +57,11 @@ def show_leaderboard(boards: dict[str, Any], console: Console) -> None:
         if not rows:
             console.print(f"There is no image on which all define {first}.", highlight=False)
             continue
-        _show_ranks(first, rows, console)
+        _show_ranks(first, rows, console, digits_of(first, known))
         if others:
             console.print()
-            _show_means([row["entry"] for row in rows], {key: board["metrics"][key]["rows"] for key in others}, console)
+            means = {key: board["metrics"][key]["rows"] for key in others}
+            _show_means([row["entry"] for row in rows], means, console, known)
         for metric, ranked in board["metrics"].items():
             if ranked["images"] < board["images"]:
                 console.print(
@@ -62,7 +69,7 @@ def show_leaderboard(boards: dict[str, Any], console: Console) -> None:
                 )
 
 
-def _show_ranks(metric: str, rows: Sequence[dict[str, Any]], console: Console) -> None:
+def _show_ranks(metric: str, rows: Sequence[dict[str, Any]], console: Console, digits: int) -> None:
     """One metric of each run, and how far it is from the best or from the baseline."""
     repeated = console.width >= 72 and any(row["runs"] > 1 for row in rows)
     reference = next(row["entry"] for row in rows if row["against"] is None)
@@ -72,11 +79,9 @@ def _show_ranks(metric: str, rows: Sequence[dict[str, Any]], console: Console) -
     for name in (*(("runs", "sd") if repeated else ()), f"{metric} [95 % CI]", "diff.", "p"):
         table.add_column(escape(name), justify="right", no_wrap=True)
     for row in rows:
-        repeats = [str(row["runs"]), format_number(row["sd"])] if repeated else []
-        mean, difference = (
-            escape(format_number(row["mean"]) + format_interval(row["ci"])),
-            format_number(row["difference"], "+"),
-        )
+        repeats = [str(row["runs"]), format_number(row["sd"], digits=digits)] if repeated else []
+        mean = escape(format_number(row["mean"], digits=digits) + format_interval(row["ci"], digits))
+        difference = format_number(row["difference"], "+", digits)
         table.add_row(
             str(row["rank"]), escape(row["entry"]), *repeats, mean, difference, format_probability(row["p_holm"])
         )
@@ -84,12 +89,18 @@ def _show_ranks(metric: str, rows: Sequence[dict[str, Any]], console: Console) -
     console.print(f"[dim]diff. is from {escape(reference)}; p is adjusted (Holm).[/]", highlight=False)
 
 
-def _show_means(entries: Sequence[str], metrics: dict[str, list[dict[str, Any]]], console: Console) -> None:
+def _show_means(
+    entries: Sequence[str], metrics: dict[str, list[dict[str, Any]]], console: Console, known: Rows
+) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("run", style="cyan", overflow="fold", min_width=8)
     for metric in metrics:
         table.add_column(metric, justify="right")
     for entry in entries:
-        means = [next((row["mean"] for row in rows if row["entry"] == entry), None) for rows in metrics.values()]
-        table.add_row(escape(entry), *map(format_number, means))
+        means = {
+            metric: next((row["mean"] for row in rows if row["entry"] == entry), None)
+            for metric, rows in metrics.items()
+        }
+        cells = [format_number(mean, digits=digits_of(metric, known)) for metric, mean in means.items()]
+        table.add_row(escape(entry), *cells)
     console.print(table)

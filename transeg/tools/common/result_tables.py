@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,46 +10,47 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from transeg.core.evaluation.metrics.table import TABLE, Rows, digits_of, drawn_in, metrics_of, shown_in, titles
 from transeg.core.evaluation.numbers import format_interval, format_number
-from transeg.core.evaluation.quality_titles import QUALITY
 
 if TYPE_CHECKING:
     from transeg.core.runs.run_folder import RunFolder
 
 
-def show_results(metrics: dict[str, Any], folder: RunFolder, console: Console) -> None:
-    """The table of a finished run, and where everything is."""
+def show_results(metrics: dict[str, Any], folder: RunFolder, console: Console, rows: Rows = TABLE) -> None:
+    """The table of a finished run, and where everything is; ``rows`` are what is known of metrics, as below."""
     if metrics["tests"]:
-        show_tests(metrics["tests"], metrics["baseline"], console, metrics["trained_on"])
+        show_tests(metrics["tests"], metrics["baseline"], console, metrics["trained_on"], rows)
     _show_details(metrics["tests"], console)
     if metrics["folds"] is not None:
-        show_folds(metrics["folds"], metrics["tests"], console)
+        show_folds(metrics["folds"], metrics["tests"], console, rows)
     if metrics["quality"]:
         show_quality(metrics["quality"], console)
     console.print(f"Run folder: {folder.path}", highlight=False, soft_wrap=True)
     console.print(f"Picture:    {folder.previews / 'final.png'}", highlight=False, soft_wrap=True)
 
 
-def show_measured(tests: dict[str, Any], folder: Path, console: Console) -> None:
+def show_measured(tests: dict[str, Any], folder: Path, console: Console, rows: Rows = TABLE) -> None:
     """Everything that was measured on test sets, and where the values of each image are."""
-    show_tests(tests, None, console)
+    show_tests(tests, None, console, rows=rows)
     _show_details(tests, console)
     console.print(f"Per image: {folder}", highlight=False)
 
 
-def show_folds(folds: dict[str, Any], ensemble: dict[str, Any], console: Console) -> None:
+def show_folds(folds: dict[str, Any], ensemble: dict[str, Any], console: Console, metrics: Rows = TABLE) -> None:
     """What each fold's segmenter reaches alone, their mean and their ensemble, for each test set."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("test set", style="cyan")
     table.add_column("segmenter")
-    for name in ("images", "Dice", "IoU", "HD95"):
-        table.add_column(name, justify="right", no_wrap=True)
+    shown = _measured(shown_in("folds", metrics), folds["mean"].values())
+    for name in ("images", *titles(shown, metrics).values()):
+        table.add_column(escape(name), justify="right", no_wrap=True)
     for label, mean in folds["mean"].items():
         rows = {name: fold["tests"][label] for name, fold in folds["each"].items()} | {"mean": mean}
         if label in ensemble:
             rows["ensemble"] = ensemble[label]
         for name, row in rows.items():
-            numbers = [format_number(row[key]) for key in ("dice", "iou", "hd95")]
+            numbers = _numbers(row, shown, metrics)
             table.add_row(escape(label), name, f"{row['images']:.3g}", *numbers)
     console.print(table)
 
@@ -63,21 +64,26 @@ def _show_details(tests: dict[str, Any], console: Console) -> None:
 
 
 def show_classes(tests: dict[str, Any], console: Console) -> None:
-    """Dice, IoU and HD95 of each class, for each test set."""
+    """What is told of each class, for each test set."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("test set", style="cyan")
     table.add_column("class")
-    for name in ("Dice", "IoU", "HD95"):
-        table.add_column(name, justify="right", no_wrap=True)
+    shown = metrics_of("class")
+    for title in titles(shown).values():
+        table.add_column(title, justify="right", no_wrap=True)
     for label, values in tests.items():
         for name in values["classes"]:
-            numbers = [format_number(values.get(f"{key}_{name}", values[key])) for key in ("dice", "iou", "hd95")]
-            table.add_row(escape(label), escape(name), *numbers)
+            of_class = {key: values.get(f"{key}_{name}", values[key]) for key in shown}
+            table.add_row(escape(label), escape(name), *_numbers(of_class, shown, TABLE))
     console.print(table)
 
 
 def show_tests(
-    tests: dict[str, Any], baseline: dict[str, Any] | None, console: Console, trained_on: Sequence[str] = ("", "")
+    tests: dict[str, Any],
+    baseline: dict[str, Any] | None,
+    console: Console,
+    trained_on: Sequence[str] = ("", ""),
+    rows: Rows = TABLE,
 ) -> None:
     """Dice with its interval, and what explains it, for each test set.
 
@@ -86,33 +92,46 @@ def show_tests(
         baseline: of its baseline, if it has one.
         console: where to.
         trained_on: what the run and its baseline learned from.
+        rows: what is known of metrics.
     """
+    first, *others = _measured(shown_in("tests", rows), tests.values())
+    names = titles([first, *others], rows)
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("test set", style="cyan")
     if baseline is not None:
         table.add_column("trained on")
-    for name in ("images", "Dice [95 % CI]", "IoU", "precision", "recall"):
+    for name in ("images", f"{names[first]} [95 % CI]", *(names[key] for key in others)):
         table.add_column(escape(name), justify="right", no_wrap=True)
     for label, values in tests.items():
-        rows = zip(trained_on, [values, baseline[label]] if baseline and label in baseline else [values], strict=False)
-        for learned_from, row in rows:
-            dice = format_number(row["dice"]) + format_interval(row["dice_ci"], 2)
-            numbers = [str(row["images"]), dice, *(format_number(row[key]) for key in ("iou", "precision", "recall"))]
+        runs = zip(trained_on, [values, baseline[label]] if baseline and label in baseline else [values], strict=False)
+        for learned_from, row in runs:
+            mean = _numbers(row, [first], rows)[0] + format_interval(row[f"{first}_ci"], 2)
+            numbers = [str(row["images"]), mean, *_numbers(row, others, rows)]
             table.add_row(label, *([learned_from] if baseline is not None else []), *map(escape, numbers))
     console.print(table)
 
 
+def _measured(names: Sequence[str], tables: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The built-in metrics of these, and those of plugins that anything has been measured by."""
+    known = list(tables)
+    return [name for name in names if name in TABLE or any(name in table for table in known)]
+
+
+def _numbers(values: Mapping[str, Any], names: Sequence[str], rows: Rows) -> list[str]:
+    """The cells of metrics; a run that is older than a plugin has nothing to say of its metrics."""
+    return [format_number(values.get(name), digits=digits_of(name, rows)) for name in names]
+
+
 def show_quality(quality: dict[str, Any], console: Console) -> None:
     """How good the generator's images are, for each dataset that it was given."""
-    shown = [key for key in QUALITY if any(key in values for values in quality.values())]
+    shown = [key for key in drawn_in("quality") if any(key in values for values in quality.values())]
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("translated", style="cyan")
     table.add_column("images", justify="right")
-    for key in shown:
-        table.add_column(QUALITY[key][0], justify="right")
+    for title in titles(shown).values():
+        table.add_column(title, justify="right")
     for label, values in quality.items():
-        cells = [format_number(values.get(key), digits=QUALITY[key][1]) for key in shown]
-        table.add_row(escape(label), str(values["images"]), *cells)
+        table.add_row(escape(label), str(values["images"]), *_numbers(values, shown, TABLE))
     console.print(table)
 
 
@@ -121,13 +140,23 @@ def show_counts(tests: dict[str, Any], console: Console) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("test set", style="cyan")
     table.add_column("objects")
-    for name in ("true", "predicted", "MAE", "relative", "bias [95 % limits]"):
-        table.add_column(escape(name), justify="right", no_wrap=True)
+    heads = titles(metrics_of("counts"))
+    for name, title in heads.items():
+        limits = " [95 % limits]" if name == "counts.bias" else ""
+        table.add_column(escape(f"{title}{limits}"), justify="right", no_wrap=True)
     for label, values in tests.items():
         counts = values["counts"]
         for name, row in {"all": counts, **counts.get("classes", {})}.items():
-            bias = format_number(row["bias"], "+", 2) + format_interval(row["limits"], 2)
-            relative = "-" if row["relative_error"] is None else f"{row['relative_error']:.1%}"
-            totals = f"{row['true']:,}", f"{row['predicted']:,}"
-            table.add_row(label, name, *totals, format_number(row["mae"], digits=2), relative, escape(bias))
+            cells = [_count_cell(key, row) for key in heads]
+            table.add_row(label, name, *map(escape, cells))
     console.print(table)
+
+
+def _count_cell(name: str, values: Mapping[str, Any]) -> str:
+    """A measure of counted objects, as its row says."""
+    row, value = TABLE[name], values[name.removeprefix("counts.")]
+    if name == "counts.bias":
+        return format_number(value, "+", row.digits) + format_interval(values["limits"], row.digits)
+    if row.unit == "%":
+        return "-" if value is None else f"{value:.{row.digits}%}"
+    return format_number(value, digits=row.digits) if row.digits else f"{value:,}"

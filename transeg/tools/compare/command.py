@@ -10,9 +10,13 @@ import click
 from rich.console import Console
 
 from transeg.core.errors import UsageError
+from transeg.core.evaluation.metrics.table import all_rows, shown_in
+from transeg.core.registry import Registry
 from transeg.tools.common.comparison_tables import show_comparison, show_leaderboard
-from transeg.tools.common.options import PATH, as_json, repeatable
+from transeg.tools.common.options import PATH, as_json, repeatable, with_registry
 from transeg.tools.common.shell_completion import complete_run_folders
+
+USUAL = shown_in("compare")
 
 
 @click.command()
@@ -22,7 +26,7 @@ from transeg.tools.common.shell_completion import complete_run_folders
     "--metric",
     "metrics",
     "NAME",
-    "Metric to compare, a column of the CSV files; by default dice, iou, surface_dice and hd95.",
+    f"Metric to compare, a column of the CSV files; by default {', '.join(USUAL[:-1])} and {USUAL[-1]}.",
 )
 @click.option(
     "--baseline",
@@ -38,6 +42,7 @@ from transeg.tools.common.shell_completion import complete_run_folders
 )
 @click.option("-o", "--out", type=PATH, metavar="FILE", help="File to write to.")
 @as_json
+@with_registry
 def compare(
     runs: tuple[Path, ...],
     tests: tuple[str, ...],
@@ -46,6 +51,7 @@ def compare(
     layout: str | None,
     out: Path | None,
     as_json: bool,
+    registry: Registry,
 ) -> None:
     """Say which of RUNS segments best, image by image.
 
@@ -63,15 +69,15 @@ def compare(
     from transeg.core.files import write_text
     from transeg.tools.sweep.entries import compare_entries
 
-    chosen = _layout(layout, as_json, out)
+    chosen, rows = _layout(layout, as_json, out), all_rows(registry)
     document = compare_entries(
-        runs, tests=tests, metrics=metrics, baseline=baseline, pairwise=chosen in ("table", "json")
+        runs, tests=tests, metrics=metrics, baseline=baseline, pairwise=chosen in ("table", "json"), rows=rows
     )
     if chosen == "table":
         show = show_comparison if "a" in document else show_leaderboard
-        show(document, Console())
+        show(document, Console(), rows)
         return
-    text = {"markdown": to_markdown, "csv": to_csv, "json": _as_json}[chosen](document)
+    text = to_markdown(document, rows) if chosen == "markdown" else {"csv": to_csv, "json": _as_json}[chosen](document)
     if out is None:
         click.echo(text, nl=False)
     else:

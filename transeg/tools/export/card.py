@@ -14,6 +14,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from transeg import __version__
 from transeg.core.errors import UsageError
+from transeg.core.evaluation.metrics.table import Rows, all_rows, digits_of, shown_in
 from transeg.core.experiment.choices import DatasetChoice, GeneratorChoice, SegmenterChoice
 from transeg.core.experiment.schema import Experiment
 from transeg.core.experiment.settings import parse_sum
@@ -26,8 +27,6 @@ from transeg.core.runs.run_folder import RunFolder
 from transeg.tools.export.graph import Graph
 from transeg.tools.export.tensors import portable_options
 
-SHOWN = ("dice", "iou", "precision", "recall", "hd95", "surface_dice")
-"""Metrics of a segmenter in the card's table; metrics.json has all."""
 NOT_SAID = "not said"
 NetworkChoice = GeneratorChoice | SegmenterChoice
 
@@ -56,7 +55,7 @@ def card(
     run = RunFolder(run_dir)
     metrics = read_json(run.metrics) if run.metrics.exists() else None
     environment = read_json(run.environment) if run.environment.exists() else {}
-    tests = _tests(metrics) if graph.segmenting is not None else []
+    tests = _tests(metrics, all_rows(registry)) if graph.segmenting is not None else []
     parts = [experiment]
     if translator is not None and translator.trained.experiment != experiment:
         parts.append(translator.trained.experiment)
@@ -185,11 +184,15 @@ def _papers(
             yield f"{kind} {name}", paper
 
 
-def _tests(metrics: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-    """A table for each test set: metric, value and interval."""
-    tables = []
+def _tests(metrics: Mapping[str, Any] | None, known: Rows) -> list[dict[str, Any]]:
+    """A table for each test set: metric, value and interval, in the order of metrics.json, which has all of them."""
+    tables, shown = [], shown_in("card", known)
     for label, table in (metrics or {}).get("tests", {}).items():
-        rows = [{"name": key, "value": table[key], "ci": table.get(f"{key}_ci")} for key in SHOWN if key in table]
+        rows = [
+            {"name": key, "value": table[key], "ci": table.get(f"{key}_ci"), "digits": digits_of(key, known)}
+            for key in table
+            if key in shown
+        ]
         tables.append({"label": label, "images": table.get("images"), "rows": rows})
     return tables
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,21 +12,11 @@ from markupsafe import Markup
 from transeg.core.errors import TransegError
 from transeg.core.evaluation.comparison import compare_runs
 from transeg.core.evaluation.metrics.calibration import calibration_error
+from transeg.core.evaluation.metrics.table import TABLE, Rows, metrics_of, shown_in
 from transeg.core.experiment.stages import fold_names
 from transeg.tools.report import figures
 from transeg.tools.report.record import Record, Scores, read_scores
 
-COLUMNS = {
-    "dice": "Dice",
-    "iou": "IoU",
-    "precision": "precision",
-    "recall": "recall",
-    "surface_dice": "surface Dice",
-    "hd95": "HD95",
-}
-"""What tables show of a test set."""
-CLASS_COLUMNS = {"dice": "Dice", "iou": "IoU", "hd95": "HD95"}
-"""What is told of each of several classes."""
 ALIKE = 1e-3
 """Means that differ by less are the same, except for how a CSV file rounds."""
 
@@ -81,14 +71,24 @@ class TestSet:
         return ", ".join(f"{value:.3f} ({model})" for model, value in self.ece.items())
 
 
-def test_sets(record: Record) -> list[TestSet]:
+def shown_metrics(record: Record, rows: Rows) -> list[str]:
+    """What tables show of a test set; metrics of plugins where the run was measured by them."""
+    measured = {metric for scores in record.scores.values() for metric in scores.values}
+    return [name for name in shown_in("report", rows) if name in TABLE or name in measured]
+
+
+def test_sets(record: Record, metrics: Sequence[str]) -> list[TestSet]:
     """Everything that was measured on labelled images.
+
+    Args:
+        record: of the run.
+        metrics: that tables show.
 
     Raises:
         TransegError: a file is damaged.
     """
     models = _models(record)
-    return [_test_set(record, label, number, models) for number, label in enumerate(record.scores, start=1)]
+    return [_test_set(record, label, number, models, metrics) for number, label in enumerate(record.scores, start=1)]
 
 
 def _models(record: Record) -> dict[str, dict[str, Scores]]:
@@ -105,9 +105,11 @@ def _models(record: Record) -> dict[str, dict[str, Scores]]:
     return found
 
 
-def _test_set(record: Record, label: str, number: int, models: Mapping[str, Mapping[str, Scores]]) -> TestSet:
+def _test_set(
+    record: Record, label: str, number: int, models: Mapping[str, Mapping[str, Scores]], metrics: Sequence[str]
+) -> TestSet:
     scores = {name: tables[label] for name, tables in models.items() if label in tables}
-    rows = [_row(name, found, COLUMNS) for name, found in scores.items()]
+    rows = [_row(name, found, metrics) for name, found in scores.items()]
     own, measured = record.scores[label], record.metrics.get("tests", {}).get(label, {})
     names = [key.removeprefix("dice_") for key in own.values if key.startswith("dice_")]
     counts = measured.get("counts")
@@ -127,14 +129,14 @@ def _test_set(record: Record, label: str, number: int, models: Mapping[str, Mapp
     )
 
 
-def _row(name: str, scores: Scores, columns: Mapping[str, str], suffix: str = "") -> Row:
-    values = {metric: (scores.mean(metric + suffix), scores.interval(metric + suffix)) for metric in columns}
+def _row(name: str, scores: Scores, metrics: Sequence[str], suffix: str = "") -> Row:
+    values = {metric: (scores.mean(metric + suffix), scores.interval(metric + suffix)) for metric in metrics}
     return Row(name, len(scores.names), values)
 
 
 def _class_row(name: str, scores: Scores) -> Row:
     """Many an image has no pixel of the class, neither in truth nor as found: it does not count."""
-    row = _row(name, scores, CLASS_COLUMNS, f"_{name}")
+    row = _row(name, scores, metrics_of("class"), f"_{name}")
     return replace(row, images=int((~np.isnan(scores.values[f"dice_{name}"])).sum()))
 
 

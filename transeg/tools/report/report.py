@@ -31,6 +31,5 @@ def write_report(path: Path, out: Path, registry: Registry, console: Console, de
     if not path.is_dir():
         raise UsageError(f"There is no folder {path}; name that of a run, as --run-dir did.")
     page.check_writable(out)
-    page.write_page(
-        out, render_sweep_page(path) if is_sweep(path) else render_run_page(path, registry, console, device)
-    )
+    made = render_sweep_page(path, registry) if is_sweep(path) else render_run_page(path, registry, console, device)
+    page.write_page(out, made)

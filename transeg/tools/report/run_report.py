@@ -12,7 +12,7 @@ from transeg.core.builders.datasets import build_nonempty, normalise_stain, vali
 from transeg.core.device import keep_freed_memory, pick_device
 from transeg.core.distributed.progress_bar import progress_bar
 from transeg.core.errors import TransegError
-from transeg.core.evaluation.quality_titles import QUALITY
+from transeg.core.evaluation.metrics.table import all_rows, digits_of, drawn_in, metrics_of, titles, units
 from transeg.core.experiment.schema import Experiment
 from transeg.core.inference.trained_model import TrainedModel
 from transeg.core.interfaces import Dataset
@@ -53,6 +53,8 @@ def render_run_page(path: Path, registry: Registry, console: Console, device: st
     """
     record = Record.read(path, registry)
     trained, why = _networks(record, registry, device)
+    rows = all_rows(registry)
+    columns = titles(evaluation_tables.shown_metrics(record, rows), rows)
     tests, translations = _galleries(record, trained, why, registry, console)
     spent, quality = training_curves.stage_times(record), record.metrics.get("quality") or {}
     return page.render(
@@ -60,14 +62,17 @@ def render_run_page(path: Path, registry: Registry, console: Console, device: st
         title=record.folder.path.resolve().name,
         record=record,
         lead=run_summary(record),
-        tests=evaluation_tables.test_sets(record),
-        columns=evaluation_tables.COLUMNS,
-        class_columns=evaluation_tables.CLASS_COLUMNS,
+        tests=evaluation_tables.test_sets(record, list(columns)),
+        columns=columns,
+        units=units(columns, rows),
+        class_columns=titles(metrics_of("class")),
+        class_units=units(metrics_of("class")),
+        digits={metric: digits_of(metric, rows) for metric in rows},
         galleries=tests,
         translations=translations,
         legend=_legend(trained),
         quality=quality,
-        judged={key: column for key, column in QUALITY.items() if any(key in row for row in quality.values())},
+        judged=titles(key for key in drawn_in("quality") if any(key in row for row in quality.values())),
         looked_at=LOOKED_AT,
         width=WIDTH,
         courses=training_curves.training_curves(record),

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from transeg.core.evaluation.comparison import METRICS
+from transeg.core.evaluation.metrics.table import all_rows, digits_of, titles, units
+from transeg.core.registry import Registry
 from transeg.core.runs.history import read_scalars, scalar_series
 from transeg.tools.report import figures, page
-from transeg.tools.report.evaluation_tables import COLUMNS
 from transeg.tools.report.record import Scores, read_scores
 from transeg.tools.sweep.grid import REPEATS
 from transeg.tools.sweep.results import sweep_results
@@ -58,17 +58,22 @@ class TestSetBoard:
     maps: list[Markup]
 
 
-def render_sweep_page(path: Path) -> str:
+def render_sweep_page(path: Path, registry: Registry) -> str:
     """The report of a sweep's folder as a page.
+
+    Args:
+        path: the folder.
+        registry: where the metrics of plugins come from.
 
     Raises:
         UsageError: it is none.
         TransegError: one of its files is damaged.
     """
-    sweep = read_sweep(path)
-    found = sweep_results(sweep)
+    sweep, rows = read_sweep(path), all_rows(registry)
+    found = sweep_results(sweep, rows)
     scores = {cell.name: read_scores(cell.folder.evaluation) for cell in sweep.cells}
     boards = (found["leaderboard"] or {"tests": {}})["tests"]
+    others = _others(boards)
     labels = list(dict.fromkeys(label for each in scores.values() for label in each))
     states = {each["name"]: each for each in found["cells"]}
     lines = [
@@ -92,7 +97,9 @@ def render_sweep_page(path: Path) -> str:
         labels=labels,
         count=count,
         anchors=_anchors(sweep, lines),
-        metrics={metric: COLUMNS[metric] for metric in METRICS[1:]},
+        metrics=titles(others, rows),
+        digits={metric: digits_of(metric, rows) for metric in others},
+        units=units(others, rows),
         boards=[_board(sweep, label, number, board, scores) for number, (label, board) in enumerate(boards.items())],
         curves=_curves(sweep),
         definition=definition_path(path).read_text(encoding="utf-8"),
@@ -110,7 +117,7 @@ def _board(
 ) -> TestSetBoard:
     rows = board["metrics"]["dice"]["rows"]
     others: dict[str, dict[str, float]] = {}
-    for metric in METRICS[1:]:
+    for metric in _others({label: board}):
         for row in board["metrics"][metric]["rows"]:
             others.setdefault(row["entry"], {})[metric] = row["mean"]
     shown = [figures.Estimate(row["entry"], row["mean"], tuple(row["ci"]) if row["ci"] else None) for row in rows]
@@ -118,6 +125,11 @@ def _board(
     means = figures.plot_estimates(f"means-{number}", title, shown, "Dice, mean and 95 % interval") if shown else None
     maps = [_map(sweep, label, pair, f"map-{number}-{place}", scores) for place, pair in enumerate(_pairs(sweep))]
     return TestSetBoard(label, board, others, means, [each for each in maps if each is not None])
+
+
+def _others(boards: dict[str, dict[str, Any]]) -> list[str]:
+    """The metrics of leaderboards but Dice, which has columns of its own."""
+    return list(dict.fromkeys(metric for board in boards.values() for metric in board["metrics"] if metric != "dice"))
 
 
 def _pairs(sweep: Sweep) -> list[tuple[str, str]]:

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
+from transeg.core.evaluation.metrics.table import TABLE, drawn_in
 from transeg.core.runs.history import scalar_series
 from transeg.tools.report import figures
 from transeg.tools.report.record import Record
 
-OF_MASKS = ("val/dice", "val/iou", "val/precision", "val/recall")
-"""Validation metrics that share an axis from 0 to 1; the Dice, which selects the checkpoint, first."""
-OF_IMAGES = ("ssim", "psnr", "l1", "lpips", "fid", "kid", "consistency_dice")
-"""Of a generator's images, each with an axis of its own."""
+OF_IMAGES = [name for name in drawn_in("curves") if TABLE[name].of in ("made", "made set")]
+"""Validation metrics of a generator's images, each with an axis of its own."""
+OF_MASKS = [f"val/{name}" for name in drawn_in("curves") if name not in OF_IMAGES]
+"""Those of a segmenter, which share an axis from 0 to 1; the Dice, which selects the checkpoint, first."""
 
 
 @dataclass(frozen=True)

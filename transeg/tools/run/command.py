@@ -11,6 +11,7 @@ import click
 from rich.console import Console
 
 from transeg.core.distributed.ranks import is_launched
+from transeg.core.evaluation.metrics.table import all_rows
 from transeg.core.registry import Registry
 from transeg.tools.common.console import stderr_console
 from transeg.tools.common.experiment_options import with_experiment
@@ -104,4 +105,4 @@ def run(
     if as_json:
         click.echo(json.dumps({**metrics, "run_dir": str(prepared.folder.path)}, indent=2))
     else:
-        show_results(metrics, prepared.folder, Console())
+        show_results(metrics, prepared.folder, Console(), all_rows(registry))

@@ -157,7 +157,7 @@ def _show_plan(made: Plan, console: Console) -> None:
         table.add_row(escape(option), escape(str(domain)))
     console.print(table)
     study = made.study
-    better = "most" if study.maximize else "least"
+    better = "most" if made.maximize else "least"
     console.print(
         f"\n{study.trials} trials for the {better} {study.metric} in validation; sampler {study.sampler}, pruner "
         f"{study.pruner}.\nStudy {study.name} in {redact_url(made.storage)}; trials in {made.folder.trials}\n",

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from sqlalchemy.engine import URL
 
 from transeg.core.distributed.ranks import launched_rank_and_world_size
 from transeg.core.errors import UsageError, did_you_mean
+from transeg.core.evaluation.metrics.table import TABLE, Rows, all_rows, is_lower_better
 from transeg.core.experiment.command_line import settings_of
 from transeg.core.experiment.formats import upgrade
 from transeg.core.experiment.schema import Experiment
@@ -90,6 +91,7 @@ class Plan:
         study: how.
         folder: where trials go.
         storage: address of the database, with its password.
+        rows: what is known of metrics.
     """
 
     settings: Settings
@@ -97,6 +99,12 @@ class Plan:
     study: StudyOptions
     folder: SearchFolder
     storage: URL
+    rows: Rows = field(default_factory=lambda: TABLE)
+
+    @property
+    def maximize(self) -> bool:
+        """Whether more of the study's metric is better."""
+        return not is_lower_better(self.study.metric, self.rows)
 
     def document(self) -> Settings:
         """What ``search.toml`` holds."""
@@ -180,7 +188,7 @@ def plan_search(
     url = storage_url(storage or chosen.storage, path)
     if storage:
         chosen = chosen.model_copy(update={"storage": redact_url(url)})
-    return _checked(Plan(settings, space, chosen, SearchFolder(path), url), registry)
+    return _checked(Plan(settings, space, chosen, SearchFolder(path), url, all_rows(registry)), registry)
 
 
 def trial_experiment(experiment: Experiment) -> Experiment:

@@ -51,7 +51,7 @@ def run_search(plan: Plan, registry: Registry, console: Console, *, timeout: flo
                 f"{plan.folder.trials} has trials of which no study {plan.study.name} is known; choose another "
                 f"--search-dir, or say the --storage and --study that they belong to."
             )
-        study = join_study(storage, plan.study, plan.settings, plan.space, base, images, registry)
+        study = join_study(storage, plan, base, images, registry)
         plan.write()
         worker = Worker(plan, storage, study, registry, console, timeout)
         worker.work()

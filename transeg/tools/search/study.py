@@ -14,10 +14,10 @@ from transeg.core.experiment.formats import upgrade
 from transeg.core.experiment.schema import Experiment, difference, validated
 from transeg.core.experiment.settings import Settings
 from transeg.core.registry import Registry
+from transeg.tools.search.plan import Plan
 from transeg.tools.search.samplers import build_pruner, build_sampler
 from transeg.tools.search.space import Space, parse_space
 from transeg.tools.search.storage import silence_optuna
-from transeg.tools.search.study_options import StudyOptions
 
 RECORD = "transeg"
 """The study's attribute that says what is searched."""
@@ -30,21 +30,13 @@ PLACE = "place"
 
 
 def join_study(
-    storage: RDBStorage,
-    options: StudyOptions,
-    settings: Settings,
-    space: Space,
-    base: Experiment,
-    images: Mapping[str, int],
-    registry: Registry,
+    storage: RDBStorage, plan: Plan, base: Experiment, images: Mapping[str, int], registry: Registry
 ) -> optuna.Study:
     """The study of a search, made where there is none.
 
     Args:
         storage: its database.
-        options: its own.
-        settings: of the experiment.
-        space: what is searched.
+        plan: the search.
         base: the experiment with nothing chosen.
         images: how many there are in each role, by which other data under the same name are noticed.
         registry: where strategies come from.
@@ -52,11 +44,12 @@ def join_study(
     Raises:
         UsageError: the study of that name searches something else.
     """
+    options = plan.study
     with silence_optuna():
         study = optuna.create_study(
             storage=storage,
             study_name=options.name,
-            direction="maximize" if options.maximize else "minimize",
+            direction="maximize" if plan.maximize else "minimize",
             sampler=build_sampler(options.sampler, options.seed),
             pruner=build_pruner(options.pruner, base.train.val_interval, base.train.iterations),
             load_if_exists=True,
@@ -64,8 +57,8 @@ def join_study(
     if RECORD not in study.user_attrs:
         if study.get_trials(deepcopy=False):
             raise UsageError(f"The study {options.name} is not one of `toolkit search`; choose another --study.")
-        study.set_user_attr(RECORD, _record(options, settings, space, base, images))
-    _check_same(study, options, space, base, images, registry)
+        study.set_user_attr(RECORD, _record(plan, base, images))
+    _check_same(study, plan, base, images, registry)
     return study
 
 
@@ -122,36 +115,29 @@ def best_trial(study: optuna.Study) -> FrozenTrial | None:
     return max(complete, key=lambda trial: (sign * (trial.value or 0.0), -trial.number))
 
 
-def _record(
-    options: StudyOptions, settings: Settings, space: Space, base: Experiment, images: Mapping[str, int]
-) -> dict[str, Any]:
+def _record(plan: Plan, base: Experiment, images: Mapping[str, int]) -> dict[str, Any]:
     """What a study says of itself; how a worker tracks its runs is its own affair, and may hold a password."""
     return {
-        "settings": {key: value for key, value in settings.items() if key != "tracking"},
-        "space": {option: domain.table() for option, domain in space.items()},
+        "settings": {key: value for key, value in plan.settings.items() if key != "tracking"},
+        "space": {option: domain.table() for option, domain in plan.space.items()},
         "experiment": base.model_dump(mode="json", exclude={"tracking"}, exclude_none=True),
-        "metric": options.metric,
+        "metric": plan.study.metric,
         "images": dict(images),
     }
 
 
 def _check_same(
-    study: optuna.Study,
-    options: StudyOptions,
-    space: Space,
-    base: Experiment,
-    images: Mapping[str, int],
-    registry: Registry,
+    study: optuna.Study, plan: Plan, base: Experiment, images: Mapping[str, int], registry: Registry
 ) -> None:
-    record = study.user_attrs[RECORD]
+    record, space, metric = study.user_attrs[RECORD], plan.space, plan.study.metric
     other = difference(validated(upgrade(record["experiment"], registry)), base)
     theirs = parse_space(record["space"])
     for option in sorted({*theirs, *space}):
         said = [repr(each[option]) if option in each else "not there" for each in (theirs, space)]
         if said[0] != said[1]:  # 1 is not 1.0 here
             other = other or f"the space of {option} is {theirs.get(option)} there and {space.get(option)} here"
-    if record["metric"] != options.metric:
-        other = other or f"the metric is {record['metric']} there and {options.metric} here"
+    if record["metric"] != metric:
+        other = other or f"the metric is {record['metric']} there and {metric} here"
     for role, count in record["images"].items():
         if images.get(role) != count:
             other = other or f"data.{role} has {count} images there and {images.get(role, 0)} here"

@@ -13,9 +13,6 @@ from transeg.core.experiment.settings import Settings
 Sampler = Literal["tpe", "random", "qmc", "grid", "gp"]
 Pruner = Literal["median", "hyperband", "successive-halving", "none"]
 
-LOWER = ("mae", "hd95", "assd", "calibration_error", "fid", "kid", "l1", "lpips", "roundtrip_l1")
-"""Metrics of which less is better."""
-
 
 class StudyOptions(Options):
     """``[search.study]``."""
@@ -41,11 +38,6 @@ class StudyOptions(Options):
         if "@" in self.storage and ":" in self.storage.partition("://")[2].rpartition("@")[0]:
             raise ValueError("search.study.storage is in a file, where no password belongs; say it with --storage")
         return self
-
-    @property
-    def maximize(self) -> bool:
-        """Whether more of the metric is better."""
-        return self.metric not in LOWER
 
 
 def study_options(table: Settings) -> StudyOptions:

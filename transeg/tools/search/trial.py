@@ -71,7 +71,7 @@ class Objective:
             stages = plan_stages(experiment, self.registry)
             prepared = Prepared(experiment, stages, *trial_parts(experiment, self.registry), folder, resume=True)
             launch(prepared, self.registry, Console(quiet=True), hooks)
-            value = _best(folder, metric, self.plan.study.maximize)
+            value = _best(folder, metric, self.plan.maximize)
         except optuna.TrialPruned:
             _forget(folder, "*.pt")
             raise

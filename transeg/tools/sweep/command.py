@@ -83,7 +83,7 @@ def sweep(
     if dry_run:
         _show_status(made, as_json)
         return
-    _show_results(made, as_json)
+    _show_results(made, registry, as_json)
 
 
 def _show_status(made: Sweep, as_json: bool) -> None:
@@ -104,17 +104,19 @@ def _about(cell: Cell, state: State) -> dict[str, Any]:
     return {"name": cell.name, "values": cell.values, "state": state, "reason": cell.reason()}
 
 
-def _show_results(made: Sweep, as_json: bool) -> None:
+def _show_results(made: Sweep, registry: Registry, as_json: bool) -> None:
     """The leaderboard; exits with 1 where a cell has failed."""
+    from transeg.core.evaluation.metrics.table import all_rows
     from transeg.tools.sweep.live import cell_states, format_counts
     from transeg.tools.sweep.results import sweep_results
 
-    found, console = sweep_results(made), Console()
+    rows, console = all_rows(registry), Console()
+    found = sweep_results(made, rows)
     if as_json:
         click.echo(json.dumps(found, indent=2))
     else:
         if found["leaderboard"] is not None:
-            show_leaderboard(found["leaderboard"], console)
+            show_leaderboard(found["leaderboard"], console, rows)
         console.print(f"\n{format_counts(cell_states(made))}: {made.path}", highlight=False, soft_wrap=True)
     failed = [cell for cell in found["cells"] if cell["state"] == "failed"]
     for cell in failed:

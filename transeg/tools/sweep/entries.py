@@ -10,11 +10,18 @@ from typing import Any
 from transeg.core.errors import UsageError
 from transeg.core.evaluation.comparison import compare_runs
 from transeg.core.evaluation.leaderboard import LeaderboardEntry, leaderboard
+from transeg.core.evaluation.metrics.table import TABLE, Rows
 from transeg.tools.sweep.sweep_folder import is_sweep, read_sweep
 
 
 def compare_entries(
-    paths: Sequence[Path], *, tests: Sequence[str], metrics: Sequence[str], baseline: str | None, pairwise: bool
+    paths: Sequence[Path],
+    *,
+    tests: Sequence[str],
+    metrics: Sequence[str],
+    baseline: str | None,
+    pairwise: bool,
+    rows: Rows = TABLE,
 ) -> dict[str, Any]:
     """Two runs side by side, or a leaderboard of more.
 
@@ -24,6 +31,7 @@ def compare_entries(
         metrics: columns; the usual ones where there are none.
         baseline: the name or folder of what all others are tested against; by default the best.
         pairwise: whether two runs are set side by side.
+        rows: what is known of metrics.
 
     Returns:
         See :func:`~transeg.core.evaluation.comparison.compare_runs`, or :func:`leaderboard`.
@@ -33,14 +41,14 @@ def compare_entries(
     """
     sweeps = any(map(is_sweep, paths))
     if len(paths) == 2 and pairwise and baseline is None and not sweeps:
-        return compare_runs(*paths, tests=tests, metrics=metrics)
+        return compare_runs(*paths, tests=tests, metrics=metrics, rows=rows)
     if len(paths) == 1 and not sweeps:
         raise UsageError(f"{paths[0]} is one run alone; name another to compare it with, or a sweep's folder.")
     entries = leaderboard_entries(paths)
     if baseline is not None:
         folder = (Path(baseline).resolve(),)
         baseline = next((e.name for e in entries if tuple(run.resolve() for run in e.runs) == folder), baseline)
-    return leaderboard(entries, tests=tests, metrics=metrics, baseline=baseline)
+    return leaderboard(entries, tests=tests, metrics=metrics, baseline=baseline, rows=rows)
 
 
 def leaderboard_entries(paths: Sequence[Path]) -> list[LeaderboardEntry]:

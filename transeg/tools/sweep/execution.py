@@ -11,6 +11,7 @@ from rich.console import Console
 from transeg.core.device import pick_device
 from transeg.core.distributed.ranks import launched_rank_and_world_size
 from transeg.core.errors import TransegError, UsageError
+from transeg.core.evaluation.metrics.table import all_rows
 from transeg.core.experiment.settings import read_settings
 from transeg.core.registry import Registry
 from transeg.tools.sweep.definition import define_sweep, sweep_settings, write_sweep
@@ -66,7 +67,7 @@ def run_sweep(
         return made
     write_sweep(made, settings, registry, places[0])
     interrupted = run_cells(made, registry, console, devices=places * jobs, retry=retry)
-    write_results(path, sweep_results(made))
+    write_results(path, sweep_results(made, all_rows(registry)))
     if interrupted:
         raise TransegError(f"Stopped. Go on with: toolkit sweep {path}")
     return made

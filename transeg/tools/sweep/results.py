@@ -8,13 +8,18 @@ from typing import Any
 from transeg.core.errors import UsageError
 from transeg.core.evaluation.leaderboard import leaderboard
 from transeg.core.evaluation.leaderboard_formats import to_csv
+from transeg.core.evaluation.metrics.table import Rows
 from transeg.core.files import write_json, write_text
 from transeg.tools.sweep.entries import leaderboard_entries
 from transeg.tools.sweep.sweep_folder import Sweep
 
 
-def sweep_results(sweep: Sweep) -> dict[str, Any]:
+def sweep_results(sweep: Sweep, rows: Rows) -> dict[str, Any]:
     """All there is to say by now.
+
+    Args:
+        sweep: what was swept.
+        rows: what is known of metrics.
 
     Returns:
         ``axes``; ``cells``: of each ``name``, ``values``, ``state``, and ``reason`` where it has failed;
@@ -27,7 +32,7 @@ def sweep_results(sweep: Sweep) -> dict[str, Any]:
         for state in [cell.state()]
     ]
     try:
-        boards = leaderboard(leaderboard_entries([sweep.path]))
+        boards = leaderboard(leaderboard_entries([sweep.path]), rows=rows)
     except UsageError:
         boards = None
     return {"axes": sweep.axes, "cells": cells, "left_out": sweep.left_out, "leaderboard": boards}
