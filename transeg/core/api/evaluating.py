@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from transeg.core.analysis.counting import Counting
+from transeg.core.analysis.counting import Counting, counting_from_options
+from transeg.core.api.experiment import Manifests, find_components
 from transeg.core.api.run_networks import load_trained
 from transeg.core.builders.datasets import (
     build_nonempty,
@@ -17,9 +19,10 @@ from transeg.core.builders.datasets import (
     normalise_stain,
     validation_split,
 )
+from transeg.core.data.splits import SPLITS
 from transeg.core.distributed.collectives import join_ranks
-from transeg.core.distributed.progress_bar import progress_bar
-from transeg.core.errors import UsageError
+from transeg.core.distributed.progress_bar import progress_bar, progress_console
+from transeg.core.errors import UsageError, did_you_mean
 from transeg.core.evaluation.measurement import measure_masks, measure_segmenter
 from transeg.core.evaluation.translation_quality import Judge, is_measurable, judge_translation
 from transeg.core.experiment.command_line import label_tables, parse_dataset
@@ -83,6 +86,8 @@ def evaluate_run(
         expand_tests(data, registry)
         choices = {label: complete_dataset(table, "test", registry) for label, table in data["test"].items()}
     if split is not None:
+        if split not in (*SPLITS, "all"):
+            raise UsageError(f"There is no split {split!r}.{did_you_mean(split, (*SPLITS, 'all'))}")
         choices = {label: choice.model_copy(update={"split": split}) for label, choice in choices.items()}
     if not choices and trained.segmenter is not None:
         raise UsageError("The run has no test set; say which with --test NAME:FOLDER.")
@@ -150,6 +155,76 @@ def _given_images(
         check_labelled(images)
     check_compatible(trained.domains.class_names, trained.domains.source_channels, images)
     return images
+
+
+def evaluate(
+    run: str | PathLike[str],
+    data: str | Sequence[str] = (),
+    *,
+    split: str | None = None,
+    window: int | None = None,
+    flips: bool = False,
+    device: str | None = None,
+    out: str | PathLike[str] | None = None,
+    translate_with: str | PathLike[str] | None = None,
+    direction: str | None = None,
+    features: str | PathLike[str] | None = None,
+    lpips: str | PathLike[str] | None = None,
+    consistency: str | PathLike[str] | None = None,
+    count: bool = False,
+    count_method: str | None = None,
+    min_area: int | None = None,
+    registry: Manifests = (),
+    progress: bool = False,
+) -> dict[str, dict[str, Any]]:
+    """Measure what a run has learned on labelled images, as `toolkit evaluate` does.
+
+    Args:
+        run: the folder of the run.
+        data: labelled images, one set or several: ``NAME``, ``NAME:FOLDER`` or ``NAME:DOMAIN:FOLDER``; by default the
+            test sets of the run.
+        split: the part of them to use, ``train``, ``val``, ``test`` or ``all``; by default ``test``.
+        window: height and width of a window that slides over images at their own size, or 0 to take them whole; by
+            default the ``data.tile`` of the run.
+        flips: average predictions over the four mirrorings of each image.
+        device: ``cpu``, ``cuda`` or ``cuda:1``; by default a GPU where there is one.
+        out: folder to write CSV files to, a line for each image; by default in the run.
+        translate_with: folder of a run whose generator first translates the images into what the segmenter knows.
+        direction: of that translation; by default ``source-to-target``.
+        features: network whose features FID and KID compare, ``NAME:FILE`` or a run.
+        lpips: weights of AlexNet, which LPIPS needs.
+        consistency: run whose segmenter should find in generated images the labels that they were made from.
+        count: count the objects in each image, too.
+        count_method: ``components``, ``contours`` or ``watershed``.
+        min_area: smallest area of an object that is counted, in pixels.
+        registry: manifests (`registry.toml`) whose components are offered, too.
+        progress: print what `toolkit evaluate` prints on its way; otherwise nothing.
+
+    Returns:
+        What ``toolkit evaluate --json`` prints: ``tests``, a table of metrics by the name of the test set, such as
+        ``results["tests"]["phantom"]["dice"]``; and ``quality``, measures of the generator's images, likewise.
+
+    Raises:
+        UsageError: it is no run, there is no such data set, or something does not fit.
+        DataError: an image or a mask cannot be read.
+    """
+    network = None if features is None else str(features)
+    tests, judged, _ = evaluate_run(
+        Path(run),
+        find_components(registry),
+        progress_console(progress),
+        tests=[data] if isinstance(data, str) else data,
+        split=split,
+        window=window,
+        flips=flips,
+        device=device,
+        out=None if out is None else Path(out),
+        quality=QualityOptions.model_validate({"features": network, "lpips": lpips, "segmenter": consistency}),
+        counting=counting_from_options(count, count_method, min_area),
+        translate_with=None if translate_with is None else Path(translate_with),
+        direction=direction,
+    )
+    return {"tests": tests, "quality": judged}
 
 
 def evaluate_masks(

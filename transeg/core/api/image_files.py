@@ -90,7 +90,8 @@ def translate_images(
 ) -> int:
     """Translate image files; see :func:`transeg.core.inference.prediction.translate_files`. Gives their number."""
     files = list_image_files(images)
-    translator = Translator.load(run_dir, registry, device, direction=direction, window=window)
+    trained = load_trained(RunFolder(run_dir), registry, device)
+    translator = Translator.of(trained, run_dir, direction=direction, window=window)
     scale = rescale_factors(translator.trained.experiment, translator, pixel_size, rescale)
     with progress_bar(console, "translating", len(files)) as advance:
         translate_files(translator, files, out, advance, scale)

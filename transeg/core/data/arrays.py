@@ -10,6 +10,7 @@ import numpy as np
 from transeg.core.data.images import (
     binarise,
     fit_channels,
+    fit_type,
     largest_of_channels,
     number_classes,
     with_channels,
@@ -36,9 +37,12 @@ def image_of_array(array: np.ndarray, channels: int, name: str) -> np.ndarray:
         pixels = with_channels(_native(array))
         if np.issubdtype(pixels.dtype, np.floating):
             pixels = _unit_floats(pixels)
-        return fit_channels(pixels, channels, _say_nothing)
+        fitting = fit_channels(fit_type(pixels, _say_nothing), channels, _say_nothing)
     except ValueError as fault:
         raise DataError(f"{name} {fault}.", name) from fault
+    if fitting is None:
+        raise DataError(f"{name} has {pixels.shape[2]} channels, but the network takes {channels}.", name)
+    return fitting
 
 
 def labels_of_array(array: np.ndarray, values: Mapping[int, int] | None, name: str) -> np.ndarray:

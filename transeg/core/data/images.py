@@ -59,26 +59,30 @@ def read_image(path: Path, channels: int, region: Region | None = None) -> np.nd
     Raises:
         DataError: the file cannot be decoded, or its channels cannot be brought to the wanted number.
     """
-    pixels = _decode(path, region)
+    say = partial(_say, path)
     try:
-        return fit_channels(pixels, channels, partial(_say, path))
+        pixels = fit_type(_decode(path, region), say)
     except ValueError as fault:
         raise DataError(f"{path} {fault}.", str(path)) from fault
+    fitting = fit_channels(pixels, channels, say)
+    if fitting is None:
+        found = pixels.shape[2]
+        raise DataError(
+            f"{path} has {found} channels, not {channels}; say so with the dataset's option channels={found}.",
+            str(path),
+        )
+    return fitting
 
 
-def fit_channels(pixels: np.ndarray, channels: int, say: Callable[[str], None]) -> np.ndarray:
-    """Pixels as a network takes them.
+def fit_type(pixels: np.ndarray, say: Callable[[str], None]) -> np.ndarray:
+    """Pixels as uint8, uint16 or float32.
 
     Args:
-        pixels: ``(H, W, C)`` as decoded.
-        channels: wanted; see :func:`read_image`.
-        say: told of what is changed.
-
-    Returns:
-        ``(H, W, channels)``, uint8, uint16 or float32.
+        pixels: as decoded.
+        say: told of what changes.
 
     Raises:
-        ValueError: they cannot be brought to that; a clause.
+        ValueError: they are of another type; a clause.
     """
     if pixels.dtype == np.bool_:
         pixels = pixels.astype(np.uint8) * 255
@@ -86,6 +90,17 @@ def fit_channels(pixels: np.ndarray, channels: int, say: Callable[[str], None]) 
         raise ValueError(f"has pixels of type {pixels.dtype}; convert it to 8 or 16 bits")
     if pixels.dtype == np.uint16:
         say("has 16 bits per channel; they are scaled to the full range")
+    return pixels
+
+
+def fit_channels(pixels: np.ndarray, channels: int, say: Callable[[str], None]) -> np.ndarray | None:
+    """``(H, W, C)`` with the wanted number of channels, as :func:`read_image` says; None where that cannot be.
+
+    Args:
+        pixels: uint8, uint16 or float32.
+        channels: wanted.
+        say: told of what changes.
+    """
     found = pixels.shape[2]
     if found in (2, 4) and found != channels:
         say("has an alpha channel, which is ignored")
@@ -99,7 +114,7 @@ def fit_channels(pixels: np.ndarray, channels: int, say: Callable[[str], None]) 
     if found == 3 and channels == 1:
         say("is coloured in a set of grey images; its luminance is taken")
         return np.ascontiguousarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)[:, :, None])
-    raise ValueError(f"has {found} channels, not {channels}; say so with the dataset's option channels={found}")
+    return None
 
 
 def read_binary_mask(path: Path, region: Region | None = None) -> np.ndarray:
