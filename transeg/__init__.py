@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from transeg.core.api.evaluating import evaluate
     from transeg.core.api.experiment import Experiment
     from transeg.core.api.model import Model, load
-    from transeg.core.api.training import train
+    from transeg.core.api.run_training import train
     from transeg.core.errors import TransegError
 else:  # at run time they are imported when they are first used: some of them need PyTorch, which takes seconds
 
     def __getattr__(name):
+        import warnings
         from importlib import import_module
 
         homes = {
@@ -30,11 +31,13 @@ else:  # at run time they are imported when they are first used: some of them ne
             "TransegError": "transeg.core.errors",
             "evaluate": "transeg.core.api.evaluating",
             "load": "transeg.core.api.model",
-            "train": "transeg.core.api.training",
+            "train": "transeg.core.api.run_training",
         }
         if name not in homes:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = getattr(import_module(homes[name]), name)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=FutureWarning)  # of timm's about PyTorch, as on the command line
+            value = getattr(import_module(homes[name]), name)
         globals()[name] = value
         return value
 

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from os import PathLike
 from pathlib import Path
 from typing import TypeAlias, overload
 
 import numpy as np
 
 from transeg.core.api.experiment import Manifests, find_components
+from transeg.core.api.given_images import File, Picture, Pictures, apply_to_each, chance_of, labels_of, pixels_of
 from transeg.core.api.run_networks import load_trained
-from transeg.core.data.arrays import image_of_array, labels_of_array
-from transeg.core.data.images import read_image
-from transeg.core.errors import UsageError
 from transeg.core.experiment.settings import parse_pixel_size
-from transeg.core.inference.masks import class_map, mask_values
+from transeg.core.inference.masks import class_map, shown_mask
 from transeg.core.inference.pixel_size import PixelSize, rescale_factors
 from transeg.core.inference.prediction import (
     image_of_labels,
-    label_values,
-    list_image_files,
-    read_labels,
     segment_image,
     translate_image,
 )
@@ -30,10 +23,6 @@ from transeg.core.models.forward import to_probabilities
 from transeg.core.registry import Registry
 from transeg.core.runs.run_folder import RunFolder
 
-File: TypeAlias = str | PathLike[str]
-Picture: TypeAlias = np.ndarray | File
-"""An array or an image file."""
-Pictures: TypeAlias = list[np.ndarray] | list[str] | list[Path]
 Sides: TypeAlias = float | tuple[float, float]
 """Of a pixel, in micrometres: one number, or height and width."""
 
@@ -147,13 +136,13 @@ class Model:
         takes = trained.domains.target_channels if translator is None else translator.takes
 
         def segmented(image: Picture, name: str) -> np.ndarray:
-            pixels, chance = _image(image, takes, name), _chance(image, seed)
+            pixels, chance = pixels_of(image, takes, name), chance_of(image, seed)
             logits = segment_image(trained, pixels, inference, translator=translator, scale=scale, name=chance)
             if not probabilities:
-                return mask_values(class_map(logits), len(self.classes))
+                return shown_mask(class_map(logits), len(self.classes))
             return _channels_last(to_probabilities(logits[None])[0].numpy())
 
-        return _each(images, segmented)
+        return apply_to_each(images, segmented)
 
     @overload
     def translate(
@@ -215,14 +204,14 @@ class Model:
 
         def translated(image: Picture, name: str) -> np.ndarray:
             if self._trained.given.by_mask:
-                labels = _labels(image, len(self.classes), name)
-                made = image_of_labels(self._trained, labels, translator.inference, _chance(image, seed))
+                labels = labels_of(image, len(self.classes), name)
+                made = image_of_labels(self._trained, labels, translator.inference, chance_of(image, seed))
             else:
-                pixels = _image(image, translator.takes, name)
-                made = translate_image(translator, pixels, _chance(image, seed), scale)
+                pixels = pixels_of(image, translator.takes, name)
+                made = translate_image(translator, pixels, chance_of(image, seed), scale)
             return made[:, :, 0] if made.shape[2] == 1 else made
 
-        return _each(images, translated)
+        return apply_to_each(images, translated)
 
     def _adapting(self, other: Model | File, direction: str | None) -> Translator:
         """What brings images into the domain that this model knows."""
@@ -237,43 +226,6 @@ class Model:
         parts = {"generator": trained.experiment.generator, "segmenter": trained.experiment.segmenter}
         names = ", ".join(f"{kind} {choice.name}" for kind, choice in parts.items() if choice is not None)
         return f"<Model {self.run}: {names}, classes {', '.join(self.classes)}, on {trained.device}>"
-
-
-def _each(images: Picture | Pictures, work: Callable[[Picture, str], np.ndarray]) -> np.ndarray | list[np.ndarray]:
-    """What becomes of an image, or of each image in a list; arrays are named by their places."""
-    if isinstance(images, (list, tuple)):
-        return [work(image, f"Array {number} of the list, counted from 0,") for number, image in enumerate(images)]
-    return work(images, "The array")
-
-
-def _image(image: Picture, channels: int, name: str) -> np.ndarray:
-    """As a network takes it."""
-    return (
-        image_of_array(image, channels, name) if isinstance(image, np.ndarray) else read_image(_file(image), channels)
-    )
-
-
-def _labels(image: Picture, count: int, name: str) -> np.ndarray:
-    """A label map, likewise."""
-    if isinstance(image, np.ndarray):
-        return labels_of_array(image, label_values(count), name)
-    return read_labels(_file(image), count)
-
-
-def _chance(image: Picture, seed: int | None) -> str | int:
-    """What the chance of a translation begins from: see :func:`transeg.core.inference.translator.translation_seed`."""
-    if seed is not None:
-        return seed
-    return 0 if isinstance(image, np.ndarray) else Path(image).stem
-
-
-def _file(image: File) -> Path:
-    if not isinstance(image, (str, PathLike)):
-        raise UsageError(f"Images are arrays of NumPy or paths, or a list of them, not {type(image).__name__}.")
-    path = Path(image)
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder; give a list of its files, or call toolkit predict or toolkit translate.")
-    return list_image_files(path)[0]
 
 
 def _pixel_size(sides: Sides | None) -> PixelSize | None:

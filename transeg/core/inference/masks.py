@@ -13,6 +13,6 @@ def class_map(logits: Tensor) -> np.ndarray:
     return to_classes(logits[None])[0].numpy().astype(np.uint8)
 
 
-def mask_values(classes: np.ndarray, count: int) -> np.ndarray:
+def shown_mask(classes: np.ndarray, count: int) -> np.ndarray:
     """A map of so many classes as it is given out: black and white of two, of several their numbers."""
     return classes * 255 if count == 2 else classes

@@ -22,7 +22,7 @@ from transeg.core.data.images import (
 )
 from transeg.core.data.writing import image_suffix, write_atomically
 from transeg.core.errors import UsageError
-from transeg.core.inference.masks import class_map, mask_values
+from transeg.core.inference.masks import class_map, shown_mask
 from transeg.core.inference.sliding_window import Inference, resize_result
 from transeg.core.inference.trained_model import TrainedModel
 from transeg.core.inference.translator import Translator, to_pixels, translation_seed
@@ -84,7 +84,7 @@ def predict_files(
         image = read_image(file, trained.domains.target_channels if translator is None else translator.takes)
         logits = segment_image(trained, image, inference, translator=translator, scale=scale, name=file.stem)
         mask = class_map(logits)
-        write_image(out / "masks" / f"{file.stem}.png", mask_values(mask, len(names)))
+        write_image(out / "masks" / f"{file.stem}.png", shown_mask(mask, len(names)))
         write_image(out / "overlays" / f"{file.stem}.png", draw_outlines(to_uint8(image), mask))
         for table in tables:
             table.add(file.stem, mask)

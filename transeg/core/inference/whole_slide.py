@@ -13,7 +13,7 @@ from torch import Tensor
 from transeg.core.data.images import read_image, read_size, unit_range, write_image
 from transeg.core.data.stream import to_tensor
 from transeg.core.data.tiff import open_tiff, write_tiff
-from transeg.core.inference.masks import class_map, mask_values
+from transeg.core.inference.masks import class_map, shown_mask
 from transeg.core.inference.sliding_window import Forward, Inference
 from transeg.core.inference.trained_model import TrainedModel
 from transeg.core.inference.translator import Translator, to_pixels
@@ -84,7 +84,7 @@ def predict_slide(trained: TrainedModel, path: Path, out: Path, inference: Infer
             overview.add(top, slide.read(Region(top, 0, len(mask), width)), mask)
             for file, values in zip(files.values(), to_probabilities(logits[None])[0] if files else (), strict=True):
                 file.write((values.numpy() * 65535).round().astype(np.uint16))
-            yield mask_values(mask, len(names))[:, :, None]
+            yield shown_mask(mask, len(names))[:, :, None]
 
     write_tiff(out / "masks" / f"{path.stem}.tif", rows(), height, width, 1)
     for file in files.values():
