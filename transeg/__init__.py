@@ -36,7 +36,7 @@ else:  # at run time they are imported when they are first used: some of them ne
         if name not in homes:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", category=FutureWarning)  # of timm's about PyTorch, as on the command line
+            warnings.simplefilter("ignore")  # what packages have against each other, a user cannot mend
             value = getattr(import_module(homes[name]), name)
         globals()[name] = value
         return value

@@ -1,5 +1,7 @@
 """Experiments that are composed in Python are those of the command line."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -95,6 +97,8 @@ def test_it_says_what_it_is():
             {"segmenter": "unet", "source": "folder:/no/such"},
             "The folder /no/such of the dataset folder does not exist.",
         ),
+        ({"segmenter": "unet", "source": Path("/data")}, "There is no dataset '/data'."),
+        ({"segmenter": 7}, "There is no segmenter '7'."),
         ({"segmenter": "unet", "seed": -1}, "seed cannot be -1"),
         ({"segmenter": "unet", "registry": "none.toml"}, "--registry: cannot read"),
         ({"config": "none.toml"}, "The experiment file none.toml cannot be read: No such file or directory."),

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from transeg.core.analysis.counting import Counting, counting_from_options
-from transeg.core.api.experiment import Manifests, find_components
+from transeg.core.api.experiment import Manifests, as_texts, find_components
 from transeg.core.api.run_networks import load_trained
 from transeg.core.builders.datasets import (
     build_nonempty,
@@ -213,7 +213,7 @@ def evaluate(
         Path(run),
         find_components(registry),
         progress_console(progress),
-        tests=[data] if isinstance(data, str) else data,
+        tests=as_texts(data),
         split=split,
         window=window,
         flips=flips,

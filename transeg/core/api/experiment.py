@@ -121,26 +121,28 @@ class Experiment:
 
 def find_components(manifests: Manifests) -> Registry:
     """What is installed, and what the manifests offer besides."""
-    return Registry([Path(file) for file in _several(manifests)])
+    return Registry([Path(file) for file in as_texts(manifests)])
 
 
-def _several(value: Any) -> list[Any]:
-    """One thing as a list of one."""
-    return list(value) if isinstance(value, Iterable) and not isinstance(value, str) else [value]
+def as_texts(value: Any) -> list[str]:
+    """One thing or several, as the command line would have them."""
+    return [str(each) for each in (value if isinstance(value, Iterable) and not isinstance(value, str) else [value])]
 
 
 def _as_options(named: Mapping[str, Any]) -> dict[str, Any]:
     """Keywords by the names that the options of `toolkit run` have in the program."""
     options = {**named, "distillers": named["distill"]}
     for name in ("teachers", "distillers", "tests", "trackers"):
-        options[name] = [str(value) for value in _several(options[name])]
+        options[name] = as_texts(options[name])
+    for name in ("generator", "segmenter", "loss", "source", "target", "synthetic", "val"):
+        options[name] = None if named[name] is None else str(named[name])
     return options
 
 
 def _tables(options: Mapping[str, Any] | Sequence[str]) -> Settings:
     """Options by their dotted names, or as texts, as nested tables."""
     if not isinstance(options, Mapping):
-        parts = [parse_assignment(text) for text in _several(options)]
+        parts = [parse_assignment(text) for text in as_texts(options)]
     else:
         parts = []
         for name, value in options.items():
