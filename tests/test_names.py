@@ -5,6 +5,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
+import transeg
+
 ROOT = Path(__file__).parents[1]
 
 # Modules of one name, where that name means the same.
@@ -28,6 +30,11 @@ DEFINITIONS = {
 
 def modules() -> list[Path]:
     return sorted(path for path in (ROOT / "transeg").rglob("*.py"))
+
+
+def is_public_name(path: Path, name: str) -> bool:
+    """What `import transeg` offers has the names that users guess, and what it stands for may have them, too."""
+    return ROOT / "transeg" / "core" / "api" in path.parents and name in transeg.__all__
 
 
 def is_command(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> bool:
@@ -59,7 +66,7 @@ def test_classes_and_functions_of_one_name_mean_the_same() -> None:
     places = defaultdict(list)
     for path in modules():
         for name in definitions(path):
-            if not name.startswith("_"):
+            if not name.startswith("_") and not is_public_name(path, name):
                 places[name].append(str(path.relative_to(ROOT)))
     found = recurring(places)
     assert {name: where for name, where in found.items() if name not in DEFINITIONS} == {}

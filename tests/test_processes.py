@@ -297,10 +297,8 @@ def test_what_one_process_would_refuse_is_refused_once(tmp_path, process):
 
 def test_an_experiment_for_several_processes_needs_them(tmp_path, toolkit):
     """Of a program that calls the core itself; `toolkit run` starts them."""
-    from rich.console import Console
-
     from transeg.core.experiment.request import read_request
-    from transeg.core.pipeline.launch import launch, prepare
+    from transeg.core.pipeline.launch import prepare
     from transeg.core.registry import Registry
 
     settings = (*SETTINGS, *LONG, "devices=2")
@@ -313,9 +311,9 @@ def test_an_experiment_for_several_processes_needs_them(tmp_path, toolkit):
         resume=False,
         dry_run=False,
     )
-    prepared = prepare(request, registry, dry_run=False)
     with pytest.raises(UsageError, match="for 2 processes"):
-        launch(prepared, registry, Console())
+        prepare(request, registry, dry_run=False)
+    assert not (tmp_path / "run").exists()
 
 
 class TestSharedBatchNorm:

@@ -60,7 +60,7 @@ def evaluate(
     With --count, another table says how predicted and true numbers of objects agree; counts/ beside the CSV files has
     them and a Bland-Altman plot.
     """
-    from transeg.core.api import evaluate_run
+    from transeg.core.api.evaluating import evaluate_run
     from transeg.core.experiment.schema import QualityOptions
 
     quality = QualityOptions(features=features, lpips=lpips, segmenter=consistency)

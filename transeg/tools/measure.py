@@ -48,7 +48,7 @@ def measure(registry: Registry, masks: Path, as_json: bool, **named: Any) -> Non
     \b
     toolkit measure predicted --test axon:SEM:/data/axon --values 0,127,255 -o measured
     """
-    from transeg.core.api import evaluate_masks
+    from transeg.core.api.evaluating import evaluate_masks
 
     metrics = evaluate_masks(masks, registry, stderr_console(), **named)
     if as_json:

@@ -38,7 +38,7 @@ def predict(registry: Registry, run_dir: Path, images: Path, **named: Any) -> No
     \b
     toolkit predict RUN images -o out --morphometry --pixel-size 0.13
     """
-    from transeg.core.api import predict_images
+    from transeg.core.api.image_files import predict_images
 
     count, out = predict_images(run_dir, images, registry, stderr_console(), **named)
     Console().print(f"{count} masks in {out / 'masks'}, outlines in {out / 'overlays'}", highlight=False)

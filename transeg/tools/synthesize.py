@@ -41,7 +41,7 @@ def synthesize(
     toolkit synthesize runs/pix2pix -o made --count 500
     toolkit synthesize runs/pix2pix -o made --count 100 --masks drawn
     """
-    from transeg.core.api import synthesize_images
+    from transeg.core.api.synthesizing import synthesize_images
 
     chosen = variation or ("recombine" if masks is None else "none")
     console = stderr_console()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from transeg.core.api import verify_dataset
+from transeg.core.api.verification import verify_dataset
 from transeg.core.data.file_dataset import find_folder, list_pairs, natural_sort_key
 from transeg.core.errors import DataError, UsageError
 from transeg.core.interfaces import IGNORE

@@ -6,9 +6,9 @@ import pytest
 
 from transeg.core.errors import UsageError
 from transeg.core.experiment.completion import complete_experiment
+from transeg.core.experiment.settings import parse_pixel_size
 from transeg.core.inference.pixel_size import rescale_factors
 from transeg.core.registry import Registry
-from transeg.tools.common.options import parse_pixel_size
 
 
 def experiment(source=None, target=None):

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from scipy.ndimage import distance_transform_edt, find_objects, label
 
-from transeg.core.errors import UsageError
+from transeg.core.errors import UsageError, did_you_mean
 from transeg.core.interfaces import IGNORE
 from transeg.core.optional_packages import require
 
@@ -99,13 +99,15 @@ def counting_from_options(count: bool, method: str | None, min_area: int | None)
     """What `--count`, `--count-method` and `--min-area` say; None where nothing is to be counted.
 
     Raises:
-        UsageError: an option says how to count what is not counted.
+        UsageError: an option says how to count what is not counted, or there is no such method.
     """
     if not count:
         for option, value in (("--count-method", method), ("--min-area", min_area)):
             if value is not None:
                 raise UsageError(f"{option} says how to count objects; say --count, too.")
         return None
+    if method is not None and method not in METHODS:
+        raise UsageError(f"There is no --count-method {method!r}.{did_you_mean(method, METHODS)}")
     return Counting(method or "components", min_area or 0)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from functools import lru_cache, reduce
+from collections.abc import Callable, Mapping
+from functools import lru_cache, partial, reduce
 from pathlib import Path
 
 import cv2
@@ -59,29 +59,62 @@ def read_image(path: Path, channels: int, region: Region | None = None) -> np.nd
     Raises:
         DataError: the file cannot be decoded, or its channels cannot be brought to the wanted number.
     """
-    pixels = _decode(path, region)
+    say = partial(_say, path)
+    try:
+        pixels = fit_type(_decode(path, region), say)
+    except ValueError as fault:
+        raise DataError(f"{path} {fault}.", str(path)) from fault
+    fitting = fit_channels(pixels, channels, say)
+    if fitting is None:
+        found = pixels.shape[2]
+        raise DataError(
+            f"{path} has {found} channels, not {channels}; say so with the dataset's option channels={found}.",
+            str(path),
+        )
+    return fitting
+
+
+def fit_type(pixels: np.ndarray, say: Callable[[str], None]) -> np.ndarray:
+    """Pixels as uint8, uint16 or float32.
+
+    Args:
+        pixels: as decoded.
+        say: told of what changes.
+
+    Raises:
+        ValueError: they are of another type; a clause.
+    """
     if pixels.dtype == np.bool_:
         pixels = pixels.astype(np.uint8) * 255
     if pixels.dtype not in (np.uint8, np.uint16, np.float32):
-        raise DataError(f"{path} has pixels of type {pixels.dtype}; convert it to 8 or 16 bits.", str(path))
+        raise ValueError(f"has pixels of type {pixels.dtype}; convert it to 8 or 16 bits")
     if pixels.dtype == np.uint16:
-        _say(path, "has 16 bits per channel; they are scaled to the full range")
+        say("has 16 bits per channel; they are scaled to the full range")
+    return pixels
+
+
+def fit_channels(pixels: np.ndarray, channels: int, say: Callable[[str], None]) -> np.ndarray | None:
+    """``(H, W, C)`` with the wanted number of channels, as :func:`read_image` says; None where that cannot be.
+
+    Args:
+        pixels: uint8, uint16 or float32.
+        channels: wanted.
+        say: told of what changes.
+    """
     found = pixels.shape[2]
     if found in (2, 4) and found != channels:
-        _say(path, "has an alpha channel, which is ignored")
+        say("has an alpha channel, which is ignored")
         pixels = pixels[:, :, : found - 1]
         found -= 1
     if found == channels:
         return np.ascontiguousarray(pixels)
     if found == 1 and channels == 3:
-        _say(path, "is grey in a set of colour images; its channel is repeated")
+        say("is grey in a set of colour images; its channel is repeated")
         return np.repeat(pixels, 3, axis=2)
     if found == 3 and channels == 1:
-        _say(path, "is coloured in a set of grey images; its luminance is taken")
+        say("is coloured in a set of grey images; its luminance is taken")
         return np.ascontiguousarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)[:, :, None])
-    raise DataError(
-        f"{path} has {found} channels, not {channels}; say so with the dataset's option channels={found}.", str(path)
-    )
+    return None
 
 
 def read_binary_mask(path: Path, region: Region | None = None) -> np.ndarray:
@@ -101,7 +134,11 @@ def read_binary_mask(path: Path, region: Region | None = None) -> np.ndarray:
     if region is not None and tiff is None:
         return crop(read_binary_mask(path), region)
     pixels = _mask_pixels(path, region)
-    largest = int(pixels.max(initial=0)) if tiff is None else _largest(path, tiff)
+    return binarise(pixels, int(pixels.max(initial=0)) if tiff is None else _largest(path, tiff))
+
+
+def binarise(pixels: np.ndarray, largest: int) -> np.ndarray:
+    """Values of a mask of one class as 0 and 1, as :func:`read_binary_mask` says; ``largest`` is that of the whole."""
     if largest <= 1:
         return (pixels > 0).astype(np.uint8)
     full = 65535 if pixels.dtype == np.uint16 and largest > 255 else 255
@@ -123,12 +160,25 @@ def read_label_map(path: Path, values: Mapping[int, int], region: Region | None 
         DataError: a lossy format, or a value that stands for no class.
     """
     _refuse_jpeg(path, "a label map")
-    pixels = _mask_pixels(path, region)
+    try:
+        return number_classes(_mask_pixels(path, region), values)
+    except ValueError as fault:
+        raise DataError(f"{path} {fault}.", str(path)) from fault
+
+
+def number_classes(pixels: np.ndarray, values: Mapping[int, int]) -> np.ndarray:
+    """Values of a mask of several classes as uint8 of classes.
+
+    Args:
+        pixels: ``(H, W)`` whole numbers.
+        values: class of every value.
+
+    Raises:
+        ValueError: a value stands for no class; a clause.
+    """
     unknown = sorted(set(np.unique(pixels).tolist()) - set(values))
     if unknown:
-        raise DataError(
-            f"{path} has the pixel values {unknown[:5]}, which stand for no class of {sorted(values)}.", str(path)
-        )
+        raise ValueError(f"has the pixel values {unknown[:5]}, which stand for no class of {sorted(values)}")
     table = np.zeros(int(max(values)) + 1, dtype=np.uint8)
     table[list(values)] = list(values.values())
     return np.asarray(table[pixels])
@@ -237,13 +287,26 @@ def _decode(path: Path, region: Region | None = None) -> np.ndarray:
         raise DataError(f"There is no file {path}.", str(path)) from error
     except Exception as error:
         raise DataError(f"{path} cannot be decoded: {str(error) or type(error).__name__}.", str(path)) from error
+    try:
+        pixels = with_channels(pixels)
+    except ValueError as fault:
+        raise DataError(f"{path} {fault}.", str(path)) from fault
+    return pixels if region is None else crop(pixels, region)
+
+
+def with_channels(pixels: np.ndarray) -> np.ndarray:
+    """``(H, W)``, ``(H, W, C)``, or ``(C, H, W)`` of up to four channels as planar TIFF files are, -> ``(H, W, C)``.
+
+    Raises:
+        ValueError: it is none of these, or empty; a clause.
+    """
     if pixels.ndim == 2:
         pixels = pixels[:, :, None]
     if pixels.ndim == 3 and pixels.shape[0] <= 4 < pixels.shape[2]:
-        pixels = np.moveaxis(pixels, 0, 2)  # planar TIFF
+        pixels = np.moveaxis(pixels, 0, 2)
     if pixels.ndim != 3 or 0 in pixels.shape:
-        raise DataError(f"{path} is not a two-dimensional image; its shape is {pixels.shape}.", str(path))
-    return pixels if region is None else crop(pixels, region)
+        raise ValueError(f"is not a two-dimensional image; its shape is {pixels.shape}")
+    return pixels
 
 
 def crop(pixels: np.ndarray, region: Region) -> np.ndarray:
@@ -268,7 +331,12 @@ def _refuse_jpeg(path: Path, what: str) -> None:
 
 def _mask_pixels(path: Path, region: Region | None = None) -> np.ndarray:
     """``(H, W)`` values of a mask, or of a region of it."""
-    channels = np.moveaxis(_label_channels(path, region), 2, 0)
+    return largest_of_channels(_label_channels(path, region))
+
+
+def largest_of_channels(pixels: np.ndarray) -> np.ndarray:
+    """``(H, W, C)`` -> ``(H, W)``."""
+    channels = np.moveaxis(pixels, 2, 0)
     return reduce(np.maximum, channels[1:], channels[0])  # .max(axis=2) takes 25 times as long, and as long as all else
 
 
@@ -282,10 +350,14 @@ def _label_channels(path: Path, region: Region | None = None) -> np.ndarray:
                     return indices if region is None else crop(indices, region)
         except Exception as error:
             raise DataError(f"{path} cannot be decoded: {error}.", str(path)) from error
-    pixels = _decode(path, region)
+    return without_alpha(_decode(path, region), partial(_say, path))
+
+
+def without_alpha(pixels: np.ndarray, say: Callable[[str], None]) -> np.ndarray:
+    """``(H, W, C)`` values of labels without an alpha channel, truth values as 0 and 1."""
     colours = pixels.shape[2]
     if colours in (2, 4):
-        _say(path, "has an alpha channel, which is ignored")
+        say("has an alpha channel, which is ignored")
         colours -= 1
     if pixels.dtype == np.bool_:
         pixels = pixels.astype(np.uint8)

@@ -17,6 +17,12 @@ from rich.progress import (
 )
 
 from transeg.core.distributed.collectives import rank_and_world_size
+from transeg.core.distributed.ranks import launched_rank_and_world_size
+
+
+def progress_console(shown: bool) -> Console:
+    """Where a program that calls the toolkit lets it show progress; of several processes, the first does."""
+    return Console(stderr=True, quiet=not shown or launched_rank_and_world_size()[0] != 0)
 
 
 @contextmanager

@@ -63,8 +63,25 @@ def read_request(
             "[search] in %s is for `toolkit search`; this run takes the other options as they stand.", config
         )
     settings = merge(settings, settings_of(named, settings, registry))
+    return complete_request(settings, registry, run_dir=run_dir, resume=resume, dry_run=dry_run, loading=loading)
+
+
+def complete_request(
+    settings: Settings,
+    registry: Registry,
+    *,
+    run_dir: Path | None,
+    resume: bool,
+    dry_run: bool,
+    loading: Callable[[Experiment], None] = lambda _: None,
+) -> RunRequest:
+    """Validate the settings of a run, and find its folder; see :func:`read_request`.
+
+    Raises:
+        UsageError: anything about them that keeps the run from beginning.
+    """
     if is_launched():
-        settings["devices"] = launched_rank_and_world_size()[1]
+        settings = {**settings, "devices": launched_rank_and_world_size()[1]}
     if run_dir is None and resume:
         raise UsageError("A run that is resumed needs its folder: --run-dir FOLDER.")
     folder = RunFolder(run_dir or _for_all_ranks(lambda: _new_folder(settings)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from collections.abc import Mapping
@@ -61,6 +62,21 @@ def parse_distiller(text: str) -> Settings:
             raise UsageError(f"--distill {text!r} is not of the form kl:temperature=4,weight=1.")
         table |= parse_assignment(part)
     return table
+
+
+def parse_pixel_size(text: str) -> tuple[float, float]:
+    """``0.1`` or ``0.1,0.2``, as `--pixel-size` takes it.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    try:
+        sides = [float(side) for side in text.split(",")]
+    except ValueError:
+        sides = []
+    if len(sides) not in (1, 2) or not all(0 < side < math.inf for side in sides):
+        raise UsageError(f"--pixel-size {text} must be micrometres above zero, as in 0.1, or height,width.")
+    return sides[0], sides[-1]
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Settings:

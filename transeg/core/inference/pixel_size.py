@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from transeg.core.errors import UsageError
 from transeg.core.experiment.choices import DatasetChoice
 from transeg.core.experiment.schema import Experiment
@@ -27,9 +29,12 @@ def rescale_factors(
         factor that it did that by; 1 where it did not.
 
     Raises:
-        UsageError: the run resampled its images to a size of pixels, and the image's pixel size is not known.
+        UsageError: the run resampled its images to a size of pixels, and the image's pixel size is not known; or the
+            factor is none.
     """
     if rescale is not None:
+        if not 0 < rescale < math.inf:
+            raise UsageError(f"--rescale {rescale} must be a factor above zero.")
         return rescale, rescale
     known = scale_reference(experiment, translator)
     if known.pixel_size is None:

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
 from transeg.core.analysis.count_tables import ObjectTables
 from transeg.core.analysis.fibre_tables import FibreTables
@@ -21,13 +22,14 @@ from transeg.core.data.images import (
 )
 from transeg.core.data.writing import image_suffix, write_atomically
 from transeg.core.errors import UsageError
+from transeg.core.inference.masks import class_map, shown_mask
 from transeg.core.inference.sliding_window import Inference, resize_result
 from transeg.core.inference.trained_model import TrainedModel
 from transeg.core.inference.translator import Translator, to_pixels, translation_seed
 from transeg.core.inference.visualization import draw_outlines
 from transeg.core.inference.whole_slide import is_large, predict_slide, to_uint8, translate_slide
 from transeg.core.interfaces import IGNORE
-from transeg.core.models.forward import to_classes, to_probabilities
+from transeg.core.models.forward import to_probabilities
 
 Advance = Callable[[], None]
 
@@ -80,13 +82,9 @@ def predict_files(
             advance()
             continue
         image = read_image(file, trained.domains.target_channels if translator is None else translator.takes)
-        known = scale_image(image, scale)
-        if translator is not None:
-            known = translator(known, file.stem)
-        prepared = inference.prepare(trained.normalised(known))
-        logits = resize_result(inference.run(trained.segment, prepared, trained.device), *image.shape[:2])
-        mask = to_classes(logits[None])[0].numpy().astype(np.uint8)
-        write_image(out / "masks" / f"{file.stem}.png", mask * 255 if len(names) == 2 else mask)
+        logits = segment_image(trained, image, inference, translator=translator, scale=scale, name=file.stem)
+        mask = class_map(logits)
+        write_image(out / "masks" / f"{file.stem}.png", shown_mask(mask, len(names)))
         write_image(out / "overlays" / f"{file.stem}.png", draw_outlines(to_uint8(image), mask))
         for table in tables:
             table.add(file.stem, mask)
@@ -108,30 +106,67 @@ def translate_files(
     trained = translator.trained
     for file in files:
         if trained.given.by_mask:
-            made = _made_of_labels(trained, file, translator.inference)
+            labels = read_labels(file, len(trained.domains.class_names))
+            made = image_of_labels(trained, labels, translator.inference, file.stem)
         elif scale == (1, 1) and is_large(trained, file, translator.inference):
             translate_slide(translator, file, out)
             advance()
             continue
         else:
-            image = read_image(file, translator.takes)
-            made = resize(translator(scale_image(image, scale), file.stem), *image.shape[:2])
+            made = translate_image(translator, read_image(file, translator.takes), file.stem, scale)
         write_atomically(out / f"{file.stem}{image_suffix(made)}", made)
         advance()
 
 
-def _made_of_labels(trained: TrainedModel, file: Path, inference: Inference) -> np.ndarray:
-    """``(H, W, C)`` uint8: the image that a label map becomes."""
-    mask = read_labels(file, len(trained.domains.class_names))
-    forward = partial(trained.translate, seed=translation_seed(file.stem))
-    made = inference.run(forward, trained.given.labels(mask, None, inference), trained.device)
-    return to_pixels(resize_result(made, *mask.shape))
+def segment_image(
+    trained: TrainedModel,
+    image: np.ndarray,
+    inference: Inference,
+    *,
+    translator: Translator | None = None,
+    scale: tuple[float, float] = (1.0, 1.0),
+    name: str | int = "",
+) -> Tensor:
+    """``(H, W, C)`` -> logits ``(K, H, W)`` on the CPU.
+
+    Args:
+        trained: its segmenter.
+        image: uint8, uint16 or float32 in [0, 1], of the channels that the first network takes.
+        inference: how it reaches the segmenter.
+        translator: brings it into the domain that the segmenter knows.
+        scale: what its height and width are multiplied by before.
+        name: decides the chance of the translation; see :func:`translation_seed`.
+    """
+    known = scale_image(image, scale)
+    if translator is not None:
+        known = translator(known, name)
+    prepared = inference.prepare(trained.normalised(known))
+    return resize_result(inference.run(trained.segment, prepared, trained.device), *image.shape[:2])
+
+
+def translate_image(
+    translator: Translator, image: np.ndarray, name: str | int, scale: tuple[float, float] = (1.0, 1.0)
+) -> np.ndarray:
+    """``(H, W, C)`` -> ``(H, W, C')`` of the same type, seen at ``scale`` times its size; see :class:`Translator`."""
+    return resize(translator(scale_image(image, scale), name), *image.shape[:2])
+
+
+def image_of_labels(trained: TrainedModel, labels: np.ndarray, inference: Inference, name: str | int) -> np.ndarray:
+    """The image ``(H, W, C)`` uint8 that a label map ``(H, W)`` becomes; see :func:`translation_seed` for the name."""
+    forward = partial(trained.translate, seed=translation_seed(name))
+    made = inference.run(forward, trained.given.labels(labels, None, inference), trained.device)
+    return to_pixels(resize_result(made, *labels.shape))
 
 
 def read_labels(file: Path, count: int) -> np.ndarray:
     """``(H, W)``: a label map of a given number of classes, in which those of two are black and white."""
-    known = {**{number: number for number in range(count)}, IGNORE: IGNORE}
-    return read_binary_mask(file) if count == 2 else read_label_map(file, known)
+    values = label_values(count)
+    return read_binary_mask(file) if values is None else read_label_map(file, values)
+
+
+def label_values(count: int) -> dict[int, int] | None:
+    """The class of every value in a label map of a given number of classes; None where it is black and white."""
+    return None if count == 2 else {**{number: number for number in range(count)}, IGNORE: IGNORE}
 
 
 def scale_image(image: np.ndarray, scale: tuple[float, float]) -> np.ndarray:

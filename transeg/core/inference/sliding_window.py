@@ -14,6 +14,7 @@ from torch import Tensor
 
 from transeg.core.data.images import resize, resize_mask, unit_range
 from transeg.core.data.stream import to_tensor
+from transeg.core.errors import UsageError
 from transeg.core.interfaces import Region
 from transeg.core.models.forward import to_signed_unit
 
@@ -41,12 +42,19 @@ class Inference:
         window: height and width of the windows that slide over the image at its own size; 0 for whole images.
         flips: whether to average over the four mirrorings.
         multiple: what height and width are multiples of in the network.
+
+    Raises:
+        UsageError: no window has that size.
     """
 
     size: int | None
     window: int = 0
     flips: bool = False
     multiple: int = 1
+
+    def __post_init__(self) -> None:
+        if self.window < 0:
+            raise UsageError(f"--window {self.window} must be a number of pixels, or 0 to take images whole.")
 
     def prepare(self, image: np.ndarray) -> Tensor:
         """``(H, W, C)`` -> ``(C, h, w)`` as the network takes it, still on the CPU and not yet scaled."""

@@ -51,7 +51,21 @@ class Translator:
         Raises:
             UsageError: the run has no generator, or none with that direction.
         """
-        trained = TrainedModel.load(RunFolder(run), registry, device)
+        return cls.of(TrainedModel.load(RunFolder(run), registry, device), run, direction=direction, window=window)
+
+    @classmethod
+    def of(cls, trained: TrainedModel, run: Path, *, direction: str | None, window: int | None) -> Self:
+        """Of a run that is loaded.
+
+        Args:
+            trained: what the run has learned.
+            run: its folder, in what is said of it.
+            direction: as for :meth:`load`.
+            window: likewise.
+
+        Raises:
+            UsageError: the run has no generator, or none with that direction.
+        """
         if trained.generator is None:
             raise UsageError(f"The run {run} trained a segmenter alone, so it cannot translate.")
         offered = trained.generator.directions
@@ -76,14 +90,22 @@ class Translator:
             UsageError: the run cannot translate images, or makes images of other channels.
         """
         translator = cls.load(run, registry, device, direction=direction, window=None)
-        if translator.trained.given.by_mask:
+        translator.check_adapts(run, channels)
+        return translator
+
+    def check_adapts(self, run: Path, channels: int) -> None:
+        """Whether it brings images to what a segmenter takes; see :meth:`adapting`.
+
+        Raises:
+            UsageError: the run cannot translate images, or makes images of other channels.
+        """
+        if self.trained.given.by_mask:
             raise UsageError(f"--translate-with: the generator of {run} is given label maps, not images.")
-        if translator.makes != channels:
+        if self.makes != channels:
             raise UsageError(
-                f"--translate-with: the generator of {run} makes images of {translator.makes} channels, but the model "
+                f"--translate-with: the generator of {run} makes images of {self.makes} channels, but the model "
                 f"takes {channels}."
             )
-        return translator
 
     @property
     def backwards(self) -> bool:
@@ -102,29 +124,34 @@ class Translator:
         domains = self.trained.domains
         return domains.source_channels if self.backwards else domains.target_channels
 
-    def at_inference_size(self, image: np.ndarray, name: str) -> Tensor:
+    def at_inference_size(self, image: np.ndarray, name: str | int) -> Tensor:
         """``(H, W, C)`` -> ``(C', h, w)`` in [-1, 1] on the CPU, of the size at which the generator sees it.
 
         Args:
             image: uint8, uint16 or float32 in [0, 1].
-            name: decides the generator's chance, if there is any: the same image gives the same result.
+            name: decides the generator's chance, if there is any: the same image gives the same result. See
+                :func:`translation_seed`.
         """
         prepared = self.inference.prepare(self.trained.normalised(image))
         return self.inference.run(self.forward(name), prepared, self.trained.device)
 
-    def forward(self, name: str) -> Forward:
+    def forward(self, name: str | int) -> Forward:
         """What windows of an image of that name go through."""
         return partial(self.trained.translate, direction=self.direction, seed=translation_seed(name))
 
-    def __call__(self, image: np.ndarray, name: str) -> np.ndarray:
+    def __call__(self, image: np.ndarray, name: str | int) -> np.ndarray:
         """``(H, W, C)`` -> ``(H, W, C')`` of the same type, on the same scale of intensities."""
         height, width = image.shape[:2]
         return to_pixels(resize_result(self.at_inference_size(image, name), height, width), image.dtype)
 
 
-def translation_seed(name: str) -> int:
-    """What the chance in the translation of an image begins from, wherever and whenever it is translated."""
-    return zlib.crc32(name.encode())
+def translation_seed(name: str | int) -> int:
+    """What the chance in the translation of an image begins from, wherever and whenever it is translated.
+
+    Args:
+        name: of the image; or that seed itself, for images that have no name.
+    """
+    return name if isinstance(name, int) else zlib.crc32(name.encode())
 
 
 def resample_labels(sample: Sample, image: np.ndarray) -> Sample:

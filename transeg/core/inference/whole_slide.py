@@ -13,12 +13,13 @@ from torch import Tensor
 from transeg.core.data.images import read_image, read_size, unit_range, write_image
 from transeg.core.data.stream import to_tensor
 from transeg.core.data.tiff import open_tiff, write_tiff
+from transeg.core.inference.masks import class_map, shown_mask
 from transeg.core.inference.sliding_window import Forward, Inference
 from transeg.core.inference.trained_model import TrainedModel
 from transeg.core.inference.translator import Translator, to_pixels
 from transeg.core.inference.visualization import draw_outlines
 from transeg.core.interfaces import Region
-from transeg.core.models.forward import to_classes, to_probabilities
+from transeg.core.models.forward import to_probabilities
 
 LARGE = 2**26
 """Pixels beyond which an image in windows is not held in memory."""
@@ -79,11 +80,11 @@ def predict_slide(trained: TrainedModel, path: Path, out: Path, inference: Infer
 
     def rows() -> Iterator[np.ndarray]:
         for top, logits in slide.bands(trained.segment, inference, trained.device):
-            mask = to_classes(logits[None])[0].numpy().astype(np.uint8)
+            mask = class_map(logits)
             overview.add(top, slide.read(Region(top, 0, len(mask), width)), mask)
             for file, values in zip(files.values(), to_probabilities(logits[None])[0] if files else (), strict=True):
                 file.write((values.numpy() * 65535).round().astype(np.uint16))
-            yield (mask * 255 if len(names) == 2 else mask)[:, :, None]
+            yield shown_mask(mask, len(names))[:, :, None]
 
     write_tiff(out / "masks" / f"{path.stem}.tif", rows(), height, width, 1)
     for file in files.values():

@@ -68,6 +68,11 @@ def prepare(request: RunRequest, registry: Registry, *, dry_run: bool) -> Prepar
         UsageError: anything that keeps the run from beginning.
     """
     join_ranks()
+    if not dry_run and request.experiment.devices != rank_and_world_size()[1]:
+        raise UsageError(
+            f"The experiment is for {request.experiment.devices} processes; start it with `toolkit run`, or say "
+            "--devices 1."
+        )
     check_installed(request.experiment.tracking)
     parts, networks = build_parts(request.experiment, registry)
     stages = plan_stages(request.experiment, registry)
@@ -91,11 +96,6 @@ def launch(
         own_hooks: makes those that the trainings of a stage get from the caller, besides the plugins'.
     """
     device = rank_device(torch.device(prepared.experiment.device))
-    if prepared.experiment.devices != rank_and_world_size()[1]:
-        raise UsageError(
-            f"The experiment is for {prepared.experiment.devices} processes; start it with `toolkit run`, or say "
-            "--devices 1."
-        )
     if prepared.experiment.train.sync_batch_norm and rank_and_world_size()[1] > 1:
         check_batch_norms(prepared.networks.generator, prepared.networks.segmenter)
     if device.type == "cpu":

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from transeg.core.errors import UsageError
+from transeg.core.experiment.settings import parse_pixel_size
 from transeg.core.registry import Registry
 from transeg.tools.common.shell_completion import complete_run_folders
 
@@ -107,21 +106,6 @@ def with_counting(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
     )
     return declared(options, with_choice)
-
-
-def parse_pixel_size(text: str) -> tuple[float, float]:
-    """``0.1`` or ``0.1,0.2``, as `--pixel-size` takes it.
-
-    Raises:
-        UsageError: it is neither.
-    """
-    try:
-        sides = [float(side) for side in text.split(",")]
-    except ValueError:
-        sides = []
-    if len(sides) not in (1, 2) or not all(0 < side < math.inf for side in sides):
-        raise UsageError(f"--pixel-size {text} must be micrometres above zero, as in 0.1, or height,width.")
-    return sides[0], sides[-1]
 
 
 pixel_size = click.option(

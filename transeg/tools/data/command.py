@@ -97,7 +97,7 @@ def verify(dataset: str, assignments: tuple[str, ...], as_json: bool, registry: 
 
     Reports each fault by file.
     """
-    from transeg.core.api import verify_dataset
+    from transeg.core.api.verification import verify_dataset
 
     report = verify_dataset(dataset, assignments, registry, stderr_console())
     if as_json:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from transeg.core.api import labelled_datasets
+from transeg.core.api.evaluating import labelled_datasets
 from transeg.core.data.images import read_image, resize_mask, write_image
 from transeg.core.data.writing import file_name
 from transeg.core.device import pick_device

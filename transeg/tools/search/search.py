@@ -9,7 +9,7 @@ from typing import Any
 import optuna
 from rich.console import Console
 
-from transeg.core.api import evaluate_run
+from transeg.core.api.evaluating import evaluate_run
 from transeg.core.errors import UsageError
 from transeg.core.experiment.schema import Experiment, QualityOptions, read_experiment
 from transeg.core.experiment.settings import Settings, read_settings

@@ -56,7 +56,7 @@ def translate(
     toolkit translate runs/mine /data/video -o translated
     toolkit translate runs/mine axon:SEM:/data/axons -o Dataset501_Axons --format nnunet
     """
-    from transeg.core.api import translate_images
+    from transeg.core.api.image_files import translate_images
     from transeg.tools.translate.dataset_translation import translate_labelled_data
 
     if layout is None:

@@ -1,0 +1,293 @@
+"""Measures what a run has learned, or mask files, on labelled datasets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from transeg.core.analysis.counting import Counting, counting_from_options
+from transeg.core.api.experiment import Manifests, as_texts, find_components
+from transeg.core.api.run_networks import load_trained
+from transeg.core.builders.datasets import (
+    build_nonempty,
+    check_compatible,
+    check_labelled,
+    normalise_stain,
+    validation_split,
+)
+from transeg.core.data.splits import SPLITS
+from transeg.core.distributed.collectives import join_ranks
+from transeg.core.distributed.progress_bar import progress_bar, progress_console
+from transeg.core.errors import UsageError, did_you_mean
+from transeg.core.evaluation.measurement import measure_masks, measure_segmenter
+from transeg.core.evaluation.translation_quality import Judge, is_measurable, judge_translation
+from transeg.core.experiment.command_line import label_tables, parse_dataset
+from transeg.core.experiment.completion import complete_dataset
+from transeg.core.experiment.defaults import expand_tests, share_options, share_scaling
+from transeg.core.experiment.schema import QualityOptions
+from transeg.core.experiment.settings import Settings
+from transeg.core.inference.trained_model import TrainedModel
+from transeg.core.inference.translator import TranslatedDataset, Translator
+from transeg.core.interfaces import Dataset
+from transeg.core.registry import Registry
+from transeg.core.runs.run_folder import RunFolder
+
+
+def evaluate_run(
+    run_dir: Path,
+    registry: Registry,
+    console: Console,
+    *,
+    tests: Sequence[str],
+    split: str | None,
+    window: int | None,
+    flips: bool,
+    device: str | None,
+    out: Path | None,
+    quality: QualityOptions,
+    counting: Counting | None = None,
+    translate_with: Path | None = None,
+    direction: str | None = None,
+) -> tuple[dict[str, Any], dict[str, Any], Path]:
+    """Measure a run's segmenter on labelled datasets, and its generator's images; processes of torchrun share them.
+
+    Args:
+        run_dir: the run folder.
+        registry: where components come from.
+        console: for progress.
+        tests: datasets as on the command line; those of the run where there are none.
+        split: of the datasets; None for their tests.
+        window: see :meth:`transeg.core.inference.trained_model.TrainedModel.inference`.
+        flips: likewise.
+        device: where the network goes; None for a GPU where there is one.
+        out: gets a CSV file for each dataset; by default a folder in the run.
+        quality: what judges the generator's images; where it names nothing, the run's own options count.
+        counting: how objects are counted, too; None for not at all.
+        translate_with: a run that translates the images first, into the domain that the segmenter knows.
+        direction: of that translation; None for source to target.
+
+    Returns:
+        The table of each dataset by name; the measures of the generator's images, by dataset; the folder of CSV files.
+    """
+    join_ranks()
+    folder = RunFolder(run_dir)
+    trained = load_trained(folder, registry, device)
+    choices = dict(trained.experiment.data.test)
+    if tests:
+        data: Settings = {"test": label_tables([parse_dataset(text, registry) for text in tests])}
+        trained_on = trained.experiment.data.model_dump(exclude_none=True)
+        for table in data["test"].values():
+            share_options(trained_on["source"], table)
+            share_scaling(trained_on, table, registry)
+        expand_tests(data, registry)
+        choices = {label: complete_dataset(table, "test", registry) for label, table in data["test"].items()}
+    if split is not None:
+        if split not in (*SPLITS, "all"):
+            raise UsageError(f"There is no split {split!r}.{did_you_mean(split, (*SPLITS, 'all'))}")
+        choices = {label: choice.model_copy(update={"split": split}) for label, choice in choices.items()}
+    if not choices and trained.segmenter is not None:
+        raise UsageError("The run has no test set; say which with --test NAME:FOLDER.")
+    if counting is not None and trained.segmenter is None:
+        raise UsageError("--count: this run trained a generator alone, so there is nothing to count.")
+    datasets = {
+        label: normalise_stain(build_nonempty(choice, "test", registry, label), trained.experiment.data)
+        for label, choice in choices.items()
+    }
+    place = out or folder.evaluation
+    scores: dict[str, Any] = {}
+    if trained.segmenter is not None:
+        check_labelled(datasets)
+        if translate_with is not None:
+            channels = trained.domains.target_channels
+            translator = Translator.adapting(translate_with, registry, device, direction=direction, channels=channels)
+            check_compatible(trained.domains.class_names, translator.takes, datasets)
+            datasets = {label: TranslatedDataset(dataset, translator) for label, dataset in datasets.items()}
+        check_compatible(trained.domains.class_names, trained.domains.target_channels, datasets)
+        with progress_bar(console, "testing", sum(len(dataset) for dataset in datasets.values())) as advance:
+            inference, counting = trained.inference(window, flips), counting or trained.counting()
+            scores = measure_segmenter(trained, datasets, place, inference, advance, registry, counting)
+    options = quality if quality != QualityOptions() else trained.experiment.quality
+    images = _given_images(trained, datasets, options, registry, named=bool(tests))
+    if not images:
+        return scores, {}, place
+    judge = Judge.from_options(options, len(trained.domains.class_names), registry, trained.device)
+    of_run = trained.experiment.data
+    reference = (
+        None if of_run.target is None else normalise_stain(build_nonempty(of_run.target, "target", registry), of_run)
+    )
+    judged = judge_translation(trained, images, reference, judge, trained.inference(window), place, console)
+    return scores, judged, place
+
+
+def _given_images(
+    trained: TrainedModel, tests: Mapping[str, Dataset], options: QualityOptions, registry: Registry, *, named: bool
+) -> Mapping[str, Dataset]:
+    """Datasets to judge a generator on: the tests, or as at the end of a run the source's validation images.
+
+    Args:
+        trained: the run.
+        tests: its test sets; for a segmenter that looks at translated images, these are of the target domain.
+        options: what judges.
+        registry: where datasets come from.
+        named: whether the user has named the tests, and so nothing else.
+
+    Raises:
+        UsageError: a generator alone is to be measured, but nothing judges its images, there are none, or they do not
+            fit it.
+    """
+    alone = trained.segmenter is None
+    if trained.generator is None or not is_measurable(trained.generator, trained.given, options):
+        if alone:
+            raise UsageError("Nothing judges these images; say --features NAME:FILE or --consistency RUN.")
+        return {}
+    images = tests if trained.given.by_mask or alone else {}
+    if not images and not named:
+        val = validation_split(trained.experiment.data.source, registry)
+        images = {} if val is None else {"validation": normalise_stain(val, trained.experiment.data)}
+    if not images and alone:
+        raise UsageError("The run has no test set; say which with --test NAME:FOLDER.")
+    if trained.given.by_mask:
+        check_labelled(images)
+    check_compatible(trained.domains.class_names, trained.domains.source_channels, images)
+    return images
+
+
+def evaluate(
+    run: str | PathLike[str],
+    data: str | Sequence[str] = (),
+    *,
+    split: str | None = None,
+    window: int | None = None,
+    flips: bool = False,
+    device: str | None = None,
+    out: str | PathLike[str] | None = None,
+    translate_with: str | PathLike[str] | None = None,
+    direction: str | None = None,
+    features: str | PathLike[str] | None = None,
+    lpips: str | PathLike[str] | None = None,
+    consistency: str | PathLike[str] | None = None,
+    count: bool = False,
+    count_method: str | None = None,
+    min_area: int | None = None,
+    registry: Manifests = (),
+    progress: bool = False,
+) -> dict[str, dict[str, Any]]:
+    """Measure what a run has learned on labelled images, as `toolkit evaluate` does.
+
+    Args:
+        run: the folder of the run.
+        data: labelled images, one set or several: ``NAME``, ``NAME:FOLDER`` or ``NAME:DOMAIN:FOLDER``; by default the
+            test sets of the run.
+        split: the part of them to use, ``train``, ``val``, ``test`` or ``all``; by default ``test``.
+        window: height and width of a window that slides over images at their own size, or 0 to take them whole; by
+            default the ``data.tile`` of the run.
+        flips: average predictions over the four mirrorings of each image.
+        device: ``cpu``, ``cuda`` or ``cuda:1``; by default a GPU where there is one.
+        out: folder to write CSV files to, a line for each image; by default in the run.
+        translate_with: folder of a run whose generator first translates the images into what the segmenter knows.
+        direction: of that translation; by default ``source-to-target``.
+        features: network whose features FID and KID compare, ``NAME:FILE`` or a run.
+        lpips: weights of AlexNet, which LPIPS needs.
+        consistency: run whose segmenter should find in generated images the labels that they were made from.
+        count: count the objects in each image, too.
+        count_method: ``components``, ``contours`` or ``watershed``.
+        min_area: smallest area of an object that is counted, in pixels.
+        registry: manifests (`registry.toml`) whose components are offered, too.
+        progress: print what `toolkit evaluate` prints on its way; otherwise nothing.
+
+    Returns:
+        What ``toolkit evaluate --json`` prints: ``tests``, a table of metrics by the name of the test set, such as
+        ``results["tests"]["phantom"]["dice"]``; and ``quality``, measures of the generator's images, likewise.
+
+    Raises:
+        UsageError: it is no run, there is no such data set, or something does not fit.
+        DataError: an image or a mask cannot be read.
+    """
+    network = None if features is None else str(features)
+    tests, judged, _ = evaluate_run(
+        Path(run),
+        find_components(registry),
+        progress_console(progress),
+        tests=as_texts(data),
+        split=split,
+        window=window,
+        flips=flips,
+        device=device,
+        out=None if out is None else Path(out),
+        quality=QualityOptions.model_validate({"features": network, "lpips": lpips, "segmenter": consistency}),
+        counting=counting_from_options(count, count_method, min_area),
+        translate_with=None if translate_with is None else Path(translate_with),
+        direction=direction,
+    )
+    return {"tests": tests, "quality": judged}
+
+
+def evaluate_masks(
+    masks: Path,
+    registry: Registry,
+    console: Console,
+    *,
+    tests: Sequence[str],
+    assignments: Sequence[str],
+    split: str | None,
+    values: str | None,
+    suffix: str,
+    out: Path,
+    counting: Counting | None = None,
+) -> dict[str, Any]:
+    """Measure mask files on labelled datasets; see :func:`transeg.core.evaluation.measurement.measure_masks`.
+
+    Args:
+        masks: folder of masks.
+        registry: where datasets come from.
+        console: for progress.
+        tests: datasets as on the command line.
+        assignments: options of these datasets.
+        split: of the datasets; None for their tests.
+        values: whole numbers with commas between them; None for the usual ones.
+        suffix: of the masks' names.
+        out: gets the CSV files.
+        counting: how objects are counted, too; None for not at all.
+    """
+    datasets = labelled_datasets(tests, split, assignments, registry)
+    numbers = None if values is None else _whole_numbers("--values", values)
+    with progress_bar(console, "measuring", sum(len(dataset) for dataset in datasets.values())) as advance:
+        return measure_masks(masks, datasets, out, advance, values=numbers, suffix=suffix, counting=counting)
+
+
+def labelled_datasets(
+    tests: Sequence[str], split: str | None, assignments: Sequence[str], registry: Registry
+) -> dict[str, Dataset]:
+    """Datasets as on the command line, by the names that they have in a table.
+
+    Args:
+        tests: the datasets.
+        split: of them; None for their tests.
+        assignments: options of them all.
+        registry: where they come from.
+
+    Raises:
+        UsageError: one of them cannot be built, or has no masks.
+    """
+    data: Settings = {"test": label_tables([parse_dataset(text, registry, assignments) for text in tests])}
+    expand_tests(data, registry)
+    choices = {
+        label: complete_dataset({**table, "split": split or "test"}, "test", registry)
+        for label, table in data["test"].items()
+    }
+    datasets = {label: build_nonempty(choice, "test", registry, label) for label, choice in choices.items()}
+    check_labelled(datasets)
+    return datasets
+
+
+def _whole_numbers(option: str, text: str) -> list[int]:
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError as error:
+        raise UsageError(
+            f"{option} {text} must be whole numbers with commas between them, such as 0,127,255."
+        ) from error

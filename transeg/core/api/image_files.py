@@ -1,0 +1,98 @@
+"""Segments and translates image files with what a run has learned."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+
+from rich.console import Console
+
+from transeg.core.analysis.count_tables import ObjectTables
+from transeg.core.analysis.counting import Counting
+from transeg.core.analysis.fibre_tables import FibreTables
+from transeg.core.analysis.morphometry import MorphometryOptions
+from transeg.core.api.run_networks import load_trained
+from transeg.core.distributed.progress_bar import progress_bar
+from transeg.core.errors import UsageError
+from transeg.core.inference.pixel_size import PixelSize, rescale_factors
+from transeg.core.inference.prediction import list_image_files, predict_files, translate_files
+from transeg.core.inference.translator import Translator
+from transeg.core.inference.whole_slide import is_large
+from transeg.core.registry import Registry
+from transeg.core.runs.run_folder import RunFolder
+
+
+def predict_images(
+    run_dir: Path,
+    images: Path,
+    registry: Registry,
+    console: Console,
+    *,
+    out: Path,
+    probabilities: bool,
+    window: int | None,
+    flips: bool,
+    device: str | None,
+    counting: Counting | None = None,
+    morphometry: MorphometryOptions | None = None,
+    pixel_size: PixelSize | None = None,
+    translate_with: Path | None = None,
+    direction: str | None = None,
+    rescale: float | None = None,
+) -> tuple[int, Path]:
+    """Segment image files; see :func:`transeg.core.inference.prediction.predict_files`. Gives their number and the
+    folder.
+
+    Where objects are counted, :class:`transeg.core.analysis.count_tables.ObjectTables` lie in the folder, too, and
+    where fibres are measured :class:`transeg.core.analysis.fibre_tables.FibreTables`. Images of a foreign domain are
+    first translated with the run ``translate_with``. See :func:`transeg.core.inference.pixel_size.rescale_factors` for
+    how images are resampled before.
+    """
+    files = list_image_files(images)
+    trained = load_trained(RunFolder(run_dir), registry, device)
+    translator = None
+    if translate_with is not None:
+        channels = trained.domains.target_channels
+        translator = Translator.adapting(translate_with, registry, device, direction=direction, channels=channels)
+    scale = rescale_factors(trained.experiment, translator, pixel_size, rescale)
+    inference = trained.inference(window, flips)
+    names = trained.domains.class_names
+    measuring = morphometry.of(names) if morphometry is not None else None
+    for option, wanted in (("--count", counting), ("--morphometry", measuring)):
+        large = [file for file in files if is_large(trained, file, inference)] if wanted is not None else []
+        if large:
+            raise UsageError(f"{option}: {large[0]} is too large to be taken whole; cut it into smaller images.")
+    with ExitStack() as stack:
+        tables: list[ObjectTables | FibreTables] = []
+        if counting is not None:
+            tables.append(stack.enter_context(ObjectTables(counting, out, names)))
+        if measuring is not None:
+            tables.append(stack.enter_context(FibreTables(measuring, out)))
+        advance = stack.enter_context(progress_bar(console, "segmenting", len(files)))
+        predict_files(
+            trained, files, out, inference, probabilities, advance, tables, translator=translator, scale=scale
+        )
+    return len(files), out
+
+
+def translate_images(
+    run_dir: Path,
+    images: Path,
+    registry: Registry,
+    console: Console,
+    *,
+    out: Path,
+    window: int | None,
+    direction: str | None,
+    device: str | None,
+    pixel_size: PixelSize | None = None,
+    rescale: float | None = None,
+) -> int:
+    """Translate image files; see :func:`transeg.core.inference.prediction.translate_files`. Gives their number."""
+    files = list_image_files(images)
+    trained = load_trained(RunFolder(run_dir), registry, device)
+    translator = Translator.of(trained, run_dir, direction=direction, window=window)
+    scale = rescale_factors(translator.trained.experiment, translator, pixel_size, rescale)
+    with progress_bar(console, "translating", len(files)) as advance:
+        translate_files(translator, files, out, advance, scale)
+    return len(files)

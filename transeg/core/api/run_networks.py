@@ -1,0 +1,26 @@
+"""The networks of a run folder, on the device of this process."""
+
+from __future__ import annotations
+
+import torch
+
+from transeg.core.device import keep_freed_memory, pick_device
+from transeg.core.distributed.collectives import rank_device
+from transeg.core.inference.trained_model import TrainedModel
+from transeg.core.registry import Registry
+from transeg.core.runs.run_folder import RunFolder
+
+
+def load_trained(folder: RunFolder, registry: Registry, device: str | None) -> TrainedModel:
+    """Read a run folder; see :meth:`transeg.core.inference.trained_model.TrainedModel.load`.
+
+    Args:
+        folder: of the run.
+        registry: where its components come from.
+        device: where the networks go; None for a GPU where there is one. Of several processes each takes its own.
+    """
+    place = rank_device(torch.device(pick_device(device or "auto")))
+    trained = TrainedModel.load(folder, registry, str(place))
+    if trained.device.type == "cpu":
+        keep_freed_memory()
+    return trained
