@@ -53,8 +53,8 @@ def task_of(method: str, updates: Updates, full: bool) -> Task:
     from transeg.core.interfaces import Optimization
     from transeg.core.registry import Registry
     from transeg.core.training.losses import LossSum
-    from transeg.core.training.tasks.segmentation import SegmentationTask
-    from transeg.core.training.tasks.translation import TranslationTask
+    from transeg.core.training.tasks.segmentation_task import SegmentationTask
+    from transeg.core.training.tasks.translation_task import TranslationTask
 
     registry, options = Registry(), {} if full else SMALL[method]
     cls = registry.load(registry.find(METHODS[method], method))

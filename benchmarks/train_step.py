@@ -45,9 +45,9 @@ def ours(case: str, size: int, count: int, device: str) -> Step:
     from transeg.core.interfaces import Batch, Generator, Optimization
     from transeg.core.models.forward import translate
     from transeg.core.training.losses import LossSum
-    from transeg.core.training.tasks.joint import JointTask
+    from transeg.core.training.tasks.joint_task import JointTask
     from transeg.core.training.tasks.task import Task
-    from transeg.core.training.tasks.translation import TranslationTask
+    from transeg.core.training.tasks.translation_task import TranslationTask
     from transeg.plugins.generators.cut import CUT
     from transeg.plugins.generators.pix2pix import Pix2pix
     from transeg.plugins.generators.syndiff import SynDiff

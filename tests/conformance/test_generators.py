@@ -11,7 +11,7 @@ from transeg.core.inference.conditioning import Conditioning
 from transeg.core.interfaces import Batch, Generator
 from transeg.core.models.forward import translate
 from transeg.core.registry import Registry
-from transeg.core.training.tasks.translation import TranslationTask
+from transeg.core.training.tasks.translation_task import TranslationTask
 
 REGISTRY = Registry()
 COMPONENTS = list(REGISTRY.components("generator"))

@@ -17,7 +17,7 @@ from transeg.core.interfaces import Batch, Noise
 from transeg.core.models.ema import EMA
 from transeg.core.models.weights import load_weights
 from transeg.core.training.hooks.schedule import ScheduleHook
-from transeg.core.training.tasks.translation import TranslationTask
+from transeg.core.training.tasks.translation_task import TranslationTask
 from transeg.plugins.generators.syndiff import SynDiff
 from transeg.plugins.generators.syndiff.denoiser import Denoiser, groups_of
 from transeg.plugins.generators.syndiff.diffusion import STEPS, Diffusion

@@ -199,8 +199,9 @@ def test_who_goes_on_with_a_trial_waits_for_whom_seemed_dead(search, monkeypatch
     monkeypatch.setattr(trial_module.time, "sleep", wait)
     monkeypatch.setattr(trial_module, "launch", launch)
     monkeypatch.setattr(trial_module, "full_experiment", lambda *_: None)
-    monkeypatch.setattr(trial_module, "trial_experiment", lambda _: type("Experiment", (), {"strategy": "supervised"}))
-    monkeypatch.setattr(trial_module, "trial_parts", lambda *_: None)
+    monkeypatch.setattr(trial_module, "trial_experiment", lambda _: None)
+    monkeypatch.setattr(trial_module, "plan_stages", lambda *_: [])
+    monkeypatch.setattr(trial_module, "trial_parts", lambda *_: (None, None))
     with pytest.raises(ReachedError):
         trial_module.Objective(search.plan, Registry(), None)(search.study.ask())
     assert begun == [False]

@@ -10,8 +10,8 @@ from typing import Any, Self
 from transeg.core.errors import UsageError
 from transeg.core.experiment.command_line import settings_of
 from transeg.core.experiment.completion import complete_experiment
-from transeg.core.experiment.formats import upgrade
 from transeg.core.experiment.settings import Settings, merge, parse_assignment, read_settings
+from transeg.core.experiment.versions import upgrade
 from transeg.core.files import write_text
 from transeg.core.registry import Registry
 

@@ -13,8 +13,8 @@ from transeg.core.errors import TransegError, UsageError, did_you_mean
 from transeg.core.experiment.augmentation_presets import PRESETS
 from transeg.core.experiment.choices import SPLIT_OF_ROLE, Choice, DatasetChoice, GeneratorChoice
 from transeg.core.experiment.defaults import on_device, with_defaults
-from transeg.core.experiment.formats import upgrade
 from transeg.core.experiment.paths import check_paths, dataset_root
+from transeg.core.experiment.planned_stages import check_strategy
 from transeg.core.experiment.schema import (
     AugmentationOptions,
     DistillationOptions,
@@ -23,7 +23,7 @@ from transeg.core.experiment.schema import (
     validated,
 )
 from transeg.core.experiment.settings import Settings, parse_sum, read_settings
-from transeg.core.experiment.stages import check_strategy
+from transeg.core.experiment.versions import upgrade
 from transeg.core.registry import Registry
 
 ROLES = ("source", "target", "synthetic", "val")
@@ -69,7 +69,7 @@ def load_experiment(path: Path, registry: Registry, *, stored: bool = True) -> E
     Args:
         path: of its file.
         registry: where components come from.
-        stored: see :func:`transeg.core.experiment.formats.upgrade`.
+        stored: see :func:`transeg.core.experiment.versions.upgrade`.
 
     Raises:
         UsageError: it cannot be read, or holds an option that is not known.

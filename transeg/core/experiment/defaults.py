@@ -10,9 +10,9 @@ from typing import Any
 from transeg.core.conventions import IGNORE
 from transeg.core.device import available_cores
 from transeg.core.errors import UsageError
-from transeg.core.experiment.formats import former_tables, upgrade
 from transeg.core.experiment.schema import Experiment
 from transeg.core.experiment.settings import Settings, flat, merge, parse_sum
+from transeg.core.experiment.versions import former_tables, upgrade
 from transeg.core.manifest import LossEntry, StrategyEntry
 from transeg.core.registry import Registry
 

@@ -16,9 +16,9 @@ from pydantic_core import PydanticUndefined
 from transeg.core.component_options import EMPTY, options
 from transeg.core.errors import TransegError
 from transeg.core.experiment.choices import CHOICES, Choice
-from transeg.core.experiment.formats import NEUTRAL
 from transeg.core.experiment.schema import BATCH, RUNTIME, Experiment, is_any_of
 from transeg.core.experiment.settings import Settings, flat, parse_sum
+from transeg.core.experiment.versions import NEUTRAL
 from transeg.core.registry import Registry
 
 

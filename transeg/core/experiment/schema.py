@@ -32,8 +32,8 @@ from transeg.core.experiment.choices import (
     StrategyChoice,
     TeacherChoice,
 )
-from transeg.core.experiment.formats import FORMAT, upgrade
 from transeg.core.experiment.settings import Settings, flat, read_settings, set_options
+from transeg.core.experiment.versions import FORMAT, upgrade
 from transeg.core.registry import Registry
 
 

@@ -18,8 +18,8 @@ from transeg.core.device import pick_device
 from transeg.core.errors import TransegError, UsageError
 from transeg.core.experiment.choices import GeneratorChoice, SegmenterChoice
 from transeg.core.experiment.completion import load_experiment
+from transeg.core.experiment.planned_stages import PlannedStage, result_stages
 from transeg.core.experiment.schema import Experiment
-from transeg.core.experiment.stages import PlannedStage, result_stages
 from transeg.core.inference.conditioning import Conditioning
 from transeg.core.inference.sliding_window import Inference
 from transeg.core.interfaces import Generator, NetworkKind, Noise, Segmenter

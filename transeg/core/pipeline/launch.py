@@ -13,9 +13,9 @@ from rich.console import Console
 from transeg.core.device import keep_freed_memory
 from transeg.core.distributed.collectives import join_ranks, leave_ranks, rank_and_world_size, rank_device
 from transeg.core.errors import UsageError
+from transeg.core.experiment.planned_stages import PlannedStage, plan_stages
 from transeg.core.experiment.request import RunRequest
 from transeg.core.experiment.schema import Experiment
-from transeg.core.experiment.stages import PlannedStage, plan_stages
 from transeg.core.pipeline.run import Run
 from transeg.core.registry import Registry
 from transeg.core.runs.run_folder import RunFolder

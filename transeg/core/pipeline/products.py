@@ -12,7 +12,7 @@ from transeg.core.builders.datasets import build_dataset, dataset_writer
 from transeg.core.data.rewriting import write_splits
 from transeg.core.distributed.collectives import broadcast_from_first
 from transeg.core.experiment.completion import complete_dataset
-from transeg.core.experiment.stages import PlannedStage
+from transeg.core.experiment.planned_stages import PlannedStage
 from transeg.core.inference.trained_model import TrainedModel
 from transeg.core.inference.translator import NumberedNames
 from transeg.core.interfaces import IGNORE, About, Dataset, Sample

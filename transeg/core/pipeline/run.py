@@ -17,8 +17,8 @@ from transeg.core.errors import TransegError
 from transeg.core.evaluation.translation_quality import judge_translation
 from transeg.core.experiment.identity import Identity, identify
 from transeg.core.experiment.paths import dataset_root
+from transeg.core.experiment.planned_stages import PlannedStage, build_strategy, plan_stages
 from transeg.core.experiment.schema import Experiment
-from transeg.core.experiment.stages import PlannedStage, build_strategy, plan_stages
 from transeg.core.files import write_json, write_text
 from transeg.core.inference import visualization
 from transeg.core.inference.trained_model import TrainedModel, trained_identity

@@ -19,8 +19,8 @@ from transeg.core.evaluation.measurement import measure_segmenter
 from transeg.core.evaluation.metrics.image_metrics import image_metrics
 from transeg.core.experiment.choices import Choice
 from transeg.core.experiment.identity import Identity
+from transeg.core.experiment.planned_stages import PlannedStage, fold_names
 from transeg.core.experiment.schema import Experiment
-from transeg.core.experiment.stages import PlannedStage, fold_names
 from transeg.core.files import write_text
 from transeg.core.inference.trained_model import TrainedModel, stage_weights, trained_weights
 from transeg.core.interfaces import Dataset, NetworkKind, Strategy

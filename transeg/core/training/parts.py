@@ -21,8 +21,8 @@ from transeg.core.builders.folds import Subset, concatenate, split_folds
 from transeg.core.builders.networks import build_generator, build_segmenter
 from transeg.core.errors import UsageError
 from transeg.core.evaluation.translation_quality import Judge, is_measurable
+from transeg.core.experiment.planned_stages import plan_stages
 from transeg.core.experiment.schema import DataOptions, Experiment
-from transeg.core.experiment.stages import plan_stages
 from transeg.core.inference.conditioning import Conditioning
 from transeg.core.inference.trained_model import DomainProperties, build_conditioning, trained_domains
 from transeg.core.interfaces import Dataset, Generator, NetworkKind, Segmenter

@@ -13,7 +13,7 @@ from transeg.core.errors import TransegError
 from transeg.core.evaluation.comparison import compare_runs
 from transeg.core.evaluation.metrics.calibration import calibration_error
 from transeg.core.evaluation.metrics.table import TABLE, Rows, metrics_of, shown_in
-from transeg.core.experiment.stages import fold_names
+from transeg.core.experiment.planned_stages import fold_names
 from transeg.tools.report import figures
 from transeg.tools.report.record import Record, Scores, read_scores
 

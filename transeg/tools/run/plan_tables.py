@@ -102,7 +102,7 @@ def _length(prepared: Prepared) -> str:
 
 def _images_of(prepared: Prepared, registry: Registry) -> Iterator[tuple[str, str]]:
     """A plan's lines about images."""
-    from transeg.core.experiment.stages import build_strategy
+    from transeg.core.experiment.planned_stages import build_strategy
 
     experiment, parts = prepared.experiment, prepared.parts
     data = experiment.data

@@ -18,9 +18,9 @@ from transeg.core.distributed.ranks import launched_rank_and_world_size
 from transeg.core.errors import UsageError, did_you_mean
 from transeg.core.evaluation.metrics.table import TABLE, Rows, all_rows, is_lower_better
 from transeg.core.experiment.command_line import settings_of
-from transeg.core.experiment.formats import upgrade
 from transeg.core.experiment.schema import Experiment
 from transeg.core.experiment.settings import Settings, merge, read_settings, set_options
+from transeg.core.experiment.versions import upgrade
 from transeg.core.files import write_text
 from transeg.core.registry import Registry
 from transeg.core.runs.run_folder import RunFolder

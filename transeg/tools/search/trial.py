@@ -15,7 +15,7 @@ from mmengine.hooks import Hook
 from rich.console import Console
 
 from transeg.core.errors import TransegError
-from transeg.core.experiment.stages import PlannedStage, plan_stages
+from transeg.core.experiment.planned_stages import PlannedStage, plan_stages
 from transeg.core.pipeline.launch import Prepared, launch
 from transeg.core.registry import Registry
 from transeg.core.runs.history import read_scalars

@@ -15,9 +15,9 @@ from transeg.core.distributed.progress_bar import progress_bar
 from transeg.core.errors import UsageError
 from transeg.core.experiment.command_line import drop_other_component, parse_dataset, settings_of
 from transeg.core.experiment.completion import complete_experiment
-from transeg.core.experiment.formats import upgrade
 from transeg.core.experiment.schema import Experiment
 from transeg.core.experiment.settings import Settings, flat, merge, read_settings
+from transeg.core.experiment.versions import upgrade
 from transeg.core.files import write_json, write_text
 from transeg.core.registry import Registry
 from transeg.core.training.parts import build_parts

@@ -23,7 +23,7 @@ from transeg.core.registry import Registry
 from transeg.tools.common.options import run_dir, with_registry
 
 if TYPE_CHECKING:
-    from transeg.tools.watch.run_progress import RunProgress, Stage
+    from transeg.tools.watch.run_progress import RunProgress, StageProgress
 
 SECONDS = 1.0
 """Between two looks at the folder."""
@@ -92,7 +92,7 @@ def _lines(run_dir: Path, read: Callable[[], RunProgress], console: Console) -> 
         progress = read()
 
 
-def _line(stage: Stage, batch_size: int) -> str:
+def _line(stage: StageProgress, batch_size: int) -> str:
     losses = "  ".join(f"{name} {values[-1]:.4g}" for name, values in stage.losses.items())
     score = f"val Dice {stage.scores[-1][1]:.3f} at {stage.scores[-1][0]}" if stage.scores else ""
     parts = [f"{stage.title}: {stage.done}/{stage.total}", _speed(stage, batch_size), _left(stage), losses, score]
@@ -122,7 +122,7 @@ def _stages(progress: RunProgress) -> Table:
     return table
 
 
-def _facts(stage: Stage, batch_size: int) -> Table:
+def _facts(stage: StageProgress, batch_size: int) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
@@ -142,7 +142,7 @@ def _facts(stage: Stage, batch_size: int) -> Table:
     return table
 
 
-def _losses(stage: Stage, width: int) -> Table:
+def _losses(stage: StageProgress, width: int) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     table.add_column("loss", overflow="fold")
     table.add_column("now", justify="right", no_wrap=True)
@@ -168,7 +168,7 @@ def sparkline(values: Sequence[float], room: int) -> str:
     return "".join(BARS[round((mean - low) * steps)] if math.isfinite(mean) else " " for mean in means)
 
 
-def _speed(stage: Stage, batch_size: int) -> str:
+def _speed(stage: StageProgress, batch_size: int) -> str:
     if not stage.seconds_per_iteration:
         return ""
     rate = 1 / stage.seconds_per_iteration
@@ -176,7 +176,7 @@ def _speed(stage: Stage, batch_size: int) -> str:
     return f"{shown}, {rate * batch_size:.3g} images/s"
 
 
-def _left(stage: Stage) -> str:
+def _left(stage: StageProgress) -> str:
     if stage.left is None or stage.done == stage.total:
         return ""
     minutes, seconds = divmod(round(stage.left), 60)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from transeg.core.errors import UsageError
+from transeg.core.experiment.planned_stages import PlannedTraining, plan_trainings
 from transeg.core.experiment.schema import read_experiment
-from transeg.core.experiment.stages import PlannedTraining, plan_trainings
 from transeg.core.files import read_json
 from transeg.core.registry import Registry
 from transeg.core.runs.history import State, read_scalars, run_state, scalar_series
@@ -18,7 +18,7 @@ RECENT = 20
 
 
 @dataclass(frozen=True)
-class Stage:
+class StageProgress:
     """One training of a run.
 
     Attributes:
@@ -61,8 +61,8 @@ class RunProgress:
     """
 
     state: State
-    stages: list[Stage]
-    current: Stage | None
+    stages: list[StageProgress]
+    current: StageProgress | None
     batch_size: int
 
 
@@ -89,7 +89,7 @@ def read_progress(path: Path, registry: Registry) -> RunProgress:
     return RunProgress(state, stages, begun[-1] if begun else None, experiment.joint_batch)
 
 
-def _stage(folder: RunFolder, name: str, planned: PlannedTraining, spent: dict[str, float]) -> Stage:
+def _stage(folder: RunFolder, name: str, planned: PlannedTraining, spent: dict[str, float]) -> StageProgress:
     part = folder.part(name)
     lines = read_scalars(part.scalars)
     done = max((int(line["iteration"]) for line in lines), default=0)
@@ -99,7 +99,7 @@ def _stage(folder: RunFolder, name: str, planned: PlannedTraining, spent: dict[s
     speeds = [line["seconds_per_iteration"] for line in trained[-RECENT:]]
     speed = sum(speeds) / len(speeds) if speeds else None
     previews = sorted(part.previews.glob("*.png"), key=lambda picture: picture.stat().st_mtime)
-    return Stage(
+    return StageProgress(
         planned.title,
         done,
         total,

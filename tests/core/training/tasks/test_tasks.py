@@ -7,9 +7,9 @@ from transeg.core.inference.conditioning import Conditioning
 from transeg.core.interfaces import Batch, Generator, Optimization, Phase, Segmenter
 from transeg.core.models.forward import translate
 from transeg.core.training.losses import LossSum
-from transeg.core.training.tasks.joint import JointTask
-from transeg.core.training.tasks.segmentation import SegmentationTask
-from transeg.core.training.tasks.translation import TranslationTask
+from transeg.core.training.tasks.joint_task import JointTask
+from transeg.core.training.tasks.segmentation_task import SegmentationTask
+from transeg.core.training.tasks.translation_task import TranslationTask
 from transeg.plugins.losses.pixelwise import BCELoss
 from transeg.plugins.strategies.joint import Joint
 

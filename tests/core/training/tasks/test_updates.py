@@ -12,9 +12,9 @@ from transeg.core.errors import TransegError
 from transeg.core.inference.conditioning import Conditioning
 from transeg.core.interfaces import Batch, Generator, Optimization, Phase, Segmenter
 from transeg.core.training.losses import LossSum
-from transeg.core.training.tasks.joint import JointTask
-from transeg.core.training.tasks.segmentation import SegmentationTask
-from transeg.core.training.tasks.translation import TranslationTask
+from transeg.core.training.tasks.joint_task import JointTask
+from transeg.core.training.tasks.segmentation_task import SegmentationTask
+from transeg.core.training.tasks.translation_task import TranslationTask
 from transeg.core.training.tasks.updates import Updates, micro_batches
 from transeg.plugins.generators.cut import CUT
 from transeg.plugins.generators.pix2pix import Pix2pix

@@ -3,11 +3,11 @@
 import pytest
 
 from transeg.core.errors import UsageError
-from transeg.core.experiment import formats, identity
+from transeg.core.experiment import identity, versions
 from transeg.core.experiment.completion import complete_experiment, load_experiment
-from transeg.core.experiment.formats import FORMAT, upgrade
 from transeg.core.experiment.identity import Identity, identify, neutral_values, training_options
 from transeg.core.experiment.schema import read_experiment
+from transeg.core.experiment.versions import FORMAT, upgrade
 from transeg.core.registry import Registry
 
 REGISTRY = Registry()
@@ -37,7 +37,7 @@ def test_format_1_had_the_strategys_options_in_a_table_of_another_name():
 
 
 def test_a_retired_option_is_read_from_stored_runs_and_refused_for_training(joint, tmp_path, monkeypatch):
-    monkeypatch.setattr(formats, "RETIRED", {"train.swirl": 0.0, "segmenter/unet.curl": False})
+    monkeypatch.setattr(versions, "RETIRED", {"train.swirl": 0.0, "segmenter/unet.curl": False})
     path = tmp_path / "experiment.toml"
     text = (
         joint.to_toml()
@@ -58,7 +58,7 @@ def test_an_option_that_came_later_is_in_stored_runs_what_was_so_before(joint, t
     path.write_text(joint.to_toml().replace("warmup = 0.0\n", ""))
     assert "warmup" not in path.read_text()
     assert load_experiment(path, REGISTRY).train.warmup == 0.0
-    monkeypatch.setattr(formats, "NEUTRAL", {"train": {"warmup": 0.25}})
+    monkeypatch.setattr(versions, "NEUTRAL", {"train": {"warmup": 0.25}})
     assert load_experiment(path, REGISTRY).train.warmup == 0.25
 
 

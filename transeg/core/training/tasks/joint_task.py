@@ -20,7 +20,7 @@ from transeg.core.inference.conditioning import Conditioning
 from transeg.core.interfaces import Batch, Generator, Optimization, Phase, Segmenter
 from transeg.core.models.forward import segment, to_classes, to_float32, translate_during_training
 from transeg.core.training.losses import LossSum
-from transeg.core.training.tasks.segmentation import SegmentationTask
+from transeg.core.training.tasks.segmentation_task import SegmentationTask
 
 
 class JointTask(SegmentationTask):
