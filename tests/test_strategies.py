@@ -97,8 +97,8 @@ def test_no_module_outside_names_a_strategy():
         for line in path.read_text().splitlines()
         if re.search(rf"""["']({names})["']""", line)
     ]
-    # a stage's folder, an installed sampler's word and a manifest's note are other things of the same name
-    allowed = ("dataset_translation.py", "interfaces/strategies.py", "cases.py")
+    # a note of `toolkit translate`, and the title of a picture
+    allowed = ("dataset_translation.py", "cases.py")
     assert [line for line in said if not line.split(":")[0].endswith(allowed)] == []
 
 
@@ -246,6 +246,39 @@ def test_runs_go_on_where_they_and_their_data_have_moved(toolkit, tmp_path):
     next((elsewhere / "train" / "images").iterdir()).unlink()
     said = toolkit("run", "--run-dir", moved, "--resume", "--source", f"folder:{elsewhere}", code=2).stderr
     assert "the data of source" in " ".join(said.split()) or "no image" in " ".join(said.split())
+
+
+def test_an_option_that_a_run_does_not_know_leaves_its_resume_as_it_is(toolkit, tmp_path):
+    """As if `train.warmup` and `segmenter.aux` had come after the run: neither its files nor its checkpoint name them."""
+    run, added = tmp_path / "run", ("train.warmup", "segmenter.aux")
+    toolkit(*command(SUPERVISED, "--run-dir", run))
+    before = json.loads((run / "stages.json").read_text())
+    experiment = run / "experiment.toml"
+    lines = experiment.read_text().splitlines(keepends=True)
+    kept = [line for line in lines if not line.startswith(("warmup = ", "aux = "))]
+    assert len(lines) == len(kept) + 2
+    experiment.write_text("".join(kept))
+    checkpoint = run / "checkpoints" / "last.pt"
+    state = torch.load(checkpoint)
+    for option in added:
+        del state["options"][option]
+    torch.save(state, checkpoint)
+    toolkit("run", "--run-dir", run, "--resume")
+    assert json.loads((run / "stages.json").read_text()) == before
+    said = toolkit("run", "--run-dir", run, "--resume", "--set", "train.warmup=0.5", code=2).stderr
+    assert "train.warmup is 0.0 there and 0.5 here" in " ".join(said.split())
+
+
+def test_a_teacher_that_has_learned_anew_is_another(toolkit, tmp_path):
+    teacher, run = tmp_path / "teacher", tmp_path / "run"
+    toolkit(*command(SUPERVISED, "--run-dir", teacher))
+    toolkit(*command(SUPERVISED, "--teacher", teacher, "--run-dir", run))
+    shutil.move(teacher, tmp_path / "moved")
+    toolkit("run", "--run-dir", run, "--resume", "--set", f"distillation.teachers.teacher.run={tmp_path / 'moved'}")
+    toolkit(*command(SUPERVISED, "--seed", "1", "--run-dir", teacher))
+    changed = ["--set", f"distillation.teachers.teacher.run={teacher}"]
+    said = toolkit("run", "--run-dir", run, "--resume", *changed, code=2).stderr
+    assert "the teacher teacher is" in " ".join(said.split())
 
 
 def test_equal_stages_of_different_runs_are_recognised(toolkit, tmp_path):

@@ -168,14 +168,3 @@ def describe_translation(experiment: Experiment) -> str:
     if by_mask:
         return f"made images from label maps of {source}"
     return f"translated {source}" + ("" if data.target is None else f" into {data.target.short}")
-
-
-def source_only_baseline(experiment: Experiment) -> list[Stage]:
-    """The stage that the experiment asks for where it says ``baseline="source-only"``: the same segmenter from the same
-    weights, trained on the source images as they are at the same budget.
-    """
-    if experiment.baseline == "none":
-        return []
-    changes = {"generator": None, "data": {"target": None}}
-    title = f"{experiment.baseline} baseline"
-    return [stage_of("supervised", BASELINE, ("segmenter",), folds=True, changes=changes, title=title)]

@@ -134,6 +134,10 @@ class Run:
                 else earlier[place].digest
             )
             beside[f"what the {network} begins from"] = begun
+        distillation = planned.experiment.distillation
+        for label, teacher in {} if distillation is None else distillation.teachers.items():
+            if teacher.run is not None:
+                beside[f"the teacher {label}"] = trained_identity(RunFolder(teacher.run), "segmenter", self.registry)
         beside |= {f"the stage {name}": earlier[name].digest for name in planned.stage.uses}
         return identify(planned.experiment, self.registry, beside)
 

@@ -126,7 +126,8 @@ def train(training: Training, console: Console, *, resume: bool, extra_hooks: Se
     task.inference = _validation_inference(experiment.data, generator, segmenter)
     task.device = device
     _apply_options(task, options, device)
-    if generator is not None and not (resume and folder.last.exists()):
+    new = "generator" in training.stage.trains and "generator" not in training.stage.begins
+    if generator is not None and new and not (resume and folder.last.exists()):
         _fit(generator, experiment, parts, device)
     distillation = training.build.distillation
     averages = EMA(task, _averaged(generator, segmenter, options))

@@ -11,7 +11,8 @@ from pydantic import Field
 from transeg.core.conventions import IGNORE
 from transeg.core.errors import UsageError
 from transeg.core.interfaces import NetworkKind, Stage, Strategy, stage_of
-from transeg.core.interfaces.strategies import describe_translation, source_only_baseline
+from transeg.core.interfaces.strategies import describe_translation
+from transeg.plugins.strategies.baseline import source_only_baseline
 
 if TYPE_CHECKING:
     from transeg.core.experiment.schema import Experiment
