@@ -249,7 +249,7 @@ def test_runs_go_on_where_they_and_their_data_have_moved(toolkit, tmp_path):
 
 
 def test_an_option_that_a_run_does_not_know_leaves_its_resume_as_it_is(toolkit, tmp_path):
-    """As if `train.warmup` and `segmenter.aux` had come after the run: neither its files nor its checkpoint name them."""
+    """As if `train.warmup` and `segmenter.aux` had come after it: neither its files nor its checkpoint name them."""
     run, added = tmp_path / "run", ("train.warmup", "segmenter.aux")
     toolkit(*command(SUPERVISED, "--run-dir", run))
     before = json.loads((run / "stages.json").read_text())

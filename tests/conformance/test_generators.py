@@ -97,6 +97,27 @@ def test_phases_update_everything_and_one_carries_the_translation(build):
     assert fake.abs().max() <= 1
 
 
+VARIANTS = {"cut": [{}, {"variant": "fastcut"}]}
+"""Options that change how a generator is trained."""
+
+
+def test_its_translations_lie_where_the_source_does(component, build):
+    """A change in a corner of the source changes that corner of what a segmenter gets beside the labels."""
+    for changes in VARIANTS.get(component.name, [{}]):
+        generator = build(**changes)
+        for seed in range(4):
+            plain = batch(seed=seed)
+            changed = replace(plain, source=plain.source.clone())
+            changed.source[:, :, :12, :12] *= -1
+            one, other = (
+                next(phase.fake for phase in generator.phases(data) if phase.fake is not None)
+                for data in (plain, changed)
+            )
+            difference = (one - other).detach().abs().mean((0, 1))
+            corner, beside = difference[:16, :16].mean(), difference[:16, 16:].mean()
+            assert corner > 1.1 * beside, (changes, seed)
+
+
 def test_two_steps_move_every_weight(build):
     """In the first, layers that begin as good as zero may hold back what lies before them."""
     generator = build()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar, cast
+from typing import Any, cast
 
 import torch
 from timm.layers import BatchNormAct2d, convert_sync_batchnorm
@@ -22,8 +22,6 @@ from transeg.core.registry import Registry
 from transeg.core.training.distillation import Distillation, Teacher, build_distillation
 from transeg.core.training.losses import LossSum, build_loss
 from transeg.core.training.schedules import LEARNING_RATE, with_warmup
-
-Network = TypeVar("Network", bound=nn.Module)
 
 
 class Build:
@@ -67,16 +65,12 @@ class Build:
         Raises:
             UsageError: the experiment names none.
         """
-        if self.experiment.generator is None:
-            raise UsageError(f"The strategy {self.experiment.strategy.name} trains a generator where there is none.")
-        seed, begun = self.experiment.seed, self._begins.get("generator")
-        choice = self.experiment.generator
-        if begun is None and (built := self._built("generator", choice)) is not None:
-            return self._begun(cast("Generator", built), None, "generator")
-        bare = choice if begun is None else choice.model_copy(update={"weights": None})
-        channels = self.conditioning().channels
-        generator = build_generator(bare, channels, self._domains.target_channels, seed, self._registry)
-        return self._begun(generator, begun, "generator")
+
+        def make(choice: Any, _: bool) -> Generator:
+            channels, made = self.conditioning().channels, self._domains.target_channels
+            return build_generator(choice, channels, made, self.experiment.seed, self._registry)
+
+        return cast("Generator", self._network("generator", self.experiment.generator, make))
 
     def segmenter(self) -> Segmenter:
         """A new segmenter, the same at every call.
@@ -84,16 +78,13 @@ class Build:
         Raises:
             UsageError: the experiment names none.
         """
-        if self.experiment.segmenter is None:
-            raise UsageError(f"The strategy {self.experiment.strategy.name} trains a segmenter where there is none.")
-        seed, begun = self.experiment.seed, self._begins.get("segmenter")
-        choice = self.experiment.segmenter
-        if begun is None and (built := self._built("segmenter", choice)) is not None:
-            return self._begun(cast("Segmenter", built), None, "segmenter")
-        bare = choice if begun is None else choice.model_copy(update={"weights": None})
-        channels, classes = self._domains.target_channels, len(self._domains.class_names)
-        segmenter = build_segmenter(bare, channels, classes, seed, self._registry, pretrained=begun is None)
-        return self._begun(segmenter, begun, "segmenter")
+
+        def make(choice: Any, pretrained: bool) -> Segmenter:
+            channels, classes = self._domains.target_channels, len(self._domains.class_names)
+            seed = self.experiment.seed
+            return build_segmenter(choice, channels, classes, seed, self._registry, pretrained=pretrained)
+
+        return cast("Segmenter", self._network("segmenter", self.experiment.segmenter, make))
 
     def conditioning(self) -> Conditioning:
         """What the generator is given of the source."""
@@ -118,28 +109,33 @@ class Build:
         optimizer = torch.optim.Adam(parameters, lr=train.lr, weight_decay=train.weight_decay)
         return Optimization(optimizer, with_warmup(LEARNING_RATE[train.schedule], train.warmup))
 
-    def _built(self, kind: NetworkKind, choice: Choice) -> nn.Module | None:
-        """The network that is built already, where it is the one that is wanted."""
-        known, _ = self._ready.get(kind, (None, None))
-        return self._ready.pop(kind)[1] if known == choice else None
-
-    def _begun(self, network: Network, weights: Callable[[], Mapping[str, Tensor]] | None, kind: str) -> Network:
+    def _network(self, kind: NetworkKind, choice: Choice | None, make: Callable[[Any, bool], nn.Module]) -> nn.Module:
+        """The network of a kind: the one that is built already, a new one, or one with weights to begin from."""
+        if choice is None:
+            raise UsageError(f"The strategy {self.experiment.strategy.name} trains a {kind} where there is none.")
+        known, built = self._ready.get(kind, (None, None))
+        weights = self._begins.get(kind)
         if weights is not None:
+            network = make(choice.model_copy(update={"weights": None}), False)
             try:
                 network.load_state_dict(weights())
             except RuntimeError as error:
                 raise UsageError(f"The {kind} that the stage begins from does not fit this one: {error}") from error
+        elif built is not None and known == choice:
+            network = self._ready.pop(kind)[1]
+        else:
+            network = make(choice, True)
         if self.experiment.train.sync_batch_norm and rank_and_world_size()[1] > 1:
             return _with_shared_batch_norm(network)
         return network
 
 
-def _with_shared_batch_norm(network: Network) -> Network:
+def _with_shared_batch_norm(network: nn.Module) -> nn.Module:
     """A network with batch norms whose statistics are those of all ranks; names in its checkpoints stay.
 
     timm's conversion knows timm's own norms, which have an activation in them: PyTorch's would drop that.
     """
-    return cast("Network", convert_sync_batchnorm(network))
+    return cast("nn.Module", convert_sync_batchnorm(network))
 
 
 def check_batch_norms(*networks: nn.Module | None) -> None:

@@ -116,7 +116,7 @@ class CUT(Generator):
         contrasts = self._contrast(queries, features, batch).chunk(len(names))
         for name, contrast in zip(names, contrasts, strict=True):
             losses[name] = self._nce_weight / len(names) * contrast.mean()
-        yield Phase(("G", "F"), losses, fake=fake)
+        yield Phase(("G", "F"), losses, fake=fake.flip(3) if mirrored else fake)  # as its labels lie
 
     def translate(self, image: Tensor, direction: str, noise: Noise | None = None) -> Tensor:
         out: Tensor = self.G(image)
