@@ -156,6 +156,56 @@ def test_what_is_no_such_file_is_refused(tmp_path):
         HDF5(tmp_path, "all")
 
 
+def external_link(file, secret):
+    file["sem/0"] = h5py.ExternalLink(secret, "/data")
+
+
+def external_group(file, secret):
+    file["sem"] = h5py.ExternalLink(secret, "/group")
+
+
+def link_to_a_link(file, secret):
+    file["sem/.else"] = h5py.ExternalLink(secret, "/group")
+    file["aside"] = np.zeros(3)
+    file["a-domain/0"] = h5py.SoftLink("/sem/.else/0")
+
+
+def external_labels(file, secret):
+    file["sem/images/0"] = np.zeros((4, 4), np.uint8)
+    file["sem/labels/0"] = h5py.ExternalLink(secret, "/data")
+
+
+def external_storage(file, secret):
+    file.create_group("sem").create_dataset("0", (4, 4), np.uint8, external=[(secret.with_suffix(".bin"), 0, 16)])
+
+
+def virtual(file, secret):
+    layout = h5py.VirtualLayout((4, 4), np.uint8)
+    layout[:] = h5py.VirtualSource(secret, "data", (4, 4))
+    file.create_virtual_dataset("sem/0", layout)
+
+
+def external_volume(file, secret):
+    file["data_fs"] = h5py.ExternalLink(secret, "/data")
+
+
+@pytest.mark.parametrize(
+    "write",
+    [external_link, external_group, link_to_a_link, external_labels, external_storage, virtual, external_volume],
+)
+def test_nothing_is_read_from_another_file_than_it(tmp_path, write):
+    """A file from elsewhere could point to any file of this machine."""
+    folder, secret = tmp_path / "set", tmp_path / "secret.h5"
+    folder.mkdir()
+    with h5py.File(secret, "w") as file:
+        file["data"] = file["group/0"] = np.full((4, 4), 7, np.uint8)
+    (tmp_path / "secret.bin").write_bytes(bytes(16))
+    with h5py.File(folder / "a.h5", "w") as file:
+        write(file, secret)
+    with pytest.raises(ValueError, match="lies in another file, which is never read"):
+        HDF5(folder, "all")
+
+
 def test_domains_are_named_on_the_command_line(tmp_path):
     registry = Registry()
     assert parse_dataset("hdf5:T1:/data/mr", registry) == {"name": "hdf5", "domain": "T1", "root": "/data/mr"}

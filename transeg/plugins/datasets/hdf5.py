@@ -307,18 +307,40 @@ def _slots(path: Path) -> Iterator[Slot]:
         split = FOLDERS[parts[2]]
     with _opened(path) as file:
         if MATLAB_VARIABLE in file:
-            yield from _matlab(path, file[MATLAB_VARIABLE], split)
+            yield from _matlab(path, _own(path, file, MATLAB_VARIABLE), split)
             return
-        for domain, group in file.items():
+        for domain in file:
+            group = _own(path, file, domain)
             if not isinstance(group, h5py.Group):
                 continue
-            inner = "images/" if isinstance(group.get("images"), h5py.Group) else ""
-            images = group[inner] if inner else group
+            inner = _own(path, group, "images")
+            images = inner if isinstance(inner, h5py.Group) else group
             for number in sorted(images, key=natural_sort_key):
-                data = images[number]
+                data = _own(path, images, number)
                 if isinstance(data, h5py.Dataset) and data.ndim in (2, 3):
                     labels = f"{domain}/labels/{number}"
-                    yield _numbered(path, data, split, f"{stem}-{domain}-{number}", labels if labels in file else "")
+                    there = _own(path, group, "labels") is not None and _own(path, file, labels) is not None
+                    yield _numbered(path, data, split, f"{stem}-{domain}-{number}", labels if there else "")
+
+
+def _own(path: Path, group: h5py.Group, name: str) -> Any:
+    """What a group holds under a name; None for nothing.
+
+    Raises:
+        ValueError: it lies in another file. A file from elsewhere could name any file of this machine, whose content
+            would then be copied into what is made of the data set.
+    """
+    link = group.get(name, getlink=True)
+    if link is None:
+        return None
+    outside = isinstance(link, h5py.ExternalLink)
+    found = None if outside else group.get(name)
+    if found is not None:
+        outside = found.file.filename != str(path)
+        outside |= isinstance(found, h5py.Dataset) and (found.is_virtual or bool(found.external))
+    if outside:
+        raise ValueError(f"{path}: {name} lies in another file, which is never read; write it into this one")
+    return found
 
 
 def _opened(path: Path) -> h5py.File:
@@ -366,8 +388,8 @@ def _classes(path: Path) -> dict[str, tuple[str, ...]]:
     with _opened(path) as file:
         return {
             domain: tuple(map(str, json.loads(group.attrs["classes"])))
-            for domain, group in file.items()
-            if isinstance(group, h5py.Group) and "classes" in group.attrs
+            for domain in file
+            if isinstance(group := _own(path, file, domain), h5py.Group) and "classes" in group.attrs
         }
 
 
