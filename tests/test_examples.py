@@ -16,5 +16,6 @@ def test_an_experiment_is_whole(path, toolkit):
     if experiment.get("generator", {}).get("name") in ("cut", "syndiff"):
         data += ["--target", "phantom"]
     plan = toolkit("run", "--config", path, *data, "--dry-run").stdout
-    assert f"{experiment['strategy']}" in plan
+    strategy = experiment["strategy"]
+    assert (strategy if isinstance(strategy, str) else strategy["name"]) in plan
     assert f"{experiment['train']['iterations']:,} iterations" in plan

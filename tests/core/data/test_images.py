@@ -1,4 +1,8 @@
 import logging
+import os
+import subprocess
+import sys
+from functools import partial
 
 import cv2
 import numpy as np
@@ -9,9 +13,11 @@ from PIL import Image
 from transeg.core.data import images
 from transeg.core.data.images import (
     read_binary_mask,
+    read_grey,
     read_image,
     read_instances,
     read_label_map,
+    read_size,
     resize,
     resize_mask,
     unit_range,
@@ -116,6 +122,36 @@ def test_damaged_files_get_a_sentence(tmp_path, suffix):
     with pytest.raises(DataError, match=rf"a\{suffix} cannot be decoded") as error:
         read_image(path, 3)
     assert error.value.file == str(path)
+
+
+def test_a_png_takes_no_more_memory_than_its_chunks_have(tmp_path):
+    """OpenCV makes room for what a chunk says: two gigabytes for a file of a hundred bytes."""
+    path = tmp_path / "a.png"
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(path)
+    whole = path.read_bytes()
+    end = whole.index(b"IDAT") - 4
+    path.write_bytes(whole[:end] + (2**31 - 2).to_bytes(4) + b"tEXt" + whole[end:])
+    script = (
+        "import resource, sys\nfrom pathlib import Path\nfrom transeg.core.data.images import read_image\n"
+        "read_image(Path(sys.argv[1]).with_name('whole.png'), 1)\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "try:\n    read_image(Path(sys.argv[1]), 1)\nexcept Exception as error:\n    print(error)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000)"
+    )
+    path.with_name("whole.png").write_bytes(whole)
+    said = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, check=True).stdout
+    assert said == f"{path} cannot be decoded: the file is truncated or damaged.\nTrue\n"
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".bmp"])
+def test_what_might_never_end_is_not_opened(tmp_path, suffix):
+    pipe, device = tmp_path / f"pipe{suffix}", tmp_path / f"device{suffix}"
+    os.mkfifo(pipe)
+    device.symlink_to("/dev/zero")
+    for path in (pipe, device):
+        for read in (read_size, read_binary_mask, read_grey, partial(read_image, channels=3)):
+            with pytest.raises(DataError, match=r"no regular file|stored as JPEG"):
+                read(path)
 
 
 def test_missing_files_get_a_sentence(tmp_path):

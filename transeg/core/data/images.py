@@ -19,6 +19,7 @@ from transeg.core.interfaces import Region
 
 Image.MAX_IMAGE_PIXELS = 2**30  # OpenCV's limit; Pillow's own refuses scans of 15,855 pixels a side
 
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".webp"})
 
 logger = logging.getLogger("transeg.data")
@@ -37,6 +38,7 @@ def read_size(path: Path) -> tuple[int, int]:
     if path.suffix.lower() in TIFF_SUFFIXES:
         height, width = _decode(path).shape[:2]
         return height, width
+    _refuse_endless(path)
     try:
         with Image.open(path) as image:
             return image.height, image.width
@@ -274,6 +276,7 @@ def _decode(path: Path, region: Region | None = None) -> np.ndarray:
     tiff = None if region is None else open_tiff(path)
     if tiff is not None and region is not None:
         return tiff.read(region)
+    _refuse_endless(path)
     suffix = path.suffix.lower()
     try:
         if suffix in TIFF_SUFFIXES:
@@ -315,13 +318,33 @@ def crop(pixels: np.ndarray, region: Region) -> np.ndarray:
 
 
 def _decode_png(path: Path) -> np.ndarray:
-    pixels = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
+    data = path.read_bytes()
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if _has_whole_chunks(data) else None
     if pixels is None:
         raise ValueError("the file is truncated or damaged")
     if pixels.ndim == 3:
         code = {3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGBA}[pixels.shape[2]]
         pixels = cv2.cvtColor(pixels, code)
     return pixels
+
+
+def _has_whole_chunks(data: bytes) -> bool:
+    """Whether every chunk of a PNG file ends within it: OpenCV makes room for as many bytes as a chunk says it has.
+
+    What is not a PNG file, whatever its name, has none.
+    """
+    place = len(PNG_SIGNATURE)
+    while data.startswith(PNG_SIGNATURE) and place + 8 <= len(data) and data[place + 4 : place + 8] != b"IEND":
+        place += 12 + int.from_bytes(data[place : place + 4])
+        if place > len(data):
+            return False
+    return True
+
+
+def _refuse_endless(path: Path) -> None:
+    """Pipes, sockets and devices are not opened: whoever reads one may wait or read for ever."""
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path} is no regular file, so it is not read.", str(path))
 
 
 def _refuse_jpeg(path: Path, what: str) -> None:
@@ -342,6 +365,7 @@ def largest_of_channels(pixels: np.ndarray) -> np.ndarray:
 
 def _label_channels(path: Path, region: Region | None = None) -> np.ndarray:
     """``(H, W, C)`` values of a file of labels, without an alpha channel; a palette counts by its indices."""
+    _refuse_endless(path)
     if path.suffix.lower() == ".png":
         try:
             with Image.open(path) as image:

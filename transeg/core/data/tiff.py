@@ -5,6 +5,7 @@ A file is read by the tiles or strips that a part touches; one whose pixels lie 
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -111,6 +112,8 @@ def open_tiff(path: Path) -> Tiff | None:
     try:
         status = path.stat()
     except OSError:
+        return None
+    if not stat.S_ISREG(status.st_mode):
         return None
     return _opened(path, status.st_mtime_ns, status.st_size)
 
