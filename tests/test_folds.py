@@ -126,17 +126,17 @@ def test_the_run_is_the_ensemble_of_its_folds(run, data, toolkit, tmp_path):
 
 
 def test_a_killed_run_goes_on_in_its_fold(run, data, toolkit, tmp_path, monkeypatch):
-    import transeg.core.pipeline.run
+    import transeg.core.pipeline.stage
 
-    original, calls = transeg.core.pipeline.run.train, []
+    original, calls = transeg.core.pipeline.stage.train, []
 
     def interrupted(*arguments, **options):
-        calls.append(options["title"])
+        calls.append(arguments[0].title)
         if len(calls) == 2:
             raise InterruptedRunError("Stopped.")
         original(*arguments, **options)
 
-    monkeypatch.setattr("transeg.core.pipeline.run.train", interrupted)
+    monkeypatch.setattr("transeg.core.pipeline.stage.train", interrupted)
     again = f"toolkit run --run-dir {tmp_path / 'run'} --resume"
     said = toolkit(*line(data, tmp_path / "run"), code=1).stderr
     assert again in said.replace("\n", " ")

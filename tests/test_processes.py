@@ -322,7 +322,7 @@ class TestSharedBatchNorm:
         from timm.layers import BatchNormAct2d
         from torch import nn
 
-        from transeg.core.training.train import _with_shared_batch_norm
+        from transeg.core.training.build import _with_shared_batch_norm
 
         network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), BatchNormAct2d(4))
         keys, image = list(network.state_dict()), torch.randn(2, 3, 5, 5)
@@ -337,7 +337,7 @@ class TestSharedBatchNorm:
         from timm.layers import BatchNormAct2d
         from torch import nn
 
-        from transeg.core.training.train import check_batch_norms
+        from transeg.core.training.build import check_batch_norms
         from transeg.plugins.generators.pix2pix import Pix2pix
 
         with pytest.raises(UsageError, match="norms of Pix2pix are of a kind of its own"):
