@@ -181,6 +181,20 @@ def test_a_file_of_ones_own_counts_too(tmp_path):
         Registry([file])
 
 
+def test_files_of_one_name_in_two_folders_are_two(tmp_path):
+    """A program may work with the plugins of two projects."""
+    found = []
+    for folder in ("one", "two", "one"):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / "same.py").write_text(f"class Net:\n    folder = {folder!r}\n")
+        manifest = tmp_path / folder / "mine.toml"
+        manifest.write_text('[plugin]\ncontract = 1\n[segmenter.net]\nentry = "same.py:Net"\n')
+        registry = Registry([manifest])
+        found.append(registry.load(registry.find("segmenter", "net")))
+    assert [net.folder for net in found] == ["one", "two", "one"]
+    assert found[0] is found[2]
+
+
 def test_hooks_of_plugins_are_called_and_a_broken_one_is_left_out(install):
     hook = """
         from transeg.core.hookspecs import hookimpl

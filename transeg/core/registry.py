@@ -11,6 +11,7 @@ import importlib.metadata
 import importlib.util
 import os
 import sys
+import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -232,6 +233,8 @@ def _local(file: Path) -> Plugin:
 
 def _import_file(path: Path) -> ModuleType:
     name = f"transeg_local_{path.stem}"
+    if name in sys.modules and sys.modules[name].__file__ != str(path):  # another file of that name
+        name = f"{name}_{zlib.crc32(str(path).encode()):08x}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
