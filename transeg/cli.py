@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 import warnings
 from typing import IO, Any
 
@@ -68,7 +69,9 @@ class Toolkit(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            _part_from_ranks()
+            return result
         except (TransegError, click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError) as error:
             if isinstance(error, TransegError) and not ctx.params["debug"]:
                 raise Failure(str(error), error.exit_code) from error
@@ -78,6 +81,13 @@ class Toolkit(click.Group):
                 raise
             message = f"{type(error).__name__}: {error}. This is a fault of transeg; --debug shows where it happened."
             raise Failure(message, 1) from error
+
+
+def _part_from_ranks() -> None:
+    """Part from the processes that a command has met: one that exits in their midst may be aborted by its threads."""
+    collectives = sys.modules.get("transeg.core.distributed.collectives")
+    if collectives is not None:
+        collectives.leave_ranks()
 
 
 def _entries(ctx: click.Context) -> dict[str, CommandEntry]:
