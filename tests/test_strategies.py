@@ -81,6 +81,8 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_what_a_run_will_train_is_known_before(toolkit, tmp_path, case):
     given, stages = CASES[case]
+    if "source-free" not in given:
+        given = [*given, "--set", "data.source.count=10", "--set", "data.source.side=32"]
     plan = json.loads(toolkit("run", *given, "--dry-run", "--json", "--run-dir", tmp_path / "run").stdout)
     assert plan["stages"] == stages
     assert not (tmp_path / "run").exists()

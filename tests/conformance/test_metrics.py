@@ -154,10 +154,10 @@ class TestWhatIsWrong:
             ("labels[:] = 0", "failed on {image}: ValueError: assignment destination is read-only"),
         ],
     )
-    def test_is_a_sentence_with_plugin_and_image(self, run, local, process, tmp_path, body, words):
-        result = process("evaluate", run, "--registry", local(body), "-o", tmp_path / "out")
-        assert result.returncode == 1
-        said = " ".join(result.stderr.split())
+    def test_is_a_sentence_with_plugin_and_image(self, run, local, toolkit, tmp_path, body, words):
+        said = " ".join(
+            toolkit("evaluate", run, "--registry", local(body), "-o", tmp_path / "out", code=1).stderr.split()
+        )
         with (run / "evaluation" / "phantom.csv").open() as file:
             image = next(csv.DictReader(file))["name"]
         assert f"The metric far of far {words.format(image=image)}" in said
