@@ -21,8 +21,8 @@ DEFAULT_DATASET = "phantom"
 NETWORKS = {"generator", "segmenter"}
 DATA = {"source", "target", "synthetic"}
 WITHOUT = {
-    "target": " Name a generator, or leave it out.",
-    "synthetic": " data set: it makes its own where it needs any.",
+    "target": "; name a generator or leave it out",
+    "synthetic": " data set; it makes its own where it needs any",
 }
 """What to do about a data set that a strategy has no use for."""
 
@@ -217,7 +217,7 @@ def share_scaling(data: Settings, table: Settings, registry: Registry) -> None:
 def _describe_synthetic(data: Settings, registry: Registry) -> None:
     """Say of a folder of synthetic images what is true of all that are made from the source's label maps."""
     table = data.get("synthetic")
-    if isinstance(table, dict) and table["name"] == "folder":
+    if isinstance(table, dict) and table["name"] == "folder" and "source" in data:
         source = data["source"]
         classes = source.get("classes", registry.describe(registry.find("dataset", source["name"])).classes)
         table.setdefault("classes", list(classes))
@@ -287,7 +287,7 @@ def _check_ingredients(settings: Settings, entry: StrategyEntry) -> None:
             raise UsageError(f"The strategy {name} needs a {part}; say --{part} NAME.")
     for surplus in sorted(named - allowed):
         what = f"[{surplus}]" if surplus in NETWORKS else f"a {surplus}"
-        raise UsageError(f"The strategy {name} has no use for {what}.{WITHOUT.get(surplus, '')}")
+        raise UsageError(f"The strategy {name} has no use for {what}{WITHOUT.get(surplus, '')}.")
     if settings.get("baseline", "none") != "none" and not entry.baseline:
         raise UsageError(f"A source-only baseline compares with translation; {name} needs none.")
 

@@ -25,13 +25,13 @@ class PlannedStage:
         stage: as the strategy declares it.
         folder: within the run's; ``.`` for the run's own.
         experiment: its own: the run's with the stage's changes.
-        run_strategy: name of the strategy that has declared it.
+        gives: which of its networks are the run's result.
     """
 
     stage: Stage
     folder: str
     experiment: Experiment
-    run_strategy: str
+    gives: tuple[NetworkKind, ...]
 
     @property
     def title(self) -> str:
@@ -98,10 +98,12 @@ def plan_stages(experiment: Experiment, registry: Registry) -> list[PlannedStage
     stages, result = strategy.stages(experiment), strategy.result(experiment)
     _check_declared(experiment.strategy.name, stages, result)
     main = result.get("segmenter") or result["generator"]
-    name = experiment.strategy.name
     return [
         PlannedStage(
-            stage, "." if stage.name == main else stage.name, _stage_experiment(experiment, stage, registry), name
+            stage,
+            "." if stage.name == main else stage.name,
+            _stage_experiment(experiment, stage, registry),
+            tuple(network for network, name in result.items() if name == stage.name),
         )
         for stage in stages
     ]
@@ -109,9 +111,7 @@ def plan_stages(experiment: Experiment, registry: Registry) -> list[PlannedStage
 
 def result_stages(experiment: Experiment, registry: Registry) -> dict[NetworkKind, PlannedStage]:
     """The stages whose networks are the run's result, by network."""
-    planned = {each.stage.name: each for each in plan_stages(experiment, registry)}
-    result = build_strategy(experiment.strategy, registry).result(experiment)
-    return {network: planned[name] for network, name in result.items()}
+    return {network: planned for planned in plan_stages(experiment, registry) for network in planned.gives}
 
 
 def check_strategy(experiment: Experiment, registry: Registry) -> None:

@@ -90,16 +90,18 @@ class Run:
         identities: dict[str, Identity] = {}
         folds: dict[str, Any] | None = None
         held_out: Dataset | None = None
+        fingerprints = self._fingerprints()
         ready = {kind: (getattr(self.experiment, kind), built) for kind, built in self.networks.by_kind().items()}
         for name, each in planned.items():
             delegated = each.experiment.strategy if each.stage.strategy else self.experiment.strategy
             strategy = build_strategy(delegated, self.registry)
-            identities[name] = self._identity(each, identities)
+            identities[name] = self._identity(each, identities, fingerprints)
             self._note(planned, identities)
             parts = strategy.data(each.stage, self.parts.named_by(each.experiment.data), products)
             stage = StageRun(
                 run=self.folder,
                 planned=each,
+                title=each.stage.title or (self.experiment.strategy.name if each.folder == "." else name),
                 strategy=strategy,
                 networks=self.networks,
                 ready=ready,
@@ -116,17 +118,30 @@ class Run:
                 held_out = parts.val if each.stage.folds and self.experiment.fold is not None else None
         return self._measured(planned, folds, held_out)
 
-    def _identity(self, planned: PlannedStage, earlier: Mapping[str, Identity]) -> Identity:
+    def _fingerprints(self) -> dict[str, str]:
+        """Of the run's data sets, by what they serve as."""
+        data, parts = self.experiment.data, self.parts
+        datasets = {
+            "source": (parts.source, data.source),
+            "target": (parts.target, data.target),
+            "synthetic": (parts.synthetic, data.synthetic),
+            "val": (parts.val, data.val or data.source),
+        }
+        return {
+            role: fingerprint(dataset, dataset_root(choice, self.registry))
+            for role, (dataset, choice) in datasets.items()
+            if dataset is not None and choice is not None
+        }
+
+    def _identity(
+        self, planned: PlannedStage, earlier: Mapping[str, Identity], fingerprints: Mapping[str, str]
+    ) -> Identity:
         """What a stage's checkpoints have in common: its options, its data and what it begins from and uses."""
         data = planned.experiment.data
-        named = {"source": data.source, "target": data.target, "synthetic": data.synthetic, "val": data.val}
-        datasets: dict[str, Dataset | None] = {"source": self.parts.source, "target": self.parts.target}
-        datasets |= {"synthetic": self.parts.synthetic, "val": self.parts.val}
-        beside = {}
-        for role, dataset in datasets.items():
-            choice = named[role] or (data.source if role == "val" else None)
-            if dataset is not None and choice is not None:
-                beside[f"the data of {role}"] = fingerprint(dataset, dataset_root(choice, self.registry))
+        named = {role for role in ("source", "target", "synthetic", "val") if getattr(data, role) is not None}
+        if data.source is not None:
+            named.add("val")  # some of the source's where none is named
+        beside = {f"the data of {role}": found for role, found in fingerprints.items() if role in named}
         for network, (place, kind) in planned.stage.begins.items():
             begun = (
                 trained_identity(RunFolder(place), kind, self.registry)

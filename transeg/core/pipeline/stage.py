@@ -40,6 +40,7 @@ class StageRun:
     Args:
         run: the whole run's folder.
         planned: the stage.
+        title: what its progress is called.
         strategy: whose data, validation and task it has.
         networks: of the run, as they are when nothing has been trained.
         ready: those of them that no stage has taken yet, each with its choice.
@@ -53,6 +54,7 @@ class StageRun:
 
     run: RunFolder
     planned: PlannedStage
+    title: str
     strategy: Strategy
     networks: Networks
     ready: dict[NetworkKind, tuple[Choice | None, nn.Module]]
@@ -79,7 +81,7 @@ class StageRun:
             None without folds; else what each fold's segmenter reaches on the tests and on what it held out, and what
             they do on average.
         """
-        experiment, title = self.planned.experiment, self._title()
+        experiment, title = self.planned.experiment, self.title
         if not self.planned.folds or parts.held is None:
             self._train(experiment, parts, self.folder, identity, title)
             self._note(self.folder, experiment)
@@ -131,10 +133,6 @@ class StageRun:
             else:
                 found[network] = partial(stage_weights, self.run, self.stages[place], kind)
         return found
-
-    def _title(self) -> str:
-        stage = self.planned.stage
-        return stage.title or (self.planned.run_strategy if self.planned.folder == "." else stage.name)
 
     def _note(self, folder: RunFolder, experiment: Experiment) -> None:
         """Write down the experiment of a training, without which its checkpoints cannot be loaded."""

@@ -32,8 +32,6 @@ from transeg.core.runs.run_folder import RunFolder
 from transeg.core.training.loop import TrainLoop, ValidationLoop, ValidationSet
 from transeg.core.training.tasks.task import Task
 
-__all__ = ["Runner", "ValidationSet"]
-
 DEFAULT_HOOKS = ("runtime_info", "timer", "sampler_seed", "logger", "param_scheduler", "checkpoint")
 """mmengine's own, all replaced by ``core.training.hooks``."""
 

@@ -60,9 +60,10 @@ from transeg.core.training.hooks.progress import ProgressHook
 from transeg.core.training.hooks.scalars import ScalarsHook
 from transeg.core.training.hooks.schedule import ScheduleHook
 from transeg.core.training.hooks.timings import TimingsHook
+from transeg.core.training.loop import ValidationSet
 from transeg.core.training.parts import Parts
 from transeg.core.training.precision import matmul_precision
-from transeg.core.training.runner import Runner, ValidationSet
+from transeg.core.training.runner import Runner
 from transeg.core.training.tasks.task import Task
 from transeg.core.training.tasks.updates import Updates
 from transeg.core.training.trackers import Trackers, start_trackers
