@@ -35,7 +35,9 @@ PLURALS = {
 @as_json
 @with_registry
 def list_components(kind: str | None, as_json: bool, registry: Registry) -> None:
-    """Show generators, segmenters, losses, datasets, strategies and the metrics of plugins, or one KIND.
+    """Show every component that is offered, or those of one KIND.
+
+    Kinds: generators, segmenters, losses, datasets, strategies, and the metrics of plugins.
 
     `toolkit list metrics` shows the built-in metrics, too.
     `toolkit list combinations` shows which of them go together, and what data each pair needs.
