@@ -195,6 +195,15 @@ def test_files_of_one_name_in_two_folders_are_two(tmp_path):
     assert found[0] is found[2]
 
 
+def test_what_a_plugin_prints_is_no_result(tmp_path, capsys):
+    (tmp_path / "chatty.py").write_text("print('hello')\nclass Thing: ...\n")
+    manifest = tmp_path / "mine.toml"
+    manifest.write_text('[plugin]\ncontract = 1\n\n[loss.thing]\nentry = "chatty.py:Thing"\n')
+    registry = Registry([manifest])
+    registry.load(registry.find("loss", "thing"))
+    assert capsys.readouterr() == ("", "hello\n")
+
+
 def test_hooks_of_plugins_are_called_and_a_broken_one_is_left_out(install):
     hook = """
         from transeg.core.hookspecs import hookimpl

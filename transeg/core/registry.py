@@ -6,6 +6,7 @@ Nothing is imported for listing: manifests and source files are read as text.
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib
 import importlib.metadata
 import importlib.util
@@ -134,17 +135,18 @@ class Registry:
         return component
 
     def load(self, component: Component) -> Any:
-        """Import a component's class.
+        """Import a component's class; what its code prints meanwhile goes to standard error.
 
         Raises:
             TransegError: its code cannot be imported.
         """
         module_name, _, attribute = component.entry.entry.rpartition(":")
         try:
-            if module_name.endswith(".py"):
-                module = _import_file(component.root / module_name)
-            else:
-                module = importlib.import_module(module_name)
+            with contextlib.redirect_stdout(sys.stderr):  # standard output is the command's: JSON must stay JSON
+                if module_name.endswith(".py"):
+                    module = _import_file(component.root / module_name)
+                else:
+                    module = importlib.import_module(module_name)
             return getattr(module, attribute)
         except Exception as error:
             extra = component.entry.requires
