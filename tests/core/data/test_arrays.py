@@ -20,7 +20,14 @@ SHAPES = [(9, 7), (9, 7, 1), (9, 7, 2), (9, 7, 3), (9, 7, 4)]
 def test_an_image_is_what_its_file_is(tmp_path, shape, dtype, channels):
     scale = 1 if dtype in (bool, np.float32) else np.iinfo(dtype).max
     array = (RNG.random(shape) * scale).astype(dtype) if dtype is not bool else RNG.random(shape) > 0.5
-    tifffile.imwrite(tmp_path / "a.tif", array, photometric="minisblack")
+    colours, alpha = {1: ("minisblack", None), 2: ("minisblack", [2]), 3: ("rgb", None), 4: ("rgb", [2])}[
+        (*shape, 1)[2]
+    ]
+    stored = array if array.ndim == 2 else array[:, :, 0] if shape[2] == 1 else array
+    if dtype is bool and stored.ndim == 3:
+        stored = stored.astype(np.uint8) * 255  # no file holds several channels of one bit
+    layout = "contig" if stored.ndim == 3 else None
+    tifffile.imwrite(tmp_path / "a.tif", stored, photometric=colours, planarconfig=layout, extrasamples=alpha)
     read, taken = read_image(tmp_path / "a.tif", channels), image_of_array(array, channels, "it")
     assert read.dtype == taken.dtype
     np.testing.assert_array_equal(read, taken)
@@ -47,12 +54,13 @@ def test_floats_of_any_width_and_foreign_byte_orders_are_taken():
     [
         (np.zeros((5, 5), int), "The array has pixels of type int64; convert it to 8 or 16 bits."),
         (np.full((5, 5), 255.0), "has values from 255 to 255; floats are in"),
-        (np.full((5, 5), np.nan), "has values from nan to nan"),
+        (np.full((5, 5), np.nan), "has values that are not finite"),
         (np.full((5, 5), -0.1), "has values from -0.1 to -0.1"),
         (np.zeros(5, np.uint8), "is not a two-dimensional image; its shape is"),
         (np.zeros((2, 5, 5, 3), np.uint8), "is not a two-dimensional image"),
         (np.zeros((0, 5, 3), np.uint8), "is not a two-dimensional image"),
         (np.zeros((9, 9, 7), np.uint8), "The array has 7 channels, but the network takes 3."),
+        (np.zeros((3, 5, 9), np.uint8), "has 9 channels, but the network takes 3; channels come last"),
     ],
 )
 def test_what_is_no_image_is_refused(array, said):
@@ -60,7 +68,7 @@ def test_what_is_no_image_is_refused(array, said):
         image_of_array(array, 3, "The array")
 
 
-@pytest.mark.parametrize("values", [[0, 1], [0, 255], [0, 127, 128, 255], [0, 65535]])
+@pytest.mark.parametrize("values", [[0, 1], [0, 255], [0, 200], [0, 65535]])
 def test_a_mask_of_one_class_is_what_its_file_is(tmp_path, values):
     array = RNG.choice(values, (6, 7)).astype(np.uint16 if max(values) > 255 else np.uint8)
     Image.fromarray(array).save(tmp_path / "a.png")

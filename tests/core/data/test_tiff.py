@@ -78,7 +78,7 @@ def test_the_largest_level_of_a_pyramid_counts(tmp_path):
 def test_what_cannot_be_read_in_parts_is_decoded(tmp_path):
     path = tmp_path / "stack.tif"
     image = pixels()
-    tifffile.imwrite(path, np.moveaxis(image, 2, 0), photometric="minisblack")  # three pages, as channels
+    tifffile.imwrite(path, np.moveaxis(image, 2, 0), imagej=True, metadata={"axes": "CYX"})
     assert open_tiff(path) is None
     assert read_size(path) == SIZE
     assert np.array_equal(read_image(path, 3, REGIONS[3]), image[37:107, 60:160])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from transeg.core.builders.folds import Subset
+from transeg.core.data.ranged import RangedDataset
 from transeg.core.data.rescaling import RescaledDataset
 from transeg.core.data.stain import StainNormalisedDataset
 from transeg.core.data.windows import RegionReader
@@ -97,6 +98,7 @@ MAKE = {
     "with originals": lambda dataset: DatasetWithOriginals(NumberedNames(dataset), dataset),
     "translated": lambda dataset: TranslatedDataset(dataset, Grey()),
     "swapped": SwappedPairs,
+    "ranged": lambda dataset: RangedDataset(dataset, (0.0, 100.0)),
     "chosen": lambda dataset: Subset([(dataset, 2), (dataset, 0)]),
     "twice": lambda dataset: TranslatedDataset(
         StainNormalisedDataset(RescaledDataset(dataset, factor=0.5), Inverse()), Grey()
@@ -180,4 +182,4 @@ def test_samples_of_equal_origins_are_equal(dataset):
             if origin is not None:
                 image = seen.setdefault(origin, each[index].image)
                 assert np.array_equal(image, each[index].image)
-    assert len(seen) == 4 * len(dataset)  # as it is, larger, of one pixel size, stained
+    assert len(seen) == 5 * len(dataset)  # as it is, larger, of one pixel size, stained, ranged

@@ -10,7 +10,8 @@ from typing import TypeAlias
 import numpy as np
 
 from transeg.core.data.arrays import image_of_array, labels_of_array
-from transeg.core.data.images import read_image
+from transeg.core.data.images import read_unit_image
+from transeg.core.data.picture import Range
 from transeg.core.errors import UsageError
 from transeg.core.inference.prediction import label_values, list_image_files, read_labels
 
@@ -30,11 +31,11 @@ def apply_to_each(
     return [work(image, f"Array {number} of the list, counted from 0,") for number, image in enumerate(several)]
 
 
-def pixels_of(image: Picture, channels: int, name: str) -> np.ndarray:
-    """An image as a network takes it: ``(H, W, channels)``."""
+def pixels_of(image: Picture, channels: int, name: str, range_: Range | None) -> np.ndarray:
+    """An image as a network takes it, ``(H, W, channels)``, that scaled its own by a range or None."""
     if isinstance(image, np.ndarray):
-        return image_of_array(image, channels, name)
-    return read_image(_file(image), channels)
+        return image_of_array(image, channels, name, range_)
+    return read_unit_image(_file(image), channels, range_=range_)
 
 
 def labels_of(image: Picture, count: int, name: str) -> np.ndarray:

@@ -12,7 +12,7 @@ from transeg.core.api.given_images import File, Picture, Pictures, apply_to_each
 from transeg.core.api.run_networks import load_trained
 from transeg.core.experiment.settings import parse_pixel_size
 from transeg.core.inference.masks import class_map, shown_mask
-from transeg.core.inference.pixel_size import PixelSize, rescale_factors
+from transeg.core.inference.pixel_size import PixelSize, rescale_factors, scale_reference
 from transeg.core.inference.prediction import (
     image_of_labels,
     segment_image,
@@ -132,11 +132,12 @@ class Model:
         trained = self._trained
         translator = None if translate_with is None else self._adapting(translate_with, direction)
         scale = rescale_factors(trained.experiment, translator, _pixel_size(pixel_size), rescale)
+        range_ = scale_reference(trained.experiment, translator).range
         inference = trained.inference(window, flips)
         takes = trained.domains.target_channels if translator is None else translator.takes
 
         def segmented(image: Picture, name: str) -> np.ndarray:
-            pixels, chance = pixels_of(image, takes, name), chance_of(image, seed)
+            pixels, chance = pixels_of(image, takes, name, range_), chance_of(image, seed)
             logits = segment_image(trained, pixels, inference, translator=translator, scale=scale, name=chance)
             if not probabilities:
                 return shown_mask(class_map(logits), len(self.classes))
@@ -201,13 +202,14 @@ class Model:
         """
         translator = Translator.of(self._trained, self.run, direction=direction, window=window)
         scale = rescale_factors(self._trained.experiment, translator, _pixel_size(pixel_size), rescale)
+        range_ = scale_reference(self._trained.experiment, translator).range
 
         def translated(image: Picture, name: str) -> np.ndarray:
             if self._trained.given.by_mask:
                 labels = labels_of(image, len(self.classes), name)
                 made = image_of_labels(self._trained, labels, translator.inference, chance_of(image, seed))
             else:
-                pixels = pixels_of(image, translator.takes, name)
+                pixels = pixels_of(image, translator.takes, name, range_)
                 made = translate_image(translator, pixels, chance_of(image, seed), scale)
             return made[:, :, 0] if made.shape[2] == 1 else made
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import cast
 
 from transeg.core.builders.construct import construct
+from transeg.core.component_options import options as component_options
+from transeg.core.data.ranged import RangedDataset
 from transeg.core.data.rescaling import RescaledDataset
 from transeg.core.data.splits import SPLITS
 from transeg.core.data.stain import StainNormalisedDataset, stain_normaliser
@@ -36,7 +38,11 @@ def build_dataset(choice: DatasetChoice, role: str, registry: Registry) -> Datas
     cls = registry.load(registry.find("dataset", choice.name))
     options = choice.options if choice.domain is None else {**choice.options, "domain": choice.domain}
     root, split = dataset_root(choice, registry), choice.split or SPLIT_OF_ROLE[role]
-    dataset: Dataset = construct(lambda: cls(root, split, **options), f"data.{role}")
+    scales_itself = "range" in component_options(cls)
+    if scales_itself and choice.range is not None:
+        options["range"] = choice.range
+    made: Dataset = construct(lambda: cls(root, split, **options), f"data.{role}")
+    dataset = RangedDataset(made, None if scales_itself else choice.range)
     if choice.pixel_size is None and choice.rescale is None:
         return dataset
     rescaled = partial(RescaledDataset, dataset, pixel_size=choice.pixel_size, factor=choice.rescale)

@@ -7,25 +7,22 @@ from typing import Any
 
 import numpy as np
 
-from transeg.core.data.images import (
-    binarise,
-    fit_channels,
-    fit_type,
-    largest_of_channels,
-    number_classes,
-    with_channels,
-    without_alpha,
-)
+from transeg.core.data.decoding import with_channel_axis
+from transeg.core.data.images import fit_channels, fit_type
+from transeg.core.data.intensities import holds_for, to_unit
+from transeg.core.data.labels import binarise, label_pixels, largest_of_channels, number_classes
+from transeg.core.data.picture import Picture, Range
 from transeg.core.errors import DataError
 
 
-def image_of_array(array: np.ndarray, channels: int, name: str) -> np.ndarray:
-    """An image as :func:`transeg.core.data.images.read_image` gives it.
+def image_of_array(array: np.ndarray, channels: int, name: str, range_: Range | None = None) -> np.ndarray:
+    """An image as :func:`transeg.core.data.images.read_unit_image` gives it.
 
     Args:
         array: ``(H, W)`` or ``(H, W, C)``; bool, uint8 or uint16, or floats in [0, 1].
         channels: wanted; grey is repeated to three, colour is mixed to one, an alpha channel is dropped.
         name: of the image, in what is said of it.
+        range_: intensities that became 0 and 1 in images of its kind, where that is not the range of their type.
 
     Returns:
         ``(H, W, channels)``, uint8, uint16 or float32.
@@ -34,14 +31,19 @@ def image_of_array(array: np.ndarray, channels: int, name: str) -> np.ndarray:
         DataError: it is no such array, or its channels cannot be brought to the wanted number.
     """
     try:
-        pixels = with_channels(_native(array))
-        if np.issubdtype(pixels.dtype, np.floating):
+        pixels = with_channel_axis(_native(array))
+        if holds_for(range_, pixels):
+            pixels = to_unit(pixels, range_, _say_nothing)
+        elif np.issubdtype(pixels.dtype, np.floating):
             pixels = _unit_floats(pixels)
-        fitting = fit_channels(fit_type(pixels, _say_nothing), channels, _say_nothing)
+        elif pixels.dtype not in (np.bool_, np.uint8, np.uint16):
+            raise ValueError(f"has pixels of type {pixels.dtype}; convert it to 8 or 16 bits")
+        fitting = fit_channels(fit_type(pixels, _say_nothing), channels, _say_nothing, alpha=_has_alpha(pixels))
     except ValueError as fault:
         raise DataError(f"{name} {fault}.", name) from fault
     if fitting is None:
-        raise DataError(f"{name} has {pixels.shape[2]} channels, but the network takes {channels}.", name)
+        first = "; channels come last, (H, W, C)" if pixels.shape[0] == channels else ""
+        raise DataError(f"{name} has {pixels.shape[2]} channels, but the network takes {channels}{first}.", name)
     return fitting
 
 
@@ -62,10 +64,16 @@ def labels_of_array(array: np.ndarray, values: Mapping[int, int] | None, name: s
     try:
         if not (array.dtype == np.bool_ or np.issubdtype(array.dtype, np.integer)):
             raise ValueError(f"has labels of type {array.dtype}; they are whole numbers")
-        pixels = largest_of_channels(without_alpha(with_channels(array), _say_nothing))
-        return binarise(pixels, int(pixels.max())) if values is None else number_classes(pixels, values)
+        channels = with_channel_axis(_native(array))
+        pixels = largest_of_channels(label_pixels(Picture(channels, _has_alpha(channels)), _say_nothing).pixels)
+        return binarise(pixels) if values is None else number_classes(pixels, values)
     except ValueError as fault:
         raise DataError(f"{name} {fault}.", name) from fault
+
+
+def _has_alpha(pixels: np.ndarray) -> bool:
+    """Whether the last channel counts as opacity: an array, unlike a file, cannot say so."""
+    return pixels.shape[2] in (2, 4)
 
 
 def _native(array: np.ndarray) -> np.ndarray:
@@ -81,6 +89,8 @@ def _unit_floats(pixels: np.ndarray) -> np.ndarray:
         ValueError: they are not in [0, 1]; a clause.
     """
     least, most = float(pixels.min()), float(pixels.max())
+    if not (np.isfinite(least) and np.isfinite(most)):
+        raise ValueError("has values that are not finite (NaN or infinity); replace them")
     if not (least >= 0 and most <= 1):
         raise ValueError(f"has values from {least:g} to {most:g}; floats are in [0, 1], so divide by the largest")
     return pixels.astype(np.float32)

@@ -19,8 +19,9 @@ from transeg.core.data.images import (
     read_label_map,
     read_size,
 )
+from transeg.core.data.picture import Range
 from transeg.core.data.splits import FOLDERS, SPLITS, split_by_lists, split_by_ratio
-from transeg.core.data.tiff import open_tiff
+from transeg.core.data.tiff import open_tiff, said_range
 from transeg.core.errors import DataError
 from transeg.core.interfaces import IGNORE, Dataset, Fault, Origin, Region, Sample, Written
 
@@ -111,6 +112,10 @@ class FileDataset(Dataset):
 
     def pixel_size_of(self, index: int) -> tuple[float, float] | None:
         return self.pairs[index].pixel_size
+
+    def ranges_of(self, index: int) -> tuple[Range | None, Range | None]:
+        pair = self.pairs[index]
+        return said_range(pair.image), None if pair.target is None else said_range(pair.target)
 
     def group_of(self, index: int) -> str:
         return self.pairs[index].group

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from functools import lru_cache, partial, reduce
+from dataclasses import replace
+from functools import lru_cache, partial
 from pathlib import Path
 
 import cv2
@@ -12,61 +13,106 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from transeg.core.data.tiff import SUFFIXES as TIFF_SUFFIXES
+from transeg.core.data.decoding import decode, decoded_size
+from transeg.core.data.intensities import holds_for, to_unit
+from transeg.core.data.labels import (
+    binarise,
+    black_and_white,
+    count_values,
+    foreground_begins,
+    label_pixels,
+    largest_of_channels,
+    number_classes,
+    whole_numbers,
+)
+from transeg.core.data.picture import Picture, Range
 from transeg.core.data.tiff import Tiff, open_tiff
 from transeg.core.errors import DataError
 from transeg.core.interfaces import Region
 
-Image.MAX_IMAGE_PIXELS = 2**30  # OpenCV's limit; Pillow's own refuses scans of 15,855 pixels a side
-
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".webp"})
+EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".webp", ".gif", ".jp2"})
+DARK = 2**12
+"""Values of 16 bits that are all below this are more likely of 12 bits than dark."""
 
 logger = logging.getLogger("transeg.data")
 _said: set[tuple[Path, str]] = set()
 
 
-def read_size(path: Path) -> tuple[int, int]:
-    """Height and width of an image, from its header where the format allows.
+def read_size(path: Path, page: int | None = None) -> tuple[int, int]:
+    """Height and width of an image as :func:`read_image` gives it, from its header where the format allows.
 
     Raises:
         DataError: the file cannot be decoded.
     """
-    tiff = open_tiff(path)
-    if tiff is not None:
-        return tiff.size
-    if path.suffix.lower() in TIFF_SUFFIXES:
-        height, width = _decode(path).shape[:2]
-        return height, width
-    _refuse_endless(path)
-    try:
-        with Image.open(path) as image:
-            return image.height, image.width
-    except Exception as error:
-        raise DataError(f"{path} cannot be decoded: {str(error) or type(error).__name__}.", str(path)) from error
+    tiff = open_tiff(path) if page is None else None
+    return tiff.size if tiff is not None else decoded_size(path, page)
 
 
-def read_image(path: Path, channels: int, region: Region | None = None) -> np.ndarray:
+def read_image(path: Path, channels: int, region: Region | None = None, page: int | None = None) -> np.ndarray:
     """Decode an image.
 
+    It comes upright, in RGB or grey, as its file says: by its orientation, colour space and palette.
+
     Args:
-        path: PNG, JPEG, TIFF, BMP, PNM or WebP, of 8, 16 or 32 bits.
+        path: PNG, JPEG, TIFF, BMP, PNM, WebP, GIF or JPEG 2000.
         channels: wanted; grey is repeated to three, colour is mixed to one, an alpha channel is dropped. Each such
             change is logged once for a folder.
         region: the part that is wanted; files that cannot be read in parts are decoded for it. None for all.
+        page: which of several pages or frames, from 0.
 
     Returns:
-        ``(H, W, channels)``, uint8, uint16 or float32 as stored.
+        ``(H, W, channels)``, uint8, uint16 or float32 as stored, on whatever scale; see :func:`read_unit_image`.
 
     Raises:
         DataError: the file cannot be decoded, or its channels cannot be brought to the wanted number.
     """
-    say = partial(_say, path)
+    return _fitted(path, _picture(path, region, page), channels)
+
+
+def read_unit_image(path: Path, channels: int, region: Region | None = None, range_: Range | None = None) -> np.ndarray:
+    """An image as :func:`read_image` gives it, on the one scale of all images.
+
+    Args:
+        path: the file.
+        channels: wanted.
+        region: the part that is wanted; None for all.
+        range_: intensities that became 0 and 1 in images of its kind; where it is of another, what the file says holds,
+            or the range of its type.
+
+    Returns:
+        ``(H, W, channels)``, uint8, uint16, or float32 in [0, 1].
+
+    Raises:
+        DataError: as for reading it; or floats are not finite or not between 0 and 1, and no range holds for them.
+    """
+    picture = _picture(path, region)
+    pixels = _fitted(path, picture, channels)
     try:
-        pixels = fit_type(_decode(path, region), say)
+        known = range_ if holds_for(range_, pixels) else picture.range
+        return to_unit(pixels, known, partial(_say, path), "scale it to that range, or save it with 8 or 16 bits")
     except ValueError as fault:
         raise DataError(f"{path} {fault}.", str(path)) from fault
-    fitting = fit_channels(pixels, channels, say)
+
+
+def _picture(path: Path, region: Region | None, page: int | None = None) -> Picture:
+    """A file or a part of it."""
+    tiff = None if region is None or page is not None else open_tiff(path)
+    if tiff is not None and region is not None:
+        return Picture(tiff.read(region), tiff.alpha, lossy=tiff.lossy, range=tiff.range)
+    picture = decode(path, page).colours()
+    return picture if region is None else replace(picture, pixels=crop(picture.pixels, region))
+
+
+def _fitted(path: Path, picture: Picture, channels: int) -> np.ndarray:
+    """A picture's pixels in the wanted number of channels."""
+    say = partial(_say, path)
+    for note in picture.notes:
+        say(note)
+    try:
+        pixels = fit_type(picture.pixels, say, picture.range)
+    except ValueError as fault:
+        raise DataError(f"{path} {fault}.", str(path)) from fault
+    fitting = fit_channels(pixels, channels, say, alpha=picture.alpha)
     if fitting is None:
         found = pixels.shape[2]
         raise DataError(
@@ -76,35 +122,48 @@ def read_image(path: Path, channels: int, region: Region | None = None) -> np.nd
     return fitting
 
 
-def fit_type(pixels: np.ndarray, say: Callable[[str], None]) -> np.ndarray:
+def fit_type(pixels: np.ndarray, say: Callable[[str], None], range_: Range | None = None) -> np.ndarray:
     """Pixels as uint8, uint16 or float32.
 
     Args:
         pixels: as decoded.
         say: told of what changes.
+        range_: values that mean black and white, where the file says so.
 
     Raises:
-        ValueError: they are of another type; a clause.
+        ValueError: they are no such numbers; a clause.
     """
     if pixels.dtype == np.bool_:
-        pixels = pixels.astype(np.uint8) * 255
-    if pixels.dtype not in (np.uint8, np.uint16, np.float32):
-        raise ValueError(f"has pixels of type {pixels.dtype}; convert it to 8 or 16 bits")
+        return pixels.astype(np.uint8) * 255
     if pixels.dtype == np.uint16:
-        say("has 16 bits per channel; they are scaled to the full range")
-    return pixels
+        if range_ is not None:
+            say(f"has values from {range_[0]:g} to {range_[1]:g} in 16 bits, as it says; they are scaled to these")
+        elif pixels.max(initial=0) < DARK:
+            say(
+                f"has 16 bits per channel, but no value above {DARK - 1}; if that is white, say range=[0,{DARK - 1}], "
+                "or it will be almost black"
+            )
+        else:
+            say("has 16 bits per channel; they are scaled to the full range")
+        return pixels
+    if pixels.dtype in (np.uint8, np.float32):
+        return pixels
+    if pixels.dtype.kind not in "iuf":
+        raise ValueError(f"has pixels of type {pixels.dtype}; convert it to 8 or 16 bits")
+    return pixels.astype(np.float32)
 
 
-def fit_channels(pixels: np.ndarray, channels: int, say: Callable[[str], None]) -> np.ndarray | None:
+def fit_channels(pixels: np.ndarray, channels: int, say: Callable[[str], None], *, alpha: bool) -> np.ndarray | None:
     """``(H, W, C)`` with the wanted number of channels, as :func:`read_image` says; None where that cannot be.
 
     Args:
         pixels: uint8, uint16 or float32.
         channels: wanted.
         say: told of what changes.
+        alpha: whether the last channel is opacity.
     """
     found = pixels.shape[2]
-    if found in (2, 4) and found != channels:
+    if alpha and found != channels:
         say("has an alpha channel, which is ignored")
         pixels = pixels[:, :, : found - 1]
         found -= 1
@@ -115,45 +174,55 @@ def fit_channels(pixels: np.ndarray, channels: int, say: Callable[[str], None]) 
         return np.repeat(pixels, 3, axis=2)
     if found == 3 and channels == 1:
         say("is coloured in a set of grey images; its luminance is taken")
-        return np.ascontiguousarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)[:, :, None])
+        return cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY)[:, :, None]
     return None
 
 
-def read_binary_mask(path: Path, region: Region | None = None) -> np.ndarray:
+def read_binary_mask(path: Path, region: Region | None = None, page: int | None = None) -> np.ndarray:
     """Decode a mask of one class: above half of its range is foreground.
 
-    Lossy files smear the two values, so no exact value is compared; a mask whose values are just 0 and 1 is taken as
-    it is, an alpha channel is ignored, and the largest of the colours counts.
+    Lossy files smear the two values, so no exact value is compared. A mask whose values are just 0 and 1 is taken as it
+    is, a palette of black and white by its colours. An alpha channel is ignored, unless nothing else varies, and the
+    largest of the colours counts.
 
     Args:
         path: the file.
         region: the part that is wanted, cut by the range of the whole; None for all.
+        page: which of several pages or frames, from 0.
 
     Returns:
         ``(H, W)`` uint8 of 0 and 1.
+
+    Raises:
+        DataError: the file cannot be decoded, or its values are neither 0 and 1 nor black and white.
     """
-    tiff = None if region is None else open_tiff(path)
-    if region is not None and tiff is None:
-        return crop(read_binary_mask(path), region)
-    pixels = _mask_pixels(path, region)
-    return binarise(pixels, int(pixels.max(initial=0)) if tiff is None else _largest(path, tiff))
+    tiff = None if region is None or page is not None else _labels_in_parts(path)
+    try:
+        if tiff is not None and region is not None:
+            values = largest_of_channels(_as_labels(path, Picture(tiff.read(region))).pixels)
+            return (values >= _foreground_begins(path, tiff)).astype(np.uint8)
+        picture = _as_labels(path, decode(path, page))
+        shown = black_and_white(picture, 255, shown=True)
+        mask = (
+            binarise(largest_of_channels(picture.pixels), picture.lossy, picture.range)
+            if shown is None
+            else (shown > 0).astype(np.uint8)
+        )
+    except ValueError as fault:
+        raise DataError(f"{path} {fault}.", str(path)) from fault
+    return mask if region is None else crop(mask, region)
 
 
-def binarise(pixels: np.ndarray, largest: int) -> np.ndarray:
-    """Values of a mask of one class as 0 and 1, as :func:`read_binary_mask` says; ``largest`` is that of the whole."""
-    if largest <= 1:
-        return (pixels > 0).astype(np.uint8)
-    full = 65535 if pixels.dtype == np.uint16 and largest > 255 else 255
-    return (pixels > full // 2).astype(np.uint8)
-
-
-def read_label_map(path: Path, values: Mapping[int, int], region: Region | None = None) -> np.ndarray:
+def read_label_map(
+    path: Path, values: Mapping[int, int], region: Region | None = None, page: int | None = None
+) -> np.ndarray:
     """Decode a mask of several classes.
 
     Args:
         path: a lossless file.
         values: class of every pixel value.
         region: the part that is wanted; None for all.
+        page: which of several pages or frames, from 0.
 
     Returns:
         ``(H, W)`` uint8 of classes.
@@ -161,29 +230,11 @@ def read_label_map(path: Path, values: Mapping[int, int], region: Region | None 
     Raises:
         DataError: a lossy format, or a value that stands for no class.
     """
-    _refuse_jpeg(path, "a label map")
+    white = 255 if 255 in values and 1 not in values else 1
     try:
-        return number_classes(_mask_pixels(path, region), values)
+        return number_classes(_label_values(path, "a label map", region, page, white), values)
     except ValueError as fault:
         raise DataError(f"{path} {fault}.", str(path)) from fault
-
-
-def number_classes(pixels: np.ndarray, values: Mapping[int, int]) -> np.ndarray:
-    """Values of a mask of several classes as uint8 of classes.
-
-    Args:
-        pixels: ``(H, W)`` whole numbers.
-        values: class of every value.
-
-    Raises:
-        ValueError: a value stands for no class; a clause.
-    """
-    unknown = sorted(set(np.unique(pixels).tolist()) - set(values))
-    if unknown:
-        raise ValueError(f"has the pixel values {unknown[:5]}, which stand for no class of {sorted(values)}")
-    table = np.zeros(int(max(values)) + 1, dtype=np.uint8)
-    table[list(values)] = list(values.values())
-    return np.asarray(table[pixels])
 
 
 def read_grey(path: Path) -> np.ndarray:
@@ -192,15 +243,15 @@ def read_grey(path: Path) -> np.ndarray:
     Raises:
         DataError: a lossy format, or the file cannot be decoded.
     """
-    _refuse_jpeg(path, "a label map")
-    return _mask_pixels(path)
+    return _label_values(path, "a label map", white=255)
 
 
-def read_instances(path: Path) -> np.ndarray:
+def read_instances(path: Path, page: int | None = None) -> np.ndarray:
     """Decode a map of numbered objects; 0 is where there is none.
 
     Args:
-        path: a lossless file of 8 or 16 bits; an alpha channel is ignored, a palette counts by its indices.
+        path: a lossless file; an alpha channel is ignored, a palette counts by its indices.
+        page: which of several pages or frames, from 0.
 
     Returns:
         ``(H, W)`` int32.
@@ -208,13 +259,14 @@ def read_instances(path: Path) -> np.ndarray:
     Raises:
         DataError: a lossy format, colours, or fractions.
     """
-    _refuse_jpeg(path, "an instance map")
-    pixels = _label_channels(path)
-    if not np.issubdtype(pixels.dtype, np.integer):
-        raise DataError(f"{path} is an instance map of type {pixels.dtype}; store it with 8 or 16 bits.", str(path))
+    picture = _lossless(path, decode(path, page), "an instance map")
+    pixels = picture.pixels
     if (pixels != pixels[:, :, :1]).any():
         raise DataError(f"{path} is coloured, but an instance map holds one number per pixel.", str(path))
-    return np.asarray(pixels[:, :, 0], dtype=np.int32)
+    try:
+        return np.asarray(whole_numbers(pixels[:, :, 0]), dtype=np.int32)
+    except ValueError as fault:
+        raise DataError(f"{path} is an instance map that {fault}.", str(path)) from fault
 
 
 def write_image(path: Path, pixels: np.ndarray) -> None:
@@ -267,133 +319,51 @@ def renumber_instances(instances: np.ndarray) -> np.ndarray:
     return np.unique(instances, return_inverse=True)[1].reshape(instances.shape).astype(np.uint16)
 
 
-def _decode(path: Path, region: Region | None = None) -> np.ndarray:
-    """``(H, W, C)`` of all or a region, RGB order, with the decoder that reads the format right and notices damage.
-
-    OpenCV returns half a picture for a truncated JPEG and one channel for a TIFF with a wrong photometric tag; Pillow
-    cuts 16-bit colour PNGs to 8 bits.
-    """
-    tiff = None if region is None else open_tiff(path)
-    if tiff is not None and region is not None:
-        return tiff.read(region)
-    _refuse_endless(path)
-    suffix = path.suffix.lower()
-    try:
-        if suffix in TIFF_SUFFIXES:
-            pixels = tifffile.imread(path)
-        elif suffix == ".png":
-            pixels = _decode_png(path)
-        else:
-            with Image.open(path) as image:
-                pixels = np.asarray(image)
-    except FileNotFoundError as error:
-        raise DataError(f"There is no file {path}.", str(path)) from error
-    except Exception as error:
-        raise DataError(f"{path} cannot be decoded: {str(error) or type(error).__name__}.", str(path)) from error
-    try:
-        pixels = with_channels(pixels)
-    except ValueError as fault:
-        raise DataError(f"{path} {fault}.", str(path)) from fault
-    return pixels if region is None else crop(pixels, region)
-
-
-def with_channels(pixels: np.ndarray) -> np.ndarray:
-    """``(H, W)``, ``(H, W, C)``, or ``(C, H, W)`` of up to four channels as planar TIFF files are, -> ``(H, W, C)``.
-
-    Raises:
-        ValueError: it is none of these, or empty; a clause.
-    """
-    if pixels.ndim == 2:
-        pixels = pixels[:, :, None]
-    if pixels.ndim == 3 and pixels.shape[0] <= 4 < pixels.shape[2]:
-        pixels = np.moveaxis(pixels, 0, 2)
-    if pixels.ndim != 3 or 0 in pixels.shape:
-        raise ValueError(f"is not a two-dimensional image; its shape is {pixels.shape}")
-    return pixels
-
-
 def crop(pixels: np.ndarray, region: Region) -> np.ndarray:
     """A copy of a part of ``(H, W)`` or ``(H, W, C)``, so that the whole may be forgotten."""
     return pixels[region.top : region.top + region.height, region.left : region.left + region.width].copy()
 
 
-def _decode_png(path: Path) -> np.ndarray:
-    data = path.read_bytes()
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if _has_whole_chunks(data) else None
-    if pixels is None:
-        raise ValueError("the file is truncated or damaged")
-    if pixels.ndim == 3:
-        code = {3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGBA}[pixels.shape[2]]
-        pixels = cv2.cvtColor(pixels, code)
-    return pixels
+def _label_values(
+    path: Path, what: str, region: Region | None = None, page: int | None = None, white: int = 1
+) -> np.ndarray:
+    """``(H, W)`` values of a lossless label map, or of a region of it."""
+    tiff = None if region is None or page is not None else _labels_in_parts(path)
+    if tiff is not None and region is not None:
+        return largest_of_channels(_lossless(path, Picture(tiff.read(region), lossy=tiff.lossy), what).pixels)
+    picture = _lossless(path, decode(path, page), what)
+    values = black_and_white(picture, white)
+    values = largest_of_channels(picture.pixels) if values is None else values
+    return values if region is None else crop(values, region)
 
 
-def _has_whole_chunks(data: bytes) -> bool:
-    """Whether every chunk of a PNG file ends within it: OpenCV makes room for as many bytes as a chunk says it has.
-
-    What is not a PNG file, whatever its name, has none.
-    """
-    place = len(PNG_SIGNATURE)
-    while data.startswith(PNG_SIGNATURE) and place + 8 <= len(data) and data[place + 4 : place + 8] != b"IEND":
-        place += 12 + int.from_bytes(data[place : place + 4])
-        if place > len(data):
-            return False
-    return True
+def _labels_in_parts(path: Path) -> Tiff | None:
+    """A mask of which parts tell what the whole does: not where its labels may be in its alpha channel."""
+    tiff = open_tiff(path)
+    return None if tiff is None or tiff.alpha else tiff
 
 
-def _refuse_endless(path: Path) -> None:
-    """Pipes, sockets and devices are not opened: whoever reads one may wait or read for ever."""
-    if path.exists() and not path.is_file():
-        raise DataError(f"{path} is no regular file, so it is not read.", str(path))
+def _as_labels(path: Path, picture: Picture) -> Picture:
+    return label_pixels(picture, partial(_say, path))
 
 
-def _refuse_jpeg(path: Path, what: str) -> None:
-    if path.suffix.lower() in (".jpg", ".jpeg"):
+def _lossless(path: Path, picture: Picture, what: str) -> Picture:
+    if picture.lossy:
         raise DataError(f"{path} is {what} stored as JPEG, which changes its values; store it as PNG.", str(path))
-
-
-def _mask_pixels(path: Path, region: Region | None = None) -> np.ndarray:
-    """``(H, W)`` values of a mask, or of a region of it."""
-    return largest_of_channels(_label_channels(path, region))
-
-
-def largest_of_channels(pixels: np.ndarray) -> np.ndarray:
-    """``(H, W, C)`` -> ``(H, W)``."""
-    channels = np.moveaxis(pixels, 2, 0)
-    return reduce(np.maximum, channels[1:], channels[0])  # .max(axis=2) takes 25 times as long, and as long as all else
-
-
-def _label_channels(path: Path, region: Region | None = None) -> np.ndarray:
-    """``(H, W, C)`` values of a file of labels, without an alpha channel; a palette counts by its indices."""
-    _refuse_endless(path)
-    if path.suffix.lower() == ".png":
-        try:
-            with Image.open(path) as image:
-                if image.mode == "P":
-                    indices = np.asarray(image)[:, :, None]
-                    return indices if region is None else crop(indices, region)
-        except Exception as error:
-            raise DataError(f"{path} cannot be decoded: {error}.", str(path)) from error
-    return without_alpha(_decode(path, region), partial(_say, path))
-
-
-def without_alpha(pixels: np.ndarray, say: Callable[[str], None]) -> np.ndarray:
-    """``(H, W, C)`` values of labels without an alpha channel, truth values as 0 and 1."""
-    colours = pixels.shape[2]
-    if colours in (2, 4):
-        say("has an alpha channel, which is ignored")
-        colours -= 1
-    if pixels.dtype == np.bool_:
-        pixels = pixels.astype(np.uint8)
-    return pixels[:, :, :colours]
+    return _as_labels(path, picture)
 
 
 @lru_cache(maxsize=4096)
-def _largest(path: Path, tiff: Tiff) -> int:
-    """The largest value of a mask, found a few rows at a time: a region alone does not tell 1 from the noise of 0."""
+def _foreground_begins(path: Path, tiff: Tiff) -> int:
+    """As the whole says, a few rows at a time: a region alone does not tell 1 from the noise of 0."""
     height, width = tiff.size
-    tops = range(0, height, 256)
-    return max(int(_mask_pixels(path, Region(top, 0, min(256, height - top), width)).max()) for top in tops)
+    counts = np.zeros(256)
+    for top in range(0, height, 256):
+        rows = tiff.read(Region(top, 0, min(256, height - top), width))
+        more = count_values(largest_of_channels(_as_labels(path, Picture(rows)).pixels))
+        longer = max(len(counts), len(more))
+        counts = np.pad(counts, (0, longer - len(counts))) + np.pad(more, (0, longer - len(more)))
+    return foreground_begins(counts, tiff.lossy, tiff.range)
 
 
 def _say(path: Path, what: str) -> None:

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from transeg.core.data.images import read_image, unit_range
+from transeg.core.data.images import read_unit_image, unit_range
 from transeg.core.data.wrapper import DatasetWrapper
 from transeg.core.errors import DataError, UsageError
 from transeg.core.interfaces import Dataset, Sample
@@ -51,7 +51,7 @@ class StainNormaliser:
         build = {"macenko": normalizers.MacenkoNormalizer, "reinhard": normalizers.ReinhardNormalizer}[method]
         self._normaliser = build(backend="numpy")
         self._further = {"stains": False} if method == "macenko" else {}
-        image = _eight_bits(read_image(reference, 3))
+        image = _eight_bits(read_unit_image(reference, 3))
         if not _shows_tissue(image):
             raise UsageError(f"data.stain.reference: {reference} shows hardly any tissue, so it has no stain to match.")
         self._normaliser.fit(image)

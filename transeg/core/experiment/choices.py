@@ -114,6 +114,15 @@ class DatasetChoice(Choice):
     """micrometres: images that say how large their pixels are are resampled to this."""
     rescale: PositiveFloat | None = None
     """a factor on the height and width of images, in place of pixel_size."""
+    range: tuple[float, float] | None = None
+    """the stored intensities that become 0 and 1, in all images: [0, 4095] for 12 bits in 16; by default what a file
+    says, else the range of its type, and 0 to 1 for floats."""
+
+    @model_validator(mode="after")
+    def _has_increasing_range(self) -> Self:
+        if self.range is not None and not self.range[0] < self.range[1]:
+            raise ValueError(f"the range {list(self.range)} must be increasing")
+        return self
 
     @model_validator(mode="after")
     def _has_one_scale(self) -> Self:

@@ -48,7 +48,7 @@ def rescale_factors(
 
 
 def scale_reference(experiment: Experiment, translator: Translator | None) -> DatasetChoice:
-    """The dataset whose ``pixel_size`` or ``rescale`` says what the first network knows."""
+    """The dataset whose ``pixel_size`` or ``rescale``, and ``range``, say what the first network knows."""
     return _like(experiment) if translator is None else _taken(translator)
 
 

@@ -15,14 +15,15 @@ from transeg.core.analysis.fibre_tables import FibreTables
 from transeg.core.data.images import (
     EXTENSIONS,
     read_binary_mask,
-    read_image,
     read_label_map,
+    read_unit_image,
     resize,
     write_image,
 )
 from transeg.core.data.writing import image_suffix, write_atomically
 from transeg.core.errors import UsageError
 from transeg.core.inference.masks import class_map, shown_mask
+from transeg.core.inference.pixel_size import scale_reference
 from transeg.core.inference.sliding_window import Inference, resize_result
 from transeg.core.inference.trained_model import TrainedModel
 from transeg.core.inference.translator import Translator, to_pixels, translation_seed
@@ -76,12 +77,14 @@ def predict_files(
     ``translator`` into the domain that the segmenter knows; masks come back at the size of the file.
     """
     names = trained.domains.class_names
+    range_ = scale_reference(trained.experiment, translator).range
     for file in files:
         if translator is None and scale == (1, 1) and is_large(trained, file, inference):
             predict_slide(trained, file, out, inference, with_probabilities)
             advance()
             continue
-        image = read_image(file, trained.domains.target_channels if translator is None else translator.takes)
+        channels = trained.domains.target_channels if translator is None else translator.takes
+        image = read_unit_image(file, channels, range_=range_)
         logits = segment_image(trained, image, inference, translator=translator, scale=scale, name=file.stem)
         mask = class_map(logits)
         write_image(out / "masks" / f"{file.stem}.png", shown_mask(mask, len(names)))
@@ -104,6 +107,7 @@ def translate_files(
     Images keep their type: 8 bits, 16 bits or float32, as PNG where it holds that, else as TIFF.
     """
     trained = translator.trained
+    range_ = scale_reference(trained.experiment, translator).range
     for file in files:
         if trained.given.by_mask:
             labels = read_labels(file, len(trained.domains.class_names))
@@ -113,7 +117,8 @@ def translate_files(
             advance()
             continue
         else:
-            made = translate_image(translator, read_image(file, translator.takes), file.stem, scale)
+            image = read_unit_image(file, translator.takes, range_=range_)
+            made = translate_image(translator, image, file.stem, scale)
         write_atomically(out / f"{file.stem}{image_suffix(made)}", made)
         advance()
 

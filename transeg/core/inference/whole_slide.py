@@ -10,10 +10,12 @@ import tifffile
 import torch
 from torch import Tensor
 
-from transeg.core.data.images import read_image, read_size, unit_range, write_image
+from transeg.core.data.images import read_size, read_unit_image, unit_range, write_image
+from transeg.core.data.picture import Range
 from transeg.core.data.stream import to_tensor
 from transeg.core.data.tiff import open_tiff, write_tiff
 from transeg.core.inference.masks import class_map, shown_mask
+from transeg.core.inference.pixel_size import scale_reference
 from transeg.core.inference.sliding_window import Forward, Inference
 from transeg.core.inference.trained_model import TrainedModel
 from transeg.core.inference.translator import Translator, to_pixels
@@ -35,18 +37,20 @@ class Slide:
     Args:
         path: the file.
         channels: that the network takes; see :func:`transeg.core.data.images.read_image`.
+        range_: see :func:`transeg.core.data.images.read_unit_image`.
     """
 
-    def __init__(self, path: Path, channels: int) -> None:
+    def __init__(self, path: Path, channels: int, range_: Range | None = None) -> None:
         self.size = read_size(path)
         self._path = path
         self._channels = channels
-        self._whole = None if open_tiff(path) is not None else read_image(path, channels)
+        self._range = range_
+        self._whole = None if open_tiff(path) is not None else read_unit_image(path, channels, range_=range_)
 
     def read(self, region: Region) -> np.ndarray:
-        """``(h, w, C)`` as stored."""
+        """``(h, w, C)`` uint8, uint16, or float32 in [0, 1]."""
         if self._whole is None:
-            return read_image(self._path, self._channels, region)
+            return read_unit_image(self._path, self._channels, region, self._range)
         return self._whole[region.top : region.top + region.height, region.left : region.left + region.width]
 
     def bands(self, forward: Forward, inference: Inference, device: torch.device) -> Iterator[tuple[int, Tensor]]:
@@ -68,7 +72,7 @@ def predict_slide(trained: TrainedModel, path: Path, out: Path, inference: Infer
 
     The mask is a tiled TIFF, probabilities are uncompressed TIFFs of 16 bits, the overlay is a small picture.
     """
-    slide = Slide(path, trained.domains.target_channels)
+    slide = Slide(path, trained.domains.target_channels, scale_reference(trained.experiment, None).range)
     height, width = slide.size
     names = trained.domains.class_names
     overview = Overview(slide.size)
@@ -94,7 +98,7 @@ def predict_slide(trained: TrainedModel, path: Path, out: Path, inference: Infer
 
 def translate_slide(translator: Translator, path: Path, out: Path) -> None:
     """Write the translation of a large image as a tiled TIFF of the same type."""
-    slide = Slide(path, translator.takes)
+    slide = Slide(path, translator.takes, scale_reference(translator.trained.experiment, translator).range)
     dtype = slide.read(Region(0, 0, 1, 1)).dtype
     forward = translator.forward(path.stem)
     bands = slide.bands(forward, translator.inference, translator.trained.device)

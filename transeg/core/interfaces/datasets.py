@@ -184,6 +184,12 @@ class Dataset(ABC):
         """
         return self[index].group
 
+    def ranges_of(self, index: int) -> tuple[tuple[float, float] | None, tuple[float, float] | None]:
+        """Intensities of a sample's image and counterpart that mean black and white, where its files say so: 12 bits in
+        16, for instance. None where the range of their type does. A dataset that scales them itself says nothing.
+        """
+        return None, None
+
     def read_region(self, index: int, region: Region) -> Sample | None:
         """A part of a sample, for images larger than memory; None where the whole must be decoded for it.
 

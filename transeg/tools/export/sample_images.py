@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from transeg.core.builders.datasets import build_nonempty, normalise_stain, validation_split
-from transeg.core.data.images import read_image
+from transeg.core.data.images import read_unit_image
 from transeg.core.errors import UsageError
 from transeg.core.experiment.schema import Experiment
 from transeg.core.inference.prediction import list_image_files, read_labels
@@ -104,7 +104,7 @@ class UnlabelledFolder(Dataset):
         if self._by_mask:
             mask = read_labels(file, len(self._trained.domains.class_names))
             return Sample(mask[:, :, None], mask, file.stem, file.stem)
-        return Sample(self._trained.normalised(read_image(file, self.channels)), None, file.stem, file.stem)
+        return Sample(self._trained.normalised(read_unit_image(file, self.channels)), None, file.stem, file.stem)
 
 
 def evenly_spaced(dataset: Dataset, count: int) -> Iterator[Sample]:

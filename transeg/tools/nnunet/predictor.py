@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 
 from transeg.core.api.evaluating import labelled_datasets
-from transeg.core.data.images import read_image, resize_mask, write_image
+from transeg.core.data.images import read_unit_image, resize_mask, write_image
 from transeg.core.data.writing import file_name
 from transeg.core.device import pick_device
 from transeg.core.distributed.progress_bar import progress_bar
@@ -177,7 +177,7 @@ def predict_with_nnunet(
     count = len(files) + sum(map(len, datasets.values()))
     with progress_bar(console, "segmenting", count) as advance:
         for file in files:
-            segment(file.stem, read_image(file, takes), out, scale)
+            segment(file.stem, read_unit_image(file, takes), out, scale)
             advance()
         for label, dataset in datasets.items():
             for sample in (dataset[index] for index in range(len(dataset))):
