@@ -60,7 +60,8 @@ def test_labels_have_the_values_that_are_said(tmp_path):
         file["tem/labels/0"] = np.array([[0, 127, 255], [0, 9, 0]], np.uint8)
     dataset = HDF5(tmp_path, "all", classes=("background", "myelin", "axon"), values=(0, 127, 255), ignore=9)
     assert dataset[0].mask.tolist() == [[0, 1, 2], [0, IGNORE, 0]]
-    assert HDF5(tmp_path, "all")[0].mask.tolist() == [[0, 0, 1], [0, 0, 0]]
+    with pytest.raises(DataError, match="0, 9, 127, 255; say which stand for the classes with the option values"):
+        HDF5(tmp_path, "all")[0]
     with pytest.raises(DataError, match=r"values \[9\]"):
         HDF5(tmp_path, "all", classes=("background", "myelin", "axon"), values=(0, 127, 255))[0]
 

@@ -10,8 +10,8 @@ from typing import TypeAlias
 import numpy as np
 
 from transeg.core.data.arrays import image_of_array, labels_of_array
+from transeg.core.data.decoded_image import Range
 from transeg.core.data.images import read_unit_image
-from transeg.core.data.picture import Range
 from transeg.core.errors import UsageError
 from transeg.core.inference.prediction import label_values, list_image_files, read_labels
 

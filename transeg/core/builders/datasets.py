@@ -13,6 +13,7 @@ from transeg.core.data.ranged import RangedDataset
 from transeg.core.data.rescaling import RescaledDataset
 from transeg.core.data.splits import SPLITS
 from transeg.core.data.stain import StainNormalisedDataset, stain_normaliser
+from transeg.core.data.unread import describe_unread
 from transeg.core.data.windows import RegionReader
 from transeg.core.errors import UsageError
 from transeg.core.experiment.choices import SPLIT_OF_ROLE, DatasetChoice
@@ -102,6 +103,10 @@ def build_nonempty(choice: DatasetChoice, role: str, registry: Registry, label: 
         more = f" ({len(dataset.faults) - 1} more)" if len(dataset.faults) > 1 else ""
         raise UsageError(f"{dataset.faults[0].reason}{more} See all with: toolkit data verify {choice}")
     if not len(dataset):
+        root = dataset_root(choice, registry)
+        for folder in [] if root is None else [root, *(place for place in sorted(root.iterdir()) if place.is_dir())]:
+            if unread := describe_unread(folder):
+                raise UsageError(f"The dataset {choice} has no image; {folder} {unread}.")
         option = f"data.test.{label}" if label else f"data.{role}"
         raise UsageError(
             f"The dataset {choice} has no image in the split that serves as {role}; "

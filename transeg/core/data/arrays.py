@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from transeg.core.data.decoded_image import DecodedImage, Range
 from transeg.core.data.decoding import with_channel_axis
 from transeg.core.data.images import fit_channels, fit_type
 from transeg.core.data.intensities import holds_for, to_unit
 from transeg.core.data.labels import binarise, label_pixels, largest_of_channels, number_classes
-from transeg.core.data.picture import Picture, Range
 from transeg.core.errors import DataError
 
 
@@ -65,7 +65,7 @@ def labels_of_array(array: np.ndarray, values: Mapping[int, int] | None, name: s
         if not (array.dtype == np.bool_ or np.issubdtype(array.dtype, np.integer)):
             raise ValueError(f"has labels of type {array.dtype}; they are whole numbers")
         channels = with_channel_axis(_native(array))
-        pixels = largest_of_channels(label_pixels(Picture(channels, _has_alpha(channels)), _say_nothing).pixels)
+        pixels = largest_of_channels(label_pixels(DecodedImage(channels, _has_alpha(channels)), _say_nothing).pixels)
         return binarise(pixels) if values is None else number_classes(pixels, values)
     except ValueError as fault:
         raise DataError(f"{name} {fault}.", name) from fault

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from transeg.core.data.picture import ORIENTATION, Picture, UnreadError, to_srgb, upright_size
+from transeg.core.data.decoded_image import ORIENTATION, DecodedImage, UnreadError, to_srgb, upright_size
 from transeg.core.data.tiff import count_tiff_pages, decode_tiff, is_tiff, size_of_tiff
 from transeg.core.errors import DataError
 
@@ -25,7 +25,7 @@ ORIENTED = (b"Raw profile type exif\0", b"Raw profile type APP1\0", b"XML:com.ad
 FRAMES = "has several frames, of which the first is taken"
 
 
-def decode(path: Path, page: int | None = None) -> Picture:
+def decode(path: Path, page: int | None = None) -> DecodedImage:
     """What a picture file holds.
 
     Args:
@@ -83,7 +83,7 @@ def count_pages(path: Path) -> int:
             raise _undecodable(path, error) from error
 
 
-def _decoded(file: BinaryIO, page: int | None) -> Picture:
+def _decoded(file: BinaryIO, page: int | None) -> DecodedImage:
     """What a file holds, with the decoder that reads the format right and notices damage.
 
     OpenCV returns half a picture for a truncated JPEG and one channel for a TIFF with a wrong photometric tag; Pillow
@@ -107,12 +107,12 @@ def _decoded(file: BinaryIO, page: int | None) -> Picture:
         picture = _from_pillow(image)
         animated = page is None and image.format != "MPO" and getattr(image, "is_animated", False)
         notes = (FRAMES,) if animated else ()
-        return Picture(picture.pixels, picture.alpha, picture.palette, picture.lossy, notes=notes).upright(
+        return DecodedImage(picture.pixels, picture.alpha, picture.palette, picture.lossy, notes=notes).upright(
             _orientation(image)
         )
 
 
-def _from_pillow(image: Image.Image) -> Picture:
+def _from_pillow(image: Image.Image) -> DecodedImage:
     """Pixels in whatever mode Pillow has them."""
     lossy = image.format in ("JPEG", "MPO")
     if image.mode == "P":
@@ -121,9 +121,9 @@ def _from_pillow(image: Image.Image) -> Picture:
         colours = np.array(image.getpalette(palette), np.uint8).reshape(-1, len(palette))
         every = np.zeros((256, len(palette)), np.uint8)
         every[: len(colours)] = colours
-        return Picture(np.asarray(image)[:, :, None], palette=every[: max(len(colours), _largest(image) + 1)])
+        return DecodedImage(np.asarray(image)[:, :, None], palette=every[: max(len(colours), _largest(image) + 1)])
     if image.mode in ("CMYK", "LAB"):
-        return Picture(to_srgb(image, image.info.get("icc_profile")), lossy=lossy)
+        return DecodedImage(to_srgb(image, image.info.get("icc_profile")), lossy=lossy)
     shown = image
     if image.mode in ("YCbCr", "HSV", "RGBX"):
         shown = image.convert("RGB")
@@ -133,7 +133,7 @@ def _from_pillow(image: Image.Image) -> Picture:
     if image.format == "PPM" and pixels.dtype == np.int32:
         pixels = pixels.astype(np.uint16)
     pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
-    return Picture(with_channel_axis(pixels), alpha=shown.mode in ("LA", "RGBA"), lossy=lossy)
+    return DecodedImage(with_channel_axis(pixels), alpha=shown.mode in ("LA", "RGBA"), lossy=lossy)
 
 
 def with_channel_axis(pixels: np.ndarray) -> np.ndarray:
@@ -154,7 +154,7 @@ def _largest(image: Image.Image) -> int:
     return int(extremes[1]) if isinstance(extremes[1], (int, float)) else 0
 
 
-def _decode_png(data: bytes) -> Picture:
+def _decode_png(data: bytes) -> DecodedImage:
     _whole_png(data)
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None:
@@ -165,7 +165,7 @@ def _decode_png(data: bytes) -> Picture:
         pixels = cv2.cvtColor(pixels, code)
     if alpha and data[25] == GREY_AND_ALPHA:
         pixels = pixels[:, :, 2:]
-    return Picture(with_channel_axis(pixels), alpha=alpha).upright(_png_orientation(BytesIO(data)))
+    return DecodedImage(with_channel_axis(pixels), alpha=alpha).upright(_png_orientation(BytesIO(data)))
 
 
 def _whole_png(data: bytes) -> None:

@@ -11,6 +11,8 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
+from transeg.core.data.decoded_image import Range
+from transeg.core.data.decoding import count_pages
 from transeg.core.data.images import (
     EXTENSIONS,
     read_binary_mask,
@@ -19,9 +21,9 @@ from transeg.core.data.images import (
     read_label_map,
     read_size,
 )
-from transeg.core.data.picture import Range
 from transeg.core.data.splits import FOLDERS, SPLITS, split_by_lists, split_by_ratio
 from transeg.core.data.tiff import open_tiff, said_range
+from transeg.core.data.unread import describe_unread, say_unread, unread_ending
 from transeg.core.errors import DataError
 from transeg.core.interfaces import IGNORE, Dataset, Fault, Origin, Region, Sample, Written
 
@@ -38,6 +40,7 @@ class Pair:
         target: its counterpart in the other domain.
         called: its name, where that is not the image's stem.
         pixel_size: in micrometres, height first.
+        page: which page or frame of the files, from 0; None where there is one.
     """
 
     image: Path
@@ -47,6 +50,16 @@ class Pair:
     target: Path | None = None
     called: str = ""
     pixel_size: tuple[float, float] | None = None
+    page: int | None = None
+
+    def page_of(self, path: Path) -> int | None:
+        """Which page of one of the files belongs to the image: the only one, or the one of the same number."""
+        return None if self.page is None or (path != self.image and count_pages(path) == 1) else self.page
+
+    @property
+    def pictures(self) -> tuple[Path, ...]:
+        """The files that hold intensities."""
+        return (self.image,) if self.target is None else (self.image, self.target)
 
     @property
     def name(self) -> str:
@@ -82,7 +95,9 @@ class FileDataset(Dataset):
         pair = self.pairs[index]
         image = self.pixels(pair)
         mask, instances = self.labels(pair, (image.shape[0], image.shape[1]))
-        target = None if pair.target is None else read_image(pair.target, self.target_channels)
+        target = None
+        if pair.target is not None:
+            target = read_image(pair.target, self.target_channels, page=pair.page_of(pair.target))
         for what, pixels, path in (
             ("mask", mask, pair.mask),
             ("instance map", instances, pair.instances or pair.mask),
@@ -98,17 +113,24 @@ class FileDataset(Dataset):
 
     def pixels(self, pair: Pair) -> np.ndarray:
         """The image, ``(H, W, C)``."""
-        return read_image(pair.image, self.channels)
+        return read_image(pair.image, self.channels, page=pair.page)
 
     def labels(self, pair: Pair, size: tuple[int, int]) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Mask and instance map of an image of that height and width, or None."""
         mask = None
         if pair.mask is not None:
-            mask = read_binary_mask(pair.mask) if self.values is None else read_label_map(pair.mask, self.values)
-        return mask, None if pair.instances is None else read_instances(pair.instances)
+            values, page = self.values, pair.page_of(pair.mask)
+            mask = (
+                read_binary_mask(pair.mask, page=page)
+                if values is None
+                else read_label_map(pair.mask, values, page=page)
+            )
+        if pair.instances is None:
+            return mask, None
+        return mask, read_instances(pair.instances, pair.page_of(pair.instances))
 
     def size_of(self, index: int) -> tuple[int, int]:
-        return read_size(self.pairs[index].image)
+        return read_size(self.pairs[index].image, self.pairs[index].page)
 
     def pixel_size_of(self, index: int) -> tuple[float, float] | None:
         return self.pairs[index].pixel_size
@@ -124,7 +146,7 @@ class FileDataset(Dataset):
         pair = self.pairs[index]
         files = [open_tiff(path) for path in (pair.image, pair.mask) if path is not None]
         alike = None not in files and len({file.size for file in files if file is not None}) == 1
-        if self._by_itself() or pair.instances or pair.target or not alike:
+        if self._by_itself() or pair.instances or pair.target or not alike or pair.page is not None:
             return None  # decoding the whole also says where sizes do not agree
         image, mask = read_image(pair.image, self.channels, region), None
         if pair.mask is not None:
@@ -202,6 +224,8 @@ def list_pairs(
         ValueError: a folder does not exist, or no image has a mask.
     """
     image_files, faults = files_by_stem(images)
+    if not image_files and (unread := describe_unread(images)):
+        raise ValueError(f"{images} {unread}")
     stems = list(image_files)
     matched: dict[str, dict[str, Path]] = {}
     for what, folder, stem_of, endings in (
@@ -347,9 +371,13 @@ def files_by_stem(folder: Path, endings: Collection[str] = EXTENSIONS) -> tuple[
     if not folder.is_dir():
         raise ValueError(f"the folder {folder} does not exist")
     files = defaultdict(list)
+    unread = False
     for path in folder.iterdir():
         if path.suffix.lower() in endings and not path.name.startswith("."):
             files[path.stem].append(path)
+        unread = unread or bool(unread_ending(path))
+    if unread:
+        say_unread(folder)
     faults = [
         Fault(str(paths[1]), f"{paths[0]} and {paths[1].name} share the name {stem!r}; only the first is used.")
         for stem, paths in ((stem, sorted(paths)) for stem, paths in files.items())

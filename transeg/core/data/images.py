@@ -13,6 +13,7 @@ import numpy as np
 import tifffile
 from PIL import Image
 
+from transeg.core.data.decoded_image import DecodedImage, Range
 from transeg.core.data.decoding import decode, decoded_size
 from transeg.core.data.intensities import holds_for, to_unit
 from transeg.core.data.labels import (
@@ -25,7 +26,6 @@ from transeg.core.data.labels import (
     number_classes,
     whole_numbers,
 )
-from transeg.core.data.picture import Picture, Range
 from transeg.core.data.tiff import Tiff, open_tiff
 from transeg.core.errors import DataError
 from transeg.core.interfaces import Region
@@ -94,16 +94,16 @@ def read_unit_image(path: Path, channels: int, region: Region | None = None, ran
         raise DataError(f"{path} {fault}.", str(path)) from fault
 
 
-def _picture(path: Path, region: Region | None, page: int | None = None) -> Picture:
+def _picture(path: Path, region: Region | None, page: int | None = None) -> DecodedImage:
     """A file or a part of it."""
     tiff = None if region is None or page is not None else open_tiff(path)
     if tiff is not None and region is not None:
-        return Picture(tiff.read(region), tiff.alpha, lossy=tiff.lossy, range=tiff.range)
+        return DecodedImage(tiff.read(region), tiff.alpha, lossy=tiff.lossy, range=tiff.range)
     picture = decode(path, page).colours()
     return picture if region is None else replace(picture, pixels=crop(picture.pixels, region))
 
 
-def _fitted(path: Path, picture: Picture, channels: int) -> np.ndarray:
+def _fitted(path: Path, picture: DecodedImage, channels: int) -> np.ndarray:
     """A picture's pixels in the wanted number of channels."""
     say = partial(_say, path)
     for note in picture.notes:
@@ -199,7 +199,7 @@ def read_binary_mask(path: Path, region: Region | None = None, page: int | None 
     tiff = None if region is None or page is not None else _labels_in_parts(path)
     try:
         if tiff is not None and region is not None:
-            values = largest_of_channels(_as_labels(path, Picture(tiff.read(region))).pixels)
+            values = largest_of_channels(_as_labels(path, DecodedImage(tiff.read(region))).pixels)
             return (values >= _foreground_begins(path, tiff)).astype(np.uint8)
         picture = _as_labels(path, decode(path, page))
         shown = black_and_white(picture, 255, shown=True)
@@ -330,7 +330,7 @@ def _label_values(
     """``(H, W)`` values of a lossless label map, or of a region of it."""
     tiff = None if region is None or page is not None else _labels_in_parts(path)
     if tiff is not None and region is not None:
-        return largest_of_channels(_lossless(path, Picture(tiff.read(region), lossy=tiff.lossy), what).pixels)
+        return largest_of_channels(_lossless(path, DecodedImage(tiff.read(region), lossy=tiff.lossy), what).pixels)
     picture = _lossless(path, decode(path, page), what)
     values = black_and_white(picture, white)
     values = largest_of_channels(picture.pixels) if values is None else values
@@ -343,11 +343,11 @@ def _labels_in_parts(path: Path) -> Tiff | None:
     return None if tiff is None or tiff.alpha else tiff
 
 
-def _as_labels(path: Path, picture: Picture) -> Picture:
+def _as_labels(path: Path, picture: DecodedImage) -> DecodedImage:
     return label_pixels(picture, partial(_say, path))
 
 
-def _lossless(path: Path, picture: Picture, what: str) -> Picture:
+def _lossless(path: Path, picture: DecodedImage, what: str) -> DecodedImage:
     if picture.lossy:
         raise DataError(f"{path} is {what} stored as JPEG, which changes its values; store it as PNG.", str(path))
     return _as_labels(path, picture)
@@ -360,7 +360,7 @@ def _foreground_begins(path: Path, tiff: Tiff) -> int:
     counts = np.zeros(256)
     for top in range(0, height, 256):
         rows = tiff.read(Region(top, 0, min(256, height - top), width))
-        more = count_values(largest_of_channels(_as_labels(path, Picture(rows)).pixels))
+        more = count_values(largest_of_channels(_as_labels(path, DecodedImage(rows)).pixels))
         longer = max(len(counts), len(more))
         counts = np.pad(counts, (0, longer - len(counts))) + np.pad(more, (0, longer - len(more)))
     return foreground_begins(counts, tiff.lossy, tiff.range)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from transeg.core.data.picture import Range
+from transeg.core.data.decoded_image import Range
 
 OVERSHOOT = 0.25
 """How far beyond 0 and 1 floats may reach: filters and interpolation overshoot."""

@@ -8,9 +8,10 @@ from functools import reduce
 import cv2
 import numpy as np
 
-from transeg.core.data.picture import Picture, Range
+from transeg.core.data.decoded_image import DecodedImage, Range
 
 BLACK_AND_WHITE = frozenset({(0, 0, 0), (255, 255, 255)})
+HALF = 127
 SMEARED = 16
 """Of 255: as far as JPEG takes values from black and white, mostly."""
 FEW = 16
@@ -21,12 +22,12 @@ PILED = 0.15
 """Likewise, of a value and its neighbours between black and white, where values are smeared."""
 
 
-def label_pixels(picture: Picture, say: Callable[[str], None]) -> Picture:
+def label_pixels(image: DecodedImage, say: Callable[[str], None]) -> DecodedImage:
     """The values of labels: ``(H, W, C)`` without opacity, truth values as 0 and 1.
 
     Where the colours are all one and opacity is not, the labels are in that.
     """
-    pixels, alpha = picture.pixels, picture.alpha
+    pixels, alpha = image.pixels, image.alpha
     if alpha:
         colours = pixels[:, :, :-1]
         painted = pixels[:, :, -1:]
@@ -38,29 +39,29 @@ def label_pixels(picture: Picture, say: Callable[[str], None]) -> Picture:
             pixels = colours
     if pixels.dtype == np.bool_:
         pixels = pixels.astype(np.uint8)
-    return Picture(pixels, palette=picture.palette, lossy=picture.lossy, range=picture.range)
+    return DecodedImage(pixels, palette=image.palette, lossy=image.lossy, range=image.range)
 
 
-def black_and_white(picture: Picture, white: int, *, shown: bool = False) -> np.ndarray | None:
+def black_and_white(image: DecodedImage, white: int, *, shown: bool = False) -> np.ndarray | None:
     """``(H, W)`` uint8 of 0 and ``white`` by the colours of a palette of black and white; None for any other.
 
     A program may number these either way, so that the indices say nothing.
 
     Args:
-        picture: of labels.
+        image: of labels.
         white: what stands for white.
         shown: whether it is enough that no other colour is used: some programs fill palettes up.
     """
-    if picture.palette is None:
+    if image.palette is None:
         return None
-    colours = {tuple(map(int, colour[:3])) for colour in picture.palette}
+    colours = {tuple(map(int, colour[:3])) for colour in image.palette}
     if shown and colours != BLACK_AND_WHITE:
-        used = np.flatnonzero(np.bincount(picture.pixels.ravel(), minlength=len(picture.palette)))
-        colours = {tuple(map(int, colour[:3])) for colour in picture.palette[used]}
+        used = np.flatnonzero(np.bincount(image.pixels.ravel(), minlength=len(image.palette)))
+        colours = {tuple(map(int, colour[:3])) for colour in image.palette[used]}
     if colours != BLACK_AND_WHITE:
         return None
-    table = np.where(picture.palette[:, 0] > 0, white, 0).astype(np.uint8)
-    return table[picture.pixels[:, :, 0]]
+    table = np.where(image.palette[:, 0] > 0, white, 0).astype(np.uint8)
+    return table[image.pixels[:, :, 0]]
 
 
 def largest_of_channels(pixels: np.ndarray) -> np.ndarray:
@@ -80,7 +81,26 @@ def binarise(pixels: np.ndarray, lossy: bool = False, range_: Range | None = Non
     Raises:
         ValueError: what the values mean cannot be told; a clause.
     """
-    return (pixels >= foreground_begins(count_values(pixels), lossy, range_)).astype(np.uint8)
+    begins = _plain_foreground(pixels, lossy) or foreground_begins(count_values(pixels), lossy, range_)
+    return (pixels >= begins).view(np.uint8)
+
+
+def _plain_foreground(pixels: np.ndarray, lossy: bool) -> int | None:
+    """As :func:`foreground_begins` says, of what is plainly black and white, without counting each value: that takes as
+    long as decoding. None of all else.
+    """
+    if pixels.dtype != np.uint8:
+        return None
+    largest = int(pixels.max(initial=0))
+    if largest <= 1:
+        return 1
+    if largest <= HALF:
+        return None
+    shown = cv2.countNonZero(pixels)
+    if cv2.countNonZero(cv2.inRange(pixels, largest, largest)) == shown:
+        return HALF + 1
+    between = cv2.countNonZero(cv2.inRange(pixels, 2 * SMEARED, 254 - 2 * SMEARED)) if lossy else shown
+    return HALF + 1 if between < PILED * shown else None
 
 
 def whole_numbers(pixels: np.ndarray) -> np.ndarray:

@@ -6,8 +6,8 @@ import logging
 from dataclasses import replace
 from typing import Any
 
+from transeg.core.data.decoded_image import Range
 from transeg.core.data.intensities import to_unit
-from transeg.core.data.picture import Range
 from transeg.core.data.wrapper import DatasetWrapper
 from transeg.core.errors import DataError
 from transeg.core.interfaces import Dataset, Region, Sample

@@ -19,8 +19,8 @@ import tifffile
 from PIL import Image
 from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC
 
+from transeg.core.data.decoded_image import ORIENTATION, DecodedImage, Range, UnreadError, to_srgb, upright_size
 from transeg.core.data.lru_cache import LRUCache
-from transeg.core.data.picture import ORIENTATION, Picture, Range, UnreadError, to_srgb, upright_size
 from transeg.core.errors import DataError
 from transeg.core.interfaces import Region
 
@@ -46,7 +46,7 @@ def is_tiff(head: bytes) -> bool:
     return head.startswith(SIGNATURES)
 
 
-def decode_tiff(file: BinaryIO, page: int | None = None) -> Picture:
+def decode_tiff(file: BinaryIO, page: int | None = None) -> DecodedImage:
     """A TIFF file's image, or one of its pages.
 
     Raises:
@@ -56,7 +56,7 @@ def decode_tiff(file: BinaryIO, page: int | None = None) -> Picture:
         series, number = _chosen(tiff, page)
         described = series.keyframe
         pixels = _plane(series, number)
-        picture = Picture(pixels, _has_alpha(described, pixels.shape[2]), lossy=described.compression in JPEG)
+        picture = DecodedImage(pixels, _has_alpha(described, pixels.shape[2]), lossy=described.compression in JPEG)
         return _shown(picture, described, file).upright(_orientation(described))
 
 
@@ -147,7 +147,7 @@ def _has_alpha(page: tifffile.TiffPage, channels: int) -> bool:
     return declared and channels == page.samplesperpixel > 1
 
 
-def _shown(picture: Picture, page: tifffile.TiffPage, file: BinaryIO) -> Picture:
+def _shown(picture: DecodedImage, page: tifffile.TiffPage, file: BinaryIO) -> DecodedImage:
     """Black as the smaller number, colours as RGB."""
     photometric = page.photometric
     if photometric == PHOTOMETRIC.PALETTE and page.colormap is not None:
@@ -343,6 +343,18 @@ def said_range(path: Path) -> Range | None:
             return _said_range(_images(opened)[0].keyframe)[1]
     except Exception:  # whoever decodes it says what is wrong
         return None
+
+
+def holds_floats(path: Path) -> bool:
+    """Whether a file says that its pixels are floats."""
+    tiff = open_tiff(path)
+    if tiff is not None or path.suffix.lower() not in SUFFIXES:
+        return tiff is not None and tiff.dtype.kind == "f"
+    try:
+        with path.open("rb") as file, _tiff_file(file) as opened:
+            return np.dtype(opened.series[0].dtype).kind == "f"
+    except Exception:  # whoever decodes it says what is wrong
+        return False
 
 
 @lru_cache(maxsize=64)

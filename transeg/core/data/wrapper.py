@@ -23,6 +23,11 @@ class DatasetWrapper(Dataset):
         self.channels, self.target_channels = dataset.channels, dataset.target_channels
         self._dataset = dataset
 
+    @property
+    def wrapped(self) -> Dataset:
+        """The other."""
+        return self._dataset
+
     def __len__(self) -> int:
         return len(self._dataset)
 

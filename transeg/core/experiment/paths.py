@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from transeg.core.data.unread import describe_unread
 from transeg.core.errors import UsageError
 from transeg.core.experiment.choices import DatasetChoice
 from transeg.core.experiment.schema import Experiment
@@ -52,6 +53,8 @@ def dataset_root(choice: DatasetChoice, registry: Registry) -> Path | None:
         )
     root = choice.root or Path(base or "", choice.name)
     if not root.is_dir():
+        if root.exists() and (unread := describe_unread(root)):
+            raise UsageError(f"{root} {unread}, and name their folder.")
         raise UsageError(f"The folder {root} of the dataset {choice.name} does not exist.")
     return root
 

@@ -20,6 +20,7 @@ from transeg.core.data.images import (
     resize,
     write_image,
 )
+from transeg.core.data.unread import describe_unread, say_unread
 from transeg.core.data.writing import image_suffix, write_atomically
 from transeg.core.errors import UsageError
 from transeg.core.inference.masks import class_map, shown_mask
@@ -42,6 +43,8 @@ def list_image_files(path: Path) -> list[Path]:
         UsageError: there is none, or two would be written to one result.
     """
     if path.is_file():
+        if unread := describe_unread(path):
+            raise UsageError(f"{path} {unread}.")
         return [path]
     if not path.is_dir():
         raise UsageError(f"There is no image or folder {path}.")
@@ -49,7 +52,9 @@ def list_image_files(path: Path) -> list[Path]:
         file for file in path.iterdir() if file.suffix.lower() in EXTENSIONS and not file.name.startswith(".")
     )
     if not files:
-        raise UsageError(f"The folder {path} holds no image.")
+        unread = describe_unread(path)
+        raise UsageError(f"The folder {path} {unread or 'holds no image'}.")
+    say_unread(path)
     twice = [stem for stem, count in Counter(file.stem for file in files).items() if count > 1]
     if twice:
         raise UsageError(f"Several images in {path} are called {twice[0]}; their results would overwrite each other.")

@@ -10,8 +10,8 @@ import tifffile
 import torch
 from torch import Tensor
 
+from transeg.core.data.decoded_image import Range
 from transeg.core.data.images import read_size, read_unit_image, unit_range, write_image
-from transeg.core.data.picture import Range
 from transeg.core.data.stream import to_tensor
 from transeg.core.data.tiff import open_tiff, write_tiff
 from transeg.core.inference.masks import class_map, shown_mask

@@ -19,6 +19,7 @@ from transeg.core.builders.datasets import (
 )
 from transeg.core.builders.folds import Subset, concatenate, split_folds
 from transeg.core.builders.networks import build_generator, build_segmenter
+from transeg.core.data.finite import check_floats
 from transeg.core.errors import UsageError
 from transeg.core.evaluation.translation_quality import Judge, is_measurable
 from transeg.core.experiment.planned_stages import plan_stages
@@ -138,6 +139,7 @@ def build_parts(experiment: Experiment, registry: Registry) -> tuple[Parts, Netw
     if experiment.segmenter is not None or judge is not None:
         val = build_nonempty(data.val, "val", registry) if data.val else validation_split(data.source, registry)
         parts = replace(parts, val=None if val is None else normalise_stain(val, data))
+    check_floats(each for each in (source, target, synthetic, parts.val, *tests.values()) if each is not None)
     _check_data(experiment, parts, judge, registry)
     if experiment.train.ema is not None and experiment.segmenter is None:
         raise UsageError("train.ema averages the weights of a segmenter, and there is none; leave it out.")

@@ -8,8 +8,10 @@ from typing import Literal
 import cv2
 import numpy as np
 
+from transeg.core.data.decoded_image import Range
 from transeg.core.data.file_dataset import files_by_stem, split_folders
 from transeg.core.data.images import read_image
+from transeg.core.data.tiff import said_range
 from transeg.core.errors import DataError
 from transeg.core.interfaces import Dataset, Origin, Sample
 
@@ -64,6 +66,10 @@ class Aligned(Dataset):
         # numbers begin anew in each folder, as in facades/
         name = f"{part}_{path.stem}"
         return Sample(_with(image, self.channels), None, name, name, _with(target, self.target_channels))
+
+    def ranges_of(self, index: int) -> tuple[Range | None, Range | None]:
+        said = said_range(self._pictures[index][1])
+        return said, said
 
     def origin_of(self, index: int) -> Origin:
         part, path = self._pictures[index]

@@ -20,6 +20,7 @@ from transeg.core.data.file_dataset import (
     split_folders,
 )
 from transeg.core.data.images import renumber_instances
+from transeg.core.data.pages import Pages, choose_pages
 from transeg.core.data.splits import RATIO, read_lists
 from transeg.core.data.writing import (
     check_announced,
@@ -93,6 +94,9 @@ class Folder(FileDataset):
             folder with `train.txt` and its like, or with `train/images/` and its like, whose names count.
         ratio: shares of train, val and test where nothing else decides.
         seed: of the shuffle before images are shared out.
+        page: which page of TIFF stacks, or which frame of animations, from 0; or `all`, where masks have as many: each
+            is an image, and all of a file are a group. By default files of several pages are refused, and of an
+            animation the first frame is taken.
         group: a regular expression whose match in a file's name is its group; groups are never split. By default
             `manifest.json` says, where transeg wrote one.
     """
@@ -118,6 +122,7 @@ class Folder(FileDataset):
         splits: Path | None = None,
         ratio: tuple[float, float, float] = RATIO,
         seed: int = 0,
+        page: int | Literal["all"] | None = None,
         group: str | None = None,
     ) -> None:
         about = read_about(root)
@@ -151,10 +156,19 @@ class Folder(FileDataset):
         by_folder = {part: folder for part, folder in split_folders(root).items() if (folder / images).is_dir()}
         if by_folder and splits is None:
             found = [pairs_in(folder) for part, folder in by_folder.items() if split in (part, "all")]
-            pairs = [pair for part, _ in found for pair in part]
-            super().__init__(pairs, [fault for _, faults in found for fault in faults])
+            chosen = [pair for part, _ in found for pair in part]
+            faults = [fault for _, faults in found for fault in faults]
+            super().__init__(*_with_pages(chosen, faults, page))
             return
         everything, faults = pairs_in(root)
         lists = None if splits is None else read_lists(splits)
         chosen = choose_split(everything, split, lists=lists, where=str(splits), ratio=ratio, seed=seed)
-        super().__init__(chosen, faults)
+        super().__init__(*_with_pages(chosen, faults, page))
+
+
+def _with_pages(pairs: list[Pair], faults: list[Fault], page: Pages | None) -> tuple[list[Pair], list[Fault]]:
+    """The images of a split, once pages are chosen: splits are of files."""
+    if page is None:
+        return pairs, faults
+    chosen, more = choose_pages(pairs, page)
+    return chosen, [*faults, *more]

@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 
 from transeg.core.data.file_dataset import mask_values, natural_sort_key
+from transeg.core.data.labels import count_values, foreground_begins, number_classes
 from transeg.core.data.splits import FOLDERS, RATIO, split_by_ratio
 from transeg.core.data.writing import check_announced, file_name
 from transeg.core.errors import DataError, no_such
@@ -206,6 +207,7 @@ class HDF5(Dataset):
         ]
         self._open: dict[Path, h5py.File] = {}
         self._process = os.getpid()
+        self._begins: dict[Slot, int] = {}
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -257,11 +259,16 @@ class HDF5(Dataset):
 
     def _unit(self, pixels: np.ndarray, slot: Slot) -> np.ndarray:
         """Intensities on the one scale of all images."""
-        if self._range is not None:
+        if self._range is not None and np.isfinite(pixels).all():
             low, high = self._range
             return ((pixels.astype(np.float32) - low) / (high - low)).clip(0, 1).astype(np.float32)
         if pixels.dtype in (np.uint8, np.uint16):
             return np.ascontiguousarray(pixels)
+        if not np.isfinite(pixels).all():
+            raise DataError(
+                f"{slot.name} in {slot.file} has values that are not finite (NaN or infinity); replace them.",
+                str(slot.file),
+            )
         low, high = float(pixels.min(initial=0)), float(pixels.max(initial=0))
         if not np.issubdtype(pixels.dtype, np.floating) or low < LOWEST or high > HIGHEST:
             raise DataError(
@@ -275,19 +282,17 @@ class HDF5(Dataset):
         return np.ascontiguousarray(pixels, np.float32).clip(0, 1)
 
     def _mask(self, labels: np.ndarray, slot: Slot) -> np.ndarray:
-        if self._values is None:
-            half = 127 if labels.max(initial=0) > 1 else 0
-            return (labels > half).astype(np.uint8)
-        unknown = sorted(set(np.unique(labels).tolist()) - set(self._values))
-        if unknown:
+        try:
+            if self._values is not None:
+                return number_classes(labels, self._values)
+            if slot not in self._begins:  # as the whole says, of which this may be a part
+                self._begins[slot] = foreground_begins(count_values(self._file(slot.file)[slot.labels][()]))
+            return (labels >= self._begins[slot]).view(np.uint8)
+        except ValueError as fault:
             raise DataError(
-                f"The labels of {slot.name} in {slot.file} have the values {unknown[:5]}, which stand for no class of "
-                f"{sorted(self._values)}; see the options classes and values.",
+                f"The label map of {slot.name} in {slot.file} {fault}; see the options classes and values.",
                 str(slot.file),
-            )
-        table = np.zeros(max(self._values) + 1, np.uint8)
-        table[list(self._values)] = list(self._values.values())
-        return table[labels.astype(np.int64)]
+            ) from fault
 
 
 def _files(root: Path) -> list[Path]:

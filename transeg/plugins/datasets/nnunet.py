@@ -55,6 +55,10 @@ class ChannelPair(Pair):
     case: str = ""
     files: tuple[Path, ...] = ()
 
+    @property
+    def pictures(self) -> tuple[Path, ...]:
+        return self.files
+
 
 class NNUNetWriter(Writer):
     """Writes raw datasets of nnU-Net v2 (Isensee et al., 2021).

@@ -9,7 +9,15 @@ from bisect import bisect
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from transeg.core.data.file_dataset import FileDataset, Pair, choose_split, find_folder, list_pairs, split_folders
+from transeg.core.data.file_dataset import (
+    FileDataset,
+    Pair,
+    choose_split,
+    find_folder,
+    list_pairs,
+    mask_values,
+    split_folders,
+)
 from transeg.core.data.splits import RATIO, read_lists
 from transeg.core.interfaces import Fault
 
@@ -28,6 +36,7 @@ class PolypSet(FileDataset):
             folder with `train.txt` and its like, or with `train/images/` and its like, whose names count.
         ratio: shares of train, val and test where no file decides; sequences are never cut.
         seed: of the shuffle before images are shared out.
+        values: pixel values in the masks that stand for background and polyp; by default half of the range decides.
     """
 
     classes = ("background", "polyp")
@@ -44,7 +53,9 @@ class PolypSet(FileDataset):
         splits: Path | None = None,
         ratio: tuple[float, float, float] | None = None,
         seed: int = 0,
+        values: tuple[int, int] | None = None,
     ) -> None:
+        self.values = mask_values(self.classes, values, None)
         by_folder = split_folders(root)
         if by_folder and splits is None:
             parts = [self._pairs(folder) for part, folder in by_folder.items() if split in (part, "all")]
@@ -132,12 +143,16 @@ class PolypBenchmark(FileDataset):
         root: the folder that holds both.
         split: `train`, `val`, `test` or `all`.
         domain: `TrainDataset`, or a test set.
+        values: pixel values in the masks that stand for background and polyp; by default half of the range decides.
     """
 
     classes = ("background", "polyp")
     domains = ("TrainDataset", "Kvasir", "CVC-ClinicDB", "CVC-ColonDB", "ETIS-LaribPolypDB", "CVC-300")
 
-    def __init__(self, root: Path, split: Split, *, domain: str = "TrainDataset") -> None:
+    def __init__(
+        self, root: Path, split: Split, *, domain: str = "TrainDataset", values: tuple[int, int] | None = None
+    ) -> None:
+        self.values = mask_values(self.classes, values, None)
         if domain not in self.domains:
             raise ValueError(f"the polyp benchmark has {', '.join(self.domains)}, not {domain!r}")
         trains = domain == "TrainDataset"

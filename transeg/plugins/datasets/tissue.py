@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from transeg.core.data.file_dataset import FileDataset, choose_split, find_folder, list_pairs
+from transeg.core.data.file_dataset import FileDataset, choose_split, find_folder, list_pairs, mask_values
 from transeg.core.data.splits import RATIO, read_lists
 
 VALIDATION = "03"
@@ -25,6 +25,7 @@ class Tissue(FileDataset):
             with `train.txt` and its like.
         ratio: shares of train, val and test in place of the tutorial's split.
         seed: of the shuffle before images are shared out.
+        values: pixel values in the masks that stand for background and nucleus; by default half of the range decides.
     """
 
     classes = ("background", "nucleus")
@@ -37,7 +38,9 @@ class Tissue(FileDataset):
         splits: Path | None = None,
         ratio: tuple[float, float, float] | None = None,
         seed: int = 0,
+        values: tuple[int, int] | None = None,
     ) -> None:
+        self.values = mask_values(self.classes, values, None)
         images = find_folder(root, "tissue_images", "tissue images")
         masks = find_folder(root, "mask binary", "mask_binary")
         if images is None or masks is None:

@@ -22,7 +22,7 @@ class UnreadError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class DecodedImage:
     """Pixels, and what their file says of them.
 
     Attributes:
@@ -42,14 +42,14 @@ class Picture:
     range: Range | None = None
     notes: tuple[str, ...] = ()
 
-    def colours(self) -> Picture:
+    def colours(self) -> DecodedImage:
         """With the colours that the indices stand for."""
         if self.palette is None:
             return self
         pixels = self.palette[self.pixels[:, :, 0]]
         return replace(self, pixels=pixels, alpha=pixels.shape[2] == 4, palette=None)
 
-    def upright(self, orientation: int) -> Picture:
+    def upright(self, orientation: int) -> DecodedImage:
         """Turned as EXIF and TIFF number it: 1 is upright, 6 wants a quarter turn to the right."""
         return replace(self, pixels=_turned(self.pixels, orientation))
 
