@@ -104,7 +104,8 @@ def _decoded(file: BinaryIO, page: int | None) -> DecodedImage:
             if page >= frames:
                 raise UnreadError(f"has {frames} frames, so there is no page {page}, counted from 0")
             image.seek(page)
-        picture = _from_pillow(image)
+        two_colours = image.format == "BMP" and image.mode == "1"
+        picture = _two_colours(file) if two_colours else _from_pillow(image)
         animated = page is None and image.format != "MPO" and getattr(image, "is_animated", False)
         notes = (FRAMES,) if animated else ()
         return DecodedImage(picture.pixels, picture.alpha, picture.palette, picture.lossy, notes=notes).upright(
@@ -134,6 +135,15 @@ def _from_pillow(image: Image.Image) -> DecodedImage:
         pixels = pixels.astype(np.uint16)
     pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
     return DecodedImage(with_channel_axis(pixels), alpha=shown.mode in ("LA", "RGBA"), lossy=lossy)
+
+
+def _two_colours(file: BinaryIO) -> DecodedImage:
+    """A BMP file in black and white: of more than one bit a pixel, Pillow takes eight pixels out of each byte."""
+    file.seek(0)
+    pixels = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_GRAYSCALE)
+    if pixels is None:
+        raise ValueError("the file is truncated or damaged")
+    return DecodedImage(pixels[:, :, None] > 127)
 
 
 def with_channel_axis(pixels: np.ndarray) -> np.ndarray:

@@ -243,7 +243,7 @@ def read_grey(path: Path) -> np.ndarray:
     Raises:
         DataError: a lossy format, or the file cannot be decoded.
     """
-    return _label_values(path, "a label map", white=255)
+    return _label_values(path, "a label map")
 
 
 def read_instances(path: Path, page: int | None = None) -> np.ndarray:
@@ -260,13 +260,13 @@ def read_instances(path: Path, page: int | None = None) -> np.ndarray:
         DataError: a lossy format, colours, or fractions.
     """
     picture = _lossless(path, decode(path, page), "an instance map")
-    pixels = picture.pixels
-    if (pixels != pixels[:, :, :1]).any():
-        raise DataError(f"{path} is coloured, but an instance map holds one number per pixel.", str(path))
     try:
-        return np.asarray(whole_numbers(pixels[:, :, 0]), dtype=np.int32)
+        pixels = whole_numbers(picture.pixels)
     except ValueError as fault:
         raise DataError(f"{path} is an instance map that {fault}.", str(path)) from fault
+    if (pixels != pixels[:, :, :1]).any():
+        raise DataError(f"{path} is coloured, but an instance map holds one number per pixel.", str(path))
+    return np.asarray(pixels[:, :, 0], dtype=np.int32)
 
 
 def write_image(path: Path, pixels: np.ndarray) -> None:

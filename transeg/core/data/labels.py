@@ -16,14 +16,14 @@ SMEARED = 16
 """Of 255: as far as JPEG takes values from black and white, mostly."""
 FEW = 16
 """Values, at most, of masks that are numbered or painted; where JPEG or a resizing smeared two, there are more."""
-STANDS_OUT = 0.05
+STANDS_OUT = 0.1
 """Share of what is not black that one value has where it means something of its own."""
 PILED = 0.15
 """Likewise, of a value and its neighbours between black and white, where values are smeared."""
 
 
 def label_pixels(image: DecodedImage, say: Callable[[str], None]) -> DecodedImage:
-    """The values of labels: ``(H, W, C)`` without opacity, truth values as 0 and 1.
+    """The values of labels: ``(H, W, C)`` without opacity; truth values as indices of black and white.
 
     Where the colours are all one and opacity is not, the labels are in that.
     """
@@ -37,9 +37,11 @@ def label_pixels(image: DecodedImage, say: Callable[[str], None]) -> DecodedImag
         else:
             say("has an alpha channel, which is ignored")
             pixels = colours
+    palette = image.palette
     if pixels.dtype == np.bool_:
         pixels = pixels.astype(np.uint8)
-    return DecodedImage(pixels, palette=image.palette, lossy=image.lossy, range=image.range)
+        palette = np.array([[0] * 3, [255] * 3], np.uint8) if pixels.shape[2] == 1 else None
+    return DecodedImage(pixels, palette=palette, lossy=image.lossy, range=image.range)
 
 
 def black_and_white(image: DecodedImage, white: int, *, shown: bool = False) -> np.ndarray | None:

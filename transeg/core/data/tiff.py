@@ -32,6 +32,8 @@ TILE = 256
 """Height and width of the tiles that are written."""
 INK_SET, SMALLEST, LARGEST, PROFILE = 332, 340, 341, 34675
 """Tags: the inks of a separated image, SMinSampleValue, SMaxSampleValue, the colour profile."""
+WRITES_TRUTH_AS_IT_IS = "tifffile"
+"""A program that says of arrays of truth values that 0 is white, but does not turn them over."""
 PLAIN = (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB, PHOTOMETRIC.MASK)
 JPEG = (COMPRESSION.OJPEG, COMPRESSION.JPEG)
 KEEPS_YCBCR = (COMPRESSION.NONE, COMPRESSION.LZW, COMPRESSION.ADOBE_DEFLATE, COMPRESSION.PACKBITS, COMPRESSION.DEFLATE)
@@ -167,6 +169,8 @@ def _shown(picture: DecodedImage, page: tifffile.TiffPage, file: BinaryIO) -> De
     note, range_ = _said_range(page)
     picture = replace(picture, range=range_, notes=() if note is None else (note,))
     if photometric == PHOTOMETRIC.MINISWHITE:
+        if picture.pixels.dtype == np.bool_ and page.software.startswith(WRITES_TRUTH_AS_IT_IS):
+            return picture
         return replace(picture, pixels=_negative(picture.pixels, int(page.bitspersample)))
     if photometric not in PLAIN:
         name = getattr(photometric, "name", str(photometric))
