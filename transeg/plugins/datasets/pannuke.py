@@ -85,8 +85,10 @@ class PanNuke(Dataset):
         fold, row = self._places[index]
         # opened anew for each patch: an open array would be sent to data loader workers as a whole
         pixels = np.asarray(_opened(fold.images)[row])
-        if pixels.min() < 0 or pixels.max() > 255:
-            raise DataError(f"{fold.images} has values outside of 0 to 255 in its image {row}.", str(fold.images))
+        if not (pixels.min() >= 0 and pixels.max() <= 255):
+            raise DataError(
+                f"{fold.images} has values outside of 0 to 255, or not finite, in its image {row}.", str(fold.images)
+            )
         mask, instances = flatten_labels(np.asarray(_opened(fold.masks)[row]))
         name = f"fold{fold.number}_{row:04d}_{fold.tissues[row]}"
         return Sample(np.rint(pixels).astype(np.uint8), mask, name, name, instances=instances)

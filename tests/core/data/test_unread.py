@@ -1,0 +1,48 @@
+import logging
+
+import pytest
+from PIL import Image
+
+from transeg.core.data import unread
+from transeg.core.data.file_dataset import list_pairs
+from transeg.core.data.unread import count_unread, describe_unread
+from transeg.core.errors import UsageError
+from transeg.core.inference.prediction import list_image_files
+
+
+@pytest.fixture(autouse=True)
+def _forget_what_was_said():
+    unread._said.clear()
+
+
+def fill(folder, *names):
+    for name in names:
+        (folder / name).write_bytes(b"x")
+
+
+def test_files_that_nothing_reads_are_counted_and_named(tmp_path):
+    fill(tmp_path, "a.MP4", "b.mp4", "c.nii.gz", "d.dcm", "notes.txt", ".e.dcm", "f.v2.svs")
+    assert count_unread(tmp_path) == {".mp4": 2, ".nii.gz": 1, ".dcm": 1, ".svs": 1}
+    said = describe_unread(tmp_path)
+    assert said.startswith(
+        "holds 2 videos (.mp4), 1 volume (.nii.gz), 1 DICOM file (.dcm), 1 slide or microscope file (.svs), "
+    )
+    assert f"ffmpeg -i {tmp_path / 'a.MP4'} frames/%06d.png" in said
+    assert describe_unread(tmp_path / "c.nii.gz").startswith(
+        "is a volume, which transeg does not read; save its slices"
+    )
+    assert describe_unread(tmp_path / "notes.txt") == ""
+
+
+def test_commands_name_them(tmp_path, caplog):
+    fill(tmp_path, "scope.mp4")
+    for path in (tmp_path, tmp_path / "scope.mp4"):
+        with pytest.raises(UsageError, match=r"video.*which transeg does not read; extract its frames.*ffmpeg"):
+            list_image_files(path)
+    with pytest.raises(ValueError, match=r"holds 1 video .*ffmpeg"):
+        list_pairs(tmp_path, None)
+    Image.new("L", (4, 4)).save(tmp_path / "a.png")
+    with caplog.at_level(logging.WARNING):
+        assert [path.name for path in list_image_files(tmp_path)] == ["a.png"]
+        assert len(list_pairs(tmp_path, None)[0]) == 1
+    assert caplog.text.count("holds 1 video (.mp4), which transeg does not read") == 1
