@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from transeg.core.api.verification import verify_dataset
-from transeg.core.data.file_dataset import find_folder, list_pairs, natural_sort_key
+from transeg.core.data.file_dataset import list_pairs
+from transeg.core.data.listing import find_folder, natural_sort_key
 from transeg.core.errors import DataError, UsageError
 from transeg.core.interfaces import IGNORE
 from transeg.core.registry import Registry

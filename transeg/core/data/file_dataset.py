@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import pickle
-from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 
@@ -21,9 +21,10 @@ from transeg.core.data.images import (
     read_label_map,
     read_size,
 )
+from transeg.core.data.listing import files_by_stem, find_folder, masks_by_image, stem_of
 from transeg.core.data.splits import FOLDERS, SPLITS, split_by_lists, split_by_ratio
 from transeg.core.data.tiff import open_tiff, said_range
-from transeg.core.data.unread import describe_unread, say_unread, unread_ending
+from transeg.core.data.unread import describe_unread
 from transeg.core.errors import DataError
 from transeg.core.interfaces import IGNORE, Dataset, Fault, Origin, Region, Sample, Written
 
@@ -41,6 +42,8 @@ class Pair:
         called: its name, where that is not the image's stem.
         pixel_size: in micrometres, height first.
         page: which page or frame of the files, from 0; None where there is one.
+        more_masks: of further objects in the image; of masks of one class, what any of them shows is foreground.
+        split: that its folder is for; '' where that does not say.
     """
 
     image: Path
@@ -51,6 +54,8 @@ class Pair:
     called: str = ""
     pixel_size: tuple[float, float] | None = None
     page: int | None = None
+    more_masks: tuple[Path, ...] = ()
+    split: str = ""
 
     def page_of(self, path: Path) -> int | None:
         """Which page of one of the files belongs to the image: the only one, or the one of the same number."""
@@ -64,7 +69,7 @@ class Pair:
     @property
     def name(self) -> str:
         """The image's stem, or what it is called instead."""
-        return self.called or self.image.stem
+        return self.called or stem_of(self.image.name)
 
 
 AnyPair = TypeVar("AnyPair", bound=Pair)
@@ -125,12 +130,39 @@ class FileDataset(Dataset):
                 if values is None
                 else read_label_map(pair.mask, values, page=page)
             )
+            for path in pair.more_masks:
+                mask = self._joined(mask, path)
         if pair.instances is None:
             return mask, None
         return mask, read_instances(pair.instances, pair.page_of(pair.instances))
 
+    def _joined(self, mask: np.ndarray | None, path: Path) -> np.ndarray:
+        """A mask with the objects of another of the same image.
+
+        Raises:
+            DataError: there are several classes, which may overlap, or the sizes differ.
+        """
+        more = read_binary_mask(path)
+        if self.values is not None or mask is None:
+            raise DataError(
+                f"{path} is a further mask of one image; join masks of several classes to one file.", str(path)
+            )
+        if more.shape != mask.shape:
+            raise DataError(f"{path} has {_size(more)} pixels, the first mask of its image {_size(mask)}.", str(path))
+        return np.maximum(mask, more)
+
     def size_of(self, index: int) -> tuple[int, int]:
         return read_size(self.pairs[index].image, self.pairs[index].page)
+
+    def files_of(self, index: int) -> dict[str, tuple[Path, ...]]:
+        pair = self.pairs[index]
+        found: dict[str, list[Path]] = {}
+        for field in fields(pair):
+            value = getattr(pair, field.name)
+            paths = [path for path in (value if isinstance(value, tuple) else (value,)) if isinstance(path, Path)]
+            if paths:
+                found.setdefault("mask" if field.name == "more_masks" else field.name, []).extend(paths)
+        return {what: tuple(paths) for what, paths in found.items()}
 
     def pixel_size_of(self, index: int) -> tuple[float, float] | None:
         return self.pairs[index].pixel_size
@@ -146,7 +178,8 @@ class FileDataset(Dataset):
         pair = self.pairs[index]
         files = [open_tiff(path) for path in (pair.image, pair.mask) if path is not None]
         alike = None not in files and len({file.size for file in files if file is not None}) == 1
-        if self._by_itself() or pair.instances or pair.target or not alike or pair.page is not None:
+        by_itself = self._by_itself() or pair.instances or pair.target or pair.more_masks
+        if by_itself or not alike or pair.page is not None:
             return None  # decoding the whole also says where sizes do not agree
         image, mask = read_image(pair.image, self.channels, region), None
         if pair.mask is not None:
@@ -199,19 +232,22 @@ def list_pairs(
     images: Path,
     masks: Path | None,
     *,
-    group: Callable[[str], str] = lambda stem: stem,
-    mask_stem: Callable[[str], str] = lambda stem: stem,
+    group: Callable[[str], str] | None = None,
+    mask_stem: Callable[[str], str] | None = None,
     mask_endings: Collection[str] = EXTENSIONS,
     instances: Path | None = None,
     targets: Path | None = None,
 ) -> tuple[list[Pair], list[Fault]]:
     """Match images with masks, and with what else belongs to them, by stem.
 
+    Where a folder holds nothing but subfolders, the files in these count: a stem is ``patient1/3`` then, and the
+    sample's name ``patient1_3``.
+
     Args:
         images: folder of images.
-        masks: folder of masks, or None for images without labels.
-        group: an image's group, from its stem.
-        mask_stem: the stem of an image's mask, from its own.
+        masks: folder of masks, which may be that of the images, or None for images without labels.
+        group: an image's group, from its stem; None for :func:`group_by_folder`.
+        mask_stem: the stem of an image's mask, from its own; None where it is that, or with ``_mask`` or the like.
         mask_endings: of files that are masks.
         instances: folder of instance maps.
         targets: folder of counterparts in the other domain.
@@ -223,41 +259,91 @@ def list_pairs(
     Raises:
         ValueError: a folder does not exist, or no image has a mask.
     """
-    image_files, faults = files_by_stem(images)
+    image_files, faults = files_by_stem(images, deeper=True)
     if not image_files and (unread := describe_unread(images)):
         raise ValueError(f"{images} {unread}")
     stems = list(image_files)
-    matched: dict[str, dict[str, Path]] = {}
-    for what, folder, stem_of, endings in (
+    matched: dict[str, dict[str, tuple[Path, ...]]] = {}
+    for what, folder, stem_of_mask, endings in (
         ("mask", masks, mask_stem, mask_endings),
         ("instance map", instances, str, EXTENSIONS),
         ("counterpart", targets, str, EXTENSIONS),
     ):
         if folder is None:
             continue
-        files, more = files_by_stem(folder, endings)
-        own = {stem: files.pop(stem_of(stem)) for stem in stems if stem_of(stem) in files}
+        together = what == "mask" and folder == images and mask_endings == EXTENSIONS
+        files, more = (image_files, []) if together else files_by_stem(folder, endings, deeper=True)
+        own = masks_by_image(stems, files, stem_of_mask or str, guess=stem_of_mask is None, together=together)
+        used = {name for names in own.values() for name in names}
+        stems = [stem for stem in stems if not (together and stem in used)]
         missing = [stem for stem in stems if stem not in own]
+        wanted = (stem_of_mask or str)("*") + ("_mask" if together and stem_of_mask is None else "")
         faults += more
         faults += [
-            Fault(str(image_files[stem]), f"{image_files[stem]} has no {what} {stem_of(stem)}.* in {folder}.")
+            Fault(
+                str(image_files[stem]),
+                f"{image_files[stem]} has no {what} {wanted.replace('*', stem_of(image_files[stem].name))}.* in "
+                f"{folder}.",
+            )
             for stem in missing
         ]
-        faults += [Fault(str(path), f"{path} is the {what} of no image in {images}.") for path in files.values()]
-        if not own:
-            raise ValueError(f"no image in {images} has a {what} of the same name in {folder}")
-        stems, matched[what] = list(own), own
-    pairs = [
-        Pair(
-            image_files[stem],
-            matched.get("mask", {}).get(stem),
+        if not together:
+            strays = [path for name, path in files.items() if name not in used]
+            faults += [Fault(str(path), f"{path} is the {what} of no image in {images}.") for path in strays]
+        if stems and not own:
+            raise ValueError(
+                f"no image in {images} has a {what} of the same name in {folder}: {_some(stems)} on one side, "
+                f"{_some(files) if files else 'no image file'} on the other"
+            )
+        stems = [stem for stem in stems if stem in own]
+        matched[what] = {stem: tuple(files[name] for name in names) for stem, names in own.items()}
+    return _pairs_of(stems, image_files, matched, group or group_by_folder, faults), faults
+
+
+def group_by_folder(stem: str) -> str:
+    """The group of an image by the subfolder that it lies in, if that is no split's; else each is its own."""
+    folders = stem.split("/")[:-1]
+    return "/".join(folders) if any(folder.lower() not in FOLDERS for folder in folders) else stem
+
+
+def _pairs_of(
+    stems: Sequence[str],
+    images: Mapping[str, Path],
+    matched: Mapping[str, Mapping[str, tuple[Path, ...]]],
+    group: Callable[[str], str],
+    faults: list[Fault],
+) -> list[Pair]:
+    """Pairs by the stems of their files; of two that would be called alike, the second becomes a fault."""
+    tops = [stem.partition("/")[0].lower() if "/" in stem else "" for stem in stems]
+    published = bool(tops) and all(top in FOLDERS for top in tops)
+    nothing: dict[str, tuple[Path, ...]] = {}
+    masks, instances, targets = (matched.get(what, nothing) for what in ("mask", "instance map", "counterpart"))
+    pairs: dict[str, Pair] = {}
+    for stem, top in zip(stems, tops, strict=True):
+        name = stem.replace("/", "_")
+        if name in pairs:
+            faults.append(
+                Fault(str(images[stem]), f"{images[stem]} and {pairs[name].image} would both be called {name}.")
+            )
+            continue
+        mask, *more = masks.get(stem, (None,))
+        pairs[name] = Pair(
+            images[stem],
+            mask,
             group(stem),
-            instances=matched.get("instance map", {}).get(stem),
-            target=matched.get("counterpart", {}).get(stem),
+            instances=instances.get(stem, (None,))[0],
+            target=targets.get(stem, (None,))[0],
+            called=name if "/" in stem else "",
+            more_masks=tuple(path for path in more if path is not None),
+            split=FOLDERS[top] if published else "",
         )
-        for stem in stems
-    ]
-    return pairs, faults
+    return list(pairs.values())
+
+
+def _some(names: Iterable[str]) -> str:
+    """Three of many names."""
+    shown = list(itertools.islice(names, 4))
+    return ", ".join(shown[:3]) + (", ..." if len(shown) > 3 else "")
 
 
 def attach_records(pairs: Sequence[AnyPair], stems: Sequence[str], records: Mapping[str, Written]) -> list[AnyPair]:
@@ -305,9 +391,11 @@ def choose_split(
     ratio: Sequence[float],
     seed: int,
 ) -> list[AnyPair]:
-    """The pairs of a split, by lists of names where there are any, else by ratio."""
+    """The pairs of a split, by lists of names where there are any, else by folders that say it, else by ratio."""
     if split == "all":
         return list(pairs)
+    if lists is None and pairs and all(pair.split for pair in pairs):
+        return [pair for pair in pairs if pair.split == split]
     if lists is not None:
         members = split_by_lists([pair.name for pair in pairs], lists, where)
     else:
@@ -331,59 +419,6 @@ def keep_official_test(
         return [*(train if split == "all" else ()), *test]
     members = split_by_ratio([pair.group for pair in train], (1 - val_share, val_share, 0.0), seed)
     return [train[index] for index in members[split]]
-
-
-def find_folder(root: Path, *choices: str) -> Path | None:
-    """The first of the named folders in a root, whatever their capitals; ``a/b`` goes down."""
-    for choice in choices:
-        folder: Path | None = root
-        for part in choice.split("/"):
-            names = (
-                {entry.name.lower(): entry for entry in sorted(folder.iterdir()) if entry.is_dir()} if folder else {}
-            )
-            folder = names.get(part.lower())
-        if folder is not None:
-            return folder
-    return None
-
-
-def natural_sort_key(text: str) -> list[tuple[int, Any]]:
-    """A sort key by which ``frame10`` comes after ``frame9``."""
-    parts: list[tuple[int, Any]] = []
-    digits = ""
-    for character in [*text, ""]:
-        if character.isdigit():
-            digits += character
-            continue
-        if digits:
-            parts.append((0, int(digits)))
-            digits = ""
-        parts.append((1, character))
-    return parts
-
-
-def files_by_stem(folder: Path, endings: Collection[str] = EXTENSIONS) -> tuple[dict[str, Path], list[Fault]]:
-    """Files of a folder by stem, in natural order, and which of them share one.
-
-    Raises:
-        ValueError: the folder does not exist.
-    """
-    if not folder.is_dir():
-        raise ValueError(f"the folder {folder} does not exist")
-    files = defaultdict(list)
-    unread = False
-    for path in folder.iterdir():
-        if path.suffix.lower() in endings and not path.name.startswith("."):
-            files[path.stem].append(path)
-        unread = unread or bool(unread_ending(path))
-    if unread:
-        say_unread(folder)
-    faults = [
-        Fault(str(paths[1]), f"{paths[0]} and {paths[1].name} share the name {stem!r}; only the first is used.")
-        for stem, paths in ((stem, sorted(paths)) for stem, paths in files.items())
-        if len(paths) > 1
-    ]
-    return {stem: min(files[stem]) for stem in sorted(files, key=natural_sort_key)}, faults
 
 
 def _size(pixels: np.ndarray) -> str:

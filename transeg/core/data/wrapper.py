@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+
 from transeg.core.interfaces import Dataset, Origin
 
 
@@ -39,6 +42,9 @@ class DatasetWrapper(Dataset):
 
     def group_of(self, index: int) -> str:
         return self._dataset.group_of(index)
+
+    def files_of(self, index: int) -> Mapping[str, tuple[Path, ...]]:
+        return self._dataset.files_of(index)
 
     def origin_of(self, index: int) -> Origin | None:
         origin = None if self._how is None else self._dataset.origin_of(index)

@@ -13,8 +13,9 @@ import torch
 
 from transeg.core.analysis.count_tables import CountAgreement
 from transeg.core.analysis.counting import Counting
-from transeg.core.data.file_dataset import files_by_stem, mask_values
+from transeg.core.data.file_dataset import mask_values
 from transeg.core.data.images import read_binary_mask, read_label_map
+from transeg.core.data.listing import files_by_stem
 from transeg.core.data.writing import file_name
 from transeg.core.distributed.collectives import broadcast_from_first
 from transeg.core.errors import DataError, UsageError

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, NamedTuple
@@ -183,6 +183,13 @@ class Dataset(ABC):
             DataError: as for decoding it.
         """
         return self[index].group
+
+    def files_of(self, index: int) -> Mapping[str, tuple[Path, ...]]:
+        """The files that a sample is read from, by what they hold: ``image``, ``mask`` and others; for
+        `toolkit data verify`, which names those of a folder that no sample is read from. Empty where it cannot tell.
+        """
+        origin = self.origin_of(index)
+        return {} if origin is None else {"image": origin.files}
 
     def ranges_of(self, index: int) -> tuple[tuple[float, float] | None, tuple[float, float] | None]:
         """Intensities of a sample's image and counterpart that mean black and white, where its files say so: 12 bits in

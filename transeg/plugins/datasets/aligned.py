@@ -9,8 +9,9 @@ import cv2
 import numpy as np
 
 from transeg.core.data.decoded_image import Range
-from transeg.core.data.file_dataset import files_by_stem, split_folders
+from transeg.core.data.file_dataset import split_folders
 from transeg.core.data.images import read_image
+from transeg.core.data.listing import files_by_stem
 from transeg.core.data.tiff import said_range
 from transeg.core.errors import DataError
 from transeg.core.interfaces import Dataset, Origin, Sample

@@ -13,15 +13,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from transeg.core.data.file_dataset import (
-    FileDataset,
-    Pair,
-    attach_records,
-    choose_split,
-    natural_sort_key,
-    recorded_lists,
-)
+from transeg.core.data.file_dataset import FileDataset, Pair, attach_records, choose_split, recorded_lists
 from transeg.core.data.images import EXTENSIONS, read_binary_mask, read_grey
+from transeg.core.data.listing import find_folder, is_left_by_system, natural_sort_key
 from transeg.core.data.splits import RATIO, read_lists
 from transeg.core.data.writing import (
     check_announced,
@@ -223,7 +217,8 @@ def _classes(path: Path) -> np.ndarray:
 
 def _in_bids(root: Path, domain: str) -> tuple[list[Fibres], list[Fault]]:
     """Images of a domain, with their masks and pixel sizes."""
-    masks = {path.stem: path for path in (root / LABELS).rglob("*.*") if path.suffix.lower() in EXTENSIONS}
+    labels = find_folder(root, str(LABELS.as_posix())) or root / LABELS
+    masks = {path.stem: path for path in labels.rglob("*.*") if path.suffix.lower() in EXTENSIONS}
     pairs, faults = [], []
     for path in _images(root):
         stem = path.name.partition(".")[0]
@@ -245,8 +240,9 @@ def _in_bids(root: Path, domain: str) -> tuple[list[Fibres], list[Fault]]:
 
 
 def _images(root: Path) -> list[Path]:
-    folders = [f"sub-*/{below}{place}" for place in PLACES for below in ("", "ses-*/")]
-    found = [path for folder in folders for path in root.glob(f"{folder}/*.*")]
+    sessions = [*root.glob("[sS][uU][bB]-*"), *root.glob("[sS][uU][bB]-*/[sS][eE][sS]-*")]
+    places = [place for session in sessions for name in PLACES if (place := find_folder(session, name))]
+    found = [path for place in places for path in place.glob("*.*") if not is_left_by_system(path.name)]
     return sorted(found, key=lambda path: natural_sort_key(str(path.relative_to(root))))
 
 

@@ -8,7 +8,8 @@ from typing import Literal
 import numpy as np
 from scipy.io import loadmat
 
-from transeg.core.data.file_dataset import FileDataset, Pair, find_folder, keep_official_test, list_pairs
+from transeg.core.data.file_dataset import FileDataset, Pair, keep_official_test, list_pairs
+from transeg.core.data.listing import IMAGES, MASKS, find_folder
 from transeg.core.errors import DataError
 
 TYPES = (
@@ -57,7 +58,13 @@ class CoNSeP(FileDataset):
         if not any(folders):
             raise ValueError(f"{root} holds neither CoNSeP/ nor Train/ and Test/")
         listed = [
-            list_pairs(folder / "Images", folder / "Labels", mask_endings={".mat"}) if folder else ([], [])
+            list_pairs(
+                find_folder(folder, *IMAGES) or folder / "Images",
+                find_folder(folder, "labels", *MASKS) or folder / "Labels",
+                mask_endings={".mat"},
+            )
+            if folder
+            else ([], [])
             for folder in folders
         ]
         (train, _), (test, _) = listed

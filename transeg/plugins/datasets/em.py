@@ -16,11 +16,12 @@ from transeg.core.data.file_dataset import (
     Pair,
     attach_records,
     choose_split,
-    files_by_stem,
     list_pairs,
     mask_values,
     recorded_lists,
 )
+from transeg.core.data.listing import IMAGES as USUAL_IMAGES
+from transeg.core.data.listing import files_by_stem, find_folder
 from transeg.core.data.splits import RATIO, SPLITS, read_lists, split_by_ratio
 from transeg.core.data.writing import (
     check_announced,
@@ -150,10 +151,10 @@ def _sections(root: Path, kind: str) -> tuple[list[Pair], list[Fault]]:
     Raises:
         ValueError: one of the folders does not exist.
     """
-    images, masks = root / IMAGES, root / kind
-    if not images.is_dir():
+    images, masks = find_folder(root, IMAGES, *USUAL_IMAGES), find_folder(root, kind, *_other_number(kind))
+    if images is None:
         raise ValueError(f"{root} does not have the folder {IMAGES}/")
-    if not masks.is_dir():
+    if masks is None:
         raise ValueError(no_such("folder of labels", kind, [path.name for path in root.iterdir() if path.is_dir()]))
     stems = list(files_by_stem(masks)[0])
     by_number = {number: stem for stem in stems if (number := _number(stem)) is not None}
@@ -163,6 +164,13 @@ def _sections(root: Path, kind: str) -> tuple[list[Pair], list[Fault]]:
         return stem if stem in stems or number is None else by_number.get(number, stem)
 
     return list_pairs(images, masks, mask_stem=mask_stem)
+
+
+def _other_number(kind: str) -> tuple[str, ...]:
+    """A known kind of labels in the singular, or of a mitochondrion."""
+    return {"membranes": ("membrane",), "mitochondria": ("mitochondrion",), "synapses": ("synapse",)}.get(
+        kind, ("label",) if kind == LABELS else ()
+    )
 
 
 def _number(stem: str) -> int | None:

@@ -20,6 +20,7 @@ from transeg.core.data.file_dataset import (
     split_folders,
 )
 from transeg.core.data.images import renumber_instances
+from transeg.core.data.listing import IMAGES, MASKS, files_by_stem, find_folder, has_masks_beside, is_left_by_system
 from transeg.core.data.pages import Pages, choose_pages
 from transeg.core.data.splits import RATIO, read_lists
 from transeg.core.data.writing import (
@@ -32,6 +33,7 @@ from transeg.core.data.writing import (
     write_atomically,
     write_records,
 )
+from transeg.core.errors import did_you_mean
 from transeg.core.interfaces import IGNORE, About, Dataset, Fault, Sample, Writer, Written
 
 
@@ -71,15 +73,18 @@ class Folder(FileDataset):
     """Images and masks matched by stem, in any common format; with counterparts in another domain it is paired.
 
     The layout is one of: `images/` and `masks/`; `train/images/`, `train/masks/`, `val/...` (or `validation/...`),
-    `test/...`; or images straight in the folder, without labels. `splits` decides the splits; else subfolders do; else
+    `test/...`; or images straight in the folder, with `x_mask.png` beside `x.png`, or without labels. Other usual names
+    of the folders are found, in any capitals (`imgs`, `labels`, `GT`, ...), and of masks (`x_mask`, `x_segmentation`,
+    ...); several numbered masks of one image are joined. In subfolders of `images/` and `masks/`, which are groups
+    (patients), files count where there are none beside them. `splits` decides the splits; else subfolders do; else
     `ratio` does. Where transeg wrote the folder, it says itself which classes, channels, groups and sizes of pixels
     there are.
 
     Args:
         root: the folder.
         split: `train`, `val`, `test` or `all`.
-        images: name of the subfolder of images.
-        masks: name of the subfolder of masks.
+        images: name of the subfolder of images; `.` for the folder itself.
+        masks: name of the subfolder of masks, likewise.
         mask_prefix: what a mask's name has before its image's.
         mask_suffix: what follows its image's name in a mask's, before the extension.
         instances: name of the subfolder of instance maps, of 8 or 16 bits: each object has a number, 0 is none.
@@ -98,7 +103,7 @@ class Folder(FileDataset):
             is an image, and all of a file are a group. By default files of several pages are refused, and of an
             animation the first frame is taken.
         group: a regular expression whose match in a file's name is its group; groups are never split. By default
-            `manifest.json` says, where transeg wrote one.
+            subfolders say, or `manifest.json` where transeg wrote one.
     """
 
     writer = FolderWriter
@@ -133,27 +138,26 @@ class Folder(FileDataset):
         self.values = mask_values(self.classes, values, ignore)
         self.target_channels = target_channels or self.channels
         self.paired = targets is not None
-        pattern = re.compile(group or r".*", re.DOTALL)
+        pattern = re.compile(group, re.DOTALL) if group else None
         records = {} if group else read_records(root)
 
         def group_of(stem: str) -> str:
-            match = pattern.search(stem)
+            match = pattern.search(stem) if pattern else None
             return match[0] if match else stem
 
         def pairs_in(folder: Path) -> tuple[list[Pair], list[Fault]]:
-            inner = folder / images
-            mask_folder = folder / masks
+            image_folder = _named(folder, images, IMAGES) or _with_images(folder)
             pairs, faults = list_pairs(
-                inner if inner.is_dir() else folder,
-                mask_folder if mask_folder.is_dir() else None,
-                group=group_of,
-                mask_stem=lambda stem: f"{mask_prefix}{stem}{mask_suffix}",
-                instances=folder / instances if instances else None,
-                targets=folder / targets if targets else None,
+                image_folder,
+                _named(folder, masks, MASKS) or _beside(image_folder, mask_prefix, mask_suffix),
+                group=group_of if pattern else None,
+                mask_stem=(lambda stem: f"{mask_prefix}{stem}{mask_suffix}") if mask_prefix or mask_suffix else None,
+                instances=_named(folder, instances) if instances else None,
+                targets=_named(folder, targets) if targets else None,
             )
             return attach_records(pairs, [pair.name for pair in pairs], records), faults
 
-        by_folder = {part: folder for part, folder in split_folders(root).items() if (folder / images).is_dir()}
+        by_folder = {part: folder for part, folder in split_folders(root).items() if _has(folder, images)}
         if by_folder and splits is None:
             found = [pairs_in(folder) for part, folder in by_folder.items() if split in (part, "all")]
             chosen = [pair for part, _ in found for pair in part]
@@ -172,3 +176,47 @@ def _with_pages(pairs: list[Pair], faults: list[Fault], page: Pages | None) -> t
         return pairs, faults
     chosen, more = choose_pages(pairs, page)
     return chosen, [*faults, *more]
+
+
+def _named(folder: Path, name: str, usual: tuple[str, ...] = ()) -> Path | None:
+    """The subfolder of a name; for a usual one any that is called likewise, or None.
+
+    Raises:
+        ValueError: there is no folder of an unusual name.
+    """
+    found = find_folder(folder, name, *(usual if name in usual else ()))
+    if found is None and name not in usual:
+        there = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+        raise ValueError(f"the folder {folder / name} does not exist{did_you_mean(name, there).rstrip('.')}")
+    return found
+
+
+def _with_images(folder: Path) -> Path:
+    """The folder itself, for images straight in it.
+
+    Raises:
+        ValueError: there are none, but subfolders, of which nothing says whether they hold images or masks.
+    """
+    inside = sorted(path.name for path in folder.iterdir() if path.is_dir() and not is_left_by_system(path.name))
+    if inside and not files_by_stem(folder)[0]:
+        raise ValueError(
+            f"{folder} holds no folder images/ and no image of its own, but the folders {', '.join(inside[:5])}"
+            f"{', ...' if len(inside) > 5 else ''}; say which, as in images={inside[0]} masks={inside[-1]}, or images=."
+            " for all images in them"
+        )
+    return folder
+
+
+def _has(folder: Path, images: str) -> bool:
+    """Whether the folder of a split holds one of images."""
+    return find_folder(folder, images, *(IMAGES if images in IMAGES else ())) is not None
+
+
+def _beside(images: Path, prefix: str, suffix: str) -> Path | None:
+    """The folder of images where their masks lie among them."""
+    if not images.is_dir():
+        return None
+    stems = files_by_stem(images)[0]
+    if prefix or suffix:
+        return images if any(f"{prefix}{stem}{suffix}" in stems for stem in stems) else None
+    return images if has_masks_beside(stems) else None

@@ -8,8 +8,9 @@ from typing import Literal
 
 import numpy as np
 
-from transeg.core.data.file_dataset import FileDataset, Pair, files_by_stem, find_folder, keep_official_test
+from transeg.core.data.file_dataset import FileDataset, Pair, keep_official_test
 from transeg.core.data.images import read_instances
+from transeg.core.data.listing import files_by_stem, find_folder
 from transeg.core.interfaces import Fault
 
 ANNOTATION = "_anno"

@@ -15,8 +15,9 @@ from typing import Any, Literal
 import h5py
 import numpy as np
 
-from transeg.core.data.file_dataset import mask_values, natural_sort_key
+from transeg.core.data.file_dataset import mask_values
 from transeg.core.data.labels import count_values, foreground_begins, number_classes
+from transeg.core.data.listing import natural_sort_key
 from transeg.core.data.splits import FOLDERS, RATIO, split_by_ratio
 from transeg.core.data.writing import check_announced, file_name
 from transeg.core.errors import DataError, no_such
@@ -221,6 +222,9 @@ class HDF5(Dataset):
 
     def size_of(self, index: int) -> tuple[int, int]:
         return self._slots[index].shape[:2]
+
+    def files_of(self, index: int) -> dict[str, tuple[Path, ...]]:
+        return {"image": (self._slots[index].file,)}
 
     def pixel_size_of(self, index: int) -> tuple[float, float] | None:
         return self._slots[index].pixel_size

@@ -9,13 +9,14 @@ from xml.etree import ElementTree
 import cv2
 import numpy as np
 
-from transeg.core.data.file_dataset import FileDataset, Pair, find_folder, keep_official_test, list_pairs
+from transeg.core.data.file_dataset import FileDataset, Pair, keep_official_test, list_pairs
+from transeg.core.data.listing import IMAGES, MASKS, find_folder
 from transeg.core.errors import DataError
 from transeg.core.interfaces import Fault
 
 TRAINING = ("MoNuSeg 2018 Training Data", "MoNuSegTrainingData")
 TESTS = ("MoNuSegTestData", "MoNuSeg 2018 Test Data")
-IMAGES = ("Tissue Images", "Tissue_Images")
+TISSUE = ("Tissue Images", "Tissue Image")
 PATIENT = len("TCGA-18-5592")
 
 
@@ -45,7 +46,7 @@ class MoNuSeg(FileDataset):
         seed: int = 0,
     ) -> None:
         training, tests = find_folder(root, *TRAINING) or root, find_folder(root, *TESTS)
-        train, train_faults = _pairs(training) if find_folder(training, *IMAGES) else ([], [])
+        train, train_faults = _pairs(training) if find_folder(training, *TISSUE, *IMAGES) else ([], [])
         test, test_faults = _pairs(tests) if tests else ([], [])
         if not train and not test:
             raise ValueError(f"{root} holds neither Tissue Images/ and Annotations/ nor MoNuSegTestData/")
@@ -93,8 +94,8 @@ def fill_polygons(polygons: list[np.ndarray], size: tuple[int, int]) -> np.ndarr
 
 def _pairs(folder: Path) -> tuple[list[Pair], list[Fault]]:
     return list_pairs(
-        find_folder(folder, *IMAGES) or folder,
-        find_folder(folder, "Annotations") or folder,
+        find_folder(folder, *TISSUE, *IMAGES) or folder,
+        find_folder(folder, "Annotations", *MASKS) or folder,
         mask_endings={".xml"},
         group=lambda stem: stem[:PATIENT],
     )

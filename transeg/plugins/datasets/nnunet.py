@@ -18,11 +18,11 @@ from transeg.core.data.file_dataset import (
     Pair,
     attach_records,
     choose_split,
-    files_by_stem,
     keep_official_test,
     recorded_lists,
 )
 from transeg.core.data.images import read_image
+from transeg.core.data.listing import files_by_stem, find_folder
 from transeg.core.data.splits import RATIO
 from transeg.core.data.writing import (
     check_announced,
@@ -156,7 +156,7 @@ class NNUNet(FileDataset):
         records = read_records(root)
         train, faults = _cases(root, "Tr", ending, self.channels, records)
         test: list[ChannelPair] = []
-        if (root / "labelsTs").is_dir():
+        if find_folder(root, "labelsTs") is not None:
             test, more = _cases(root, "Ts", ending, self.channels, records)
             faults += more
         if not train and not test:
@@ -220,8 +220,8 @@ def _cases(
     root: Path, part: str, ending: str, channels: int, records: Mapping[str, Written]
 ) -> tuple[list[ChannelPair], list[Fault]]:
     """The labelled cases of a part of the dataset, and what does not fit."""
-    images, labels = root / f"images{part}", root / f"labels{part}"
-    if not images.is_dir() or not labels.is_dir():
+    images, labels = find_folder(root, f"images{part}"), find_folder(root, f"labels{part}")
+    if images is None or labels is None:
         return [], []
     files, faults = files_by_stem(images, (ending,))
     by_case: dict[str, dict[int, Path]] = defaultdict(dict)

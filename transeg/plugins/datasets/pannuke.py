@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from transeg.core.data.file_dataset import find_folder
+from transeg.core.data.listing import IMAGES, MASKS, find_folder
 from transeg.core.errors import DataError, no_such
 from transeg.core.interfaces import Dataset, Sample
 
@@ -81,6 +81,10 @@ class PanNuke(Dataset):
     def __len__(self) -> int:
         return len(self._places)
 
+    def files_of(self, index: int) -> dict[str, tuple[Path, ...]]:
+        fold, _ = self._places[index]
+        return {"image": (fold.images,), "labels": (fold.masks, fold.images.with_name("types.npy"))}
+
     def __getitem__(self, index: int) -> Sample:
         fold, row = self._places[index]
         # opened anew for each patch: an open array would be sent to data loader workers as a whole
@@ -112,8 +116,13 @@ def _fold(root: Path, number: int) -> Fold | None:
     folder = find_folder(root, f"Fold {number}", f"fold_{number}/Fold {number}", f"fold_{number}", f"fold{number}")
     if folder is None:
         return None
-    images = folder / "images" / f"fold{number}" / "images.npy"
-    masks = folder / "masks" / f"fold{number}" / "masks.npy"
+    inside = (f"fold{number}", f"fold {number}")
+    image_folder, mask_folder = (
+        find_folder(folder, *(f"{kind}/{fold}" for kind in kinds for fold in inside)) for kinds in (IMAGES, MASKS)
+    )
+    if image_folder is None or mask_folder is None:
+        raise ValueError(f"{folder} does not have the folders images/fold{number}/ and masks/fold{number}/")
+    images, masks = image_folder / "images.npy", mask_folder / "masks.npy"
     types = images.with_name("types.npy")
     try:
         pixels, labels, tissues = (np.load(path, mmap_mode="r") for path in (images, masks, types))

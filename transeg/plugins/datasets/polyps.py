@@ -13,17 +13,19 @@ from transeg.core.data.file_dataset import (
     FileDataset,
     Pair,
     choose_split,
-    find_folder,
+    group_by_folder,
     list_pairs,
     mask_values,
     split_folders,
 )
+from transeg.core.data.listing import IMAGES, MASKS, find_folder
 from transeg.core.data.splits import RATIO, read_lists
 from transeg.core.interfaces import Fault
 
 Split = Literal["train", "val", "test", "all"]
 
 PRANET = ("images", "masks", "")
+"""The usual names of folders: :data:`~.listing.IMAGES` and :data:`~.listing.MASKS` are found for them."""
 
 
 class PolypSet(FileDataset):
@@ -68,15 +70,17 @@ class PolypSet(FileDataset):
 
     def _pairs(self, folder: Path) -> tuple[list[Pair], list[Fault]]:
         images, masks, prefix = self._layout(folder)
-        return list_pairs(images, masks, group=self.group, mask_stem=lambda stem: prefix + stem)
+        return list_pairs(images, masks, group=self.group, mask_stem=(lambda stem: prefix + stem) if prefix else None)
 
     def group(self, stem: str) -> str:
-        """The sequence that a frame belongs to; each is its own where that is not known."""
-        return stem
+        """The sequence that a frame belongs to: its subfolder; each is its own where that is not known."""
+        return group_by_folder(stem)
 
     def _layout(self, root: Path) -> tuple[Path, Path, str]:
         for images, masks, prefix in self.layouts:
-            image_folder, mask_folder = find_folder(root, images), find_folder(root, masks)
+            usual = (images, masks) == PRANET[:2]
+            image_folder = find_folder(root, images, *(IMAGES if usual else ()))
+            mask_folder = find_folder(root, masks, *(MASKS if usual else ()))
             if image_folder is not None and mask_folder is not None:
                 return image_folder, mask_folder, prefix
         wanted = " or ".join(f"{images}/ and {masks}/" for images, masks, _ in self.layouts)
@@ -105,7 +109,7 @@ class ClinicDB(PolypSet):
     """What each sequence begins with, from the authors' readme."""
 
     def group(self, stem: str) -> str:
-        return str(bisect(self.first_frames, int(stem))) if stem.isdigit() else stem
+        return str(bisect(self.first_frames, int(stem))) if stem.isdigit() else group_by_folder(stem)
 
 
 class ColonDB(PolypSet):
@@ -159,7 +163,7 @@ class PolypBenchmark(FileDataset):
         base = find_folder(root, domain if trains else f"TestDataset/{domain}")
         if base is None:
             raise ValueError(f"{root} does not hold {'' if trains else 'TestDataset/'}{domain}")
-        images, masks = find_folder(base, "images", "image"), find_folder(base, "masks", "mask")
+        images, masks = find_folder(base, *IMAGES), find_folder(base, *MASKS)
         if images is None or masks is None:
             raise ValueError(f"{base} has no folders images and masks")
         pairs, faults = list_pairs(images, masks)

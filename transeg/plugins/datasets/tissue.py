@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from transeg.core.data.file_dataset import FileDataset, choose_split, find_folder, list_pairs, mask_values
+from transeg.core.data.file_dataset import FileDataset, choose_split, list_pairs, mask_values
+from transeg.core.data.listing import IMAGES, MASKS, find_folder
 from transeg.core.data.splits import RATIO, read_lists
 
 VALIDATION = "03"
@@ -41,8 +42,8 @@ class Tissue(FileDataset):
         values: tuple[int, int] | None = None,
     ) -> None:
         self.values = mask_values(self.classes, values, None)
-        images = find_folder(root, "tissue_images", "tissue images")
-        masks = find_folder(root, "mask binary", "mask_binary")
+        images = find_folder(root, "tissue images", *IMAGES)
+        masks = find_folder(root, "mask binary", "masks binary", *MASKS)
         if images is None or masks is None:
             raise ValueError(f"{root} does not have the folders tissue_images/ and mask binary/")
         pairs, faults = list_pairs(images, masks)

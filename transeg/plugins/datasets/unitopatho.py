@@ -11,14 +11,8 @@ from typing import Literal
 
 import yaml
 
-from transeg.core.data.file_dataset import (
-    FileDataset,
-    Pair,
-    files_by_stem,
-    find_folder,
-    keep_official_test,
-    mask_values,
-)
+from transeg.core.data.file_dataset import FileDataset, Pair, keep_official_test, mask_values
+from transeg.core.data.listing import files_by_stem, find_folder
 from transeg.core.errors import DataError, no_such
 from transeg.core.interfaces import Dataset, Fault
 
@@ -120,8 +114,8 @@ class UniToPathoMask(FileDataset):
         masks: dict[tuple[str, str], Path] = {}
         faults: list[Fault] = []
         for diagnosis in _wanted(label):
-            if (base / diagnosis).is_dir():
-                found, more = files_by_stem(base / diagnosis)
+            if (folder := find_folder(base, diagnosis)) is not None:
+                found, more = files_by_stem(folder)
                 masks |= {(diagnosis, stem): path for stem, path in found.items()}
                 faults += more
         if not masks:
