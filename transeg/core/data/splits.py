@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import random
+import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PureWindowsPath
 
+from transeg.core.data.listing import IMAGES, find_folder, is_left_by_system
 from transeg.core.errors import DataError
 
 SPLITS = ("train", "val", "test")
 FOLDERS = {"train": "train", "val": "val", "validation": "val", "test": "test"}
 """Names that subfolders and lists of a split have, and the split."""
+MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+"""What texts in an encoding begin with."""
 RATIO = (0.8, 0.1, 0.1)
 
 
@@ -58,24 +63,35 @@ def group_k_fold(groups: Sequence[str], count: int, seed: int = 0) -> list[list[
 
 
 def split_by_lists(stems: Sequence[str], lists: Mapping[str, Sequence[str]], where: str) -> dict[str, list[int]]:
-    """Indices by split, from lists of file names with or without extensions.
+    """Indices by split, from lists of file names with or without extensions, and with or without folders before them.
 
     Raises:
         DataError: a listed name is not there, or stands in two lists.
     """
-    index = {stem: i for i, stem in enumerate(stems)}
+    index = {unicodedata.normalize("NFC", stem): i for i, stem in enumerate(stems)}
     taken: dict[str, str] = {}
     result: dict[str, list[int]] = {}
     for split in SPLITS:
         result[split] = []
         for name in lists.get(split, ()):
-            stem = name if name in index else Path(name).stem
-            if stem not in index:
+            stem = next((stem for stem in _meant(name) if stem in index), None)
+            if stem is None:
                 raise DataError(f"{where} lists {name!r} in {split}, but there is no such image.")
             if taken.setdefault(stem, split) != split:
                 raise DataError(f"{where} lists {name!r} in both {taken[stem]} and {split}.")
             result[split].append(index[stem])
     return result
+
+
+def _meant(name: str) -> Iterator[str]:
+    """The samples that a listed name may mean: as it stands, without its ending, without folders, as from Windows."""
+    name = unicodedata.normalize("NFC", name.strip())
+    yield name
+    yield Path(name).stem
+    *folders, last = PureWindowsPath(name).parts or ("",)
+    for first in range(len(folders) + 1):  # images/patient1/3.png is called patient1_3
+        yield "_".join([*folders[first:], PureWindowsPath(last).stem])
+        yield "_".join([*folders[first:], last])
 
 
 def read_lists(path: Path) -> dict[str, list[str]]:
@@ -92,7 +108,7 @@ def read_lists(path: Path) -> dict[str, list[str]]:
     if path.is_dir():
         return _lists_in(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(_text(path))
     except (OSError, ValueError) as error:
         raise DataError(f"The split file {path} cannot be read: {error}.") from error
     good = (
@@ -103,15 +119,32 @@ def read_lists(path: Path) -> dict[str, list[str]]:
     return {split: [str(name) for name in names] for split, names in content.items()}
 
 
+def _text(path: Path) -> str:
+    """A text as its first bytes say it is encoded: Windows marks UTF-8, and its older editors write UTF-16.
+
+    Raises:
+        OSError: it cannot be read.
+        UnicodeError: it is in another encoding.
+    """
+    content = path.read_bytes()
+    marked = next((encoding for mark, encoding in MARKS if content.startswith(mark)), "utf-8")
+    return content.decode(marked)
+
+
 def _lists_in(folder: Path) -> dict[str, list[str]]:
     lists: dict[str, list[str]] = {}
+    texts = {path.name.lower(): path for path in sorted(folder.iterdir())}
     for name, split in FOLDERS.items():
-        text, images = folder / f"{name}.txt", folder / name / "images"
-        if text.is_file():
-            lines = text.read_text(encoding="utf-8").splitlines()
+        text = texts.get(f"{name}.txt")
+        images = find_folder(folder, *(f"{name}/{usual}" for usual in IMAGES))
+        if text is not None:
+            try:
+                lines = _text(text).splitlines()
+            except (OSError, UnicodeError) as error:
+                raise DataError(f"The list {text} cannot be read: {error}; save it as UTF-8.", str(text)) from error
             lists[split] = [line.strip() for line in lines if line.strip()]
-        elif images.is_dir():
-            lists[split] = sorted(file.name for file in images.iterdir() if not file.name.startswith("."))
+        elif images is not None:
+            lists[split] = sorted(file.name for file in images.iterdir() if not is_left_by_system(file.name))
     if not lists:
         raise DataError(f"The folder of splits {folder} holds neither train.txt nor train/images/.")
     return lists
