@@ -42,6 +42,45 @@ def test_every_usual_container_is_opened(tmp_path, wrap):
     assert all_ones(module)
 
 
+@pytest.mark.parametrize(
+    "prefix", ["module.", "module.module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."]
+)
+def test_names_are_known_without_what_wrappers_put_before_them(tmp_path, prefix):
+    path = tmp_path / "weights.pth"
+    torch.save({f"{prefix}{key}": value for key, value in ones().items()}, path)
+    module = network()
+    load_weights(module, path, [], "segmenter", whole=True)
+    assert all_ones(module)
+
+
+def test_parts_that_were_compiled_alone_are_known(tmp_path):
+    path = tmp_path / "weights.pth"
+    torch.save({key.replace(".", "._orig_mod."): value for key, value in ones().items()}, path)
+    module = network()
+    load_weights(module, path, [], "segmenter", whole=True)
+    assert all_ones(module)
+
+
+def test_a_child_called_module_keeps_its_name(tmp_path):
+    path, wrapped = tmp_path / "weights.pth", nn.DataParallel(network())
+    torch.save({f"module.{key}": value for key, value in ones().items()}, path)
+    load_weights(wrapped, path, [], "segmenter", whole=True)
+    assert all_ones(wrapped)
+
+
+def test_a_network_that_a_training_kept_as_a_child_is_found(tmp_path):
+    path = tmp_path / "weights.pth"
+    states = {f"model.net.{key}": value for key, value in ones().items()}
+    torch.save({"state_dict": {**states, "loss.weight": torch.zeros(2)}}, path)
+    module = network()
+    load_weights(module, path, [], "segmenter", whole=True)
+    assert all_ones(module)
+    twins = {f"{name}.{key}": value for name in ("student", "teacher") for key, value in ones().items()}
+    torch.save(twins, path)
+    with pytest.raises(TransegError, match=r"several networks that would fit, student\., teacher\."):
+        load_weights(network(), path, [], "segmenter")
+
+
 def test_safetensors_are_read(tmp_path):
     path = tmp_path / "weights.safetensors"
     save_file(ones(), path)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import re
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,9 @@ def load_weights(
 ) -> None:
     """Load a state dict: a bare one, one inside a training checkpoint, several by name, or one of ours.
 
-    Where none of the keys is one of the network's, but the file's name says which child of it they belong to
-    (``latest_net_G.pth``), they are taken to be that child's.
+    What DataParallel and torch.compile put before names does not count. Where none of the keys is one of the
+    network's, but the file's name says which child of it they belong to (``latest_net_G.pth``), they are taken to be
+    that child's; or else what follows one prefix that several have, as where a training kept the network as ``model``.
 
     Args:
         network: its tensors are overwritten where the file has one of the same name and shape.
@@ -45,12 +47,15 @@ def load_weights(
         adapt: brings tensors by our names into our shapes.
 
     Raises:
-        TransegError: the file cannot be read, holds code, or none of it fits, or not all where all must.
+        TransegError: the file cannot be read, holds code, or none of it fits, or not all where all must; or several
+            networks in it would fit.
     """
     ours = network.state_dict()
-    theirs = map_keys(read_state_dict(path, part), key_map)
+    theirs = map_keys(_unwrapped(read_state_dict(path, part), ours), key_map)
     if not theirs.keys() & ours.keys():
         theirs = {f"{prefix}{key}": tensor for prefix in _child(network, path) for key, tensor in theirs.items()}
+    if not theirs.keys() & ours.keys():
+        theirs = _without_prefix(theirs, ours, path)
     theirs = adapt(theirs)
     fitting = {key: tensor for key, tensor in theirs.items() if key in ours and ours[key].shape == tensor.shape}
     if not fitting:
@@ -128,6 +133,30 @@ def _by_name(content: Any) -> dict[str, Tensor]:
     """The tensors of several state dicts in one file, each key prefixed with the name of its state dict."""
     entries = content.items() if isinstance(content, dict) else ()
     return {f"{name}.{key}": tensor for name, inner in entries for key, tensor in _tensors(inner).items()}
+
+
+def _unwrapped(state: dict[str, Tensor], ours: Collection[str]) -> dict[str, Tensor]:
+    """The tensors by their names in the network itself, which torch.compile and DataParallel keep as a child."""
+    state = {key.replace("_orig_mod.", ""): tensor for key, tensor in state.items()}
+    while all(key.startswith("module.") and key not in ours for key in state):
+        state = {key.removeprefix("module."): tensor for key, tensor in state.items()}
+    return state
+
+
+def _without_prefix(state: dict[str, Tensor], ours: Collection[str], path: Path) -> dict[str, Tensor]:
+    """The tensors of the one network most of whose names are ours but for what comes before; all where there is none.
+
+    Most, because a name such as ``0.weight`` stands in many networks.
+    """
+    parts = [(key[: dot.end()], key[dot.end() :]) for key in state for dot in re.finditer(r"\.", key)]
+    counts = Counter(prefix for prefix, name in parts if name in ours)
+    found = sorted(prefix for prefix, count in counts.items() if 2 * count > len(ours))
+    if len(found) > 1:
+        raise TransegError(
+            f"{path} holds several networks that would fit, {_some(found)}; save the one that is wanted in a file of "
+            "its own."
+        )
+    return {key[len(prefix) :]: state[key] for prefix in found for key in state if key.startswith(prefix)} or state
 
 
 def _child(network: nn.Module, path: Path) -> list[str]:
