@@ -119,10 +119,20 @@ def test_one_target_image_is_enough(toolkit, tmp_path):
     assert "1 of 10 images" in result.stdout
 
 
+def test_a_norm_of_a_single_value_is_said_in_a_sentence(toolkit, tmp_path):
+    """Sixteen pixels are halved four times."""
+    settings = ["--set", "data.size=16", "--set", "train.batch_size=1"]
+    said = toolkit(*command(SUPERVISED, "--run-dir", tmp_path / "run", *settings), code=1).stderr
+    words = "At 16x16 pixels and train.batch_size=1, a norm of a network has a single value to normalise; raise"
+    assert words in " ".join(said.split())
+
+
 def test_sums_of_losses(toolkit, tmp_path):
-    toolkit(*command(SUPERVISED, "--run-dir", tmp_path / "run", "--loss", "dice+0.5*bce"))
+    """And steps at several scales of each batch."""
+    more = ["--loss", "dice+0.5*bce", "--set", "train.scales=[0.5,1]"]
+    toolkit(*command(SUPERVISED, "--run-dir", tmp_path / "run", *more))
     line = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-2])
-    assert {"train/dice", "train/bce"} <= set(line)
+    assert {"train/dice", "train/bce", "train/dice_0.5", "train/bce_0.5"} <= set(line)
 
 
 def test_transforms_from_the_experiment_file(toolkit, tmp_path):
@@ -262,8 +272,10 @@ def test_the_plan_says_how_a_training_computes_where_that_is_unusual(toolkit):
     assert "precision" not in plain
     assert "compile" not in plain
     more = ["--precision", "bf16", "--compile", "--set", "train.accumulation=4", "--set", "train.clip=1"]
+    more += ["--set", "train.clip_value=0.5", "--set", "train.scales=[0.75,1]", "--set", "train.betas=[0.5,0.999]"]
     text = " ".join(toolkit(*line, *more).stdout.split())
-    assert "seed 0, precision bf16, accumulation 4, clip 1.0, compile True" in text
+    scaled = "scales (0.75, 1.0), betas (0.5, 0.999)"
+    assert f"precision bf16, accumulation 4, {scaled}, clip 1.0, clip_value 0.5, compile True" in text
     assert "precision" not in " ".join(toolkit(*line, *more, "--precision", "fp32").stdout.split())
 
 

@@ -124,6 +124,10 @@ def test_they_are_listed_and_shown(toolkit):
         (["--strategy", "sequential", "--set", "joint.weight=1"], "The strategy sequential has no use for [joint]"),
         (["--strategy", "sequential", "--set", "strategy.count=2"], "generators that are given label maps"),
         (["--strategy", "supervised"], "The strategy supervised has no use for [generator]"),
+        (
+            ["--set", "train.scales=[0.75,1]"],
+            "train.scales are for a segmenter that is trained by itself",
+        ),
         (["--set", "strategy=3"], "strategy is a name or a table"),
         (["--strategy", "joint", "--synthetic", "phantom"], "no use for a synthetic data set; it makes its own"),
         ([*THIRD, "--strategy", "source-free", *DATA[2:4]], "source-free has no use for [generator]"),

@@ -303,6 +303,25 @@ def test_learning_rate_factors_are_the_published_ones():
     assert factors == pytest.approx({1: 1, 200: 1, 201: 0.9950, 300: 0.5025, 400: 0.0050}, abs=5e-5)
 
 
+@pytest.mark.parametrize(
+    ("options", "factors"),
+    [
+        ({}, {0.25: 1, 0.5: 0.995, 0.75: 0.4975}),
+        ({"variant": "fastcut"}, {0.5: 1, 0.75: 50 / 51}),
+        ({"decay": 0}, {0: 1, 0.5: 1, 0.9999: 1}),
+        ({"decay": 1}, {0: 400 / 401, 0.5: 200 / 401}),
+    ],
+)
+def test_the_rate_falls_over_the_share_that_is_wanted(options, factors):
+    for optimization in CUT(1, 1, width=2, blocks=5, **options).optimizers().values():
+        assert {at: optimization.schedule(at) for at in factors} == pytest.approx(factors, abs=5e-5)
+
+
+def test_a_decay_that_is_no_share_is_refused():
+    with pytest.raises(ValueError, match=r"decay=1\.5 is no share of the training"):
+        CUT(1, 1, decay=1.5)
+
+
 def test_untrained_losses_are_where_they_should_be():
     torch.manual_seed(0)
     cut = CUT(3, 3)

@@ -128,6 +128,11 @@ def check_strategy(experiment: Experiment, registry: Registry) -> None:
         raise UsageError(f"The strategy {name} has no use for folds.")
     if experiment.baseline != "none" and BASELINE not in {each.stage.name for each in planned}:
         raise UsageError(f"The strategy {name} trains no baseline; leave --baseline out.")
+    trained = {each.stage.trains for each in planned}
+    if experiment.train.scales and (("segmenter",) not in trained or any(len(networks) > 1 for networks in trained)):
+        raise UsageError(
+            f"train.scales are for a segmenter that is trained by itself, and not as {name} trains it; leave them out."
+        )
 
 
 def _check_declared(strategy: str, stages: list[Stage], result: Mapping[NetworkKind, str]) -> None:

@@ -55,6 +55,7 @@ LEAST_CACHE = 10**6
 """Bytes; less is meant in another unit."""
 CacheSize = Annotated[str, BeforeValidator(_cache_size)]
 """`off`, or bytes with a unit."""
+Decay = Annotated[float, Field(ge=0, lt=1)]
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 
 
@@ -164,6 +165,11 @@ class TrainOptions(Options):
     """In which training computes; weights, losses and validation stay in float32. By default tf32 on a GPU."""
     clip: PositiveFloat | None = None
     """Largest norm of the gradients of each optimizer; larger ones are scaled down to it."""
+    clip_value: PositiveFloat | None = None
+    """Largest size of each number in the gradients; larger ones are clamped to it, before `clip` looks at the norm."""
+    scales: tuple[PositiveFloat, ...] = ()
+    """Learn from each batch of the segmenter's own training at these multiples of its size in turn, with a step at
+    each, as HarDNet-MSEG and PraNet do (arXiv:2101.07172, 2006.11392) with 0.75, 1 and 1.25."""
     ema: float | None = Field(None, gt=0, lt=1)
     """How much of the moving average of the segmenter's weights a step leaves; validation and inference then use the
     average."""
@@ -177,6 +183,8 @@ class TrainOptions(Options):
     """The segmenter's learning rate; a generator's rates are its own options."""
     weight_decay: float = Field(0.0, ge=0)
     """The segmenter's."""
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
+    """How much of its moving averages of gradients and of their squares the segmenter's Adam keeps in a step."""
     sync_batch_norm: bool = False
     """Normalise with the statistics of all processes' images; without, each knows those of its own."""
     head_weights: tuple[NonNegativeFloat, ...] | None = None

@@ -106,7 +106,7 @@ class Build:
         """Adam over what modules train, with the schedule of ``[train]``."""
         train = self.experiment.train
         parameters = [each for module in modules for each in module.parameters() if each.requires_grad]
-        optimizer = torch.optim.Adam(parameters, lr=train.lr, weight_decay=train.weight_decay)
+        optimizer = torch.optim.Adam(parameters, lr=train.lr, betas=train.betas, weight_decay=train.weight_decay)
         return Optimization(optimizer, with_warmup(LEARNING_RATE[train.schedule], train.warmup))
 
     def _network(self, kind: NetworkKind, choice: Choice | None, make: Callable[[Any, bool], nn.Module]) -> nn.Module:

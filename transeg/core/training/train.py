@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ from transeg.core.data.stream import (
 from transeg.core.data.windows import RegionReader, Windows, sampling_pools
 from transeg.core.distributed.collectives import broadcast_from_first, rank_and_world_size
 from transeg.core.distributed.progress_bar import progress_bar
-from transeg.core.errors import TransegError
+from transeg.core.errors import TransegError, UsageError
 from transeg.core.evaluation.metrics.image_metrics import ImageMetric
 from transeg.core.evaluation.scores import EvaluationSet, SegmentationMetric, evaluation_loader
 from transeg.core.evaluation.translation_quality import (
@@ -64,6 +65,7 @@ from transeg.core.training.loop import ValidationSet
 from transeg.core.training.parts import Parts
 from transeg.core.training.precision import matmul_precision
 from transeg.core.training.runner import Runner
+from transeg.core.training.tasks.segmentation_task import SegmentationTask
 from transeg.core.training.tasks.task import Task
 from transeg.core.training.tasks.updates import Updates
 from transeg.core.training.trackers import Trackers, start_trackers
@@ -181,6 +183,14 @@ def train(training: Training, console: Console, *, resume: bool, extra_hooks: Se
             "The GPU's memory is not enough. Resume with a lower train.batch_size and as much more train.accumulation, "
             "or start again with a lower data.size."
         ) from error
+    except ValueError as error:
+        if not re.match(r"Expected more than 1 (value per channel|spatial element) when training", str(error)):
+            raise
+        size, count = experiment.data.size, options.batch_size
+        raise TransegError(
+            f"At {size}x{size} pixels and train.batch_size={count}, a norm of a network has a single value to normalise; "
+            "raise train.batch_size or data.size."
+        ) from error
     finally:
         progress.close()
         trackers.close()
@@ -198,9 +208,14 @@ def _apply_options(task: Task, train: TrainOptions, device: torch.device) -> Non
         precision=train.precision,
         accumulation=train.accumulation,
         clip=train.clip,
+        clip_value=train.clip_value,
         channels_last=train.channels_last,
         compiled=train.compile,
     )
+    if train.scales and getattr(task, "segmenter", None) is not None:
+        if not isinstance(task, SegmentationTask) or type(task).phases is not SegmentationTask.phases:
+            raise UsageError("This strategy has a training step of its own, which knows no train.scales; leave it out.")
+        task.scales = train.scales
     if train.channels_last:
         task.to(memory_format=torch.channels_last)
     fuse_optimizers((o.optimizer for o in task.optimizers().values()), train.fused, device)

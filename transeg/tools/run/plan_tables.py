@@ -20,6 +20,19 @@ if TYPE_CHECKING:
     from transeg.core.training.parts import Parts
 
 
+COMPUTING = (
+    "precision",
+    "accumulation",
+    "scales",
+    "betas",
+    "clip",
+    "clip_value",
+    "ema",
+    "compile",
+    "channels_last",
+    "fused",
+)
+"""Options of a training that a plan tells where they are not as usual."""
 NUMBERS = {2: "two", 3: "three", 4: "four"}
 
 
@@ -138,9 +151,8 @@ def _pixels(data: DataOptions, parts: Parts) -> str:
 
 def _computing(train: TrainOptions) -> str:
     """How a training computes, where that is not as usual."""
-    names = ("precision", "accumulation", "clip", "ema", "compile", "channels_last", "fused")
-    values = {name: getattr(train, name) for name in names}
-    usual = {name: type(train).model_fields[name].default for name in names}
+    values = {name: getattr(train, name) for name in COMPUTING}
+    usual = {name: type(train).model_fields[name].default for name in COMPUTING}
     return "".join(f", {name} {value}" for name, value in values.items() if value != usual[name])
 
 

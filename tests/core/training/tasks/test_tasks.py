@@ -8,6 +8,7 @@ from transeg.core.interfaces import Batch, Generator, Optimization, Phase, Segme
 from transeg.core.models.forward import translate
 from transeg.core.training.losses import LossSum
 from transeg.core.training.tasks.joint_task import JointTask
+from transeg.core.training.tasks.scaling import scaled_batch
 from transeg.core.training.tasks.segmentation_task import SegmentationTask
 from transeg.core.training.tasks.translation_task import TranslationTask
 from transeg.plugins.losses.pixelwise import BCELoss
@@ -198,6 +199,40 @@ def test_auxiliary_heads_count_in_training():
     value = task.train_step(batch(), wrappers(task))["bce"]
     bce = [BCELoss()(torch.full((2, 1, 4, 4), v), torch.ones(2, 4, 4, dtype=torch.long)) for v in (0.5, 1.0)]
     assert value.item() == pytest.approx(0.5 * sum(b.item() for b in bce))
+
+
+def test_a_step_is_made_at_each_scale_of_a_batch():
+    seen = []
+
+    class Watching(Scale):
+        size_multiple = 4
+
+        def forward(self, image):
+            seen.append((*image.shape[2:], self.scale.item()))
+            return super().forward(image)
+
+    segmenter = Watching()
+    loss = LossSum({"bce": (1.0, BCELoss())})
+    task = SegmentationTask(segmenter, loss, Optimization(torch.optim.SGD(segmenter.parameters(), lr=1.0)))
+    task.scales = (0.75, 1.0, 1.25)
+    wide = Batch(torch.rand(2, 1, 16, 20), torch.ones(2, 16, 20, dtype=torch.long), None, torch.arange(2), 0)
+    losses = task.train_step(wide, wrappers(task))
+    assert [size for *size, _ in seen] == [[12, 16], [16, 20], [20, 24]]  # 15 and 25 are no multiples of 4
+    assert len({factor for *_, factor in seen}) == 3  # a step lies between two scales
+    assert list(losses) == ["bce_0.75", "bce", "bce_1.25"]
+
+
+def test_a_scaled_batch_keeps_its_labels_where_they_are():
+    ramp = torch.linspace(-1, 1, 32).expand(1, 1, 32, 32)
+    mask = (ramp[:, 0] > 0).long()
+    whole = Batch(ramp, mask, ramp, torch.arange(1), 0, instances=3 * mask)
+    for scale, side in ((0.75, 24), (1.25, 40), (0.01, 8)):
+        scaled = scaled_batch(whole, scale, 8)
+        assert scaled.source.shape == scaled.target.shape == (1, 1, side, side)
+        assert ((scaled.source[:, 0] > 0.0) == scaled.source_mask.bool()).float().mean() > 0.95
+        assert set(scaled.instances.unique().tolist()) == {0, 3}
+        assert (scaled.instances == 3 * scaled.source_mask).all()
+    assert scaled_batch(whole, 1.0, 5) is whole
 
 
 def test_losses_with_parameters_are_trained():

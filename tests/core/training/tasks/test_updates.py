@@ -257,6 +257,17 @@ def test_gradients_are_clipped_for_each_optimizer_alone():
     assert task.generator.other.item() == pytest.approx(1 - 0.1 * 0.25)  # shorter than the limit
 
 
+def test_each_number_of_the_gradients_is_clamped_before_their_norm_counts():
+    updates = Updates(clip=3.0, clip_value=2.0)
+    network = nn.Linear(3, 1, bias=False)
+    optimizers = {"one": OptimWrapper(torch.optim.SGD(network.parameters(), lr=1.0))}
+    before = network.weight.detach().clone()
+    updates.backward([(network.weight * torch.tensor([[100.0, -0.5, -3.0]])).sum()], optimizers)
+    updates.step(optimizers)
+    clamped = torch.tensor([[2.0, -0.5, -2.0]])  # of norm 2.87
+    assert torch.allclose(before - network.weight, clamped, atol=1e-5)
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_channels_last_changes_nothing_but_rounding(case):
     plain, _ = trained(case, Updates(), torch.float64)

@@ -11,6 +11,7 @@ from transeg.core.evaluation.scores import EvaluationItem
 from transeg.core.interfaces import Batch, Optimization, Phase, Segmenter
 from transeg.core.models.forward import segment, to_float32
 from transeg.core.training.losses import LossSum
+from transeg.core.training.tasks.scaling import scaled_batch
 from transeg.core.training.tasks.task import Task
 
 
@@ -23,7 +24,12 @@ class SegmentationTask(Task):
         optimization: of the network's and the loss's parameters.
         extra_terms: further modules ``forward(logits, image, batch) -> losses by name``, called after each forward
             pass on labelled images; their parameters belong to the optimization, too.
+
+    Attributes:
+        scales: multiples of a batch's size; there is a step at each of them in turn, and without any one as it is.
     """
+
+    scales: Sequence[float] = ()
 
     def __init__(
         self, segmenter: Segmenter, loss: LossSum, optimization: Optimization, extra_terms: Iterable[nn.Module] = ()
@@ -38,7 +44,10 @@ class SegmentationTask(Task):
         return {"segmenter": self._optimization}
 
     def phases(self, batch: Batch) -> Iterator[Phase]:
-        yield Phase(("segmenter",), self.segmentation_losses(batch.source, batch))
+        for scale in self.scales or (1.0,):
+            scaled = scaled_batch(batch, scale, self.segmenter.size_multiple)
+            losses = self.segmentation_losses(scaled.source, scaled)
+            yield Phase(("segmenter",), {_at_scale(name, scale): loss for name, loss in losses.items()})
 
     def segmentation_losses(self, image: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Every loss on labelled images by name, computed in float32.
@@ -72,3 +81,8 @@ class SegmentationTask(Task):
     def segment_target(self, image: Tensor, places: Tensor | None) -> Tensor:
         """Logits ``(N, K, H, W)`` of target images."""
         return segment(self.segmenter, image)[0]
+
+
+def _at_scale(name: str, scale: float) -> str:
+    """What a loss is called at a scale: scalars tell the scales apart."""
+    return name if scale == 1 else f"{name}_{scale:g}"

@@ -33,6 +33,7 @@ class Updates:
         precision: in which the networks compute.
         accumulation: into how many micro-batches a batch is split.
         clip: largest norm of each optimizer's gradients; None for any.
+        clip_value: largest size of each number in the gradients, before their norm counts; None for any.
         channels_last: whether images come with their channels innermost.
         compiled: whether networks are called as torch.compile has translated them.
     """
@@ -44,6 +45,7 @@ class Updates:
         precision: Precision = "fp32",
         accumulation: int = 1,
         clip: float | None = None,
+        clip_value: float | None = None,
         channels_last: bool = False,
         compiled: bool = False,
     ) -> None:
@@ -52,6 +54,7 @@ class Updates:
         self._device = device or torch.device("cpu")
         self._half = HALF.get(precision)
         self._clip = clip
+        self._clip_value = clip_value
         self._compiled = compiled
         self._scalers: dict[str, torch.amp.GradScaler] = {}
 
@@ -95,9 +98,8 @@ class Updates:
         together, scaler = _Together(list(optimizers.values())), self._scaler(optimizers)
         if scaler is not None:
             scaler.unscale_(cast("torch.optim.Optimizer", together))
-        if self._clip is not None:
-            for optimizer in optimizers.values():
-                nn.utils.clip_grad_norm_(optimizer_parameters(optimizer), self._clip)
+        for optimizer in optimizers.values():
+            self._limit(optimizer_parameters(optimizer))
         if scaler is None:
             together.step()
         else:
@@ -111,6 +113,13 @@ class Updates:
                 f"start again with --precision bf16 or fp32, or with a lower learning rate."
             )
         return together.stepped
+
+    def _limit(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Make the gradients of an optimizer as small as they must be."""
+        if self._clip_value is not None:
+            nn.utils.clip_grad_value_(parameters, self._clip_value)
+        if self._clip is not None:
+            nn.utils.clip_grad_norm_(parameters, self._clip)
 
     def state_dict(self) -> dict[str, dict[str, Any]]:
         """The scale of each phase, by its optimizers."""

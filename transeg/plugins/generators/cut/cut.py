@@ -33,14 +33,16 @@ class CUT(Generator):
         variant: `cut`; or `fastcut`, without the identity loss, with ten times the contrast and with random mirroring.
         width: channels of the first convolution in generator and discriminator.
         blocks: residual blocks of the generator, at least 5.
-        lr: learning rate of all three networks; it falls to zero over the last half (`fastcut`: quarter).
+        lr: learning rate of all three networks.
+        decay: share of the training, at its end, over which that rate falls to zero; by default as published, one half
+            (`fastcut`: a quarter). CUT-seg has none: 0.
         gan_weight: weight of the adversarial loss.
         nce_weight: weight of the contrastive loss; by default as published, 1 for `cut` and 10 for `fastcut`.
         temperature: of the contrastive loss.
         patches: positions that are compared in each of the five layers.
 
     Raises:
-        ValueError: the numbers of channels differ, or there are too few blocks.
+        ValueError: the numbers of channels differ, there are too few blocks, or the decay is no share.
     """
 
     size_multiple = 4
@@ -59,6 +61,7 @@ class CUT(Generator):
         width: int = 64,
         blocks: int = 9,
         lr: float = 2e-4,
+        decay: float | None = None,
         gan_weight: float = 1.0,
         nce_weight: float | None = None,
         temperature: float = 0.07,
@@ -72,8 +75,10 @@ class CUT(Generator):
             )
         if blocks < 5:
             raise ValueError(f"cut compares the output of the fifth residual block, so {blocks} are too few")
+        if decay is not None and not 0 <= decay <= 1:
+            raise ValueError(f"decay={decay} is no share of the training; it is a number from 0 to 1")
         self._fast = variant == "fastcut"
-        self._epochs = EPOCHS[variant]
+        self._epochs = _epochs(variant, decay)
         self._lr = lr
         self._gan_weight = gan_weight
         self._nce_weight = nce_weight if nce_weight is not None else (10.0 if self._fast else 1.0)
@@ -150,3 +155,11 @@ class CUT(Generator):
             keys = self.F(features, positions)
         pairs = zip(self.F(queries, positions), keys, strict=True)
         return torch.stack([patch_nce(query, key, self._temperature) for query, key in pairs]).mean(0)
+
+
+def _epochs(variant: str, decay: float | None) -> tuple[int, int]:
+    """Epochs with constant and with falling rate: the published ones, or as many with another share of the latter."""
+    if decay is None:
+        return EPOCHS[variant]
+    falling = round(decay * sum(EPOCHS[variant]))
+    return sum(EPOCHS[variant]) - falling, falling
