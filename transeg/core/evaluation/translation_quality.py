@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -352,7 +353,12 @@ def _write_csv(results: Sequence[dict[str, Any]], path: Path) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, extrasaction="ignore")
         writer.writeheader()
-        writer.writerows(results)
+        writer.writerows([{key: _cell(result.get(key, "")) for key in columns} for result in results])
+
+
+def _cell(value: Any) -> Any:
+    """Nothing where a value is not defined, as in the files of segmentations."""
+    return "" if isinstance(value, float) and math.isnan(value) else value
 
 
 def _agreement(segmenter: TrainedModel, image: Tensor, mask: Tensor) -> tuple[float, float]:

@@ -188,8 +188,8 @@ def train(training: Training, console: Console, *, resume: bool, extra_hooks: Se
             raise
         size, count = experiment.data.size, options.batch_size
         raise TransegError(
-            f"At {size}x{size} pixels and train.batch_size={count}, a norm of a network has a single value to normalise; "
-            "raise train.batch_size or data.size."
+            f"At {size}x{size} pixels and train.batch_size={count}, a norm of a network has a single value to "
+            "normalise; raise train.batch_size or data.size."
         ) from error
     finally:
         progress.close()

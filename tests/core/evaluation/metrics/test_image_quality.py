@@ -9,16 +9,27 @@ from skimage.metrics import structural_similarity
 from transeg.core.evaluation.metrics.image_quality import image_set_metrics, paired_image_metrics
 
 
-def test_pairs_against_scikit_image():
+@pytest.mark.parametrize("sides", [(48, 40), (11, 11), (11, 70)])
+@pytest.mark.parametrize("frame", [0, 3])
+def test_pairs_against_scikit_image(sides, frame):
+    """A frame that nothing has to do with may not count more than it does there."""
     rng = np.random.default_rng(0)
-    a, noise = rng.random((2, 3, 48, 40), dtype=np.float32)
+    a, noise = rng.random((2, 3, *sides), dtype=np.float32)
     b = np.clip(a + 0.3 * noise, 0, 1)
+    b[:, :frame] = 0
     values = paired_image_metrics(torch.from_numpy(2 * a - 1), torch.from_numpy(2 * b - 1))
     theirs = structural_similarity(
         a, b, data_range=1.0, channel_axis=0, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
     )
-    assert values["ssim"] == pytest.approx(theirs, abs=3e-3)  # the two average over differently wide middles
+    assert values["ssim"] == pytest.approx(theirs, abs=1e-5)
     assert values["psnr"] == pytest.approx(10 * math.log10(1 / np.mean((a - b) ** 2)), abs=1e-4)
+
+
+def test_images_smaller_than_the_window_have_no_structural_similarity():
+    image = torch.rand(1, 10, 40) * 2 - 1
+    values = paired_image_metrics(image, image)
+    assert math.isnan(values["ssim"])
+    assert values["psnr"] == 100
 
 
 def test_equal_images():

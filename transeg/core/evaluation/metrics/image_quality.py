@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 
@@ -11,6 +12,8 @@ from torchmetrics.functional.image import peak_signal_noise_ratio, structural_si
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
+SIGMA, RADIUS = 1.5, 5
+"""Of SSIM's Gaussian window: pixels within the radius count."""
 SUBSET = 1000
 """Images in each of the subsets over which KID is averaged, as published; all at once where there are no more."""
 
@@ -23,15 +26,33 @@ def paired_image_metrics(made: Tensor, real: Tensor) -> dict[str, float]:
         real: the same.
 
     Returns:
-        ``ssim`` (Wang et al., IEEE TIP 2004; a Gaussian window of deviation 1.5), ``psnr`` in decibels, and ``l1``, the
-        mean absolute difference: all of intensities in [0, 1], whatever an image's own minimum and maximum are. At most
-        100 decibels, which is more than 16 bits can tell.
+        ``ssim`` (Wang et al., IEEE TIP 2004), ``psnr`` in decibels, and ``l1``, the mean absolute difference: all of
+        intensities in [0, 1], whatever an image's own minimum and maximum are. At most 100 decibels, which is more than
+        16 bits can tell.
     """
-    a, b = ((image[None].float() + 1) / 2 for image in (made, real))
-    ssim = structural_similarity_index_measure(a, b, data_range=1.0)
+    a, b = ((image.float() + 1) / 2 for image in (made, real))
     psnr = peak_signal_noise_ratio(a, b, data_range=1.0)
-    assert isinstance(ssim, Tensor)
-    return {"ssim": float(ssim), "psnr": min(100.0, float(psnr)), "l1": float((a - b).abs().mean())}
+    return {"ssim": structural_similarity(a, b), "psnr": min(100.0, float(psnr)), "l1": float((a - b).abs().mean())}
+
+
+def structural_similarity(a: Tensor, b: Tensor) -> float:
+    """SSIM in a Gaussian window, averaged over the places where the whole window lies in the image.
+
+    At the border, torchmetrics compares with mirrored pixels that nobody has made; scikit-image and MONAI
+    leave the border out.
+
+    Args:
+        a: ``(C, H, W)`` in [0, 1].
+        b: the same.
+
+    Returns:
+        NaN where a side is shorter than the window, 11 pixels.
+    """
+    if min(a.shape[1:]) <= 2 * RADIUS:
+        return math.nan
+    found = structural_similarity_index_measure(a[None], b[None], sigma=SIGMA, data_range=1.0, return_full_image=True)
+    inside = found[1][..., RADIUS:-RADIUS, RADIUS:-RADIUS]
+    return float(inside.mean())
 
 
 def image_set_metrics(made: Tensor, real: Tensor) -> dict[str, float]:
