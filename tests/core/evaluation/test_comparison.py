@@ -21,12 +21,19 @@ def runs(tmp_path):
     return a, b
 
 
+def test_distances_of_two_units_are_not_compared(tmp_path, caplog):
+    a = evaluated(tmp_path / "a", dice=DICE, iou=DICE, surface_dice=DICE, hd95=DICE)
+    b = evaluated(tmp_path / "b", dice=DICE, iou=DICE, surface_dice=DICE, hd95_um=DICE)
+    assert list(compare_runs(a, b)["tests"]["kvasir"]["metrics"]) == ["dice", "iou", "surface_dice"]
+    assert "hd95 is in pixels in some files and in micrometres in others; it is left out." in caplog.text
+
+
 def test_images_are_paired(runs):
     comparison = compare_runs(*runs)
     assert set(comparison["tests"]) == {"kvasir"}
     test = comparison["tests"]["kvasir"]
     assert (test["images"], test["groups"], test["unpaired"]) == (40, 10, 0)
-    assert tuple(test["metrics"]) == tuple(shown_in("compare"))
+    assert [*test["metrics"], "hd95_um"] == shown_in("compare")  # which the runs have in pixels
     dice = test["metrics"]["dice"]
     assert dice["a"] == pytest.approx(DICE.mean(), abs=1e-6)
     assert dice["difference"] == pytest.approx(GAIN.mean(), abs=1e-6)

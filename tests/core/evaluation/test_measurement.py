@@ -2,10 +2,15 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from transeg.core.data.wrapper import DatasetWrapper
+from transeg.core.evaluation.measurement import measure_masks
+from transeg.plugins.datasets.folder import Folder
 
 SIZE = (12, 16)
 CLASSES = "classes=['background', 'myelin', 'axon']"
@@ -65,6 +70,43 @@ def test_it_gives_what_a_run_gives(data, measured, toolkit, tmp_path):
         toolkit("compare", tmp_path / "out", tmp_path / "out", "--metric", "hd95_axon", "--json").stdout
     )
     assert compared["tests"]["folder"]["metrics"]["hd95_axon"]["difference"] == 0
+
+
+class Sized(DatasetWrapper):
+    """Images that say how large their pixels are."""
+
+    def __init__(self, dataset, *sizes):
+        super().__init__(dataset)
+        self.sizes = sizes
+
+    def __getitem__(self, index):
+        return replace(self._dataset[index], pixel_size=self.sizes[index])
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ((None, None), {"hd95_axon": 2}),
+        (((0.5, 0.5), (0.25, 0.25)), {"hd95_um_axon": 0.5}),
+        (((0.5, 0.5), (3.0, 0.1)), {"hd95_um_axon": 0.2}),  # axons are moved along a row
+        (((0.5, 0.5), None), {"hd95_axon": 2}),
+    ],
+)
+def test_distances_are_in_one_unit(data, tmp_path, sizes, expected, caplog, toolkit):
+    for name, mask in data.items():
+        save(tmp_path / "masks" / f"{name}.png", np.roll(mask, 2, axis=1))
+    images = Folder(tmp_path / "data", "all", classes=("background", "myelin", "axon"))
+    table = measure_masks(tmp_path / "masks", {"set": Sized(images, *sizes)}, tmp_path / "out")["set"]
+    assert {key: value for key, value in table.items() if key in ("hd95_axon", "hd95_um_axon")} == pytest.approx(
+        expected
+    )
+    columns = (tmp_path / "out" / "set.csv").read_text().splitlines()[0].split(",")
+    told = {"hd95_um" if "hd95_um_axon" in expected else "hd95"}
+    assert {"hd95", "hd95_um"} & set(columns) == {"hd95", "hd95_um"} & set(table) == told
+    partly = "set: the pixel size of 1 of 2 images is known, so distances are in pixels for all."
+    assert (partly in caplog.text) == (sizes[1] is None and sizes[0] is not None)
+    compared = json.loads(toolkit("compare", tmp_path / "out", tmp_path / "out", "--json").stdout)
+    assert {"hd95", "hd95_um"} & set(compared["tests"]["set"]["metrics"]) == told
 
 
 def test_two_classes_are_cut_at_half_of_the_range(data, measured, tmp_path):

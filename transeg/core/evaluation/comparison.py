@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from transeg.core.errors import UsageError, did_you_mean
-from transeg.core.evaluation.metrics.table import TABLE, Rows, is_lower_better, row_of, shown_in
+from transeg.core.evaluation.metrics.table import IN_PLACE_OF, TABLE, Rows, among, is_lower_better, row_of, shown_in
 from transeg.core.evaluation.statistics import bootstrap_intervals, paired_permutation_test
 from transeg.core.runs.run_folder import RunFolder
 
@@ -73,7 +73,10 @@ def compared_metrics(files: Sequence[Path], named: Sequence[str], rows: Rows) ->
     for name in everywhere.intersection(named):
         if row_of(name, rows) is None:
             logger.warning("No installed plugin has the metric %s; more of it is taken to be better.", name)
-    return list(named) or [name for name in shown_in("compare", rows) if name in TABLE or name in everywhere]
+    for pixels, micrometres in IN_PLACE_OF.items():
+        if not named and any(pixels in each for each in columns) and any(micrometres in each for each in columns):
+            logger.warning("%s is in pixels in some files and in micrometres in others; it is left out.", pixels)
+    return list(named) or among(shown_in("compare", rows), everywhere)
 
 
 def compare_metric(a: np.ndarray, b: np.ndarray, groups: Sequence[str], lower_is_better: bool) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from transeg.core.data.writing import file_name
 from transeg.core.distributed.collectives import broadcast_from_first
 from transeg.core.errors import DataError, UsageError
 from transeg.core.evaluation.metrics.image_metrics import image_metrics
-from transeg.core.evaluation.scores import DetailedScore, evaluate, score_labels, summarize, write_csv
+from transeg.core.evaluation.scores import DetailedScore, evaluate, in_one_unit, score_labels, summarize, write_csv
 from transeg.core.files import write_json
 from transeg.core.inference.sliding_window import Inference
 from transeg.core.inference.trained_model import TrainedModel
@@ -119,7 +119,14 @@ def measure_masks(
             truth = sample.mask.astype(np.int64)
             labels = torch.from_numpy(found.astype(np.int64))
             scores.append(
-                score_labels(sample.name, sample.group, labels, torch.from_numpy(truth), len(dataset.classes))
+                score_labels(
+                    sample.name,
+                    sample.group,
+                    labels,
+                    torch.from_numpy(truth),
+                    len(dataset.classes),
+                    sample.pixel_size,
+                )
             )
             if counts is not None:
                 counts.add(sample.name, sample.group, found, truth, sample.instances)
@@ -170,6 +177,7 @@ def _written(
     label: str, scores: Sequence[DetailedScore], names: Sequence[str], counts: CountAgreement | None, folder: Path
 ) -> dict[str, Any]:
     """The table of a dataset, whose single images go into files."""
+    scores = in_one_unit(scores, label)
     write_csv(scores, names, folder / f"{label}.csv")
     bins = [image.calibration for image in scores if image.calibration is not None]
     if bins:

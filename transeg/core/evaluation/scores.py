@@ -8,8 +8,9 @@ pixels of all images together. Background is averaged in only where a metric's n
 from __future__ import annotations
 
 import csv
+import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -30,12 +31,14 @@ from transeg.core.evaluation.metrics.calibration import calibration_bins, calibr
 from transeg.core.evaluation.metrics.counts import count_pixels, overlap_ratios
 from transeg.core.evaluation.metrics.image_metrics import ImageMetric
 from transeg.core.evaluation.metrics.polyp_protocol import ThresholdCurves, polyp_protocol
-from transeg.core.evaluation.metrics.surface import surface_metrics
+from transeg.core.evaluation.metrics.surface import PIXELS, surface_metrics
+from transeg.core.evaluation.metrics.table import IN_PLACE_OF
 from transeg.core.evaluation.statistics import bootstrap_intervals
 from transeg.core.inference.sliding_window import Forward, Inference, resize_result
 from transeg.core.interfaces import IGNORE, Dataset
 from transeg.core.models.forward import to_classes, to_probabilities
 
+logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
@@ -128,7 +131,9 @@ def score(item: EvaluationItem, logits: Tensor, metrics: Sequence[ImageMetric] =
     return ImageScore(item.name, item.group, counts, values, of_classes)
 
 
-def score_labels(name: str, group: str, labels: Tensor, truth: Tensor, count: int) -> DetailedScore:
+def score_labels(
+    name: str, group: str, labels: Tensor, truth: Tensor, count: int, pixel_size: tuple[float, float] | None = None
+) -> DetailedScore:
     """Every metric of a label map: pixel counts and outlines.
 
     Args:
@@ -137,21 +142,56 @@ def score_labels(name: str, group: str, labels: Tensor, truth: Tensor, count: in
         labels: ``(H, W)`` int64.
         truth: ``(H, W)`` int64; pixels of IGNORE do not count.
         count: number of classes.
+        pixel_size: height and width in micrometres, or None; where it is known, distances are told in both units, and
+            :func:`in_one_unit` leaves one of them for all images of a set.
     """
     counts = count_pixels(labels, truth, count)
     values, of_classes = _ratios(counts)
     predicted, true = labels.numpy(), truth.numpy()
-    outlines = [surface_metrics(predicted == label, true == label, true != IGNORE) for label in range(1, count)]
-    distances, near = np.array(outlines).T
-    values |= {"hd95": _mean(distances), "surface_dice": _mean(near)}
-    return DetailedScore(name, group, counts, values, {**of_classes, "hd95": distances})
+    for key, size in {"hd95": PIXELS, "hd95_um": pixel_size}.items():
+        if size is not None:
+            outlines = [
+                surface_metrics(predicted == label, true == label, true != IGNORE, size) for label in range(1, count)
+            ]
+            distances, near = np.array(outlines).T
+            values |= {key: _mean(distances), "surface_dice": _mean(near)}
+            of_classes[key] = distances
+    return DetailedScore(name, group, counts, values, of_classes)
+
+
+def in_one_unit(scores: Sequence[DetailedScore], label: str) -> list[DetailedScore]:
+    """The scores of a set with distances in micrometres where all its images have these, and else in pixels.
+
+    Args:
+        scores: of its images.
+        label: of the set, for the warning where the sizes of some pixels alone are known.
+    """
+    for pixels, micrometres in IN_PLACE_OF.items():
+        sized = [micrometres in image.values for image in scores]
+        if any(sized) and not all(sized):
+            logger.warning(
+                "%s: the pixel size of %d of %d images is known, so distances are in pixels for all.",
+                label,
+                sum(sized),
+                len(sized),
+            )
+        unwanted = pixels if all(sized) else micrometres
+        scores = [
+            replace(image, values=_without(unwanted, image.values), of_classes=_without(unwanted, image.of_classes))
+            for image in scores
+        ]
+    return list(scores)
+
+
+def _without(key: str, values: Mapping[str, T]) -> dict[str, T]:
+    return {name: value for name, value in values.items() if name != key}
 
 
 def score_in_detail(item: EvaluationItem, logits: Tensor, metrics: Sequence[ImageMetric] = ()) -> DetailedScore:
     """Every metric of an image, distances and calibration included; see :func:`score`."""
     logits = resize_result(logits, *item.mask.shape)
     labels = to_classes(logits[None])[0]
-    scored = score_labels(item.name, item.group, labels, item.mask, max(2, len(logits)))
+    scored = score_labels(item.name, item.group, labels, item.mask, max(2, len(logits)), item.pixel_size)
     truth = item.mask.numpy()
     valid = truth != IGNORE
     binary = len(scored.counts) == 2

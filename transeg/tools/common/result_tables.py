@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from transeg.core.evaluation.metrics.table import TABLE, Rows, digits_of, drawn_in, metrics_of, shown_in, titles
+from transeg.core.evaluation.metrics.table import TABLE, Rows, among, digits_of, drawn_in, metrics_of, shown_in, titles
 from transeg.core.evaluation.numbers import format_interval, format_number
 
 if TYPE_CHECKING:
@@ -68,12 +68,12 @@ def show_classes(tests: dict[str, Any], console: Console) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("test set", style="cyan")
     table.add_column("class")
-    shown = metrics_of("class")
+    shown = _measured(metrics_of("class"), tests.values())
     for title in titles(shown).values():
         table.add_column(title, justify="right", no_wrap=True)
     for label, values in tests.items():
         for name in values["classes"]:
-            of_class = {key: values.get(f"{key}_{name}", values[key]) for key in shown}
+            of_class = {key: values.get(f"{key}_{name}", values.get(key)) for key in shown}
             table.add_row(escape(label), escape(name), *_numbers(of_class, shown, TABLE))
     console.print(table)
 
@@ -112,9 +112,8 @@ def show_tests(
 
 
 def _measured(names: Sequence[str], tables: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The built-in metrics of these, and those of plugins that anything has been measured by."""
-    known = list(tables)
-    return [name for name in names if name in TABLE or any(name in table for table in known)]
+    """The built-in metrics of these, and those that anything has been measured by."""
+    return among(names, set().union(*tables))
 
 
 def _numbers(values: Mapping[str, Any], names: Sequence[str], rows: Rows) -> list[str]:

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from transeg.core.errors import TransegError
 from transeg.core.evaluation.comparison import compare_runs
 from transeg.core.evaluation.metrics.calibration import calibration_error
-from transeg.core.evaluation.metrics.table import TABLE, Rows, metrics_of, shown_in
+from transeg.core.evaluation.metrics.table import Rows, among, metrics_of, shown_in
 from transeg.core.experiment.planned_stages import fold_names
 from transeg.tools.report import figures
 from transeg.tools.report.record import Record, Scores, read_scores
@@ -73,8 +73,16 @@ class TestSet:
 
 def shown_metrics(record: Record, rows: Rows) -> list[str]:
     """What tables show of a test set; metrics of plugins where the run was measured by them."""
-    measured = {metric for scores in record.scores.values() for metric in scores.values}
-    return [name for name in shown_in("report", rows) if name in TABLE or name in measured]
+    return among(shown_in("report", rows), _measured(record))
+
+
+def shown_of_classes(record: Record) -> list[str]:
+    """What tables show of each class of a test set."""
+    return among(metrics_of("class"), _measured(record))
+
+
+def _measured(record: Record) -> set[str]:
+    return {metric for scores in record.scores.values() for metric in scores.values}
 
 
 def test_sets(record: Record, metrics: Sequence[str]) -> list[TestSet]:

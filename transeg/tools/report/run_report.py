@@ -12,7 +12,7 @@ from transeg.core.builders.datasets import build_nonempty, normalise_stain, vali
 from transeg.core.device import keep_freed_memory, pick_device
 from transeg.core.distributed.progress_bar import progress_bar
 from transeg.core.errors import TransegError
-from transeg.core.evaluation.metrics.table import all_rows, digits_of, drawn_in, metrics_of, titles, units
+from transeg.core.evaluation.metrics.table import all_rows, digits_of, drawn_in, titles, units
 from transeg.core.experiment.schema import Experiment
 from transeg.core.inference.trained_model import TrainedModel
 from transeg.core.interfaces import Dataset
@@ -55,6 +55,7 @@ def render_run_page(path: Path, registry: Registry, console: Console, device: st
     trained, why = _networks(record, registry, device)
     rows = all_rows(registry)
     columns = titles(evaluation_tables.shown_metrics(record, rows), rows)
+    of_classes = evaluation_tables.shown_of_classes(record)
     tests, translations = _galleries(record, trained, why, registry, console)
     spent, quality = training_curves.stage_times(record), record.metrics.get("quality") or {}
     return page.render(
@@ -65,8 +66,8 @@ def render_run_page(path: Path, registry: Registry, console: Console, device: st
         tests=evaluation_tables.test_sets(record, list(columns)),
         columns=columns,
         units=units(columns, rows),
-        class_columns=titles(metrics_of("class")),
-        class_units=units(metrics_of("class")),
+        class_columns=titles(of_classes),
+        class_units=units(of_classes),
         digits={metric: digits_of(metric, rows) for metric in rows},
         galleries=tests,
         translations=translations,

@@ -28,6 +28,39 @@ def test_distances_agree_with_monai(truth, logits):
     assert dice == pytest.approx(compute_surface_dice(*masks, [TOLERANCE]).item(), rel=1e-6)
 
 
+@pytest.mark.parametrize(("truth", "logits"), CASES[:4])
+@pytest.mark.parametrize("size", [(0.13, 0.13), (2.0, 0.5), (0.1, 0.7)])
+def test_distances_in_micrometres_agree_with_monai(truth, logits, size):
+    prediction = logits > 0
+    hausdorff, dice = surface_metrics(prediction, truth, EVERYWHERE, size)
+    masks = one_hot(prediction), one_hot(truth)
+    theirs = compute_hausdorff_distance(*masks, percentile=95, spacing=size).item()
+    assert hausdorff == pytest.approx(theirs, rel=1e-5)
+    if size[0] == size[1]:
+        pixels, as_before = surface_metrics(prediction, truth, EVERYWHERE)
+        assert (hausdorff, dice) == (pytest.approx(size[0] * pixels), as_before)
+    else:  # MONAI weighs the outlines' pixels by their length there, but not here
+        assert 0 <= dice <= 1
+
+
+def test_pixels_that_are_no_squares():
+    first, second = np.zeros((2, 40, 50), dtype=bool)
+    first[10:20, 10:20] = second[10:20, 13:23] = True
+    assert surface_metrics(first, second, EVERYWHERE, (4.0, 0.25))[0] == 0.75
+    assert surface_metrics(first.T, second.T, EVERYWHERE.T, (4.0, 0.25))[0] == 12
+    near, far = (
+        surface_metrics(*pair, (4.0, 0.25))[1]
+        for pair in (
+            (first[:, :40], second[:, :40], EVERYWHERE[:, :40]),
+            (first.T[:40], second.T[:40], EVERYWHERE.T[:40]),
+        )
+    )
+    assert near == 1
+    assert far < 0.8
+    nothing = np.zeros_like(first)
+    assert surface_metrics(first, nothing, EVERYWHERE, (4.0, 0.25)) == (math.hypot(4 * 40, 0.25 * 50), 0)
+
+
 def test_two_squares():
     first, second = np.zeros((2, 40, 50), dtype=bool)
     first[10:20, 10:20] = True

@@ -41,7 +41,8 @@ def unknown(table):
 @pytest.mark.parametrize("classes", [2, 3])
 def test_all_that_is_measured_of_masks_has_a_row(classes):
     logits, truth = logits_and_truth(classes)
-    scores = [score_in_detail(item(truth, name=name), logits) for name in "ab"]
+    sized = [item(truth, name=name)._replace(pixel_size=(0.2, 0.1)) for name in "ab"]
+    scores = [score_in_detail(image, logits) for image in sized]
     assert unknown(summarize(scores, NAMES[classes])) == []
     assert unknown(scores[0].values) == []
     assert set(scores[0].of_classes) == set(metrics_of("class"))
@@ -93,10 +94,11 @@ def test_there_is_no_second_list():
 def test_what_is_shown_is_what_always_was():
     """Tables, reports and comparisons of runs keep their columns."""
     assert shown_in("tests") == ["dice", "iou", "precision", "recall"]
-    assert shown_in("folds") == metrics_of("class") == ["dice", "iou", "hd95"]
-    assert shown_in("compare") == ["dice", "iou", "surface_dice", "hd95"]
-    assert list(titles(shown_in("report")).values()) == ["Dice", "IoU", "precision", "recall", "surface Dice", "HD95"]
-    assert set(shown_in("card")) == {"dice", "iou", "precision", "recall", "hd95", "surface_dice"}
+    assert shown_in("folds") == metrics_of("class") == ["dice", "iou", "hd95", "hd95_um"]
+    assert shown_in("compare") == ["dice", "iou", "surface_dice", "hd95", "hd95_um"]
+    shown = ["Dice", "IoU", "precision", "recall", "surface Dice", "HD95", "HD95 (um)"]
+    assert list(titles(shown_in("report")).values()) == shown
+    assert set(shown_in("card")) == {"dice", "iou", "precision", "recall", "hd95", "hd95_um", "surface_dice"}
     quality = [(title, digits_of(name)) for name, title in titles(drawn_in("quality")).items()]
     assert quality == [
         ("SSIM", 3),
@@ -117,7 +119,7 @@ def test_what_is_shown_is_what_always_was():
 
 def test_what_is_better():
     lower = {name for name in TABLE if is_lower_better(name)}
-    of_masks = {"mae", "hd95", "ece", "ece_pooled", "pranet_mae", "counts.mae", "counts.relative_error"}
+    of_masks = {"mae", "hd95", "hd95_um", "ece", "ece_pooled", "pranet_mae", "counts.mae", "counts.relative_error"}
     assert lower == of_masks | {"l1", "lpips", "fid", "kid", "roundtrip_l1"}
     assert is_lower_better("hd95_axon")
     assert not is_lower_better("dice_axon")

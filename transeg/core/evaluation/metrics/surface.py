@@ -1,4 +1,4 @@
-"""Metrics of outlines: Hausdorff distance and surface Dice, in pixels."""
+"""Metrics of outlines: Hausdorff distance and surface Dice."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ import numpy as np
 from scipy.ndimage import binary_erosion, distance_transform_edt
 
 TOLERANCE = 2.0
-"""How far apart, in pixels, two outlines may be to agree in the surface Dice."""
+"""How far apart, in pixels, two outlines may be to agree in the surface Dice; of pixels that are no squares, in squares
+of the same area."""
+PIXELS = 1.0, 1.0
 
 
-def surface_metrics(prediction: np.ndarray, truth: np.ndarray, valid: np.ndarray) -> tuple[float, float]:
+def surface_metrics(
+    prediction: np.ndarray, truth: np.ndarray, valid: np.ndarray, pixel_size: tuple[float, float] = PIXELS
+) -> tuple[float, float]:
     """Compare the outlines of a predicted and a true region.
 
     The 95 % Hausdorff distance is the larger of the two directions' 95th percentiles, as in Metrics Reloaded
@@ -22,6 +26,7 @@ def surface_metrics(prediction: np.ndarray, truth: np.ndarray, valid: np.ndarray
         prediction: ``(H, W)`` bool.
         truth: ``(H, W)`` bool.
         valid: ``(H, W)`` bool, the pixels that count; the others are as if outside the image.
+        pixel_size: height and width of a pixel, in the unit of the distance.
 
     Returns:
         Both metrics. Where one region is empty the worst there is, the image's diagonal and 0; where both are, NaN.
@@ -31,12 +36,14 @@ def surface_metrics(prediction: np.ndarray, truth: np.ndarray, valid: np.ndarray
     if not either.any():
         return math.nan, math.nan
     if not (prediction.any() and truth.any()):
-        return math.hypot(*truth.shape), 0.0
+        return math.hypot(*np.multiply(truth.shape, pixel_size)), 0.0
     box = _bounding_box(either)
     first, second = _outline(prediction[box]), _outline(truth[box])
-    distances = distance_transform_edt(~second)[first], distance_transform_edt(~first)[second]
+    away, back = (distance_transform_edt(~outline, sampling=pixel_size) for outline in (second, first))
+    distances = away[first], back[second]
     hausdorff = max(np.percentile(distance, 95) for distance in distances)
-    near = np.concatenate(distances) <= TOLERANCE
+    reach = TOLERANCE * math.sqrt(math.prod(pixel_size)) * (1 + 1e-9)  # two pixels are two, however they are rounded
+    near = np.concatenate(distances) <= reach
     return float(hausdorff), float(near.mean())
 
 

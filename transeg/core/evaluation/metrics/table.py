@@ -6,7 +6,7 @@ function and its row, here or in a plugin's manifest; others are computed togeth
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -75,7 +75,7 @@ TABLE: dict[str, BuiltInMetric] = {
     ),
     "surface_dice": BuiltInMetric(
         title="surface Dice",
-        summary="Share of both outlines that lies within 2 pixels of the other",
+        summary="Share of both outlines that lies within 2 pixels of the other, whatever a pixel's height and width",
         paper="arXiv:1809.04430",
         higher_is_better=True,
         shown=("compare", "report", "card"),
@@ -85,6 +85,15 @@ TABLE: dict[str, BuiltInMetric] = {
         summary="95 % Hausdorff distance of the outlines",
         paper="arXiv:2206.01653",
         unit="pixels",
+        higher_is_better=False,
+        of="class",
+        shown=("folds", "compare", "report", "card"),
+    ),
+    "hd95_um": BuiltInMetric(
+        title="HD95 (um)",
+        summary="The same in micrometres, in its place where every image of a test set says how large its pixels are",
+        paper="arXiv:2206.01653",
+        unit="um",
         higher_is_better=False,
         of="class",
         shown=("folds", "compare", "report", "card"),
@@ -320,6 +329,9 @@ TABLE: dict[str, BuiltInMetric] = {
     ),
 }
 """The built-in metrics."""
+IN_PLACE_OF = {"hd95": "hd95_um"}
+"""Metrics in pixels, and those in micrometres, one of which is measured: the latter where all images of a test set say
+how large their pixels are."""
 BETTER = {True: "higher", False: "lower", None: ""}
 """What is better, in a word."""
 BESIDE = ("name", "group", "images", "empty", "classes", "counts")
@@ -329,6 +341,18 @@ BESIDE = ("name", "group", "images", "empty", "classes", "counts")
 def shown_in(place: Place, rows: Rows = TABLE) -> list[str]:
     """Names of the metrics that a place shows."""
     return [name for name, row in rows.items() if place in row.shown]
+
+
+def among(names: Iterable[str], measured: Collection[str]) -> list[str]:
+    """Those that a table of measurements has a place for: the built-in ones, as far as they do not stand in for each
+    other, and what else was measured.
+
+    Args:
+        names: of metrics.
+        measured: names of what was.
+    """
+    either = IN_PLACE_OF.keys() | IN_PLACE_OF.values()
+    return [name for name in names if name in measured or (name in TABLE and name not in either)]
 
 
 def drawn_in(place: Literal["quality", "curves"]) -> list[str]:
@@ -348,7 +372,8 @@ def titles(names: Iterable[str], rows: Rows = TABLE) -> dict[str, str]:
 
 def units(names: Iterable[str], rows: Rows = TABLE) -> str:
     """The end of a caption: ``; HD95 in pixels``, or nothing where no metric has a unit."""
-    told = [f"{title} in {rows[name].unit}" for name, title in titles(names, rows).items() if rows[name].unit]
+    named = {title: rows[name].unit for name, title in titles(names, rows).items()}
+    told = [f"{title} in {unit}" for title, unit in named.items() if unit and unit not in title]
     return f"; {', '.join(told)}" if told else ""
 
 
@@ -356,7 +381,8 @@ def row_of(column: str, rows: Rows = TABLE) -> MetricEntry | None:
     """The row of a column: that of its name, or, for ``hd95_axon``, of the metric that is told for each class."""
     if column in rows:
         return rows[column]
-    return next((TABLE[name] for name in metrics_of("class") if column.startswith(f"{name}_")), None)
+    longest = sorted(metrics_of("class"), key=len, reverse=True)  # hd95_um_axon is no class um_axon of hd95
+    return next((TABLE[name] for name in longest if column.startswith(f"{name}_")), None)
 
 
 def is_lower_better(column: str, rows: Rows = TABLE) -> bool:
