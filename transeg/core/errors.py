@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 
 
@@ -31,6 +32,35 @@ class DataError(TransegError):
         # a data loader's worker re-raises an exception with its traceback as the message: the sentence ends it
         super().__init__(message.rsplit(f"{type(self).__name__}: ", 1)[-1].strip())
         self.file = file
+
+
+class Failures:
+    """Files that could not be used, for commands that go on with the others and say at the end which failed."""
+
+    def __init__(self) -> None:
+        self.reasons: list[str] = []
+
+    @contextmanager
+    def collect(self) -> Iterator[None]:
+        """Go on behind this where a file cannot be used."""
+        try:
+            yield
+        except DataError as error:
+            self.reasons.append(str(error))
+
+    def conclude(self, doing: str) -> None:
+        """Say what failed.
+
+        Args:
+            doing: what could not be done with these files, as in `segmented`.
+
+        Raises:
+            TransegError: anything did.
+        """
+        if self.reasons:
+            count = len(self.reasons)
+            images = "1 image" if count == 1 else f"{count} images"
+            raise TransegError("\n".join([f"{images} could not be {doing}; everything else was.", *self.reasons]))
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

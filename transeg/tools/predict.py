@@ -8,6 +8,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from transeg.core.errors import Failures
 from transeg.core.registry import Registry
 from transeg.tools.common import options as common
 from transeg.tools.common.console import stderr_console
@@ -37,12 +38,16 @@ def predict(registry: Registry, run_dir: Path, images: Path, **named: Any) -> No
 
     \b
     toolkit predict RUN images -o out --morphometry --pixel-size 0.13
+
+    Files that cannot be read are named at the end. Nothing is written over but what an earlier predict has written.
     """
     from transeg.core.api.image_files import predict_images
 
-    count, out = predict_images(run_dir, images, registry, stderr_console(), **named)
+    failures = Failures()
+    count, out = predict_images(run_dir, images, registry, stderr_console(), failures=failures, **named)
     Console().print(f"{count} masks in {out / 'masks'}, outlines in {out / 'overlays'}", highlight=False)
     if named["counting"] is not None:
         Console().print(f"Objects: {out / 'counts.csv'}, {out / 'objects.csv'}", highlight=False)
     if named["morphometry"] is not None:
         Console().print(f"Fibres: {out / 'morphometry.csv'}, {out / 'fibres.csv'}", highlight=False)
+    failures.conclude("segmented")

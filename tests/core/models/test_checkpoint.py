@@ -51,10 +51,7 @@ def test_a_failed_write_leaves_the_old_checkpoint(tmp_path, monkeypatch):
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_disk_gets_a_sentence(tmp_path, monkeypatch):
     """PyTorch reports a write that fails in the middle as a RuntimeError."""
-    real = os.fdopen
-    monkeypatch.setattr(
-        os, "fdopen", lambda handle, mode: (os.close(handle), real(os.open("/dev/full", os.O_WRONLY), mode))[1]
-    )
+    monkeypatch.setattr(Path, "open", lambda path, mode: os.fdopen(os.open("/dev/full", os.O_WRONLY), mode))
     with pytest.raises(TransegError, match="cannot be written"):
         checkpoint.save_checkpoint({"model": torch.zeros(1_000_000)}, tmp_path / "last.pt")
 

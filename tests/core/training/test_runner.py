@@ -3,6 +3,7 @@
 import contextlib
 import importlib.metadata
 import json
+import os
 import re
 import signal
 import sys
@@ -35,10 +36,11 @@ CPU = torch.device("cpu")
 class Toy(Task):
     """One weight, dropout for the global random generator, a loss that may be told to fail."""
 
-    def __init__(self, nan_at=None):
+    def __init__(self, nan_at=None, steep_at=None):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(8))
         self.nan_at = nan_at
+        self.steep_at = steep_at
         self.rates = []
 
     def optimizers(self):
@@ -53,6 +55,8 @@ class Toy(Task):
         loss = (dropped * batch.source.flatten(1).mean(1).sum()).square().mean()
         if self.iteration == self.nan_at:
             loss = loss * float("nan")
+        if self.iteration == self.steep_at:
+            loss = loss + (self.weight - self.weight.detach()).sum().sqrt()  # 0, with an infinite gradient
         yield Phase(("weight",), {"loss": loss})
 
     def val_step(self, items):
@@ -161,6 +165,48 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path, iteration):
         assert torch.load(last, weights_only=True)["model"]["weight"].isfinite().all()
     else:
         assert not last.exists()
+
+
+@pytest.mark.parametrize("iteration", [2, 9])
+def test_a_gradient_that_is_no_number_never_reaches_a_checkpoint(tmp_path, iteration):
+    """The loss of the step itself is finite; a checkpoint is due right after it, or the training ends with it."""
+    with pytest.raises(TransegError, match=f"weights weight are not finite numbers after iteration {iteration + 1}"):
+        train(tmp_path, task=Toy(steep_at=iteration))
+    assert not (tmp_path / "checkpoints" / "best.pt").exists()
+    last = tmp_path / "checkpoints" / "last.pt"
+    assert last.exists() == (iteration > 2)
+    if last.exists():
+        assert torch.load(last, weights_only=True)["model"]["weight"].isfinite().all()
+
+
+def test_what_an_interval_has_come_to_is_resumed(tmp_path):
+    """Lines lie at 4, 8 and 10 iterations, checkpoints at 3, 6 and 9."""
+    read = []
+    for name in ("whole", "cut"):
+        place = tmp_path / name
+        place.mkdir()
+        scalars = [ScalarsHook(place / "metrics.jsonl", Trackers({}), 4) for _ in range(2)]
+        if name == "cut":
+            train(place, stop=8, hooks=scalars[:1])
+        train(place, resume=True, hooks=scalars[1:])
+        lines = [json.loads(line) for line in (place / "metrics.jsonl").read_text().splitlines()]
+        read.append([{k: v for k, v in line.items() if k != "seconds_per_iteration"} for line in lines])
+    assert [line["iteration"] for line in read[0]] == [4, 8, 10]
+    assert read[0] == read[1]
+
+
+def test_a_full_disk_keeps_the_scalars_of_a_run_that_is_resumed(tmp_path, monkeypatch):
+    path = tmp_path / "metrics.jsonl"
+    train(tmp_path, stop=8, hooks=[ScalarsHook(path, Trackers({}), 2)])
+    before = path.read_text()
+
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(TransegError, match=r"metrics\.jsonl cannot be written: No space left on device"):
+        train(tmp_path, resume=True, hooks=[ScalarsHook(path, Trackers({}), 2)])
+    assert path.read_text() == before
 
 
 def test_a_loss_that_was_no_number_is_never_saved(tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from transeg.core.analysis.agreement import agreement
 from transeg.core.analysis.counting import CountedObject, Counting
 from transeg.core.analysis.csv_files import CsvFiles
 from transeg.core.distributed.collectives import gather_in_order
+from transeg.core.files import replacing
 from transeg.core.interfaces import IGNORE
 
 
@@ -114,20 +114,19 @@ class CountAgreement:
 
     def write(self, folder: Path, label: str) -> None:
         """A CSV file with a line for each image, and a Bland-Altman picture, named by the test set's label."""
-        folder.mkdir(parents=True, exist_ok=True)
         series = self._series()
         names = list(series)
         suffixes = ["", *(f"_{name}" for name in names[1:])]
-        with (folder / f"{label}.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            columns = [f"{kind}{suffix}" for suffix in suffixes for kind in ("true", "predicted", "error")]
-            writer.writerow(["name", "group", *columns])
+        columns = [f"{kind}{suffix}" for suffix in suffixes for kind in ("true", "predicted", "error")]
+        with CsvFiles() as files:
+            writer = files.begin(folder / f"{label}.csv", ["name", "group", *columns])
             for index, row in enumerate(self._rows):
                 pairs = [(int(true[index]), int(predicted[index])) for true, predicted in series.values()]
                 writer.writerow(
                     [row.name, row.group, *(n for true, found in pairs for n in (true, found, found - true))]
                 )
-        bland_altman.draw_bland_altman(series, folder / f"{label}.png")
+        with replacing(folder / f"{label}.png") as unfinished:
+            bland_altman.draw_bland_altman(series, unfinished)
 
     def _series(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """True and predicted counts ``(images,)``: of all objects, and for several classes of each."""

@@ -1,4 +1,4 @@
-"""CSV files that grow as images come."""
+"""CSV files, whole or not at all."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from transeg.core.files import replacing
+
 
 class CsvFiles(ExitStack):
-    """Closes, when it is left, every file that it has begun."""
+    """Files that grow as images come, and get their names when it is left."""
 
     def begin(self, path: Path, header: Sequence[str]) -> Any:
         """A writer of rows into a new file, whose first row is written."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        writer = csv.writer(self.enter_context(path.open("w", newline="", encoding="utf-8")))
+        unfinished = self.enter_context(replacing(path))
+        writer = csv.writer(self.enter_context(unfinished.open("w", newline="", encoding="utf-8")))
         writer.writerow(header)
         return writer

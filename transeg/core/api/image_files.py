@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -12,10 +13,13 @@ from transeg.core.analysis.counting import Counting
 from transeg.core.analysis.fibre_tables import FibreTables
 from transeg.core.analysis.morphometry import MorphometryOptions
 from transeg.core.api.run_networks import load_trained
+from transeg.core.claims import claimed
 from transeg.core.distributed.progress_bar import progress_bar
-from transeg.core.errors import UsageError
+from transeg.core.errors import DataError, Failures, UsageError
 from transeg.core.inference.pixel_size import PixelSize, rescale_factors
 from transeg.core.inference.prediction import list_image_files, predict_files, translate_files
+from transeg.core.inference.sliding_window import Inference
+from transeg.core.inference.trained_model import TrainedModel
 from transeg.core.inference.translator import Translator
 from transeg.core.inference.whole_slide import is_large
 from transeg.core.registry import Registry
@@ -39,9 +43,10 @@ def predict_images(
     translate_with: Path | None = None,
     direction: str | None = None,
     rescale: float | None = None,
+    failures: Failures,
 ) -> tuple[int, Path]:
-    """Segment image files; see :func:`transeg.core.inference.prediction.predict_files`. Gives their number and the
-    folder.
+    """Segment image files; see :func:`transeg.core.inference.prediction.predict_files`. Gives the number of masks and
+    the folder.
 
     Where objects are counted, :class:`transeg.core.analysis.count_tables.ObjectTables` lie in the folder, too, and
     where fibres are measured :class:`transeg.core.analysis.fibre_tables.FibreTables`. Images of a foreign domain are
@@ -59,10 +64,10 @@ def predict_images(
     names = trained.domains.class_names
     measuring = morphometry.of(names) if morphometry is not None else None
     for option, wanted in (("--count", counting), ("--morphometry", measuring)):
-        large = [file for file in files if is_large(trained, file, inference)] if wanted is not None else []
+        large = _large(trained, files, inference) if wanted is not None else []
         if large:
             raise UsageError(f"{option}: {large[0]} is too large to be taken whole; cut it into smaller images.")
-    with ExitStack() as stack:
+    with claimed(out, "predict", files), ExitStack() as stack:
         tables: list[ObjectTables | FibreTables] = []
         if counting is not None:
             tables.append(stack.enter_context(ObjectTables(counting, out, names)))
@@ -70,9 +75,28 @@ def predict_images(
             tables.append(stack.enter_context(FibreTables(measuring, out)))
         advance = stack.enter_context(progress_bar(console, "segmenting", len(files)))
         predict_files(
-            trained, files, out, inference, probabilities, advance, tables, translator=translator, scale=scale
+            trained,
+            files,
+            out,
+            inference,
+            probabilities,
+            advance,
+            tables,
+            failures=failures,
+            translator=translator,
+            scale=scale,
         )
-    return len(files), out
+    return len(files) - len(failures.reasons), out
+
+
+def _large(trained: TrainedModel, files: Sequence[Path], inference: Inference) -> list[Path]:
+    """Images that are too large to be taken whole; those that cannot be read are told of later."""
+    large = []
+    for file in files:
+        with suppress(DataError):
+            if is_large(trained, file, inference):
+                large.append(file)
+    return large
 
 
 def translate_images(
@@ -87,12 +111,15 @@ def translate_images(
     device: str | None,
     pixel_size: PixelSize | None = None,
     rescale: float | None = None,
+    failures: Failures,
 ) -> int:
-    """Translate image files; see :func:`transeg.core.inference.prediction.translate_files`. Gives their number."""
+    """Translate image files; see :func:`transeg.core.inference.prediction.translate_files`. Gives the number of those
+    that were.
+    """
     files = list_image_files(images)
     trained = load_trained(RunFolder(run_dir), registry, device)
     translator = Translator.of(trained, run_dir, direction=direction, window=window)
     scale = rescale_factors(translator.trained.experiment, translator, pixel_size, rescale)
-    with progress_bar(console, "translating", len(files)) as advance:
-        translate_files(translator, files, out, advance, scale)
-    return len(files)
+    with claimed(out, "translate", files), progress_bar(console, "translating", len(files)) as advance:
+        translate_files(translator, files, out, advance, scale, failures=failures)
+    return len(files) - len(failures.reasons)

@@ -64,11 +64,10 @@ def build_splits(table: Settings, registry: Registry, data: str, splits: Iterabl
     """
     choices = {split: complete_dataset({**table, "split": split}, "source", registry) for split in splits}
     parts = {split: build_dataset(choice, "source", registry) for split, choice in choices.items()}
-    parts = {split: dataset for split, dataset in parts.items() if len(dataset)}
-    for dataset in parts.values():
+    for dataset in parts.values():  # one that has no image for its faults would else be left out without a word
         if dataset.faults:
             raise UsageError(f"{dataset.faults[0].reason} See all with: toolkit data verify {data}")
-    return parts
+    return {split: dataset for split, dataset in parts.items() if len(dataset)}
 
 
 def dataset_writer(name: str, root: Path, about: About, registry: Registry) -> Writer:

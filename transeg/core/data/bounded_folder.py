@@ -24,6 +24,8 @@ SPARE = 2**30
 """Bytes of the disk that are left free: a run needs them for its checkpoints."""
 ROOM = 0.95
 """Share of the limit that is left by making room, so that not every new file has to look for the oldest."""
+ENDINGS = (".sample", ".key")
+"""Of the files that are kept; the folder may be one that a user keeps other things in."""
 PATIENCE = 10.0
 """Seconds to wait for another process to finish its writing."""
 
@@ -134,7 +136,9 @@ class BoundedFolder:
 
 
 def list_contents(folder: Path) -> list[tuple[float, int, Path]]:
-    """When each file in a folder was used, its bytes, and its path; what is being written does not count."""
+    """When each file in a folder was used, its bytes, and its path; what is being written does not count, nor what
+    somebody else has put there.
+    """
     found = []
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -142,8 +146,11 @@ def list_contents(folder: Path) -> list[tuple[float, int, Path]]:
                 state = entry.stat()
             except FileNotFoundError:
                 continue
-            unfinished = entry.name.startswith(".")
-            if not unfinished or (entry.name.endswith(".part") and state.st_mtime < time.time() - LATELY):
+            if entry.name.startswith("."):
+                own = entry.name.endswith(".part") and state.st_mtime < time.time() - LATELY
+            else:
+                own = entry.name.endswith(ENDINGS)
+            if own:
                 found.append((state.st_mtime, _on_disk(state.st_size), Path(entry.path)))
     return found
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 
 from rich.console import Console
 
 from transeg.core.distributed.collectives import all_gather, broadcast_from_first, rank_and_world_size
 from transeg.core.distributed.progress_bar import progress_bar
+from transeg.core.errors import Failures
 from transeg.core.interfaces import Dataset, Sample, Writer, Written
 
 
@@ -17,6 +19,7 @@ def write_splits(
     console: Console,
     title: str,
     change: Callable[[Sample], Sample] = lambda sample: sample,
+    failures: Failures | None = None,
 ) -> list[Written]:
     """Write every sample of a dataset.
 
@@ -29,6 +32,8 @@ def write_splits(
         console: for progress.
         title: of the progress.
         change: what is done to a sample before it is written; its name, group and size of pixels stay.
+        failures: get the samples of all processes that cannot be read, and the others are written all the same; None
+            to stop at the first.
 
     Returns:
         What has been written, by all processes.
@@ -38,11 +43,14 @@ def write_splits(
     with progress_bar(console, title, sum(map(len, parts.values()))) as advance:
         for split, dataset in parts.items():
             for index in range(rank, len(dataset), ranks):
-                sample = dataset[index]
-                if not writer.has(sample.name, split):
-                    writer.add(change(sample), split)
-                written.append(Written(sample.name, split, sample.group, sample.pixel_size))
+                with nullcontext() if failures is None else failures.collect():
+                    sample = dataset[index]
+                    if not writer.has(sample.name, split):
+                        writer.add(change(sample), split)
+                    written.append(Written(sample.name, split, sample.group, sample.pixel_size))
                 advance()
         everything = all_gather(written)
+        if failures is not None:
+            failures.reasons = all_gather(failures.reasons)
         broadcast_from_first(lambda: writer.finish(everything))
     return everything

@@ -7,7 +7,6 @@ pixels of all images together. Background is averaged in only where a metric's n
 
 from __future__ import annotations
 
-import csv
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +22,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from transeg.core.analysis.count_tables import CountAgreement
+from transeg.core.analysis.csv_files import CsvFiles
 from transeg.core.data.cache import CachedDataset, SampleCache
 from transeg.core.data.stream import begin_worker
 from transeg.core.distributed.collectives import broadcast_from_first, gather_in_order, rank_and_world_size
@@ -352,10 +352,8 @@ def evaluation_loader(items: TorchDataset[T], *, batch_size: int, workers: int, 
 
 def write_csv(scores: Sequence[ImageScore], names: Sequence[str], path: Path) -> None:
     """One line for each image; for several classes with columns of each, such as ``hd95_<class>``."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["name", "group", *scores[0].values, *_of_classes(scores[0], names)])
+    with CsvFiles() as files:
+        writer = files.begin(path, ["name", "group", *scores[0].values, *_of_classes(scores[0], names)])
         for image in scores:
             values = [*image.values.values(), *_of_classes(image, names).values()]
             writer.writerow(

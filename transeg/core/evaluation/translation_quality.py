@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import Subset
 
+from transeg.core.analysis.csv_files import CsvFiles
 from transeg.core.data.cache import CachedDataset, SampleCache
 from transeg.core.data.images import resize, unit_range
 from transeg.core.data.stream import to_tensor
@@ -349,11 +349,9 @@ def _judged(metric: TranslationMetric, results: list[dict[str, Any]], folder: Pa
 
 def _write_csv(results: Sequence[dict[str, Any]], path: Path) -> None:
     columns = ["name", *(key for key in MEANS if any(key in result for result in results))]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows([{key: _cell(result.get(key, "")) for key in columns} for result in results])
+    with CsvFiles() as files:
+        writer = files.begin(path, columns)
+        writer.writerows([_cell(result.get(column, "")) for column in columns] for result in results)
 
 
 def _cell(value: Any) -> Any:

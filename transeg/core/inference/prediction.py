@@ -18,11 +18,10 @@ from transeg.core.data.images import (
     read_label_map,
     read_unit_image,
     resize,
-    write_image,
 )
 from transeg.core.data.unread import describe_unread, say_unread
-from transeg.core.data.writing import image_suffix, write_atomically
-from transeg.core.errors import UsageError
+from transeg.core.data.writing import image_suffix, write_atomically, write_together
+from transeg.core.errors import Failures, UsageError
 from transeg.core.inference.masks import class_map, shown_mask
 from transeg.core.inference.pixel_size import scale_reference
 from transeg.core.inference.sliding_window import Inference, resize_result
@@ -70,6 +69,7 @@ def predict_files(
     advance: Advance,
     tables: Sequence[ObjectTables | FibreTables] = (),
     *,
+    failures: Failures,
     translator: Translator | None = None,
     scale: tuple[float, float] = (1.0, 1.0),
 ) -> None:
@@ -79,52 +79,78 @@ def predict_files(
     each class but background. Images too large for memory, in windows, give TIFF files; see
     :func:`transeg.core.inference.whole_slide.predict_slide`. ``tables`` get each mask to count or
     measure what is in it. The height and width of images are multiplied by ``scale``, and images brought by
-    ``translator`` into the domain that the segmenter knows; masks come back at the size of the file.
+    ``translator`` into the domain that the segmenter knows; masks come back at the size of the file. Files that cannot
+    be read are left to ``failures``.
     """
-    names = trained.domains.class_names
     range_ = scale_reference(trained.experiment, translator).range
-    for file in files:
+
+    def predict(file: Path) -> None:
         if translator is None and scale == (1, 1) and is_large(trained, file, inference):
             predict_slide(trained, file, out, inference, with_probabilities)
-            advance()
-            continue
+            return
         channels = trained.domains.target_channels if translator is None else translator.takes
         image = read_unit_image(file, channels, range_=range_)
         logits = segment_image(trained, image, inference, translator=translator, scale=scale, name=file.stem)
         mask = class_map(logits)
-        write_image(out / "masks" / f"{file.stem}.png", shown_mask(mask, len(names)))
-        write_image(out / "overlays" / f"{file.stem}.png", draw_outlines(to_uint8(image), mask))
+        write_together(_results(file, image, mask, logits if with_probabilities else None, trained, out))
         for table in tables:
             table.add(file.stem, mask)
-        if with_probabilities:
-            for name, values in zip(names[1:], to_probabilities(logits[None])[0], strict=True):
-                suffix = "" if len(names) == 2 else f"-{name}"
-                pixels = (values.numpy() * 65535).round().astype(np.uint16)
-                write_image(out / "probabilities" / f"{file.stem}{suffix}.png", pixels)
+
+    for file in files:
+        with failures.collect():
+            predict(file)
         advance()
 
 
+def _results(
+    file: Path, image: np.ndarray, mask: np.ndarray, logits: Tensor | None, trained: TrainedModel, out: Path
+) -> dict[Path, np.ndarray]:
+    """The pictures that are written of an image, by their files."""
+    names = trained.domains.class_names
+    pictures = {
+        out / "masks" / f"{file.stem}.png": shown_mask(mask, len(names)),
+        out / "overlays" / f"{file.stem}.png": draw_outlines(to_uint8(image), mask),
+    }
+    if logits is not None:
+        for name, values in zip(names[1:], to_probabilities(logits[None])[0], strict=True):
+            suffix = "" if len(names) == 2 else f"-{name}"
+            pixels = (values.numpy() * 65535).round().astype(np.uint16)
+            pictures[out / "probabilities" / f"{file.stem}{suffix}.png"] = pixels
+    return pictures
+
+
 def translate_files(
-    translator: Translator, files: list[Path], out: Path, advance: Advance, scale: tuple[float, float] = (1.0, 1.0)
+    translator: Translator,
+    files: list[Path],
+    out: Path,
+    advance: Advance,
+    scale: tuple[float, float] = (1.0, 1.0),
+    *,
+    failures: Failures,
 ) -> None:
     """Write the translation of each image or label map, at its own size; images are seen at ``scale`` times that.
 
-    Images keep their type: 8 bits, 16 bits or float32, as PNG where it holds that, else as TIFF.
+    Images keep their type: 8 bits, 16 bits or float32, as PNG where it holds that, else as TIFF. Files that cannot be
+    read are left to ``failures``.
     """
     trained = translator.trained
     range_ = scale_reference(trained.experiment, translator).range
-    for file in files:
+
+    def translate(file: Path) -> None:
         if trained.given.by_mask:
             labels = read_labels(file, len(trained.domains.class_names))
             made = image_of_labels(trained, labels, translator.inference, file.stem)
         elif scale == (1, 1) and is_large(trained, file, translator.inference):
             translate_slide(translator, file, out)
-            advance()
-            continue
+            return
         else:
             image = read_unit_image(file, translator.takes, range_=range_)
             made = translate_image(translator, image, file.stem, scale)
         write_atomically(out / f"{file.stem}{image_suffix(made)}", made)
+
+    for file in files:
+        with failures.collect():
+            translate(file)
         advance()
 
 

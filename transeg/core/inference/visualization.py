@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import binary_erosion
 from torch import Tensor
 
-from transeg.core.data.images import write_image
+from transeg.core.data.writing import write_atomically
 from transeg.core.inference.trained_model import TrainedModel
 from transeg.core.interfaces import IGNORE, Sample
 from transeg.core.models.forward import to_classes, to_signed_unit
@@ -91,7 +91,7 @@ def write_grid(columns: Sequence[tuple[str, Sequence[np.ndarray]]], path: Path) 
         for row, tile in enumerate(column):
             sheet.paste(tile, (left, HEADER + row * (height + GAP)))
         left += width + GAP
-    write_image(path, np.asarray(sheet))
+    write_atomically(path, np.asarray(sheet))
 
 
 def _fit(picture: np.ndarray, height: int) -> Image.Image:

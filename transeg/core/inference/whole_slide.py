@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from transeg.core.data.decoded_image import Range
 from transeg.core.data.images import read_size, read_unit_image, unit_range, write_image
 from transeg.core.data.stream import to_tensor
 from transeg.core.data.tiff import open_tiff, write_tiff
+from transeg.core.files import replacing
 from transeg.core.inference.masks import class_map, shown_mask
 from transeg.core.inference.pixel_size import scale_reference
 from transeg.core.inference.sliding_window import Forward, Inference
@@ -76,24 +78,25 @@ def predict_slide(trained: TrainedModel, path: Path, out: Path, inference: Infer
     height, width = slide.size
     names = trained.domains.class_names
     overview = Overview(slide.size)
-    files = {}
-    if with_probabilities:
-        for name in names[1:]:
+    with ExitStack() as stack:
+        overlay = stack.enter_context(replacing(out / "overlays" / f"{path.stem}.png"))
+        masks = stack.enter_context(replacing(out / "masks" / f"{path.stem}.tif"))
+        files = []
+        for name in names[1:] if with_probabilities else ():
             suffix = "" if len(names) == 2 else f"-{name}"
-            files[name] = RawRows(out / "probabilities" / f"{path.stem}{suffix}.tif", height, width)
+            place = stack.enter_context(replacing(out / "probabilities" / f"{path.stem}{suffix}.tif"))
+            files.append(RawRows(place, height, width))
 
-    def rows() -> Iterator[np.ndarray]:
-        for top, logits in slide.bands(trained.segment, inference, trained.device):
-            mask = class_map(logits)
-            overview.add(top, slide.read(Region(top, 0, len(mask), width)), mask)
-            for file, values in zip(files.values(), to_probabilities(logits[None])[0] if files else (), strict=True):
-                file.write((values.numpy() * 65535).round().astype(np.uint16))
-            yield shown_mask(mask, len(names))[:, :, None]
+        def rows() -> Iterator[np.ndarray]:
+            for top, logits in slide.bands(trained.segment, inference, trained.device):
+                mask = class_map(logits)
+                overview.add(top, slide.read(Region(top, 0, len(mask), width)), mask)
+                for file, values in zip(files, to_probabilities(logits[None])[0] if files else (), strict=True):
+                    file.write((values.numpy() * 65535).round().astype(np.uint16))
+                yield shown_mask(mask, len(names))[:, :, None]
 
-    write_tiff(out / "masks" / f"{path.stem}.tif", rows(), height, width, 1)
-    for file in files.values():
-        file.finish()
-    write_image(out / "overlays" / f"{path.stem}.png", draw_outlines(overview.picture, overview.mask))
+        write_tiff(masks, rows(), height, width, 1)
+        write_image(overlay, draw_outlines(overview.picture, overview.mask))
 
 
 def translate_slide(translator: Translator, path: Path, out: Path) -> None:
@@ -102,7 +105,8 @@ def translate_slide(translator: Translator, path: Path, out: Path) -> None:
     dtype = slide.read(Region(0, 0, 1, 1)).dtype
     forward = translator.forward(path.stem)
     bands = slide.bands(forward, translator.inference, translator.trained.device)
-    write_tiff(out / f"{path.stem}.tif", (to_pixels(band, dtype) for _, band in bands), *slide.size, translator.makes)
+    with replacing(out / f"{path.stem}.tif") as unfinished:
+        write_tiff(unfinished, (to_pixels(band, dtype) for _, band in bands), *slide.size, translator.makes)
 
 
 class Overview:
@@ -144,11 +148,9 @@ class RawRows:
     """
 
     def __init__(self, path: Path, height: int, width: int) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
-        self._unfinished = path.with_name(f".{path.name}")
         place = tifffile.imwrite(
-            self._unfinished,
+            path,
             shape=(height, width),
             dtype=np.uint16,
             photometric="minisblack",
@@ -159,14 +161,10 @@ class RawRows:
 
     def write(self, rows: np.ndarray) -> None:
         """Add rows ``(h, W)`` uint16."""
-        with self._unfinished.open("r+b") as file:
+        with self._path.open("r+b") as file:
             file.seek(self._offset)
             file.write(rows.astype("<u2").tobytes())
         self._offset += rows.size * 2
-
-    def finish(self) -> None:
-        """Give the file its name, now that all rows are in it."""
-        self._unfinished.replace(self._path)
 
 
 def to_uint8(image: np.ndarray) -> np.ndarray:

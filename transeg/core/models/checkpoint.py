@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import random
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,34 +11,26 @@ import numpy as np
 import torch
 
 from transeg.core.errors import TransegError
+from transeg.core.files import replacing
 
 FORMAT = 1
 
 
 def save_checkpoint(state: dict[str, Any], path: Path) -> None:
-    """Write a checkpoint beside its place, sync it and rename it.
+    """Write a checkpoint whole or not at all.
 
     Raises:
         TransegError: it cannot be written; whatever was at ``path`` is still whole.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    temporary = Path(name)
     try:
-        with os.fdopen(handle, "wb") as file:
+        with replacing(path) as unfinished, unfinished.open("wb") as file:
             torch.save({"format": FORMAT, **state}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())  # mkstemp makes it private; a checkpoint is shared like any other file
-        temporary.replace(path)
-        _sync_folder(path.parent)
-    except (OSError, RuntimeError) as error:  # PyTorch turns a failed write into a RuntimeError
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+    except (TransegError, RuntimeError) as error:  # PyTorch turns a failed write into a RuntimeError
+        cause = error.__cause__ if isinstance(error, TransegError) else error
+        reason = getattr(cause, "strerror", None) or str(cause).splitlines()[0]
         raise TransegError(
             f"The checkpoint {path} cannot be written: {reason}. The last one there is still whole."
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -114,23 +104,3 @@ def _numbers() -> list[Any]:
     make = np.float64(0).__reduce__()[0]
     kinds = {type(np.dtype(code)) for code in ("?", "i4", "i8", "f4", "f8")}
     return [np.dtype, *kinds, *((make, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core"))]
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename durable; some file systems and Windows cannot, and need not."""
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(handle)
-    except OSError:
-        pass
-    finally:
-        os.close(handle)

@@ -69,6 +69,7 @@ class Run:
         """
         with self.folder.locked() if rank_and_world_size()[0] == 0 else nullcontext():
             if rank_and_world_size()[0] == 0:
+                self.folder.sweep()
                 write_text(self.folder.experiment, self.experiment.to_toml())
                 write_json(self.folder.environment, describe_environment(self.registry))
                 sizes = {"images": self.parts.images(), "parameters": self.networks.sizes()}

@@ -10,6 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from transeg.core.errors import UsageError
+from transeg.core.files import probe, sweep_unfinished
 
 
 class RunFolder:
@@ -50,17 +51,37 @@ class RunFolder:
         """Make the folder.
 
         Raises:
-            UsageError: it cannot be made or written to.
+            UsageError: it cannot be made or written to, or holds what a run would write over.
         """
+        self.check_foreign()
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            probe = self.path / f".writable-{os.getpid()}"
-            probe.touch()
-            probe.unlink()
+            probe(self.path)
         except OSError as error:
             raise UsageError(
                 f"The run folder {self.path} cannot be written: {error.strerror}; choose another with --run-dir."
             ) from error
+
+    def check_foreign(self) -> None:
+        """Whether what a run writes would take the place of anything that no run has written: the first file of one is
+        ``experiment.toml``.
+
+        Raises:
+            UsageError: it would.
+        """
+        own = [self.stages, self.environment, self.parts, self.times, self.checkpoints, self.scalars, self.metrics]
+        own += [self.previews, self.tensorboard, self.trackers, self.evaluation]
+        found = [] if self.experiment.exists() else [path for path in own if os.path.lexists(path)]
+        if found:
+            raise UsageError(
+                f"{found[0]} is there already and belongs to no run, for {self.path} has no experiment.toml; choose "
+                "another --run-dir."
+            )
+
+    def sweep(self) -> None:
+        """Remove what killed processes have left unfinished; call it with the lock held."""
+        sweep_unfinished(self.path)
+        for path in self.path.rglob("checkpoints/.*.pt.*"):  # as earlier releases called them
+            path.unlink(missing_ok=True)
 
     @contextmanager
     def locked(self) -> Iterator[None]:

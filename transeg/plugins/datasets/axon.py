@@ -8,6 +8,7 @@ import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,9 +24,9 @@ from transeg.core.data.writing import (
     read_about,
     read_records,
     write_about,
-    write_atomically,
     write_records,
     write_table,
+    write_together,
 )
 from transeg.core.errors import DataError
 from transeg.core.files import write_json
@@ -74,13 +75,14 @@ class AxonWriter(Writer):
         self._about = about
 
     def has(self, name: str, split: str) -> bool:
-        stems = (name, f"sub-*_sample-{_label(name)}_{self._about.domain}")
+        stems = (escape(name), f"sub-*_sample-{_label(name)}_{self._about.domain}")
         return any(any(self._root.glob(f"sub-*/{PLACES[0]}/{stem}.{e}")) for stem in stems for e in ("png", "tif"))
 
     def add(self, sample: Sample, split: str) -> None:
         check_announced(sample, self._about)
         stem = self._stem(sample.name, sample.group)
         place = Path(stem.partition("_")[0], PLACES[0])
+        files = {}
         if sample.mask is not None:
             if (sample.mask == IGNORE).any():
                 raise DataError(f"{sample.name} has pixels without a label, and masks of axons have no value for that.")
@@ -90,13 +92,11 @@ class AxonWriter(Writer):
                 "axonmyelin": GREYS[sample.mask],
             }
             for what, pixels in masks.items():
-                write_atomically(self._root / LABELS / place / f"{stem}_seg-{what}-manual.png", pixels.astype(np.uint8))
+                files[self._root / LABELS / place / f"{stem}_seg-{what}-manual.png"] = pixels.astype(np.uint8)
         if sample.pixel_size is not None:
             sidecar = {"PixelSize": list(sample.pixel_size), "PixelSizeUnits": "um"}
             write_json(self._root / place / f"{stem}.json", sidecar)
-        write_atomically(
-            self._root / place / f"{stem}{image_suffix(sample.image)}", sample.image
-        )  # says that all is there
+        write_together({**files, self._root / place / f"{stem}{image_suffix(sample.image)}": sample.image})
 
     def finish(self, samples: Sequence[Written]) -> None:
         root = self._root
@@ -218,7 +218,8 @@ def _classes(path: Path) -> np.ndarray:
 def _in_bids(root: Path, domain: str) -> tuple[list[Fibres], list[Fault]]:
     """Images of a domain, with their masks and pixel sizes."""
     labels = find_folder(root, str(LABELS.as_posix())) or root / LABELS
-    masks = {path.stem: path for path in labels.rglob("*.*") if path.suffix.lower() in EXTENSIONS}
+    files = (path for path in labels.rglob("*.*") if not path.parent.name.startswith("."))
+    masks = {path.stem: path for path in files if path.suffix.lower() in EXTENSIONS}
     pairs, faults = [], []
     for path in _images(root):
         stem = path.name.partition(".")[0]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from glob import escape
 from pathlib import Path
 from typing import Literal
 
@@ -26,12 +25,13 @@ from transeg.core.data.splits import RATIO, SPLITS, read_lists, split_by_ratio
 from transeg.core.data.writing import (
     check_announced,
     file_name,
+    has_image,
     image_suffix,
     read_about,
     read_records,
     write_about,
-    write_atomically,
     write_records,
+    write_together,
 )
 from transeg.core.errors import DataError, no_such
 from transeg.core.interfaces import IGNORE, About, Fault, Sample, Writer, Written
@@ -67,17 +67,15 @@ class EMWriter(Writer):
         self._about = about
 
     def has(self, name: str, split: str) -> bool:
-        return any((self._root / IMAGES).glob(f"{escape(file_name(name))}.*"))
+        return has_image(self._root / IMAGES, file_name(name))
 
     def add(self, sample: Sample, split: str) -> None:
         check_announced(sample, self._about)
         if sample.mask is None:
             raise DataError(f"{sample.name} has no mask, and this layout is one of images with labels.")
         name = file_name(sample.name)
-        write_atomically(self._root / LABELS / f"{name}.png", sample.mask.astype(np.uint8))
-        write_atomically(
-            self._root / IMAGES / f"{name}{image_suffix(sample.image)}", sample.image
-        )  # says that all is there
+        mask, image = self._root / LABELS / f"{name}.png", self._root / IMAGES / f"{name}{image_suffix(sample.image)}"
+        write_together({mask: sample.mask.astype(np.uint8), image: sample.image})
 
     def finish(self, samples: Sequence[Written]) -> None:
         write_records(self._root, {file_name(sample.name): sample for sample in samples})

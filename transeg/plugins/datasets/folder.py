@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from glob import escape
 from pathlib import Path
 from typing import Literal
 
@@ -26,12 +25,13 @@ from transeg.core.data.splits import RATIO, read_lists
 from transeg.core.data.writing import (
     check_announced,
     file_name,
+    has_image,
     image_suffix,
     read_about,
     read_records,
     write_about,
-    write_atomically,
     write_records,
+    write_together,
 )
 from transeg.core.errors import did_you_mean
 from transeg.core.interfaces import IGNORE, About, Dataset, Fault, Sample, Writer, Written
@@ -49,20 +49,19 @@ class FolderWriter(Writer):
         self._about = about
 
     def has(self, name: str, split: str) -> bool:
-        return any((self._root / split / "images").glob(f"{escape(file_name(name))}.*"))
+        return has_image(self._root / split / "images", file_name(name))
 
     def add(self, sample: Sample, split: str) -> None:
         check_announced(sample, self._about)
         name, folder = file_name(sample.name), self._root / split
+        files = {}
         for kind, labels in (("masks", sample.mask), ("instances", sample.instances)):
             if labels is not None:
                 pixels = labels.astype(np.uint8) if kind == "masks" else renumber_instances(labels)
-                write_atomically(folder / kind / f"{name}.png", pixels)
+                files[folder / kind / f"{name}.png"] = pixels
         if sample.target is not None:
-            write_atomically(folder / "targets" / f"{name}{image_suffix(sample.target)}", sample.target)
-        write_atomically(
-            folder / "images" / f"{name}{image_suffix(sample.image)}", sample.image
-        )  # says that all is there
+            files[folder / "targets" / f"{name}{image_suffix(sample.target)}"] = sample.target
+        write_together({**files, folder / "images" / f"{name}{image_suffix(sample.image)}": sample.image})
 
     def finish(self, samples: Sequence[Written]) -> None:
         write_records(self._root, {file_name(sample.name): sample for sample in samples})

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,9 +19,10 @@ import numpy as np
 from transeg.core.data.file_dataset import mask_values
 from transeg.core.data.labels import count_values, foreground_begins, number_classes
 from transeg.core.data.listing import natural_sort_key
-from transeg.core.data.splits import FOLDERS, RATIO, split_by_ratio
+from transeg.core.data.splits import FOLDERS, RATIO, SPLITS, split_by_ratio
 from transeg.core.data.writing import check_announced, file_name
 from transeg.core.errors import DataError, no_such
+from transeg.core.files import replacing
 from transeg.core.interfaces import IGNORE, About, Dataset, Region, Sample, Writer, Written
 
 ENDINGS = (".hdf5", ".h5", ".mat")
@@ -85,61 +87,60 @@ class HDF5Writer(Writer):
     def add(self, sample: Sample, split: str) -> None:
         check_announced(sample, self._about)
         part = self._part(sample.name, split)
-        part.parent.mkdir(parents=True, exist_ok=True)
-        temporary = part.with_name(f".{os.getpid()}-{part.name}")
-        try:
-            with h5py.File(temporary, "w") as file:
-                pixels = sample.image[:, :, 0] if sample.image.shape[2] == 1 else sample.image
-                image = file.create_dataset("image", data=pixels, chunks=True, compression="gzip", compression_opts=1)
-                image.attrs.update({"name": sample.name, "group": sample.group})
-                if sample.pixel_size is not None:
-                    image.attrs["pixel_size"] = sample.pixel_size
-                if sample.mask is not None:
-                    labels = sample.mask.astype(np.uint8)
-                    file.create_dataset("labels", data=labels, chunks=True, compression="gzip", compression_opts=1)
-            temporary.replace(part)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(part, durable=False) as unfinished, h5py.File(unfinished, "w") as file:
+            pixels = sample.image[:, :, 0] if sample.image.shape[2] == 1 else sample.image
+            image = file.create_dataset("image", data=pixels, chunks=True, compression="gzip", compression_opts=1)
+            image.attrs.update({"name": sample.name, "group": sample.group})
+            if sample.pixel_size is not None:
+                image.attrs["pixel_size"] = sample.pixel_size
+            if sample.mask is not None:
+                labels = sample.mask.astype(np.uint8)
+                file.create_dataset("labels", data=labels, chunks=True, compression="gzip", compression_opts=1)
 
     def finish(self, samples: Sequence[Written]) -> None:
-        for split in ("train", "val", "test"):
-            parts = sorted(
-                (self._root / PARTS / self._domain / split).glob("[!.]*.hdf5"), key=lambda p: natural_sort_key(p.stem)
-            )
+        own = self._root / PARTS / self._domain
+        for split in SPLITS:
+            parts = sorted((own / split).glob("[!.]*.hdf5"), key=lambda p: natural_sort_key(p.stem))
             if parts:
                 self._put_together(split, parts)
-        for folder in sorted((self._root / PARTS).rglob("*"), reverse=True):
-            folder.rmdir()
-        if (self._root / PARTS).is_dir():
-            (self._root / PARTS).rmdir()
+        shutil.rmtree(own, ignore_errors=True)
+        with suppress(OSError):  # there is none, or another domain is being written
+            own.parent.rmdir()
 
     def _put_together(self, split: str, parts: Sequence[Path]) -> None:
-        """Move samples into the file of their split, which is replaced as a whole."""
+        """Copy samples into the file of their split, which is replaced as a whole.
+
+        Those that it has already stay as they are: whoever was killed before could not remove their parts any more.
+        """
         place = self._root / f"{file_name(self._about.name)}_{split}.hdf5"
-        temporary = place.with_name(f".{os.getpid()}-{place.name}")
-        if place.exists():
-            shutil.copyfile(place, temporary)
-        try:
-            with h5py.File(temporary, "a") as file:
+        with replacing(place) as unfinished:
+            if place.exists():
+                shutil.copyfile(place, unfinished)
+            with h5py.File(unfinished, "a") as file:
                 group = file.require_group(self._domain)
                 group.attrs["classes"] = json.dumps(self._about.classes)
+                apart = "images" in group or any(map(_has_labels, parts))
                 for path in parts:
                     with h5py.File(path) as part:
-                        images = group
-                        if "labels" in part or "images" in group:
-                            images = group.require_group("images")
-                        number = str(len(images))
-                        part.copy("image", images, name=number)
-                        if "labels" in part:
-                            part.copy("labels", group.require_group("labels"), name=number)
-            temporary.replace(place)
-        finally:
-            temporary.unlink(missing_ok=True)
-        for path in parts:
-            path.unlink()
+                        if (str(part["image"].attrs["name"]), split) not in self._there:
+                            _append(part, group, apart=apart)
 
     def _part(self, name: str, split: str) -> Path:
         return self._root / PARTS / self._domain / split / f"{file_name(name)}.hdf5"
+
+
+def _has_labels(path: Path) -> bool:
+    with h5py.File(path) as part:
+        return "labels" in part
+
+
+def _append(part: h5py.File, group: h5py.Group, *, apart: bool) -> None:
+    """Copy a sample into the group of its domain; where some have labels, images and labels are apart there."""
+    images = group.require_group("images") if apart else group
+    number = str(len(images))
+    part.copy("image", images, name=number)
+    if "labels" in part:
+        part.copy("labels", group.require_group("labels"), name=number)
 
 
 class HDF5(Dataset):

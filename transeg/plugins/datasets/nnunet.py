@@ -7,7 +7,6 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from glob import escape
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,10 +26,11 @@ from transeg.core.data.splits import RATIO
 from transeg.core.data.writing import (
     check_announced,
     file_name,
+    has_image,
     image_suffix,
     read_records,
-    write_atomically,
     write_records,
+    write_together,
 )
 from transeg.core.errors import DataError
 from transeg.core.files import write_json
@@ -72,7 +72,7 @@ class NNUNetWriter(Writer):
         self._about = about
 
     def has(self, name: str, split: str) -> bool:
-        return any((self._root / f"images{_part(split)}").glob(f"{escape(file_name(name))}_0000.*"))
+        return has_image(self._root / f"images{_part(split)}", f"{file_name(name)}_0000")
 
     def add(self, sample: Sample, split: str) -> None:
         check_announced(sample, self._about)
@@ -81,15 +81,17 @@ class NNUNetWriter(Writer):
             raise DataError(f"{sample.name} has no mask, and nnU-Net trains on labelled images only; write it as test.")
         files = [sample.image] if channels == len(COLOURS) else np.split(sample.image, channels, axis=2)
         ending = image_suffix(files[0])
+        together = {}
         if sample.mask is not None:
             unknown = sample.mask == IGNORE
             if unknown.any():
                 self._root.mkdir(parents=True, exist_ok=True)
                 (self._root / SOME_IGNORED).touch()
             values = np.where(unknown, len(self._about.classes), sample.mask).astype(np.uint8)
-            write_atomically(self._root / f"labels{part}" / f"{case}{ending}", values)
-        for number in reversed(range(len(files))):  # the first says that all are there
-            write_atomically(self._root / f"images{part}" / f"{case}_{number:04d}{ending}", files[number])
+            together[self._root / f"labels{part}" / f"{case}{ending}"] = values
+        for number in reversed(range(len(files))):
+            together[self._root / f"images{part}" / f"{case}_{number:04d}{ending}"] = files[number]
+        write_together(together)
 
     def finish(self, samples: Sequence[Written]) -> None:
         endings = {path.suffix for path in self._root.glob("images*/*") if not path.name.startswith(".")}

@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from transeg.core.builders.datasets import build_splits, dataset_writer
+from transeg.core.claims import read_note
 from transeg.core.data.rewriting import write_splits
 from transeg.core.data.splits import SPLITS
 from transeg.core.distributed.collectives import broadcast_from_first, join_ranks
@@ -18,7 +19,6 @@ from transeg.core.experiment.settings import Settings
 from transeg.core.files import write_json
 from transeg.core.interfaces import About
 from transeg.core.registry import Registry
-from transeg.tools.common.notes import read_note
 
 NOTE = "conversion.json"
 """Says what was converted into a folder: a conversion goes on only where it began."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,7 +16,7 @@ from torch import Tensor
 from transeg.core.builders.networks import build_generator, build_segmenter
 from transeg.core.distributed.progress_bar import progress_bar
 from transeg.core.errors import TransegError, UsageError
-from transeg.core.files import write_json, write_text
+from transeg.core.files import probe, replacing, sweep_unfinished, write_json, write_text
 from transeg.core.inference.trained_model import TrainedModel
 from transeg.core.inference.translator import Translator
 from transeg.core.interfaces import Dataset, Sample, Segmenter
@@ -277,16 +275,11 @@ def _staged(out: Path) -> Iterator[Path]:
         raise UsageError(f"-o {out} names no folder that could be made; say one with a name, such as -o model.")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} is there already, and not an empty folder; choose another with -o.")
-    staging = out.with_name(f".{out.name}.{os.getpid()}")
     try:
-        staging.mkdir(parents=True)
+        probe(out.parent)
     except OSError as error:
         raise UsageError(f"{out} cannot be written: {error.strerror}; choose another with -o.") from error
-    try:
+    sweep_unfinished(out.parent, deep=False)
+    with replacing(out) as staging:
+        staging.mkdir()
         yield staging
-        try:
-            staging.replace(out)
-        except OSError as error:
-            raise TransegError(f"{out} cannot be written: {error.strerror}.") from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)

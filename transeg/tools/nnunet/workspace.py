@@ -10,9 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from transeg.core.claims import read_note
 from transeg.core.errors import TransegError, UsageError
 from transeg.core.files import write_json
-from transeg.tools.common.notes import read_note
 
 NUMBER = 1
 """Of the only dataset in such a folder."""

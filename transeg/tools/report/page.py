@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from transeg import __version__
 from transeg.core.errors import UsageError
 from transeg.core.evaluation import numbers
-from transeg.core.files import write_text
+from transeg.core.files import probe, sweep_unfinished, write_text
 
 HERE = Path(__file__).parent
 MARK = '<meta name="generator" content="transeg'
@@ -76,11 +75,8 @@ def check_writable(path: Path) -> None:
         raise UsageError(f"-o {path} is a folder; name a file in it, such as {path / 'report.html'}.")
     if path.exists() and MARK not in _beginning(path):
         raise UsageError(f"-o {path} is there already and is not a report of transeg; name another file.")
-    probe = path.parent / f".writable-{os.getpid()}"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
+        probe(path.parent)
     except OSError as error:
         raise UsageError(f"-o {path} cannot be written: {error.strerror}; name another file.") from error
 
@@ -99,4 +95,5 @@ def write_page(path: Path, page: str) -> None:
     Raises:
         TransegError: it cannot be written.
     """
+    sweep_unfinished(path.parent, deep=False)
     write_text(path, page)

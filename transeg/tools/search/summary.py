@@ -10,9 +10,8 @@ import optuna
 from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import FrozenTrial, TrialState
 
-from transeg.core.errors import TransegError
 from transeg.core.experiment.schema import Experiment
-from transeg.core.files import write_text
+from transeg.core.files import replacing, write_text
 from transeg.tools.search.plan import SearchFolder
 from transeg.tools.search.space import Space
 from transeg.tools.search.storage import silence_optuna
@@ -126,9 +125,8 @@ def _drawn(study: optuna.Study, metric: str, has_importances: bool, folder: Sear
             axes[folder.importances] = drawing.plot_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
     for path, axis in axes.items():
         try:
-            axis.figure.savefig(path, dpi=120, bbox_inches="tight")
-        except OSError as error:
-            raise TransegError(f"{path} cannot be written: {error.strerror}.") from error
+            with replacing(path) as unfinished:
+                axis.figure.savefig(unfinished, dpi=120, bbox_inches="tight")
         finally:
             pyplot.close(axis.figure)
         drawn.append(path)

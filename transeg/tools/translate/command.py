@@ -8,7 +8,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from transeg.core.errors import UsageError
+from transeg.core.errors import Failures, UsageError
 from transeg.core.registry import Registry
 from transeg.tools.common import options as common
 from transeg.tools.common.console import stderr_console
@@ -59,18 +59,20 @@ def translate(
     from transeg.core.api.image_files import translate_images
     from transeg.tools.translate.dataset_translation import translate_labelled_data
 
+    failures = Failures()
     if layout is None:
         if split or assignments:
             raise UsageError("--split and --set are for datasets; say --format, too.")
         named |= {"pixel_size": pixel_size, "rescale": rescale}
-        count = translate_images(run_dir, Path(images), registry, stderr_console(), out=out, **named)
+        count = translate_images(run_dir, Path(images), registry, stderr_console(), out=out, failures=failures, **named)
     else:
         if pixel_size or rescale:
             raise UsageError("A dataset is resampled by its own options: --set pixel_size=UM or --set rescale=FACTOR.")
         data = f"folder:{images}" if Path(images).is_dir() else images
         console = stderr_console()
         named |= {"out": out, "layout": layout, "split": split, "assignments": assignments}
-        count = translate_labelled_data(run_dir, data, registry, console, **named)
+        count = translate_labelled_data(run_dir, data, registry, console, failures=failures, **named)
         if console.quiet:
             return
     Console().print(f"{count} translated images in {out}", highlight=False)
+    failures.conclude("translated")

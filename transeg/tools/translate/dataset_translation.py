@@ -11,17 +11,17 @@ import torch
 from rich.console import Console
 
 from transeg.core.builders.datasets import build_splits, dataset_writer
+from transeg.core.claims import read_note
 from transeg.core.data.rewriting import write_splits
 from transeg.core.data.splits import SPLITS
 from transeg.core.device import pick_device
 from transeg.core.distributed.collectives import broadcast_from_first, join_ranks, rank_device
-from transeg.core.errors import UsageError
+from transeg.core.errors import Failures, UsageError
 from transeg.core.experiment.command_line import parse_dataset
 from transeg.core.files import write_json
 from transeg.core.inference.translator import Translator, translation_seed
 from transeg.core.interfaces import About, Dataset, Sample
 from transeg.core.registry import Registry
-from transeg.tools.common.notes import read_note
 
 MANIFEST = "translation.json"
 """Says by which run a folder was made, and what in it came from where."""
@@ -40,6 +40,7 @@ def translate_labelled_data(
     window: int | None,
     direction: str | None,
     device: str | None,
+    failures: Failures,
 ) -> int:
     """Translate a dataset; its labels stay as they are.
 
@@ -58,6 +59,7 @@ def translate_labelled_data(
         window: see :meth:`transeg.core.inference.trained_model.TrainedModel.inference`.
         direction: of the translation; None for source to target.
         device: where the generator goes; None for a GPU where there is one.
+        failures: get the images that cannot be read; the others are translated all the same.
 
     Returns:
         How many images there are now.
@@ -90,7 +92,7 @@ def translate_labelled_data(
     def translated(sample: Sample) -> Sample:
         return replace(sample, image=translator(sample.image, sample.name), target=None, depth=None)
 
-    written = write_splits(parts, writer, console, "translating", translated)
+    written = write_splits(parts, writer, console, "translating", translated, failures)
     samples = {
         f"{s.split}/{s.name}": {"split": s.split, "name": s.name, "group": s.group, "seed": translation_seed(s.name)}
         for s in sorted(written, key=lambda s: (s.split, s.name))

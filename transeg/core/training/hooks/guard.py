@@ -1,4 +1,4 @@
-"""Stops a training whose losses are no longer numbers."""
+"""Stops a training whose losses or weights are no longer numbers."""
 
 from __future__ import annotations
 
@@ -8,14 +8,19 @@ from typing import Any
 import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from torch import Tensor
+from torch import Tensor, nn
 
 from transeg.core.distributed.collectives import all_gather, any_rank
 from transeg.core.errors import TransegError
 
+ADVICE = "The last checkpoint is from before; a lower learning rate (train.lr, generator.lr) usually helps."
+
 
 class GuardHook(Hook):
     """Looks at every loss; on a GPU it only waits for the answer once in an interval, and before each checkpoint.
+
+    A loss may be finite and its gradient not: then the step has broken the weights, and nothing shows before the next
+    iteration. So all weights are looked at before a checkpoint takes them.
 
     What is not finite on one rank is in the weights of all, so all stop.
 
@@ -45,14 +50,27 @@ class GuardHook(Hook):
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Never let a broken network overwrite a good checkpoint."""
         self._check(runner.iter)
+        broken = all_gather(_broken_weights(runner.model))
+        if broken:
+            raise TransegError(
+                f"The weights {broken[0]} are not finite numbers after iteration {runner.iter}: a gradient was not. "
+                f"{ADVICE}"
+            )
 
     def _check(self, iteration: int) -> None:
         broken_here = self._worst is not None and not math.isfinite(float(self._worst))
         if any_rank(broken_here):  # asked on every rank, also where fp16 has skipped a step and left nothing to look at
             broken = all_gather([name for name, value in self._last.items() if not math.isfinite(float(value))])
             which = f"The loss {broken[0]} is not a finite number" if broken else "A loss was not a finite number"
-            raise TransegError(
-                f"{which} at iteration {iteration}. The last checkpoint is from before; a lower learning rate "
-                f"(train.lr, generator.lr) usually helps."
-            )
+            raise TransegError(f"{which} at iteration {iteration}. {ADVICE}")
         self._worst = None
+
+
+@torch.no_grad()
+def _broken_weights(network: nn.Module) -> list[str]:
+    """Names of weights that are not all finite; a GPU is waited for once where all are."""
+    weights = dict(network.named_parameters())
+    sums = [values.float().sum() for values in weights.values()]
+    if not sums or bool(torch.stack(sums).isfinite().all()):
+        return []
+    return [name for name, values in weights.items() if not values.isfinite().all()]

@@ -13,6 +13,8 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner import Runner
 from torch import Tensor
 
+from transeg.core.errors import TransegError
+from transeg.core.files import write_text
 from transeg.core.runs.history import read_scalars
 from transeg.core.training.trackers import Trackers
 
@@ -44,8 +46,20 @@ class ScalarsHook(Hook):
         """Drop the lines of iterations that a resumed run does again."""
         if self._path.exists():
             kept = [line for line in read_scalars(self._path) if line["iteration"] <= runner.iter]
-            self._path.write_text("".join(f"{json.dumps(line)}\n" for line in kept))
+            write_text(self._path, "".join(f"{json.dumps(line)}\n" for line in kept))
         self._since = time.perf_counter()
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Add what an interval has come to that has not ended yet."""
+        sums = {name: value.cpu() for name, value in self._sums.items()}
+        checkpoint["scalars"] = {"sums": sums, "counts": dict(self._counts)}
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Go on within the interval; checkpoints of earlier releases do not know it."""
+        device = next(runner.model.parameters()).device
+        begun = checkpoint.get("scalars", {"sums": {}, "counts": {}})
+        self._sums = {name: value.to(device) for name, value in begun["sums"].items()}
+        self._counts = Counter(begun["counts"])
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Tensor] | None = None
@@ -71,8 +85,11 @@ class ScalarsHook(Hook):
         self._since = time.perf_counter()
 
     def _write(self, runner: Runner, iteration: int, scalars: dict[str, float]) -> None:
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"iteration": iteration, **scalars}) + "\n")
+        try:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"iteration": iteration, **scalars}) + "\n")
+        except OSError as error:
+            raise TransegError(f"{self._path} cannot be written: {error.strerror}.") from error
         self._trackers.scalars(scalars, iteration)
         for name, value in scalars.items():
             runner.message_hub.log_scalars.setdefault(name, HistoryBuffer(max_length=HISTORY))
