@@ -1,4 +1,5 @@
 import json
+import random
 
 import pytest
 from hypothesis import given
@@ -90,3 +91,13 @@ def test_folds_cut_no_group(groups, count):
 def test_folds_are_of_nearly_one_size():
     sizes = [len(fold) for fold in group_k_fold([*"aaaabbbb", *"cdefghijklmn"], 5)]
     assert max(sizes) - min(sizes) <= 1
+
+
+@given(st.lists(st.integers(0, 12).map(str), max_size=60), st.integers(2, 6), st.integers(0, 3))
+def test_each_group_goes_to_the_fold_that_is_smallest_by_then(groups, count, seed):
+    names = sorted(set(groups))
+    random.Random(seed).shuffle(names)
+    folds = [[] for _ in range(min(count, len(names)) if len(names) > 1 else 0)]
+    for name in sorted(names, key=lambda name: -groups.count(name)) if folds else ():
+        min(folds, key=lambda fold: sum(map(groups.count, fold))).append(name)
+    assert group_k_fold(groups, count, seed) == [[i for i, g in enumerate(groups) if g in fold] for fold in folds]

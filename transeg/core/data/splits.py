@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import heapq
 import json
 import random
 import unicodedata
@@ -56,10 +57,15 @@ def group_k_fold(groups: Sequence[str], count: int, seed: int = 0) -> list[list[
     names = sorted(set(groups))
     random.Random(seed).shuffle(names)
     sizes = Counter(groups)
-    dealt: list[list[str]] = [[] for _ in range(min(count, len(names)) if len(names) > 1 else 0)]
-    for name in sorted(names, key=lambda name: -sizes[name]) if dealt else ():
-        min(dealt, key=lambda fold: sum(sizes[other] for other in fold)).append(name)
-    return [[i for i, group in enumerate(groups) if group in fold] for fold in dealt]
+    loads = [(0, fold) for fold in range(min(count, len(names)) if len(names) > 1 else 0)]  # a heap
+    member: dict[str, int] = {}
+    for name in sorted(names, key=lambda name: -sizes[name]) if loads else ():
+        load, member[name] = loads[0]
+        heapq.heapreplace(loads, (load + sizes[name], member[name]))
+    folds: list[list[int]] = [[] for _ in loads]
+    for index, group in enumerate(groups if loads else ()):
+        folds[member[group]].append(index)
+    return folds
 
 
 def split_by_lists(stems: Sequence[str], lists: Mapping[str, Sequence[str]], where: str) -> dict[str, list[int]]:

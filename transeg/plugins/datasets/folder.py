@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +19,7 @@ from transeg.core.data.file_dataset import (
     mask_values,
     split_folders,
 )
+from transeg.core.data.groups import group_by_file, patches_of_one_image
 from transeg.core.data.images import renumber_instances
 from transeg.core.data.listing import IMAGES, MASKS, files_by_stem, find_folder, has_masks_beside, is_left_by_system
 from transeg.core.data.pages import Pages, choose_pages
@@ -35,6 +37,9 @@ from transeg.core.data.writing import (
 )
 from transeg.core.errors import did_you_mean
 from transeg.core.interfaces import IGNORE, About, Dataset, Fault, Sample, Writer, Written
+
+logger = logging.getLogger("transeg.data")
+_said: set[Path] = set()
 
 
 class FolderWriter(Writer):
@@ -103,6 +108,7 @@ class Folder(FileDataset):
             animation the first frame is taken.
         group: a regular expression whose match in a file's name is its group; groups are never split. By default
             subfolders say, or `manifest.json` where transeg wrote one.
+        groups: a file that says it instead: JSON `{"name": "group", ...}`, or CSV with the columns `name` and `group`.
     """
 
     writer = FolderWriter
@@ -128,6 +134,7 @@ class Folder(FileDataset):
         seed: int = 0,
         page: int | Literal["all"] | None = None,
         group: str | None = None,
+        groups: Path | None = None,
     ) -> None:
         about = read_about(root)
         if about is not None and values is None and ignore is None:
@@ -137,19 +144,15 @@ class Folder(FileDataset):
         self.values = mask_values(self.classes, values, ignore)
         self.target_channels = target_channels or self.channels
         self.paired = targets is not None
-        pattern = re.compile(group, re.DOTALL) if group else None
-        records = {} if group else read_records(root)
-
-        def group_of(stem: str) -> str:
-            match = pattern.search(stem) if pattern else None
-            return match[0] if match else stem
+        group_of = _grouping(group, groups)
+        records = {} if group_of else read_records(root)
 
         def pairs_in(folder: Path) -> tuple[list[Pair], list[Fault]]:
             image_folder = _named(folder, images, IMAGES) or _with_images(folder)
             pairs, faults = list_pairs(
                 image_folder,
                 _named(folder, masks, MASKS) or _beside(image_folder, mask_prefix, mask_suffix),
-                group=group_of if pattern else None,
+                group=group_of,
                 mask_stem=(lambda stem: f"{mask_prefix}{stem}{mask_suffix}") if mask_prefix or mask_suffix else None,
                 instances=_named(folder, instances) if instances else None,
                 targets=_named(folder, targets) if targets else None,
@@ -165,6 +168,8 @@ class Folder(FileDataset):
             return
         everything, faults = pairs_in(root)
         lists = None if splits is None else read_lists(splits)
+        if lists is None and split != "all" and not (group_of or records):
+            _warn_of_patches(root, [pair.name for pair in everything])
         chosen = choose_split(everything, split, lists=lists, where=str(splits), ratio=ratio, seed=seed)
         super().__init__(*_with_pages(chosen, faults, page))
 
@@ -219,3 +224,40 @@ def _beside(images: Path, prefix: str, suffix: str) -> Path | None:
     if prefix or suffix:
         return images if any(f"{prefix}{stem}{suffix}" in stems for stem in stems) else None
     return images if has_masks_beside(stems) else None
+
+
+def _grouping(pattern: str | None, file: Path | None) -> Callable[[str], str] | None:
+    """What gives an image's group by its name, where a pattern or a file says so.
+
+    Raises:
+        ValueError: both do.
+    """
+    if pattern and file:
+        raise ValueError("group and groups both say which images belong together; leave one of them out")
+    if file is not None:
+        return group_by_file(file)
+    if not pattern:
+        return None
+    compiled = re.compile(pattern, re.DOTALL)
+
+    def group_of(stem: str) -> str:
+        match = compiled.search(stem)
+        return match[0] if match else stem
+
+    return group_of
+
+
+def _warn_of_patches(root: Path, names: Sequence[str]) -> None:
+    """Say once that shares of images by chance may take patches of one image apart."""
+    parents = patches_of_one_image(names)
+    if parents and root not in _said:
+        _said.add(root)
+        parent = next(iter(parents))
+        logger.warning(
+            "%d images in %s are called like patches of one image, such as the %d of %s, and are shared out one by "
+            "one: say which belong together with group=REGEX or groups=FILE.",
+            sum(parents.values()),
+            root,
+            parents[parent],
+            parent,
+        )

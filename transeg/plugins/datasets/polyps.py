@@ -6,6 +6,7 @@ All have two classes; masks are cut at half of their range, as JPEG smears them 
 from __future__ import annotations
 
 from bisect import bisect
+from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -18,6 +19,7 @@ from transeg.core.data.file_dataset import (
     mask_values,
     split_folders,
 )
+from transeg.core.data.groups import group_by_file
 from transeg.core.data.listing import IMAGES, MASKS, find_folder
 from transeg.core.data.splits import RATIO, read_lists
 from transeg.core.interfaces import Fault
@@ -26,6 +28,16 @@ Split = Literal["train", "val", "test", "all"]
 
 PRANET = ("images", "masks", "")
 """The usual names of folders: :data:`~.listing.IMAGES` and :data:`~.listing.MASKS` are found for them."""
+CLINIC_DB_FIRST_FRAMES = (
+    1, 26, 51, 68, 79, 104, 127, 152, 178, 200, 206, 228, 253, 278, 298,
+    318, 343, 364, 384, 409, 429, 448, 467, 479, 504, 529, 547, 572, 592,
+)  # fmt: skip
+"""What each sequence of CVC-ClinicDB begins with, from the authors' readme."""
+
+
+def clinic_db_sequence(stem: str) -> str:
+    """The sequence of a frame of CVC-ClinicDB, by its number; what has none is of its subfolder, or alone."""
+    return str(bisect(CLINIC_DB_FIRST_FRAMES, int(stem))) if stem.isdigit() else group_by_folder(stem)
 
 
 class PolypSet(FileDataset):
@@ -39,6 +51,8 @@ class PolypSet(FileDataset):
         ratio: shares of train, val and test where no file decides; sequences are never cut.
         seed: of the shuffle before images are shared out.
         values: pixel values in the masks that stand for background and polyp; by default half of the range decides.
+        groups: which frames belong to one sequence, where that is not known: JSON `{"name": "group", ...}`, or CSV with
+            the columns `name` and `group`.
     """
 
     classes = ("background", "polyp")
@@ -56,21 +70,23 @@ class PolypSet(FileDataset):
         ratio: tuple[float, float, float] | None = None,
         seed: int = 0,
         values: tuple[int, int] | None = None,
+        groups: Path | None = None,
     ) -> None:
         self.values = mask_values(self.classes, values, None)
+        group = self.group if groups is None else group_by_file(groups)
         by_folder = split_folders(root)
         if by_folder and splits is None:
-            parts = [self._pairs(folder) for part, folder in by_folder.items() if split in (part, "all")]
+            parts = [self._pairs(folder, group) for part, folder in by_folder.items() if split in (part, "all")]
             super().__init__([pair for pairs, _ in parts for pair in pairs], [f for _, faults in parts for f in faults])
             return
-        pairs, faults = self._pairs(root)
+        pairs, faults = self._pairs(root, group)
         lists = None if splits is None else read_lists(splits)
         chosen = choose_split(pairs, split, lists=lists, where=str(splits), ratio=ratio or self.usual, seed=seed)
         super().__init__(chosen, faults)
 
-    def _pairs(self, folder: Path) -> tuple[list[Pair], list[Fault]]:
+    def _pairs(self, folder: Path, group: Callable[[str], str]) -> tuple[list[Pair], list[Fault]]:
         images, masks, prefix = self._layout(folder)
-        return list_pairs(images, masks, group=self.group, mask_stem=(lambda stem: prefix + stem) if prefix else None)
+        return list_pairs(images, masks, group=group, mask_stem=(lambda stem: prefix + stem) if prefix else None)
 
     def group(self, stem: str) -> str:
         """The sequence that a frame belongs to: its subfolder; each is its own where that is not known."""
@@ -102,14 +118,9 @@ class ClinicDB(PolypSet):
         ("TIF/Original", "TIF/Ground Truth", ""),
         PRANET,
     )
-    first_frames = (
-        1, 26, 51, 68, 79, 104, 127, 152, 178, 200, 206, 228, 253, 278, 298,
-        318, 343, 364, 384, 409, 429, 448, 467, 479, 504, 529, 547, 572, 592,
-    )  # fmt: skip
-    """What each sequence begins with, from the authors' readme."""
 
     def group(self, stem: str) -> str:
-        return str(bisect(self.first_frames, int(stem))) if stem.isdigit() else group_by_folder(stem)
+        return clinic_db_sequence(stem)
 
 
 class ColonDB(PolypSet):
@@ -148,13 +159,21 @@ class PolypBenchmark(FileDataset):
         split: `train`, `val`, `test` or `all`.
         domain: `TrainDataset`, or a test set.
         values: pixel values in the masks that stand for background and polyp; by default half of the range decides.
+        groups: which frames belong to one sequence, as for the single sets; by default those of CVC-ClinicDB are known,
+            in its test set and in `TrainDataset`.
     """
 
     classes = ("background", "polyp")
     domains = ("TrainDataset", "Kvasir", "CVC-ClinicDB", "CVC-ColonDB", "ETIS-LaribPolypDB", "CVC-300")
 
     def __init__(
-        self, root: Path, split: Split, *, domain: str = "TrainDataset", values: tuple[int, int] | None = None
+        self,
+        root: Path,
+        split: Split,
+        *,
+        domain: str = "TrainDataset",
+        values: tuple[int, int] | None = None,
+        groups: Path | None = None,
     ) -> None:
         self.values = mask_values(self.classes, values, None)
         if domain not in self.domains:
@@ -166,5 +185,6 @@ class PolypBenchmark(FileDataset):
         images, masks = find_folder(base, *IMAGES), find_folder(base, *MASKS)
         if images is None or masks is None:
             raise ValueError(f"{base} has no folders images and masks")
-        pairs, faults = list_pairs(images, masks)
+        known = clinic_db_sequence if domain in ("TrainDataset", "CVC-ClinicDB") else group_by_folder
+        pairs, faults = list_pairs(images, masks, group=known if groups is None else group_by_file(groups))
         super().__init__(pairs if split in ("train" if trains else "test", "all") else [], faults)
