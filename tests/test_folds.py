@@ -83,10 +83,10 @@ def test_folds_are_tested_side_by_side_with_their_mean_and_ensemble(run):
     metrics = json.loads((run / "metrics.json").read_text())
     each, mean = metrics["folds"]["each"], metrics["folds"]["mean"]
     assert list(each) == ["fold-1", "fold-2", "fold-3"]
-    dice = [fold["tests"]["folder"]["dice"] for fold in each.values()]
-    assert mean["folder"]["dice"] == pytest.approx(np.mean(dice))
-    assert set(mean) == {"folder", "held-out"}
-    assert metrics["tests"]["folder"]["images"] == 2
+    dice = [fold["tests"]["data0"]["dice"] for fold in each.values()]
+    assert mean["data0"]["dice"] == pytest.approx(np.mean(dice))
+    assert set(mean) == {"data0", "held-out"}
+    assert metrics["tests"]["data0"]["images"] == 2
     assert metrics["selection"] == "highest Dice on the images that each fold holds out"
     table = (run / "stdout.txt").read_text()
     for word in (
@@ -197,7 +197,7 @@ def test_a_generator_of_one_fold_never_sees_what_that_holds_out(data, toolkit, t
     toolkit(*line(data, tmp_path, *more, "--baseline", "source-only", folds=3, generator=True))
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert set(metrics["baseline"]) == {"folder"}
-    assert set(metrics["tests"]) == ({"folder", "held-out"} if strategy == "sequential" else {"folder"})
+    assert set(metrics["tests"]) == ({"data0", "held-out"} if strategy == "sequential" else {"folder"})
     if strategy == "sequential":
         learned, held = (list((tmp_path / "translated" / split / "images").iterdir()) for split in ("train", "val"))
         assert (len(learned), len(held)) == (8, 4)

@@ -180,7 +180,13 @@ class TestUse:
         assert json.loads(result.stdout)["tests"]["phantom"]["images"] == 2
 
     def test_evaluate_with_windows_and_flips(self, joint_run, toolkit, tmp_path):
-        toolkit("evaluate", joint_run, "--window", 24, "--flips", "--out", tmp_path, "--split", "val")
+        own = {path: path.read_bytes() for path in (joint_run / "evaluation").rglob("*.*")}
+        before = set((joint_run / "evaluations").glob("*"))
+        toolkit("evaluate", joint_run, "--window", 24, "--flips", "--split", "val")
+        (new,) = set((joint_run / "evaluations").glob("*")) - before
+        assert new.name.startswith("phantom-20")
+        assert (new / "phantom.csv").exists()
+        assert {path: path.read_bytes() for path in (joint_run / "evaluation").rglob("*.*")} == own
 
     def test_predict(self, joint_run, toolkit, tmp_path):
         images = tmp_path / "images"
@@ -252,7 +258,7 @@ def test_grey_many_channels_and_many_classes(toolkit, tmp_path, strategy, channe
     options = ["--generator", "cut", "--segmenter", "unet", "--source", data, "--target", data, "--test", data]
     run = tmp_path / "run"
     toolkit(*command((options, settings), "--strategy", strategy, "--run-dir", run, "--loss", "dice+bce"))
-    metrics = json.loads((run / "metrics.json").read_text())["tests"]["folder"]
+    metrics = json.loads((run / "metrics.json").read_text())["tests"]["set"]
     assert metrics["images"] == 1
     if classes > 2:
         assert {f"dice_{name}" for name in names[1:]} <= set(metrics)

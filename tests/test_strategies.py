@@ -197,7 +197,8 @@ def test_generators_without_parameters_are_fitted_and_used(toolkit, tmp_path, st
     assert state["model"]["generator.std"].std() > 0
     assert state["model"]["generator.std"].max() < 1
     assert state["iteration"] == 0 or strategy == "joint"
-    toolkit("translate", run, TESTS / "stored_runs" / "images", "-o", tmp_path / "out", "--device", "cpu", *THIRD)
+    images = TESTS / "stored_runs" / "images"
+    toolkit("translate", run, images, "-o", tmp_path / "out", "--device", "cpu")  # the run remembers THIRD
     assert len(list((tmp_path / "out").iterdir())) == len(list((TESTS / "stored_runs" / "images").iterdir()))
 
 

@@ -52,7 +52,7 @@ def tiled(tmp_path_factory):
 def test_a_run_on_windows(tiled):
     stored = tomllib.loads((tiled[0] / "experiment.toml").read_text())["data"]
     assert (stored["tile"], stored["stride"], stored["size"], stored["resize"]) == (32, 8, 32, False)
-    assert json.loads((tiled[0] / "metrics.json").read_text())["tests"]["folder"]["images"] == 1
+    assert json.loads((tiled[0] / "metrics.json").read_text())["tests"]["set"]["images"] == 1
 
 
 def test_the_experiment_file_runs_again_and_resumes(tiled, toolkit, tmp_path):

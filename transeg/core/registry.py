@@ -82,13 +82,39 @@ class Registry:
         for proxy in _proxies():
             manager.register(proxy)
         found = sorted(manager.hook.transeg_manifest(), key=lambda plugin: (plugin.package != BUILTIN, plugin.name))
-        self.files = tuple(files)
-        self.plugins: list[Plugin] = [*found, *(_local(file) for file in files)]
+        self.files: tuple[Path, ...] = ()
+        self.plugins: list[Plugin] = []
+        self._missing: list[Path] = []
         self._manager = manager
         self._by_name: dict[tuple[str, str], list[Component]] = defaultdict(list)
-        for plugin in self.plugins:
-            for component in plugin.components:
-                self._by_name[component.kind, component.name].append(component)
+        for plugin in found:
+            self._add(plugin)
+        for file in files:
+            self._add(_local(file))
+            self.files = (*self.files, file)
+
+    def _add(self, plugin: Plugin) -> None:
+        self.plugins.append(plugin)
+        for component in plugin.components:
+            self._by_name[component.kind, component.name].append(component)
+
+    def include(self, files: Iterable[Path]) -> list[Path]:
+        """Offer what further manifests do, too, as far as they are there; those that are not are named where something
+        is looked for in vain.
+
+        Returns:
+            Those that are new.
+        """
+        known = {file.resolve() for file in self.files}
+        new = []
+        for file in files:
+            if not file.exists():
+                self._missing.append(file)
+            elif file.resolve() not in known:
+                self._add(_local(file))
+                self.files = (*self.files, file)
+                new.append(file)
+        return new
 
     def components(self, kind: str | None = None) -> Iterator[Component]:
         """Every component, or every one of a kind; those that share a name are marked as in conflict."""
@@ -117,7 +143,13 @@ class Registry:
         group = [c for c in self._by_name.get((kind, short), []) if package in ("", c.package)]
         if not group:
             known = {c.name for c in self.components(kind)}
-            raise UsageError(f"There is no {kind} {name!r}.{did_you_mean(short, known)}")
+            gone = ", ".join(dict.fromkeys(map(str, self._missing)))
+            hint = (
+                f" The run was made with {gone}, which is not there any more: say where it is with --registry FILE."
+                if gone
+                else did_you_mean(short, known)
+            )
+            raise UsageError(f"There is no {kind} {name!r}.{hint}")
         if len(group) > 1:
             builtin = [c for c in group if c.package == BUILTIN]
             if not builtin:

@@ -29,7 +29,11 @@ from transeg.tools.common.shell_completion import complete_components, complete_
 @common.flips
 @common.device
 @click.option(
-    "-o", "--out", type=common.PATH, metavar="FOLDER", help="Folder to write CSV files to; by default in RUN."
+    "-o",
+    "--out",
+    type=common.PATH,
+    metavar="FOLDER",
+    help="Folder to write CSV files to; by default a new one in RUN/evaluations.",
 )
 @click.option("--features", metavar="NAME:FILE|RUN", help="Network whose features FID and KID compare.")
 @click.option("--lpips", type=common.PATH, metavar="FILE", help="Weights of AlexNet, which LPIPS needs.")

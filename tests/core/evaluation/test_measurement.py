@@ -28,15 +28,15 @@ def data(tmp_path):
     truth["b"][2:8, 2:8] = 1
     truth["b"][4:6, 4:6] = 2
     for name, mask in truth.items():
-        save(tmp_path / "data" / "images" / f"{name}.png", np.zeros((*SIZE, 3)))
-        save(tmp_path / "data" / "masks" / f"{name}.png", mask)
+        save(tmp_path / "clinic" / "images" / f"{name}.png", np.zeros((*SIZE, 3)))
+        save(tmp_path / "clinic" / "masks" / f"{name}.png", mask)
     return truth
 
 
 @pytest.fixture
 def measured(toolkit, tmp_path):
     def call(*more, classes=CLASSES, code=0):
-        line = ["measure", tmp_path / "masks", "--test", f"folder:{tmp_path / 'data'}", "--split", "all"]
+        line = ["measure", tmp_path / "masks", "--test", f"folder:{tmp_path / 'clinic'}", "--split", "all"]
         return toolkit(*line, "--set", classes, "-o", tmp_path / "out", *more, code=code)
 
     return call
@@ -46,7 +46,7 @@ def test_an_image_that_is_all_myelin_stays_myelin(data, measured, tmp_path):
     """Divided by its own maximum, as masks of 0, 127 and 255 often are, it would be all axon."""
     for name, mask in data.items():
         save(tmp_path / "masks" / f"{name}.png", np.array([0, 127, 255])[mask.astype(int)])
-    tests = json.loads(measured("--values", "0,127,255", "--json").stdout)["tests"]["folder"]
+    tests = json.loads(measured("--values", "0,127,255", "--json").stdout)["tests"]["clinic"]
     assert tests["dice"] == tests["iou_myelin"] == tests["dice_axon"] == tests["surface_dice"] == 1
     assert tests["hd95_axon"] == 0
     assert tests["images"] == 2
@@ -58,18 +58,18 @@ def test_it_gives_what_a_run_gives(data, measured, toolkit, tmp_path):
     for name, mask in shifted.items():
         save(tmp_path / "masks" / f"{name}.png", mask)
     table = " ".join(measured("--count").stdout.split())
-    rows = list(csv.DictReader((tmp_path / "out" / "folder.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "out" / "clinic.csv").open()))
     assert [row["name"] for row in rows] == ["a", "b"]
     assert float(rows[1]["dice_axon"]) == 0
     assert float(rows[1]["hd95_axon"]) == 2
     assert rows[0]["hd95_axon"] == ""
     for word in ("myelin", "axon", "HD95", "bias"):
         assert word in table
-    assert (tmp_path / "out" / "counts" / "folder.csv").exists()
+    assert (tmp_path / "out" / "counts" / "clinic.csv").exists()
     compared = json.loads(
         toolkit("compare", tmp_path / "out", tmp_path / "out", "--metric", "hd95_axon", "--json").stdout
     )
-    assert compared["tests"]["folder"]["metrics"]["hd95_axon"]["difference"] == 0
+    assert compared["tests"]["clinic"]["metrics"]["hd95_axon"]["difference"] == 0
 
 
 class Sized(DatasetWrapper):
@@ -112,10 +112,10 @@ def test_distances_are_in_one_unit(data, tmp_path, sizes, expected, caplog, tool
 def test_two_classes_are_cut_at_half_of_the_range(data, measured, tmp_path):
     for name in data:
         save(tmp_path / "masks" / f"{name}_seg.png", np.full(SIZE, 255))
-        save(tmp_path / "data" / "masks" / f"{name}.png", np.full(SIZE, 255))
+        save(tmp_path / "clinic" / "masks" / f"{name}.png", np.full(SIZE, 255))
     settings = "classes=['background', 'myelin']"
     document = json.loads(measured("--suffix", "_seg", "--json", classes=settings).stdout)
-    assert document["tests"]["folder"]["dice"] == 1
+    assert document["tests"]["clinic"]["dice"] == 1
     table = measured("--suffix", "_seg", classes=settings).stdout
     assert "HD95" not in table  # of one class, which has its line already
 
@@ -131,7 +131,7 @@ def test_masks_of_no_image_are_named(data, measured, tmp_path, caplog):
     ("made", "options", "code", "said"),
     [
         ({}, [], 2, "the folder"),
-        ({"a": SIZE}, [], 2, "has no mask b.* of an image of folder"),
+        ({"a": SIZE}, [], 2, "has no mask b.* of an image of clinic"),
         ({"a": SIZE, "b": (3, 3)}, [], 1, "b.png has 3x3 pixels, but its image has 16x12"),
         ({"a": SIZE, "b": SIZE}, ["--values", "0,1"], 2, "2 mask values cannot stand for the classes"),
         ({"a": SIZE, "b": SIZE}, ["--values", "0,x,2"], 2, "--values 0,x,2 must be whole numbers"),

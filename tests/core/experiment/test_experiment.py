@@ -7,7 +7,7 @@ import pytest
 
 from transeg.core.device import available_cores
 from transeg.core.errors import UsageError
-from transeg.core.experiment.command_line import label_tables, parse_dataset, settings_of
+from transeg.core.experiment.command_line import label_tests, parse_dataset, settings_of
 from transeg.core.experiment.completion import complete_experiment, load_experiment
 from transeg.core.experiment.defaults import on_device, with_defaults
 from transeg.core.experiment.schema import difference, read_experiment, validated
@@ -316,7 +316,25 @@ def test_test_sets_that_recur_get_names_of_their_own():
         {"name": "phantom"},
         {"name": "phantom", "domain": "clean"},
     ]
-    assert list(label_tables(tables)) == ["kvasir", "kvasir-2", "phantom", "phantom-clean"]
+    assert list(label_tests(tables, REGISTRY)) == ["kvasir", "kvasir-b", "phantom", "phantom-clean"]
+
+
+def test_test_sets_of_ones_own_are_called_as_their_folders():
+    roots = ["/data/clinic a", "/data/one/test", "/data/two/test", "/other/clinic-a", "/third/clinic-a"]
+    tables = [{"name": "folder", "root": root} for root in roots]
+    assert list(label_tests(tables, REGISTRY)) == ["clinic-a", "one-test", "two-test", "clinic-a-2", "clinic-a-3"]
+    assert list(label_tests([{"name": "hdf5", "domain": "t1", "root": "/d/mr"}] * 2, REGISTRY)) == ["mr", "mr-t1"]
+
+
+def test_options_of_a_dataset_are_those_of_all_its_test_sets():
+    named = {
+        "tests": ["folder:/a", "folder:/b", "phantom"],
+        "assignments": ["data.test.folder.channels=1", "data.test.a.seed=3"],
+    }
+    tests = settings_of(named, {}, REGISTRY)["data"]["test"]
+    assert [tests[label].get("channels") for label in ("a", "b", "phantom")] == [1, 1, None]
+    assert tests["a"]["seed"] == 3
+    assert list(tests) == ["a", "b", "phantom"]
 
 
 def test_flags_lie_over_the_file():

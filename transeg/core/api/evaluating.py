@@ -20,12 +20,12 @@ from transeg.core.builders.datasets import (
     validation_split,
 )
 from transeg.core.data.splits import SPLITS
-from transeg.core.distributed.collectives import join_ranks
+from transeg.core.distributed.collectives import broadcast_from_first, join_ranks
 from transeg.core.distributed.progress_bar import progress_bar, progress_console
 from transeg.core.errors import UsageError, did_you_mean
 from transeg.core.evaluation.measurement import measure_masks, measure_segmenter
 from transeg.core.evaluation.translation_quality import Judge, is_measurable, judge_translation
-from transeg.core.experiment.command_line import label_tables, parse_dataset
+from transeg.core.experiment.command_line import label_tests, parse_dataset
 from transeg.core.experiment.completion import complete_dataset
 from transeg.core.experiment.defaults import expand_tests, share_options, share_scaling
 from transeg.core.experiment.schema import QualityOptions
@@ -34,6 +34,7 @@ from transeg.core.inference.trained_model import TrainedModel
 from transeg.core.inference.translator import TranslatedDataset, Translator
 from transeg.core.interfaces import Dataset
 from transeg.core.registry import Registry
+from transeg.core.runs.evaluations import new_evaluation
 from transeg.core.runs.run_folder import RunFolder
 
 
@@ -64,7 +65,7 @@ def evaluate_run(
         window: see :meth:`transeg.core.inference.trained_model.TrainedModel.inference`.
         flips: likewise.
         device: where the network goes; None for a GPU where there is one.
-        out: gets a CSV file for each dataset; by default a folder in the run.
+        out: gets a CSV file for each dataset; by default a new folder in the run's ``evaluations/``.
         quality: what judges the generator's images; where it names nothing, the run's own options count.
         counting: how objects are counted, too; None for not at all.
         translate_with: a run that translates the images first, into the domain that the segmenter knows.
@@ -78,7 +79,7 @@ def evaluate_run(
     trained = load_trained(folder, registry, device)
     choices = dict(trained.experiment.data.test)
     if tests:
-        data: Settings = {"test": label_tables([parse_dataset(text, registry) for text in tests])}
+        data: Settings = {"test": label_tests([parse_dataset(text, registry) for text in tests], registry)}
         trained_on = trained.experiment.data.model_dump(exclude_none=True)
         for table in data["test"].values():
             share_options(trained_on["source"], table)
@@ -97,7 +98,7 @@ def evaluate_run(
         label: normalise_stain(build_nonempty(choice, "test", registry, label), trained.experiment.data)
         for label, choice in choices.items()
     }
-    place = out or folder.evaluation
+    place = out or broadcast_from_first(lambda: new_evaluation(folder, choices or ("validation",)))
     scores: dict[str, Any] = {}
     if trained.segmenter is not None:
         check_labelled(datasets)
@@ -187,7 +188,7 @@ def evaluate(
             default the ``data.tile`` of the run.
         flips: average predictions over the four mirrorings of each image.
         device: ``cpu``, ``cuda`` or ``cuda:1``; by default a GPU where there is one.
-        out: folder to write CSV files to, a line for each image; by default in the run.
+        out: folder to write CSV files to, a line for each image; by default a new one in the run's ``evaluations/``.
         translate_with: folder of a run whose generator first translates the images into what the segmenter knows.
         direction: of that translation; by default ``source-to-target``.
         features: network whose features FID and KID compare, ``NAME:FILE`` or a run.
@@ -273,7 +274,7 @@ def labelled_datasets(
     Raises:
         UsageError: one of them cannot be built, or has no masks.
     """
-    data: Settings = {"test": label_tables([parse_dataset(text, registry, assignments) for text in tests])}
+    data: Settings = {"test": label_tests([parse_dataset(text, registry, assignments) for text in tests], registry)}
     expand_tests(data, registry)
     choices = {
         label: complete_dataset({**table, "split": split or "test"}, "test", registry)

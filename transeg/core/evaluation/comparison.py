@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 from transeg.core.errors import UsageError, did_you_mean
 from transeg.core.evaluation.metrics.table import IN_PLACE_OF, TABLE, Rows, among, is_lower_better, row_of, shown_in
 from transeg.core.evaluation.statistics import bootstrap_intervals, paired_permutation_test
-from transeg.core.runs.run_folder import RunFolder
+from transeg.core.runs.evaluations import is_later, score_files
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,8 @@ def compare_runs(
 
     Returns:
         ``a`` and ``b``, the folders; ``tests``: for each test set ``images`` and ``groups`` that both have,
-        ``unpaired``, the number of images that one alone has, and ``metrics``: for each see :func:`compare_metric`.
+        ``unpaired``, the number of images that one alone has, ``metrics``: for each see :func:`compare_metric`, and
+        ``evaluations``: see :func:`later_evaluations`.
 
     Raises:
         UsageError: there is nothing to compare.
@@ -59,8 +60,16 @@ def compare_runs(
     return {
         "a": str(first),
         "b": str(second),
-        "tests": {name: _compare_set(*paths, metrics, rows) for name, paths in chosen.items()},
+        "tests": {
+            name: {**_compare_set(*paths, metrics, rows), "evaluations": later_evaluations(paths)}
+            for name, paths in chosen.items()
+        },
     }
+
+
+def later_evaluations(files: Iterable[Path]) -> list[str]:
+    """The folders of those CSV files that no run has written itself, but an evaluation after it."""
+    return list(dict.fromkeys(str(path.parent) for path in files if is_later(path)))
 
 
 def compared_metrics(files: Sequence[Path], named: Sequence[str], rows: Rows) -> list[str]:
@@ -127,16 +136,15 @@ def _compare_set(first: Path, second: Path, metrics: Sequence[str], rows: Rows) 
 
 
 def evaluation_files(folder: Path) -> dict[str, Path]:
-    """The CSV files of a run, or those in a folder of their own, by test set.
+    """The CSV files of a run, or those in a folder of their own, by test set; see
+    :func:`transeg.core.runs.evaluations.score_files`.
 
     Raises:
         UsageError: there is none.
     """
     if not folder.is_dir():
         raise UsageError(f"There is no folder {folder}.")
-    evaluation = RunFolder(folder).evaluation
-    files = {path.stem: path for path in (evaluation if evaluation.is_dir() else folder).glob("*.csv")}
-    files = {label: path for label, path in files.items() if not label.endswith("-translation")}  # of a generator
+    files = score_files(folder)
     if not files:
         raise UsageError(f"{folder} holds no evaluation; measure it with: toolkit evaluate {folder}")
     return files

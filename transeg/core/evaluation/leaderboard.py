@@ -11,7 +11,13 @@ from typing import Any
 import numpy as np
 
 from transeg.core.errors import UsageError, did_you_mean
-from transeg.core.evaluation.comparison import Lines, compared_metrics, evaluation_files, read_lines
+from transeg.core.evaluation.comparison import (
+    Lines,
+    compared_metrics,
+    evaluation_files,
+    later_evaluations,
+    read_lines,
+)
 from transeg.core.evaluation.metrics.table import TABLE, Rows, is_lower_better
 from transeg.core.evaluation.statistics import bootstrap_intervals, holm_adjust, paired_permutation_test
 
@@ -65,7 +71,8 @@ def leaderboard(
 
     Returns:
         ``entries``, the folders of each; ``baseline``; ``tests``: for each test set ``images`` and ``groups`` that all
-        its entries have, ``without``, the names of the entries that were not tested on it, and ``metrics``: for each
+        its entries have, ``without``, the names of the entries that were not tested on it, ``evaluations``, see
+        :func:`~transeg.core.evaluation.comparison.later_evaluations`, and ``metrics``: for each
         ``images`` on which all define it, and ``rows``, from the best to the worst, see :func:`_rows`.
 
     Raises:
@@ -87,7 +94,10 @@ def leaderboard(
             name: [read_lines(one[label], metrics) for one in each if label in one] for name, each in files.items()
         }
         board = _board({name: each for name, each in lines.items() if each}, metrics, baseline, rows)
-        boards[label] = board | {"without": [name for name, each in lines.items() if not each]}
+        boards[label] = board | {
+            "without": [name for name, each in lines.items() if not each],
+            "evaluations": later_evaluations(one[label] for each in files.values() for one in each if label in one),
+        }
     return {
         "entries": {entry.name: [str(run) for run in entry.runs] for entry in entries},
         "baseline": baseline,

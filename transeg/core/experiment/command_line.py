@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from transeg.core.data.splits import FOLDERS
 from transeg.core.errors import UsageError, did_you_mean
 from transeg.core.experiment.settings import Settings, merge, parse_assignment, parse_distiller
+from transeg.core.manifest import DatasetEntry
 from transeg.core.registry import Registry
 
 
@@ -75,7 +78,7 @@ def settings_of(named: Mapping[str, Any], under: Settings, registry: Registry) -
             drop_other_component(under, ("data", role), data[role]["name"])
     tests = [parse_dataset(text, registry) for text in named.get("tests") or ()]
     if tests:
-        data["test"] = label_tables(tests)
+        data["test"] = label_tests(tests, registry)
         under.get("data", {}).pop("test", None)
     if data:
         settings["data"] = data
@@ -87,8 +90,21 @@ def settings_of(named: Mapping[str, Any], under: Settings, registry: Registry) -
         settings.setdefault("distillation", {})[part] = tables
         under.get("distillation", {}).pop(part, None)
     for text in named.get("assignments") or ():
-        settings = merge(settings, parse_assignment(text))
+        settings = merge(settings, _for_tests(parse_assignment(text), settings))
     return settings
+
+
+def _for_tests(assigned: Settings, settings: Settings) -> Settings:
+    """An option of `data.test.NAME`, where that is the name of datasets and of no test set, for each of these."""
+    given = assigned.get("data", {}).get("test") if isinstance(assigned.get("data"), dict) else None
+    known = settings.get("data", {}).get("test", {})
+    if not isinstance(given, dict):
+        return assigned
+    spread: Settings = {}
+    for label, options in given.items():
+        of_name = [other for other, table in known.items() if label not in known and table["name"] == label]
+        spread |= dict.fromkeys(of_name or [label], options)
+    return {**assigned, "data": {**assigned["data"], "test": spread}}
 
 
 def _computing(named: Mapping[str, Any]) -> Settings:
@@ -114,13 +130,41 @@ def drop_other_component(under: Settings, path: tuple[str, ...], name: str) -> N
         table.pop(path[-1])
 
 
+def label_tests(tables: Sequence[Settings], registry: Registry) -> dict[str, Settings]:
+    """Tables of test sets by what they are called: one's own images by their folder, published sets by their name.
+
+    What recurs gets its domain, its folder or a number besides.
+    """
+    labels: dict[str, Settings] = {}
+    for table in tables:
+        entry = registry.find("dataset", table["name"]).entry
+        assert isinstance(entry, DatasetEntry)
+        folder = _folder_name(table["root"]) if table.get("root") else ""
+        base = folder if folder and not entry.licence else table["name"]
+        more = [str(table["domain"])] if "domain" in table else []
+        more += [folder] if folder not in ("", base) else []
+        label = base
+        for addition in more:
+            label = f"{base}-{addition}" if label in labels else label
+        number = 2
+        while label in labels:
+            label, number = f"{base}-{number}", number + 1
+        labels[label] = table
+    return labels
+
+
+def _folder_name(root: str | Path) -> str:
+    """What a folder is called, in letters, digits and hyphens: with the one above it, where it is called as a split."""
+    path = Path(root).expanduser().resolve()
+    name = f"{path.parent.name}-{path.name}" if path.name.lower() in (*FOLDERS, "data", "images") else path.name
+    return re.sub(r"[^\w-]+", "-", name).strip("-")
+
+
 def label_tables(tables: Sequence[Settings]) -> dict[str, Settings]:
-    """Tables by the name of their component or run, with its domain or a number where that recurs."""
+    """Tables by the name of their component or run, with a number where that recurs."""
     labels: dict[str, Settings] = {}
     for table in tables:
         label = table["name"] if "name" in table else Path(table["run"]).resolve().name
-        if label in labels and "domain" in table:
-            label = f"{label}-{table['domain']}"
         number = 2
         base = label
         while label in labels:

@@ -25,6 +25,7 @@ from transeg.core.experiment.schema import (
 from transeg.core.experiment.settings import Settings, parse_sum, read_settings
 from transeg.core.experiment.versions import upgrade
 from transeg.core.registry import Registry
+from transeg.core.runs.remembered_plugins import include_plugins
 
 ROLES = ("source", "target", "synthetic", "val")
 """Of datasets, besides the tests."""
@@ -74,6 +75,7 @@ def load_experiment(path: Path, registry: Registry, *, stored: bool = True) -> E
     Raises:
         UsageError: it cannot be read, or holds an option that is not known.
     """
+    include_plugins(path, registry)
     experiment = _without_components(upgrade(read_settings(path), registry, stored=stored), registry)
 
     def checked_where_installed(kind: str, name: str, given: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -35,6 +35,7 @@ from transeg.core.experiment.choices import (
 from transeg.core.experiment.settings import Settings, flat, read_settings, set_options
 from transeg.core.experiment.versions import FORMAT, upgrade
 from transeg.core.registry import Registry
+from transeg.core.runs.remembered_plugins import include_plugins
 
 
 def _cache_size(value: object) -> str:
@@ -352,6 +353,7 @@ def read_experiment(path: Path, registry: Registry) -> Experiment:
     Raises:
         UsageError: it cannot be read, or it is not complete.
     """
+    include_plugins(path, registry)
     return validated(upgrade(read_settings(path), registry, stored=True))
 
 

@@ -22,7 +22,9 @@ PACKAGES = ("torchvision", "timm", "mmengine-lite", "albumentations", "torchmetr
 
 
 def describe_environment(registry: Registry) -> dict[str, Any]:
-    """Versions, machine and plugins; ``began`` is when the run did, or was last resumed."""
+    """Versions, machine and plugins, ``registry`` being the manifests named by the user; ``began`` is when the run did,
+    or was last resumed.
+    """
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return {
         "began": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -31,6 +33,7 @@ def describe_environment(registry: Registry) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {"torch": torch.__version__, **{name: importlib.metadata.version(name) for name in PACKAGES}},
+        "registry": [str(file.resolve()) for file in registry.files],
         "plugins": {plugin.package: plugin.version for plugin in registry.plugins if plugin.status == "ok"},
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),

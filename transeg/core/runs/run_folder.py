@@ -32,6 +32,7 @@ class RunFolder:
         self.tensorboard = path / "tensorboard"
         self.trackers = path / "trackers.json"
         self.evaluation = path / "evaluation"
+        self.evaluations = path / "evaluations"
         self.lock = path / ".lock"
 
     def part(self, name: str) -> RunFolder:

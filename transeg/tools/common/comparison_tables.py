@@ -21,6 +21,7 @@ def show_comparison(comparison: dict[str, Any], console: Console, rows: Rows = T
         groups = pluralise(test["groups"], "group")
         title = f"\n{escape(label)}: {pluralise(test['images'], 'image')} in {groups}"
         console.print(title + (f", {test['unpaired']} in one run only" if test["unpaired"] else ""), highlight=False)
+        _show_evaluations(test, console)
         table = Table(box=None, pad_edge=False, header_style="bold")
         table.add_column("metric", style="cyan")
         for name in ("A", "B", "B - A [95 % CI]", "p", "better", "worse"):
@@ -52,6 +53,7 @@ def show_leaderboard(boards: dict[str, Any], console: Console, known: Rows = TAB
         rows = board["metrics"][first]["rows"]
         groups = pluralise(board["groups"], "group")
         console.print(f"\n{escape(label)}: {pluralise(board['images'], 'image')} in {groups}", highlight=False)
+        _show_evaluations(board, console)
         for name in board["without"]:
             console.print(f"{escape(name)} was not tested on it.", highlight=False)
         if not rows:
@@ -104,3 +106,9 @@ def _show_means(
         cells = [format_number(mean, digits=digits_of(metric, known)) for metric, mean in means.items()]
         table.add_row(escape(entry), *cells)
     console.print(table)
+
+
+def _show_evaluations(test: dict[str, Any], console: Console) -> None:
+    """Which numbers no run has measured itself."""
+    for place in test["evaluations"]:
+        console.print(f"[dim]measured after the run: {escape(place)}[/]", highlight=False, soft_wrap=True)

@@ -51,6 +51,7 @@ class TestSet:
         calibration: drawn; None where nothing gave probabilities.
         ece: expected calibration errors over all pixels, by model.
         counts: how counted objects agree, by class; empty where they were not counted.
+        evaluation: name of the evaluation after the run that measured it; '' where the run did itself.
         unlike: whether the images were measured again, with another result, since the run.
     """
 
@@ -63,6 +64,7 @@ class TestSet:
     calibration: Markup | None
     ece: dict[str, float]
     counts: dict[str, dict[str, Any]]
+    evaluation: str
     unlike: bool
 
     @property
@@ -107,9 +109,9 @@ def _models(record: Record) -> dict[str, dict[str, Scores]]:
         ours = f"{ours}, ensemble" if experiment.generator is not None else "ensemble"
     found = {ours: record.scores}
     if experiment.baseline != "none":
-        found[theirs] = read_scores(folder.part("baseline").evaluation)
+        found[theirs] = read_scores(folder.part("baseline").path)
     for name in fold_names(experiment.folds or 0):
-        found[name.replace("-", " ")] = read_scores(folder.part(name).evaluation)
+        found[name.replace("-", " ")] = read_scores(folder.part(name).path)
     return found
 
 
@@ -133,6 +135,7 @@ def _test_set(
         _distribution(f"spread-{number}", label, shown, names),
         *_calibration(f"calibration-{number}", label, shown, binary=not names),
         {} if counts is None else {"all": counts, **counts.get("classes", {})},
+        own.evaluation,
         mean is not None and noted is not None and abs(mean - noted) > ALIKE,
     )
 

@@ -15,6 +15,7 @@ from transeg.core.experiment.planned_stages import build_strategy, plan_training
 from transeg.core.experiment.schema import Experiment, read_experiment
 from transeg.core.files import read_json
 from transeg.core.registry import Registry
+from transeg.core.runs.evaluations import is_later, score_files
 from transeg.core.runs.history import State, read_scalars, run_state
 from transeg.core.runs.run_folder import RunFolder
 
@@ -29,12 +30,14 @@ class Scores:
         values: each metric, ``(images,)``, NaN where it is undefined.
         bins: of :func:`~transeg.core.evaluation.metrics.calibration.calibration_bins` over all images; None where
             nothing gave probabilities.
+        evaluation: name of the evaluation after the run that measured them; '' where the run did itself.
     """
 
     names: list[str]
     groups: list[str]
     values: dict[str, np.ndarray]
     bins: np.ndarray | None
+    evaluation: str = ""
 
     def mean(self, metric: str) -> float | None:
         """Over the images where it is defined; None where there are none."""
@@ -97,7 +100,7 @@ class Record:
         experiment = read_experiment(folder.experiment, registry)
         trainings = {name: planned.title for name, planned in plan_trainings(experiment, registry).items()}
         strategy = build_strategy(experiment.strategy, registry)
-        scores, named = read_scores(folder.evaluation), list(experiment.data.test)
+        scores, named = read_scores(folder.path), list(experiment.data.test)
         lines = {name: read_scalars(folder.part(name).scalars) for name in trainings}
         return cls(
             folder,
@@ -115,14 +118,13 @@ class Record:
         )
 
 
-def read_scores(evaluation: Path) -> dict[str, Scores]:
-    """Of every test set that a folder of evaluations holds.
+def read_scores(run: Path) -> dict[str, Scores]:
+    """Of every test set that a run was measured on; see :func:`transeg.core.runs.evaluations.score_files`.
 
     Raises:
         TransegError: a file is damaged, or of an older version.
     """
-    files = sorted(path for path in evaluation.glob("*.csv") if not path.stem.endswith("-translation"))
-    return {path.stem: _scores(path) for path in files}
+    return {label: _scores(path) for label, path in sorted(score_files(run).items())}
 
 
 def _scores(path: Path) -> Scores:
@@ -137,7 +139,8 @@ def _scores(path: Path) -> Scores:
         raise TransegError(f"{path} is damaged: {error}; write it again with: toolkit evaluate RUN") from error
     bins = path.parent / "calibration" / f"{path.stem}.json"
     pooled = np.array(read_json(bins)) if bins.exists() else None
-    return Scores([row["name"] for row in rows], [row["group"] for row in rows], values, pooled)
+    names, groups = ([row[column] for row in rows] for column in ("name", "group"))
+    return Scores(names, groups, values, pooled, path.parent.name if is_later(path) else "")
 
 
 def _json(path: Path) -> dict[str, Any]:

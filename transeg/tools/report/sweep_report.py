@@ -71,7 +71,7 @@ def render_sweep_page(path: Path, registry: Registry) -> str:
     """
     sweep, rows = read_sweep(path), all_rows(registry)
     found = sweep_results(sweep, rows)
-    scores = {cell.name: read_scores(cell.folder.evaluation) for cell in sweep.cells}
+    scores = {cell.name: read_scores(cell.folder.path) for cell in sweep.cells}
     boards = (found["leaderboard"] or {"tests": {}})["tests"]
     others = _others(boards)
     labels = list(dict.fromkeys(label for each in scores.values() for label in each))
