@@ -119,7 +119,8 @@ def wrapper(request, dataset):
 
 
 def test_every_wrapper_is_looked_at(dataset):
-    assert {type(make(dataset)) for make in MAKE.values()} == {Subset, *DatasetWrapper.__subclasses__()}
+    ours = [cls for cls in DatasetWrapper.__subclasses__() if cls.__module__.startswith("transeg.")]
+    assert {type(make(dataset)) for make in MAKE.values()} == {Subset, *ours}
 
 
 def test_what_it_says_is_true_of_its_samples(wrapper):

@@ -95,7 +95,7 @@ class Sized(DatasetWrapper):
 def test_distances_are_in_one_unit(data, tmp_path, sizes, expected, caplog, toolkit):
     for name, mask in data.items():
         save(tmp_path / "masks" / f"{name}.png", np.roll(mask, 2, axis=1))
-    images = Folder(tmp_path / "data", "all", classes=("background", "myelin", "axon"))
+    images = Folder(tmp_path / "clinic", "all", classes=("background", "myelin", "axon"))
     table = measure_masks(tmp_path / "masks", {"set": Sized(images, *sizes)}, tmp_path / "out")["set"]
     assert {key: value for key, value in table.items() if key in ("hd95_axon", "hd95_um_axon")} == pytest.approx(
         expected
