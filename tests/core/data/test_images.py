@@ -18,6 +18,7 @@ from transeg.core.data.images import (
     read_instances,
     read_label_map,
     read_size,
+    read_unit_image,
     resize,
     resize_mask,
     unit_range,
@@ -89,7 +90,7 @@ def test_sixteen_bits_are_kept_and_said(tmp_path, caplog, suffix, channels):
     else:
         tifffile.imwrite(path, pixels.squeeze(), photometric="rgb" if channels == 3 else "minisblack")
     with caplog.at_level(logging.WARNING):
-        found = read_image(path, channels)
+        found = read_unit_image(path, channels)
     assert (found == pixels).all()
     assert "16 bits" in caplog.text
     assert unit_range(found).max() <= 1

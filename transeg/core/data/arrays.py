@@ -38,7 +38,7 @@ def image_of_array(array: np.ndarray, channels: int, name: str, range_: Range | 
             pixels = _unit_floats(pixels)
         elif pixels.dtype not in (np.bool_, np.uint8, np.uint16):
             raise ValueError(f"has pixels of type {pixels.dtype}; convert it to 8 or 16 bits")
-        fitting = fit_channels(fit_type(pixels, _say_nothing), channels, _say_nothing, alpha=_has_alpha(pixels))
+        fitting = fit_channels(fit_type(pixels), channels, _say_nothing, alpha=_has_alpha(pixels))
     except ValueError as fault:
         raise DataError(f"{name} {fault}.", name) from fault
     if fitting is None:

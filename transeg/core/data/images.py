@@ -31,8 +31,6 @@ from transeg.core.errors import DataError
 from transeg.core.interfaces import Region
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".webp", ".gif", ".jp2"})
-DARK = 2**12
-"""Values of 16 bits that are all below this are more likely of 12 bits than dark."""
 
 logger = logging.getLogger("transeg.data")
 _said: set[tuple[Path, str]] = set()
@@ -109,7 +107,7 @@ def _fitted(path: Path, picture: DecodedImage, channels: int) -> np.ndarray:
     for note in picture.notes:
         say(note)
     try:
-        pixels = fit_type(picture.pixels, say, picture.range)
+        pixels = fit_type(picture.pixels)
     except ValueError as fault:
         raise DataError(f"{path} {fault}.", str(path)) from fault
     fitting = fit_channels(pixels, channels, say, alpha=picture.alpha)
@@ -122,31 +120,18 @@ def _fitted(path: Path, picture: DecodedImage, channels: int) -> np.ndarray:
     return fitting
 
 
-def fit_type(pixels: np.ndarray, say: Callable[[str], None], range_: Range | None = None) -> np.ndarray:
+def fit_type(pixels: np.ndarray) -> np.ndarray:
     """Pixels as uint8, uint16 or float32.
 
     Args:
         pixels: as decoded.
-        say: told of what changes.
-        range_: values that mean black and white, where the file says so.
 
     Raises:
         ValueError: they are no such numbers; a clause.
     """
     if pixels.dtype == np.bool_:
         return pixels.astype(np.uint8) * 255
-    if pixels.dtype == np.uint16:
-        if range_ is not None:
-            say(f"has values from {range_[0]:g} to {range_[1]:g} in 16 bits, as it says; they are scaled to these")
-        elif pixels.max(initial=0) < DARK:
-            say(
-                f"has 16 bits per channel, but no value above {DARK - 1}; if that is white, say range=[0,{DARK - 1}], "
-                "or it will be almost black"
-            )
-        else:
-            say("has 16 bits per channel; they are scaled to the full range")
-        return pixels
-    if pixels.dtype in (np.uint8, np.float32):
+    if pixels.dtype in (np.uint8, np.uint16, np.float32):
         return pixels
     if pixels.dtype.kind not in "iuf":
         raise ValueError(f"has pixels of type {pixels.dtype}; convert it to 8 or 16 bits")

@@ -12,6 +12,12 @@ OVERSHOOT = 0.25
 """How far beyond 0 and 1 floats may reach: filters and interpolation overshoot."""
 
 
+DARK = 2**12
+"""Values of 16 bits that are all below this are more likely of 12 bits than dark."""
+IN_THE_DARK = (
+    f"has 16 bits per channel, but no value above {DARK - 1}; if that is white, say range=[0,{DARK - 1}], or it is "
+    "almost black"
+)
 CURE = "say which of them become 0 and 1 with range=[LOW, HIGH]"
 
 
@@ -27,7 +33,13 @@ def to_unit(pixels: np.ndarray, range_: Range | None, say: Callable[[str], None]
     Raises:
         ValueError: values are not finite, or beyond [0, 1] with no range; a clause.
     """
-    if pixels.dtype in (np.uint8, np.uint16) and range_ is None:
+    if range_ is None and pixels.dtype in (np.uint8, np.uint16):
+        if pixels.dtype == np.uint16:
+            say(
+                IN_THE_DARK
+                if pixels.max(initial=0) < DARK
+                else "has 16 bits per channel; they are scaled to the full range"
+            )
         return pixels
     low, high = float(pixels.min(initial=0)), float(pixels.max(initial=0))
     if not (np.isfinite(low) and np.isfinite(high)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from transeg.core.data.decoded_image import Range
@@ -55,7 +56,7 @@ class RangedDataset(DatasetWrapper):
             if pixels is None:
                 continue
             try:
-                changed[name] = to_unit(pixels, range_, self._say)
+                changed[name] = to_unit(pixels, range_, partial(self._say, sample.name))
             except ValueError as fault:
                 file = self._file(index, sample)
                 raise DataError(f"{file} {fault}.", file) from fault
@@ -66,7 +67,7 @@ class RangedDataset(DatasetWrapper):
         origin = self._dataset.origin_of(index)
         return str(origin.files[0]) if origin is not None and origin.files else sample.name
 
-    def _say(self, what: str) -> None:
+    def _say(self, name: str, what: str) -> None:
         if (id(self), what) not in _said:
             _said.add((id(self), what))
-            logger.warning("An image %s (reported once for its dataset).", what)
+            logger.warning("%s %s (reported once for its dataset).", name, what)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from transeg.core.data.decoded_image import Range
 from transeg.core.data.file_dataset import (
     FileDataset,
     Pair,
@@ -23,6 +24,7 @@ from transeg.core.data.file_dataset import (
 from transeg.core.data.images import read_image
 from transeg.core.data.listing import files_by_stem, find_folder
 from transeg.core.data.splits import RATIO
+from transeg.core.data.tiff import said_range
 from transeg.core.data.writing import (
     check_announced,
     file_name,
@@ -179,6 +181,14 @@ class NNUNet(FileDataset):
         if len({channel.shape for channel in channels}) > 1:
             raise DataError(f"The channels of {pair.image} differ in size.", str(pair.image))
         return np.concatenate(channels, axis=2)
+
+    def ranges_of(self, index: int) -> tuple[Range | None, None]:
+        pair = self.pairs[index]
+        assert isinstance(pair, ChannelPair)
+        said = {said_range(path) for path in pair.files}
+        if len(said) > 1:
+            raise DataError(f"The channels of {pair.image} say different ranges; save them alike.", str(pair.image))
+        return said.pop(), None
 
 
 def _description(root: Path) -> dict[str, Any]:
