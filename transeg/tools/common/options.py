@@ -50,6 +50,9 @@ def with_registry(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+anonymous = click.option(
+    "--anonymous", is_flag=True, help="Leave out absolute paths, which may say whose machine this is."
+)
 run_dir = click.argument("run_dir", metavar="RUN", type=PATH, shell_complete=complete_run_folders)
 window = click.option(
     "--window",

@@ -13,7 +13,7 @@ from transeg.core.errors import UsageError
 from transeg.core.evaluation.metrics.table import all_rows, shown_in
 from transeg.core.registry import Registry
 from transeg.tools.common.comparison_tables import show_comparison, show_leaderboard
-from transeg.tools.common.options import PATH, as_json, repeatable, with_registry
+from transeg.tools.common.options import PATH, anonymous, as_json, repeatable, with_registry
 from transeg.tools.common.shell_completion import complete_run_folders
 
 USUAL = shown_in("compare")
@@ -41,6 +41,7 @@ USUAL = shown_in("compare")
     help="Format of the result; by default table, with --out what the file's name ends in.",
 )
 @click.option("-o", "--out", type=PATH, metavar="FILE", help="File to write to.")
+@anonymous
 @as_json
 @with_registry
 def compare(
@@ -50,6 +51,7 @@ def compare(
     baseline: str | None,
     layout: str | None,
     out: Path | None,
+    anonymous: bool,
     as_json: bool,
     registry: Registry,
 ) -> None:
@@ -73,6 +75,8 @@ def compare(
     document = compare_entries(
         runs, tests=tests, metrics=metrics, baseline=baseline, pairwise=chosen in ("table", "json"), rows=rows
     )
+    if anonymous:
+        document = _without_folders(document)
     if chosen == "table":
         show = show_comparison if "a" in document else show_leaderboard
         show(document, Console(), rows)
@@ -93,6 +97,14 @@ def _layout(layout: str | None, as_json: bool, out: Path | None) -> str:
     if out and chosen not in endings.values():
         raise UsageError(f"In which format is {out} to be written? Say --format markdown, csv or json.")
     return chosen
+
+
+def _without_folders(document: dict[str, Any]) -> dict[str, Any]:
+    """A comparison whose runs are known by the names of their folders alone."""
+    if "a" in document:
+        return {**document, "a": Path(document["a"]).name, "b": Path(document["b"]).name}
+    entries = {name: [Path(run).name for run in runs] for name, runs in document["entries"].items()}
+    return {**document, "entries": entries}
 
 
 def _as_json(document: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ from transeg.core.registry import Registry
 from transeg.tools.common.console import stderr_console
 from transeg.tools.common.options import (
     PATH,
+    anonymous,
     as_json,
     direction,
     out,
@@ -48,6 +49,7 @@ from transeg.tools.common.options import (
     "OPTION=VALUE",
     "Set an option of the generator that changes no weights, such as generator.noise=false.",
 )
+@anonymous
 @as_json
 @with_registry
 def export(registry: Registry, run_dir: Path, out: Path, as_json: bool, formats: tuple[str, ...], **named: Any) -> None:

@@ -22,6 +22,7 @@ class ExportRequest:
         generator: whether the run's generator is wanted where it has a segmenter, too.
         images: a folder to check on; None for the run's own.
         assignments: options of the generator that change none of its weights.
+        anonymous: whether no file may hold an absolute path of this machine.
     """
 
     formats: tuple[str, ...]
@@ -32,6 +33,7 @@ class ExportRequest:
     generator: bool = False
     images: Path | None = None
     assignments: tuple[str, ...] = ()
+    anonymous: bool = False
 
     def check(self) -> None:
         """Whether what is wanted goes together, and its packages are installed.
@@ -43,8 +45,7 @@ class ExportRequest:
             raise UsageError("--int8 and --fp16 make smaller ONNX files; say --format onnx, too.")
         if "safetensors" in self.formats and self.translate_with is not None:
             raise UsageError("A safetensors file holds the weights of one network; export the two runs one by one.")
-        packages = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "safetensors": ("safetensors",)}
-        for form in self.formats:
-            for package in packages.get(form, ()):
-                require(package, "export", f"The format {form}")
+        if "onnx" in self.formats:
+            for package in ("onnx", "onnxscript", "onnxruntime"):
+                require(package, "export", "The format onnx")
         require("huggingface_hub", "export", "A model card")

@@ -22,6 +22,7 @@ from transeg.core.inference.translator import Translator
 from transeg.core.interfaces import Dataset, Sample, Segmenter
 from transeg.core.registry import Registry
 from transeg.core.runs.run_folder import RunFolder
+from transeg.tools.common.anonymity import Anonymity
 from transeg.tools.export import check, quantization
 from transeg.tools.export.card import card
 from transeg.tools.export.describe import describe_graph
@@ -67,7 +68,8 @@ def export_run(run_dir: Path, registry: Registry, console: Console, out: Path, w
         trained, translator = load_networks(run_dir, registry, wanted)
         export = Export(run_dir, trained, translator, build_graph(trained, translator, wanted), registry, wanted)
         report = export.write(staging, console)
-        write_text(staging / "README.md", card(run_dir, export.graph, trained, translator, registry, report, staging))
+        text = card(run_dir, export.graph, trained, translator, registry, report, staging)
+        write_text(staging / "README.md", export.hidden.text(text) if wanted.anonymous else text)
     return report
 
 
@@ -122,6 +124,8 @@ class Export:
             "measured_on": None if measured is None else measured["images"],
             "not_measured": None if measured is None else measured["why_not"],
         }
+        if self.wanted.anonymous and report["not_measured"]:
+            report["not_measured"] = self.hidden.text(report["not_measured"])
         write_json(folder / "preprocessing.json", describe_graph(self.trained, self.translator, self.graph))
         write_json(folder / "export.json", report)
         return report
@@ -213,6 +217,12 @@ class Export:
         with progress_bar(console, "measuring", count) as advance:
             found = check.mean_dice(runs, self.graph, datasets, self.trained.inference(), advance)
         return {"images": count, "dice": found, "why_not": None}
+
+    @property
+    def hidden(self) -> Anonymity:
+        """What hides every path that the run folders name."""
+        experiments = [self.trained.experiment, *([] if self.translator is None else [self._first.experiment])]
+        return Anonymity(self.run_dir, self.wanted.images, *(each.model_dump() for each in experiments))
 
     @property
     def _first(self) -> TrainedModel:

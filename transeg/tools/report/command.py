@@ -9,7 +9,7 @@ from rich.console import Console
 
 from transeg.core.registry import Registry
 from transeg.tools.common.console import stderr_console
-from transeg.tools.common.options import PATH, device, with_registry
+from transeg.tools.common.options import PATH, anonymous, device, with_registry
 from transeg.tools.common.shell_completion import complete_run_folders
 
 
@@ -19,8 +19,9 @@ from transeg.tools.common.shell_completion import complete_run_folders
     "-o", "--out", type=PATH, metavar="FILE", help="HTML file to write; by default report.html in the folder."
 )
 @device
+@anonymous
 @with_registry
-def report(path: Path, out: Path | None, device: str | None, registry: Registry) -> None:
+def report(path: Path, out: Path | None, device: str | None, anonymous: bool, registry: Registry) -> None:
     """Write what a run or a sweep was and came to as one HTML file.
 
     It needs no other file and no network, is readable on a phone, and can be printed. What there is of the run is
@@ -30,10 +31,11 @@ def report(path: Path, out: Path | None, device: str | None, registry: Registry)
     \b
     toolkit report runs/mine -o report.html
     toolkit report runs/sweep
+    toolkit report runs/mine -o report.html --anonymous
     """
     from transeg.tools.report.report import write_report
 
     place = out or path / "report.html"
-    write_report(path, place, registry, stderr_console(), device)
+    write_report(path, place, registry, stderr_console(), device, anonymous=anonymous)
     size = place.stat().st_size / 1e6
     Console().print(f"{place} ({size:.1f} MB)", highlight=False, soft_wrap=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,22 +15,28 @@ from transeg import __version__
 from transeg.core.errors import UsageError
 from transeg.core.evaluation import numbers
 from transeg.core.files import probe, sweep_unfinished, write_text
+from transeg.tools.common.anonymity import Anonymity
 
 HERE = Path(__file__).parent
 MARK = '<meta name="generator" content="transeg'
 """What every report has near its beginning, so that no other file is overwritten by one."""
 
 
-def render(template: str, **context: Any) -> str:
-    """A page from one of the templates beside this file; whatever is not markup is escaped."""
+def render(template: str, hidden: Anonymity | None, **context: Any) -> str:
+    """A page from one of the templates beside this file; whatever is not markup is escaped.
+
+    Args:
+        template: name of the file.
+        hidden: takes paths of this machine out of what is told; None where they may stay.
+        context: what the template names.
+    """
     script = (HERE / "script.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     style = (HERE / "style.css").read_text(encoding="utf-8")
-    return (
-        _templates()
-        .get_template(template)
-        .render(version=__version__, script=script, digest=digest, style=style, **context)
-    )
+    told: Callable[[object], str] = str if hidden is None else lambda text: hidden.text(str(text))
+    own = {"version": __version__, "script": script, "digest": digest, "style": style, "told": told}
+    made = _templates().get_template(template).render(**own, **context)
+    return made if hidden is None else hidden.page(made)
 
 
 @cache

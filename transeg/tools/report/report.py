@@ -14,7 +14,9 @@ from transeg.tools.report.sweep_report import render_sweep_page
 from transeg.tools.sweep.sweep_folder import is_sweep
 
 
-def write_report(path: Path, out: Path, registry: Registry, console: Console, device: str | None) -> None:
+def write_report(
+    path: Path, out: Path, registry: Registry, console: Console, device: str | None, *, anonymous: bool = False
+) -> None:
     """Write what a folder tells as one HTML file.
 
     Args:
@@ -23,6 +25,7 @@ def write_report(path: Path, out: Path, registry: Registry, console: Console, de
         registry: where components come from.
         console: for progress.
         device: where the networks go that the shown images are put through; None for a GPU where there is one.
+        anonymous: whether it holds no absolute path of this machine.
 
     Raises:
         UsageError: it is not such a folder, or something else is where the report should go.
@@ -31,5 +34,8 @@ def write_report(path: Path, out: Path, registry: Registry, console: Console, de
     if not path.is_dir():
         raise UsageError(f"There is no folder {path}; name that of a run, as --run-dir did.")
     page.check_writable(out)
-    made = render_sweep_page(path, registry) if is_sweep(path) else render_run_page(path, registry, console, device)
+    if is_sweep(path):
+        made = render_sweep_page(path, registry, anonymous=anonymous)
+    else:
+        made = render_run_page(path, registry, console, device, anonymous=anonymous)
     page.write_page(out, made)

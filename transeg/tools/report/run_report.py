@@ -17,6 +17,7 @@ from transeg.core.experiment.schema import Experiment
 from transeg.core.inference.trained_model import TrainedModel
 from transeg.core.interfaces import Dataset
 from transeg.core.registry import Registry
+from transeg.tools.common.anonymity import Anonymity
 from transeg.tools.report import evaluation_tables, facts, page, training_curves
 from transeg.tools.report.cases import LOOKED_AT, ReportCase, rank_cases, test_cases, translated_cases
 from transeg.tools.report.pictures import CONFUSED, ERROR_COLOURS, WIDTH, class_colour
@@ -38,7 +39,9 @@ class Gallery:
     missing: str
 
 
-def render_run_page(path: Path, registry: Registry, console: Console, device: str | None) -> str:
+def render_run_page(
+    path: Path, registry: Registry, console: Console, device: str | None, *, anonymous: bool = False
+) -> str:
     """The report of a run folder as a page.
 
     Args:
@@ -46,12 +49,14 @@ def render_run_page(path: Path, registry: Registry, console: Console, device: st
         registry: where components come from.
         console: for progress.
         device: where the networks go that the shown images are put through; None for a GPU where there is one.
+        anonymous: whether it holds no absolute path of this machine.
 
     Raises:
         UsageError: it is not a run folder, or there is no such device.
         TransegError: one of its files is damaged.
     """
     record = Record.read(path, registry)
+    hidden = _anonymity(record) if anonymous else None
     trained, why = _networks(record, registry, device)
     rows = all_rows(registry)
     columns = titles(evaluation_tables.shown_metrics(record, rows), rows)
@@ -60,6 +65,7 @@ def render_run_page(path: Path, registry: Registry, console: Console, device: st
     spent, quality = training_curves.stage_times(record), record.metrics.get("quality") or {}
     return page.render(
         "run.html",
+        hidden,
         title=record.folder.path.resolve().name,
         record=record,
         lead=run_summary(record),
@@ -89,6 +95,12 @@ def render_run_page(path: Path, registry: Registry, console: Console, device: st
         command=facts.recorded_command(record),
         experiment_file=record.folder.experiment.read_text(encoding="utf-8"),
     )
+
+
+def _anonymity(record: Record) -> Anonymity:
+    """What hides every path that a run folder names."""
+    arguments = record.environment.get("arguments", [])
+    return Anonymity(record.folder.path, record.experiment.model_dump(), arguments)
 
 
 def run_summary(record: Record) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from markupsafe import Markup
 from transeg.core.evaluation.metrics.table import all_rows, digits_of, titles, units
 from transeg.core.registry import Registry
 from transeg.core.runs.history import read_scalars, scalar_series
+from transeg.tools.common.anonymity import Anonymity
 from transeg.tools.report import figures, page
 from transeg.tools.report.record import Scores, read_scores
 from transeg.tools.sweep.grid import REPEATS
@@ -58,12 +60,13 @@ class TestSetBoard:
     maps: list[Markup]
 
 
-def render_sweep_page(path: Path, registry: Registry) -> str:
+def render_sweep_page(path: Path, registry: Registry, *, anonymous: bool = False) -> str:
     """The report of a sweep's folder as a page.
 
     Args:
         path: the folder.
         registry: where the metrics of plugins come from.
+        anonymous: whether it holds no absolute path of this machine.
 
     Raises:
         UsageError: it is none.
@@ -71,6 +74,7 @@ def render_sweep_page(path: Path, registry: Registry) -> str:
     """
     sweep, rows = read_sweep(path), all_rows(registry)
     found = sweep_results(sweep, rows)
+    definition = definition_path(path).read_text(encoding="utf-8")
     scores = {cell.name: read_scores(cell.folder.path) for cell in sweep.cells}
     boards = (found["leaderboard"] or {"tests": {}})["tests"]
     others = _others(boards)
@@ -91,6 +95,7 @@ def render_sweep_page(path: Path, registry: Registry) -> str:
         count[line.state] = count.get(line.state, 0) + 1
     return page.render(
         "sweep.html",
+        Anonymity(path, tomllib.loads(definition)) if anonymous else None,
         title=path.resolve().name,
         sweep=sweep,
         lines=lines,
@@ -102,7 +107,7 @@ def render_sweep_page(path: Path, registry: Registry) -> str:
         units=units(others, rows),
         boards=[_board(sweep, label, number, board, scores) for number, (label, board) in enumerate(boards.items())],
         curves=_curves(sweep),
-        definition=definition_path(path).read_text(encoding="utf-8"),
+        definition=definition,
     )
 
 
