@@ -11,12 +11,22 @@ from rich.console import Console
 
 from transeg.core.registry import Registry
 from transeg.tools.common.console import stderr_console
-from transeg.tools.common.options import PATH, as_json, out, repeatable, split, with_counting, with_registry
+from transeg.tools.common.options import (
+    PATH,
+    CommandWithSettings,
+    as_json,
+    assignments,
+    out,
+    repeatable,
+    split,
+    with_counting,
+    with_registry,
+)
 from transeg.tools.common.result_tables import show_measured
 from transeg.tools.common.shell_completion import complete_components
 
 
-@click.command()
+@click.command(cls=CommandWithSettings)
 @click.argument("masks", metavar="MASKS", type=PATH)
 @repeatable(
     "--test",
@@ -27,7 +37,7 @@ from transeg.tools.common.shell_completion import complete_components
     required=True,
 )
 @split
-@repeatable("--set", "assignments", "OPTION=VALUE", "Set an option of the test sets.")
+@assignments("Set an option of the test sets, such as masks=labels.")
 @click.option(
     "--values",
     metavar="0,127,255",

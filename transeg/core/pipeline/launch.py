@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 from mmengine.hooks import Hook
 from rich.console import Console
 
+from transeg.core.builders.looked_at import ClassShares, look_at_few
 from transeg.core.device import keep_freed_memory
 from transeg.core.distributed.collectives import join_ranks, leave_ranks, rank_and_world_size, rank_device
 from transeg.core.errors import UsageError
@@ -35,12 +36,14 @@ class Prepared:
     networks: Networks
     folder: RunFolder
     resume: bool
+    class_shares: Mapping[str, ClassShares] = field(default_factory=dict)
 
     def plan(self) -> dict[str, Any]:
         """The whole experiment, how many images and parameters it has, and where it goes."""
         return {
             "experiment": self.experiment.model_dump(mode="json"),
             "images": self.parts.images(),
+            "class_shares": {label: asdict(shares) for label, shares in self.class_shares.items()},
             "parameters": self.networks.sizes(),
             "stages": [
                 {
@@ -76,9 +79,11 @@ def prepare(request: RunRequest, registry: Registry, *, dry_run: bool) -> Prepar
     check_installed(request.experiment.tracking)
     parts, networks = build_parts(request.experiment, registry)
     stages = plan_stages(request.experiment, registry)
+    labelled = {"source": parts.source, "synthetic": parts.synthetic, **parts.tests}
+    shares = look_at_few({label: dataset for label, dataset in labelled.items() if dataset is not None}, "source")
     if not dry_run and rank_and_world_size()[0] == 0:
         request.folder.create()
-    return Prepared(request.experiment, stages, parts, networks, request.folder, request.resume)
+    return Prepared(request.experiment, stages, parts, networks, request.folder, request.resume, shares)
 
 
 def launch(

@@ -33,7 +33,7 @@ class Patch(Pair):
     @property
     def diagnosis(self) -> str:
         """What its folder is called."""
-        return self.image.parent.name
+        return self.image.parent.name.upper()
 
     @property
     def name(self) -> str:
@@ -158,7 +158,9 @@ def _patches(root: Path, split: Split, scale: Scale, val_share: float, seed: int
 
 def _present(folder: Path, names: Sequence[str]) -> list[Patch]:
     """Those patches out of a list that are there: few have room for all 275 GB."""
-    paths = [folder / name for name in names]
+    places = [name.rpartition("/") for name in names]
+    inside = {place: find_folder(folder, place) or folder / place for place in {place for place, _, _ in places}}
+    paths = [inside[place] / name for place, _, name in places]
     present = [Patch(path, None, slide_of(path.name)) for path in paths if path.is_file()]
     if len(present) < len(paths):
         logger.warning("%d of %d listed patches are not in %s.", len(paths) - len(present), len(paths), folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from transeg.tools.common.shell_completion import complete_run_folders
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 COUNT = click.IntRange(min=1)
 PATH = click.Path(path_type=Path)
+SETTING = re.compile(r"[A-Za-z_][\w-]*(\.[\w-]+)*=")
+"""What the setting of an option begins with; other words are arguments."""
 
 
 def installed_registry(ctx: click.Context) -> Registry:
@@ -27,6 +30,24 @@ def repeatable(flag: str, name: str, metavar: str | None, about: str, names: Any
     """An option that may be given several times; ``names`` are what the shell offers."""
     about = f"{about} Repeatable."
     return click.option(flag, name, multiple=True, metavar=metavar, help=about, shell_complete=names, **more)
+
+
+class CommandWithSettings(click.Command):
+    """A command whose ``--set`` takes several settings: ``--set a=1 b=2`` is ``--set a=1 --set b=2``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        spread: list[str] = []
+        for place, text in enumerate(args):
+            follows = (
+                len(spread) > 1 and spread[-2] == "--set" and SETTING.match(text) and SETTING.match(args[place - 1])
+            )
+            spread += ["--set", text] if follows else [text]
+        return super().parse_args(ctx, spread)
+
+
+def assignments(about: str, names: Any = None) -> Decorator:
+    """The option ``--set`` of a :class:`CommandWithSettings`."""
+    return repeatable("--set", "assignments", "OPTION=VALUE ...", about, names)
 
 
 def declared(options: Sequence[Decorator], command: Callable[..., Any]) -> Callable[..., Any]:

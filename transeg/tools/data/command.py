@@ -12,11 +12,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from transeg.core.errors import UsageError
 from transeg.core.evaluation.numbers import pluralise
 from transeg.core.registry import Registry
 from transeg.tools.common.console import stderr_console
-from transeg.tools.common.options import PATH, as_json, repeatable, with_registry
+from transeg.tools.common.options import PATH, CommandWithSettings, as_json, assignments, with_registry
 from transeg.tools.common.shell_completion import complete_components
+from transeg.tools.data.certificate import show_certificate, show_gap
 
 
 @click.group()
@@ -87,23 +89,58 @@ def download(name: str, root: Path | None, as_json: bool, registry: Registry) ->
         show_import(report, Console())
 
 
-@data.command()
+@data.command(cls=CommandWithSettings)
 @click.argument("dataset", metavar="NAME[:DOMAIN][:FOLDER]", shell_complete=complete_components("dataset"))
-@repeatable("--set", "assignments", "OPTION=VALUE", "Set an option of the dataset.")
+@assignments("Set an option of the dataset, such as masks=labels.")
+@click.option(
+    "--preview",
+    type=PATH,
+    metavar="FILE",
+    help="Picture (PNG) to write: some images of each split with the outlines of their masks.",
+)
+@click.option(
+    "--against",
+    metavar="DATASET",
+    shell_complete=complete_components("dataset"),
+    help="Target domain to set beside the dataset: what a generator that learns without pairs would change.",
+)
 @as_json
 @with_registry
-def verify(dataset: str, assignments: tuple[str, ...], as_json: bool, registry: Registry) -> None:
+def verify(
+    dataset: str,
+    assignments: tuple[str, ...],
+    preview: Path | None,
+    against: str | None,
+    as_json: bool,
+    registry: Registry,
+) -> None:
     """Count, open and check every image and mask of a dataset.
 
-    Reports each fault by file.
+    Says what was understood of them, names the files that were not read, and reports each fault by file.
+
+    \b
+    toolkit data verify folder:/data/renders --preview renders.png
+    toolkit data verify folder:/data/renders --against kvasir:/data/kvasir-seg
     """
+    console = stderr_console()
+    if against is not None:
+        if preview is not None:
+            raise UsageError("--preview shows one dataset; leave it out with --against.")
+        from transeg.core.api.domain_gap import compare_domains
+
+        gap = compare_domains(dataset, against, assignments, registry, console)
+        if as_json:
+            click.echo(json.dumps(gap, indent=2))
+        else:
+            show_gap(gap, Console())
+        return
     from transeg.core.api.verification import verify_dataset
 
-    report = verify_dataset(dataset, assignments, registry, stderr_console())
+    report = verify_dataset(dataset, assignments, registry, console, preview)
     if as_json:
         click.echo(json.dumps(report, indent=2))
     else:
-        show_verification(report, Console())
+        show_certificate(report, Console())
     if report["faults"]:
         sys.exit(1)
 
@@ -127,10 +164,10 @@ def cache(clear: bool, as_json: bool) -> None:
         click.echo(f"{kept / 1e6:,.1f} MB{freed} in {folder}")
 
 
-@data.command()
+@data.command(cls=CommandWithSettings)
 @click.argument("origin", metavar="FROM", shell_complete=complete_components("dataset"))
 @click.argument("destination", metavar="TO", shell_complete=complete_components("dataset"))
-@repeatable("--set", "assignments", "OPTION=VALUE", "Set an option of FROM.")
+@assignments("Set an option of FROM.")
 @as_json
 @with_registry
 def convert(origin: str, destination: str, assignments: tuple[str, ...], as_json: bool, registry: Registry) -> None:
@@ -181,20 +218,6 @@ def show_import(report: dict[str, Any], console: Console) -> None:
     )
     for fault in report["faults"]:
         console.print(f"[red]fault[/]  {escape(fault['reason'])}", highlight=False, soft_wrap=True)
-
-
-def show_verification(report: dict[str, Any], console: Console) -> None:
-    """Counts and faults of a dataset."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("", "train", "val", "test"):
-        table.add_column(name, justify="right" if name else "left")
-    for label, counts in report["splits"].items():
-        table.add_row(label, *(str(counts[split]) for split in ("train", "val", "test")))
-    console.print(table)
-    for fault in report["faults"]:
-        console.print(f"[red]fault[/]  {escape(fault['reason'])}", highlight=False, soft_wrap=True)
-    found = f"{len(report['faults'])} faults" if report["faults"] else "no fault"
-    console.print(f"{report['images']} images, {found}.", highlight=False)
 
 
 def show_conversion(report: dict[str, Any], console: Console) -> None:

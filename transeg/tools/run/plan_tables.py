@@ -132,6 +132,9 @@ def _images_of(prepared: Prepared, registry: Registry) -> Iterator[tuple[str, st
         yield "synthesis", synthesis
     for label, dataset in parts.tests.items():
         yield "test", f"{label}: {data.test[label]}, {_images(len(dataset))}"
+    for label, found in prepared.class_shares.items():
+        looked = f" (of {found.images} images)" if found.images < found.of else ""
+        yield "classes", f"{label}: {', '.join(f'{name} {share:.1%}' for name, share in found.shares.items())}{looked}"
 
 
 def _batch(experiment: Experiment) -> str:

@@ -1,0 +1,60 @@
+"""A picture of a dataset: some images of each split, with the outlines of their masks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from transeg.core.api.verification import CheckedDomain
+from transeg.core.data.images import unit_range
+from transeg.core.errors import DataError, UsageError
+from transeg.core.inference.visualization import draw_outlines, write_grid
+from transeg.core.interfaces import IGNORE, Dataset, Sample
+
+SHOWN = 4
+"""Images of a split."""
+
+
+def write_preview(domains: Sequence[CheckedDomain], path: Path) -> None:
+    """Write a PNG file with a column for each split of each domain; damaged images are left out.
+
+    Raises:
+        UsageError: the file cannot be a PNG, is there already, or there is nothing to show.
+    """
+    if path.suffix.lower() != ".png":
+        raise UsageError(f"--preview {path} must be a file that ends in .png.")
+    if path.exists():
+        raise UsageError(f"--preview {path} is there already; choose another name.")
+    several = len(domains) > 1
+    columns = [
+        (f"{domain.name} {split}" if several else split, pictures)
+        for domain in domains
+        for split, dataset in domain.parts.items()
+        if (pictures := [_picture(sample) for sample in _some(dataset)])
+    ]
+    if not columns:
+        raise UsageError(f"There is no image to show in --preview {path}.")
+    write_grid(columns, path)
+
+
+def _some(dataset: Dataset) -> list[Sample]:
+    """Samples that lie evenly in a dataset."""
+    samples = []
+    for index in np.unique(np.linspace(0, len(dataset) - 1, SHOWN).round().astype(int)) if len(dataset) else ():
+        try:
+            samples.append(dataset[int(index)])
+        except DataError:
+            continue
+    return samples
+
+
+def _picture(sample: Sample) -> np.ndarray:
+    """An image with the outlines of its foreground, ``(H, W, 3)`` uint8; of many channels the first is shown."""
+    image = unit_range(sample.image)
+    shown = image[:, :, :3] if image.shape[2] >= 3 else np.repeat(image[:, :, :1], 3, axis=2)
+    picture = shown if shown.dtype == np.uint8 else (shown * 255).round().astype(np.uint8)
+    if sample.mask is None:
+        return picture
+    return draw_outlines(picture, np.where(sample.mask == IGNORE, 0, sample.mask))
