@@ -114,9 +114,10 @@ class TestData:
         ids=["16-bit tiff", "rgba", "grey", "16-bit grey"],
     )
     def test_unusual_images_work_and_are_said(self, toolkit, folder, tmp_path, write, said, caplog):
-        from transeg.core.data import images
+        from transeg.core.data import images, ranged
 
         images._said.clear()
+        ranged._said.clear()
         for path in list((folder / "images").iterdir()):
             path.unlink()
             write(path)

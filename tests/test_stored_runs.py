@@ -29,7 +29,7 @@ def stored(tmp_path):
 
 
 def pixels(folder):
-    return {path.name: np.asarray(Image.open(path)).astype(int) for path in sorted(folder.iterdir())}
+    return {path.name: np.asarray(Image.open(path)).astype(int) for path in sorted(folder.glob("[!.]*"))}
 
 
 def assert_close(made, expected, tolerance, share=0.0):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from transeg.core.data.decoded_image import Range
@@ -14,7 +15,7 @@ from transeg.core.errors import DataError
 from transeg.core.interfaces import Dataset, Region, Sample
 
 logger = logging.getLogger("transeg.data")
-_said: set[tuple[int, str]] = set()
+_said: set[tuple[Path, str]] = set()
 
 
 class RangedDataset(DatasetWrapper):
@@ -56,7 +57,7 @@ class RangedDataset(DatasetWrapper):
             if pixels is None:
                 continue
             try:
-                changed[name] = to_unit(pixels, range_, partial(self._say, sample.name))
+                changed[name] = to_unit(pixels, range_, partial(self._say, index, sample))
             except ValueError as fault:
                 file = self._file(index, sample)
                 raise DataError(f"{file} {fault}.", file) from fault
@@ -67,7 +68,9 @@ class RangedDataset(DatasetWrapper):
         origin = self._dataset.origin_of(index)
         return str(origin.files[0]) if origin is not None and origin.files else sample.name
 
-    def _say(self, name: str, what: str) -> None:
-        if (id(self), what) not in _said:
-            _said.add((id(self), what))
-            logger.warning("%s %s (reported once for its dataset).", name, what)
+    def _say(self, index: int, sample: Sample, what: str) -> None:
+        file = self._file(index, sample)
+        key = Path(file).parent, what
+        if key not in _said:
+            _said.add(key)
+            logger.warning("%s %s (reported once for its folder).", file, what)
