@@ -4,12 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from transeg.core.api.verification import verify_dataset
 from transeg.core.data.file_dataset import list_pairs
 from transeg.core.data.listing import find_folder, natural_sort_key
-from transeg.core.errors import DataError, UsageError
+from transeg.core.errors import DataError
 from transeg.core.interfaces import IGNORE
-from transeg.core.registry import Registry
 from transeg.plugins.datasets.aligned import Aligned
 from transeg.plugins.datasets.folder import Folder
 from transeg.plugins.datasets.polyps import ClinicDB, ColonDB, Etis, Kvasir, PolypBenchmark, SynthColon
@@ -281,31 +279,3 @@ class TestPolyps:
     def test_another_folder_gets_a_sentence(self, tmp_path, cls):
         with pytest.raises(ValueError, match=str(tmp_path)):
             cls(tmp_path, "all")
-
-
-class TestVerify:
-    def report(self, root, **options):
-        assignments = [f"{key}={value}" for key, value in options.items()]
-        from rich.console import Console
-
-        return verify_dataset(f"folder:{root}", assignments, Registry(), Console(quiet=True))
-
-    def test_each_fault_is_reported_by_file(self, tmp_path):
-        pairs(tmp_path, "abcdef")
-        picture(tmp_path / "images" / "lonely.png")
-        picture(tmp_path / "masks" / "b.png", size=(3, 3), mode="L")
-        broken = tmp_path / "images" / "c.png"
-        broken.write_bytes(broken.read_bytes()[:40])
-        report = self.report(tmp_path)
-        assert report["images"] == 6
-        assert sum(report["splits"]["folder"].values()) == 6
-        assert {fault["file"].rpartition("/")[2] for fault in report["faults"]} == {"lonely.png", "b.png", "c.png"}
-
-    def test_a_good_set_has_none(self, tmp_path):
-        pairs(tmp_path, "abc")
-        assert self.report(tmp_path)["faults"] == []
-
-    def test_wrong_options_get_a_sentence(self, tmp_path):
-        pairs(tmp_path, "abc")
-        with pytest.raises(UsageError, match="Did you mean 'channels'"):
-            self.report(tmp_path, chanels=3)
