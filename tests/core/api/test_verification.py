@@ -103,6 +103,12 @@ def test_masks_that_cannot_be_meant(tmp_path, change, said):
     assert said in reasons(verify(write(tmp_path, change=change)))
 
 
+def test_several_classes_are_named_together(tmp_path):
+    write(tmp_path, change=lambda number, mask: mask * (3 if number % 2 else 5))
+    first = verify(tmp_path)["faults"][0]["reason"]
+    assert "5 masks cannot be told to be of one class; together they have the values 0,3,5" in first
+
+
 def test_masks_of_one_class_alone_are_good_in_some_images(tmp_path):
     root = write(tmp_path, change=lambda number, mask: mask * 255 if number else mask * 0)
     report = verify(root)
@@ -133,7 +139,7 @@ def test_masks_under_an_unknown_name_are_a_fault(tmp_path):
     assert "holds 5 files, such as 0.png, that look like their masks; say so with masks=doctor" in reasons(report)
     assert report["not_read"][0] == {
         "folder": "doctor",
-        "reason": "in folders that are not read",
+        "reason": "in a folder that is not read",
         "count": 5,
         "example": "0.png",
     }

@@ -57,9 +57,9 @@ class CheckedDomain:
 
     def faults(self) -> Iterator[Fault]:
         """What is wrong with the list of files, with single images, and with the set."""
+        yield from set_faults(self.images, by_half=len(self.whole.classes) == 2 and self._cuts_at_half())
         yield from self.whole.faults
         yield from (image.fault for image in self.images if image.fault is not None)
-        yield from set_faults(self.images, by_half=len(self.whole.classes) == 2 and self._cuts_at_half())
 
     def _cuts_at_half(self) -> bool:
         values = {value for image in self.images if image.values is not None for value in image.values[0].tolist()}

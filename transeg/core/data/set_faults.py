@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from transeg.core.analysis.image_facts import grey_levels, is_two_valued
+from transeg.core.analysis.image_facts import SEVERAL, grey_levels, is_two_valued
 from transeg.core.data.checking import CheckedImage
 from transeg.core.data.listing import plain_name, stem_of
 from transeg.core.data.mask_values import stored_values
@@ -19,6 +19,8 @@ LOOKED_AT = 5
 """Files of a folder of which it is asked whether they look like masks."""
 MOST = 0.5
 """Share of the images, from which on something holds for the set."""
+HALF = 128
+"""From which value on a mask of 8 bits that is cut at half of its range shows an object."""
 OUTLINES = frozenset({"shapes", "annotations", "features", "regions"})
 """Keys of JSON files that LabelMe, COCO, GeoJSON and VIA write."""
 
@@ -30,7 +32,7 @@ def set_faults(images: Sequence[CheckedImage], by_half: bool) -> list[Fault]:
         images: of the whole set.
         by_half: whether masks are cut at half of their range, as nothing says what their values mean.
     """
-    contradictions = _contradictions(images) if by_half else []
+    contradictions = [*_contradictions(images), *_several_values(images)] if by_half else []
     return unlike_masks(images) + contradictions + nothing_to_learn(images)
 
 
@@ -80,18 +82,32 @@ def nothing_to_learn(images: Sequence[CheckedImage]) -> list[Fault]:
 
 def _contradictions(images: Sequence[CheckedImage]) -> list[Fault]:
     """Masks of 0 and 1 beside masks of 0 and 255, of which the latter may mean what is unknown."""
-    largest = [int(each.values[0].max()) for each in images if each.values is not None and each.values.size]
-    ones, whites = largest.count(1), sum(value > 127 for value in largest)
+    largest = {each.file: int(each.values[0].max()) for each in images if each.values is not None and each.values.size}
+    ones = [file for file, value in largest.items() if value == 1]
+    whites = [file for file, value in largest.items() if value >= HALF]
     if not (ones and whites):
         return []
-    example = next(
-        each.file for each in images if each.values is not None and each.values.size and each.values[0].max() > 127
-    )
     return [
         Fault(
-            example,
-            f"{ones} masks have 0 and 1 alone, but {whites} also larger values, such as that of {example}: what these "
-            "mean cannot be told; say ignore=255 if it is what is unknown, or store all masks alike.",
+            whites[0],
+            f"{len(ones)} masks have 0 and 1 alone, but {len(whites)} also larger values, such as that of {whites[0]}: "
+            "what these mean cannot be told; say ignore=255 if it is what is unknown, or store all masks alike.",
+        )
+    ]
+
+
+def _several_values(images: Sequence[CheckedImage]) -> list[Fault]:
+    """Masks of one class that were refused, and together look like those of several."""
+    refused = [each for each in images if each.facts is None and each.values is not None and each.values.size]
+    values = sorted({int(value) for each in refused if each.values is not None for value in each.values[0]})
+    if not 2 < len(values) <= SEVERAL:
+        return []
+    shown = ",".join(map(str, values))
+    return [
+        Fault(
+            refused[0].file,
+            f"{len(refused)} masks cannot be told to be of one class; together they have the values {shown}: name the "
+            f"classes of these, background first, as in values={shown} classes=background,a,b,...",
         )
     ]
 

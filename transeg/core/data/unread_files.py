@@ -18,7 +18,7 @@ class UnreadFiles:
 
     Attributes:
         folder: relative to that of the dataset.
-        reason: what follows "files" in a sentence.
+        reason: why, in a few words.
         files: their paths.
     """
 
@@ -56,13 +56,13 @@ def _below(root: Path) -> Iterator[tuple[Path, bool]]:
 
 def _reason(path: Path, hidden: bool, read: Collection[Path]) -> str:
     if hidden or is_left_by_system(path.name):
-        return "that are hidden or left by a system"
+        return "hidden, or left by a system"
     if ending := unread_ending(path):
-        return f"of the kind {KINDS[ending][0]} ({ending})"
+        return f"{KINDS[ending][0]}, {ending}"
     if path.suffix.lower() not in EXTENSIONS:
-        return f"that are no images ({path.suffix.lower() or 'no ending'})"
+        return f"no image, {path.suffix.lower() or 'no ending'}"
     if path.parent in read:
-        return "that are called otherwise than what is read beside them"
+        return "called otherwise than what is read there"
     if any(folder in read for folder in path.parents):
-        return "in folders below those that are read"
-    return "in folders that are not read"
+        return "in a folder below one that is read"
+    return "in a folder that is not read"

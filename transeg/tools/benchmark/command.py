@@ -14,11 +14,11 @@ from rich.table import Table
 from transeg.core.evaluation.numbers import pluralise
 from transeg.core.registry import Registry
 from transeg.tools.common.console import stderr_console
-from transeg.tools.common.options import COUNT, as_json, device, repeatable, with_registry
+from transeg.tools.common.options import COUNT, CommandWithSettings, as_json, assignments, device, with_registry
 from transeg.tools.common.shell_completion import complete_components
 
 
-@click.command()
+@click.command(cls=CommandWithSettings)
 @click.argument("segmenters", metavar="[SEGMENTER]...", nargs=-1, shell_complete=complete_components("segmenter"))
 @click.option(
     "--size", default=352, type=COUNT, metavar="PIXELS", help="Height and width of the images; by default 352."
@@ -27,7 +27,7 @@ from transeg.tools.common.shell_completion import complete_components
 @click.option("--threads", type=COUNT, help="Threads on a CPU; by default as PyTorch chooses.")
 @device
 @click.option("--train", is_flag=True, help="Measure training steps instead of inference.")
-@repeatable("--set", "assignments", "OPTION=VALUE", "Set an option of the segmenter, such as segmenter.base=64.")
+@assignments("Set an option of the segmenter, such as segmenter.base=64.")
 @as_json
 @with_registry
 def benchmark(registry: Registry, segmenters: tuple[str, ...], as_json: bool, **named: Any) -> None:

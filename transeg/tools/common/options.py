@@ -37,11 +37,12 @@ class CommandWithSettings(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         spread: list[str] = []
-        for place, text in enumerate(args):
-            follows = (
-                len(spread) > 1 and spread[-2] == "--set" and SETTING.match(text) and SETTING.match(args[place - 1])
-            )
-            spread += ["--set", text] if follows else [text]
+        for text in args:
+            follows = len(spread) > 1 and spread[-2] == "--set" and SETTING.match(text)
+            if text.startswith("--set="):
+                spread += ["--set", text.removeprefix("--set=")]
+            else:
+                spread += ["--set", text] if follows else [text]
         return super().parse_args(ctx, spread)
 
 

@@ -13,6 +13,8 @@ from transeg.core.evaluation.numbers import pluralise
 
 SHOWN = 6
 """Of many values, as many at either end."""
+LISTED = 40
+"""Faults that are printed."""
 
 
 def show_certificate(report: Mapping[str, Any], console: Console) -> None:
@@ -25,8 +27,10 @@ def show_certificate(report: Mapping[str, Any], console: Console) -> None:
         if domain["mask_values"]:
             console.print(f"[dim]stored values[/]  {_shares(domain['mask_values'])}", highlight=False)
     _show_unread(report["not_read"], console)
-    for fault in report["faults"]:
+    for fault in report["faults"][:LISTED]:
         console.print(f"[red]fault[/]  {escape(fault['reason'])}", highlight=False, soft_wrap=True)
+    if len(report["faults"]) > LISTED:
+        console.print(f"... and {len(report['faults']) - LISTED} more; --json lists all.", highlight=False)
     found = pluralise(len(report["faults"]), "fault") if report["faults"] else "no fault"
     console.print(f"{pluralise(report['images'], 'image')}, {found}.", highlight=False)
 
@@ -126,7 +130,7 @@ def _show_unread(unread: Sequence[Mapping[str, Any]], console: Console) -> None:
         first = rows[0]
         place = "" if first["folder"] == "." else f"{first['folder']}/"
         console.print(
-            f"[dim]not read[/]  {pluralise(sum(row['count'] for row in rows), 'file')} {escape(reason)}, such as "
+            f"[dim]not read[/]  {pluralise(sum(row['count'] for row in rows), 'file')} ({escape(reason)}), such as "
             f"{escape(place + first['example'])}",
             highlight=False,
             soft_wrap=True,

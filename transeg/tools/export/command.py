@@ -14,8 +14,10 @@ from transeg.core.registry import Registry
 from transeg.tools.common.console import stderr_console
 from transeg.tools.common.options import (
     PATH,
+    CommandWithSettings,
     anonymous,
     as_json,
+    assignments,
     direction,
     out,
     repeatable,
@@ -25,7 +27,7 @@ from transeg.tools.common.options import (
 )
 
 
-@click.command()
+@click.command(cls=CommandWithSettings)
 @run_dir
 @out
 @repeatable(
@@ -43,12 +45,7 @@ from transeg.tools.common.options import (
 @click.option(
     "--images", type=PATH, metavar="FOLDER", help="Images to check the written files on; by default those of the run."
 )
-@repeatable(
-    "--set",
-    "assignments",
-    "OPTION=VALUE",
-    "Set an option of the generator that changes no weights, such as generator.noise=false.",
-)
+@assignments("Set an option of the generator that changes no weights, such as generator.noise=false.")
 @anonymous
 @as_json
 @with_registry

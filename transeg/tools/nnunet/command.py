@@ -27,10 +27,10 @@ def nnunet() -> None:
     """
 
 
-@nnunet.command()
+@nnunet.command(cls=common.CommandWithSettings)
 @click.argument("data", metavar="DATA")
 @common.out
-@common.repeatable("--set", "assignments", "OPTION=VALUE", "Set an option of the datasets.")
+@common.assignments("Set an option of the datasets, such as masks=labels.")
 @common.repeatable("--fold", "wanted", None, "Fold to train; by default 0.", type=fold)
 @click.option(
     "--planner",
@@ -65,7 +65,7 @@ def train(registry: Registry, data: str, wanted: tuple[str, ...], as_json: bool,
         show_measured(metrics, out / "measured", Console())
 
 
-@nnunet.command()
+@nnunet.command(cls=common.CommandWithSettings)
 @click.argument("model_folder", metavar="MODEL", type=common.PATH)
 @click.argument("images", metavar="[IMAGES]", required=False, type=common.PATH)
 @common.out
@@ -78,7 +78,7 @@ def train(registry: Registry, data: str, wanted: tuple[str, ...], as_json: bool,
 )
 @common.repeatable("--test", "tests", "DATA", "Labelled images to measure on.", complete_components("dataset"))
 @common.split
-@common.repeatable("--set", "assignments", "OPTION=VALUE", "Set an option of the datasets.")
+@common.assignments("Set an option of the datasets, such as masks=labels.")
 @common.translate_with
 @common.direction
 @common.pixel_size
