@@ -104,7 +104,7 @@ class TestTheExample:
 
     def test_is_in_a_comparison_and_a_leaderboard(self, example, run, toolkit):
         compared = json.loads(toolkit("compare", run, run, "--json").stdout)["tests"]["phantom"]["metrics"]
-        assert list(compared) == [*shown_in("compare"), "brier"]
+        assert list(compared) == [*(name for name in shown_in("compare") if name != "hd95_um"), "brier"]
         with_copy = [run, run / "evaluation"]
         ranked = json.loads(toolkit("compare", *with_copy, "--baseline", run, "--json").stdout)
         assert [row["rank"] for row in ranked["tests"]["phantom"]["metrics"]["brier"]["rows"]] == [1, 1]

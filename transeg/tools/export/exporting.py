@@ -113,11 +113,9 @@ class Export:
                 advance()
         measured = self._measured(runs, console) if len(runs) > 1 else None
         by_name = {} if measured is None else measured["dice"]
-        why_not = None if measured is None else measured["why_not"]
-        if self.wanted.anonymous and why_not:
-            why_not = self.hidden.text(why_not)
         for row in rows:
             row["dice"] = by_name.get(row["file"])
+        why_not = None if measured is None else measured["why_not"]
         report = {
             "part": self.graph.part,
             "tolerance": check.TOLERANCE,
@@ -125,7 +123,7 @@ class Export:
             "original": {"ms": check.median_milliseconds(expected, batches[0]), "dice": by_name.get("original")},
             "files": rows,
             "measured_on": None if measured is None else measured["images"],
-            "not_measured": why_not,
+            "not_measured": self.hidden.text(why_not) if why_not and self.wanted.anonymous else why_not,
         }
         write_json(folder / "preprocessing.json", describe_graph(self.trained, self.translator, self.graph))
         write_json(folder / "export.json", report)
