@@ -8,6 +8,8 @@ import pytest
 from PIL import Image
 from scipy.ndimage import label
 
+from transeg.core.claims import NOTE
+
 
 @pytest.fixture
 def images(tmp_path):
@@ -36,7 +38,7 @@ def test_predict_counts_what_it_writes(joint_run, toolkit, images, tmp_path):
 
 def test_without_the_flag_nothing_is_counted(joint_run, toolkit, images, tmp_path):
     toolkit("predict", joint_run, images, "-o", tmp_path / "out")
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"masks", "overlays"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"masks", "overlays", NOTE}
 
 
 def test_what_is_too_large_to_count_is_said_before_anything_is_done(joint_run, toolkit, images, tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from transeg.core.errors import Failures
 from transeg.core.evaluation.metrics.table import all_rows
 from transeg.core.registry import Registry
 from transeg.tools.common import options as common
@@ -69,13 +70,15 @@ def evaluate(
 
     quality = QualityOptions(features=features, lpips=lpips, segmenter=consistency)
     console = stderr_console()
-    metrics, judged, out = evaluate_run(run_dir, registry, console, quality=quality, **named)
+    failures = Failures()
+    metrics, judged, out = evaluate_run(run_dir, registry, console, quality=quality, failures=failures, **named)
     if console.quiet:
         return
     if as_json:
         click.echo(json.dumps({"tests": metrics, "quality": judged}, indent=2))
-        return
-    if metrics:
-        show_measured(metrics, out, Console(), all_rows(registry))
-    if judged:
-        show_quality(judged, Console())
+    else:
+        if metrics:
+            show_measured(metrics, out, Console(), all_rows(registry))
+        if judged:
+            show_quality(judged, Console())
+    failures.conclude("measured")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,11 @@ from transeg.core.builders.datasets import (
     normalise_stain,
     validation_split,
 )
+from transeg.core.claims import claimed
 from transeg.core.data.splits import SPLITS
 from transeg.core.distributed.collectives import broadcast_from_first, join_ranks
 from transeg.core.distributed.progress_bar import progress_bar, progress_console
-from transeg.core.errors import UsageError, did_you_mean
+from transeg.core.errors import Failures, UsageError, did_you_mean
 from transeg.core.evaluation.measurement import measure_masks, measure_segmenter
 from transeg.core.evaluation.translation_quality import Judge, is_measurable, judge_translation
 from transeg.core.experiment.command_line import label_tests, parse_dataset
@@ -53,6 +55,7 @@ def evaluate_run(
     counting: Counting | None = None,
     translate_with: Path | None = None,
     direction: str | None = None,
+    failures: Failures | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any], Path]:
     """Measure a run's segmenter on labelled datasets, and its generator's images; processes of torchrun share them.
 
@@ -70,6 +73,8 @@ def evaluate_run(
         counting: how objects are counted, too; None for not at all.
         translate_with: a run that translates the images first, into the domain that the segmenter knows.
         direction: of that translation; None for source to target.
+        failures: get the images that cannot be read, and the others are measured all the same; None to stop at the
+            first.
 
     Returns:
         The table of each dataset by name; the measures of the generator's images, by dataset; the folder of CSV files.
@@ -110,7 +115,8 @@ def evaluate_run(
         check_compatible(trained.domains.class_names, trained.domains.target_channels, datasets)
         with progress_bar(console, "testing", sum(len(dataset) for dataset in datasets.values())) as advance:
             inference, counting = trained.inference(window, flips), counting or trained.counting()
-            scores = measure_segmenter(trained, datasets, place, inference, advance, registry, counting)
+            with nullcontext() if out is None else claimed(out, "evaluate"):
+                scores = measure_segmenter(trained, datasets, place, inference, advance, registry, counting, failures)
     options = quality if quality != QualityOptions() else trained.experiment.quality
     images = _given_images(trained, datasets, options, registry, named=bool(tests))
     if not images:
@@ -120,7 +126,8 @@ def evaluate_run(
     reference = (
         None if of_run.target is None else normalise_stain(build_nonempty(of_run.target, "target", registry), of_run)
     )
-    judged = judge_translation(trained, images, reference, judge, trained.inference(window), place, console)
+    with nullcontext() if out is None else claimed(out, "evaluate"):
+        judged = judge_translation(trained, images, reference, judge, trained.inference(window), place, console)
     return scores, judged, place
 
 
@@ -256,7 +263,8 @@ def evaluate_masks(
     """
     datasets = labelled_datasets(tests, split, assignments, registry)
     numbers = None if values is None else _whole_numbers("--values", values)
-    with progress_bar(console, "measuring", sum(len(dataset) for dataset in datasets.values())) as advance:
+    total = sum(len(dataset) for dataset in datasets.values())
+    with claimed(out, "measure"), progress_bar(console, "measuring", total) as advance:
         return measure_masks(masks, datasets, out, advance, values=numbers, suffix=suffix, counting=counting)
 
 

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from transeg.core.api.run_networks import load_trained
 from transeg.core.builders.datasets import build_nonempty
-from transeg.core.distributed.collectives import join_ranks
+from transeg.core.claims import read_note
+from transeg.core.distributed.collectives import broadcast_from_first, join_ranks
 from transeg.core.distributed.progress_bar import progress_bar
 from transeg.core.errors import UsageError
+from transeg.core.files import sweep_unfinished, write_json
 from transeg.core.pipeline.label_maps import Variation, build_label_maps
 from transeg.core.pipeline.synthesis import synthesize
 from transeg.core.registry import Registry
 from transeg.core.runs.run_folder import RunFolder
+
+NOTE = "synthesis.json"
+"""Says what the images in a folder were made with: a synthesis goes on only where it began."""
 
 
 def synthesize_images(
@@ -42,6 +48,9 @@ def synthesize_images(
         variation: see :class:`transeg.core.pipeline.label_maps.LabelMaps`.
         seed: of label maps and noise.
         device: where the generator goes; None for a GPU where there is one.
+
+    Raises:
+        UsageError: something does not fit, or the folder holds something else.
     """
     join_ranks()
     trained = load_trained(RunFolder(run_dir), registry, device)
@@ -53,6 +62,31 @@ def synthesize_images(
     source = build_nonempty(data.source, "source", registry)
     limit = data.source_limit
     maps = build_label_maps(source, registry, masks=masks, variation=variation, limit=limit, seed=seed)
+    made_by = {
+        "run": str(run_dir.resolve()),
+        "iteration": trained.iteration,
+        "masks": None if masks is None else str(masks.resolve()),
+        "variation": variation,
+        "seed": seed,
+    }
+    broadcast_from_first(lambda: _claim(out, made_by))
     with progress_bar(console, "synthesizing", count) as advance:
         synthesize(trained, maps, count, out, trained.inference_for_training(), seed, advance)
     return out
+
+
+def _claim(out: Path, made_by: dict[str, Any]) -> None:
+    """Note in a folder what its images are made with, unless it is there already.
+
+    Raises:
+        UsageError: it holds something else.
+    """
+    found = read_note(out / NOTE, "synthesis")
+    differs = [key for key, value in made_by.items() if found.get(key) != value]
+    if found and differs:
+        raise UsageError(
+            f"{out} holds another synthesis: its {differs[0]} is {found.get(differs[0])}, not {made_by[differs[0]]}; "
+            "choose another folder with --out."
+        )
+    sweep_unfinished(out)
+    write_json(out / NOTE, made_by)

@@ -15,7 +15,7 @@ from transeg.core.data.splits import SPLITS
 from transeg.core.data.stain import StainNormalisedDataset, stain_normaliser
 from transeg.core.data.unread import describe_unread
 from transeg.core.data.windows import RegionReader
-from transeg.core.errors import UsageError
+from transeg.core.errors import DataError, UsageError
 from transeg.core.experiment.choices import SPLIT_OF_ROLE, DatasetChoice
 from transeg.core.experiment.completion import complete_dataset
 from transeg.core.experiment.paths import dataset_root
@@ -141,8 +141,18 @@ def check_labelled(datasets: Mapping[str, Dataset]) -> None:
 
 
 def has_masks(dataset: Dataset) -> bool:
-    """Whether there are masks, without decoding a slide."""
-    return RegionReader(dataset, limit=0)(0, Region(0, 0, 1, 1)).mask is not None
+    """Whether there are masks, by the first image that can be read, without decoding a slide.
+
+    Raises:
+        DataError: none can be read.
+    """
+    for index in range(len(dataset)):
+        try:
+            return RegionReader(dataset, limit=0)(index, Region(0, 0, 1, 1)).mask is not None
+        except DataError:
+            if index == len(dataset) - 1:
+                raise
+    return False
 
 
 def check_compatible(class_names: Sequence[str], channels: int, others: Mapping[str, Dataset]) -> None:

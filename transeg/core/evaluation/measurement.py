@@ -18,7 +18,7 @@ from transeg.core.data.images import read_binary_mask, read_label_map
 from transeg.core.data.listing import files_by_stem
 from transeg.core.data.writing import file_name
 from transeg.core.distributed.collectives import broadcast_from_first
-from transeg.core.errors import DataError, UsageError
+from transeg.core.errors import DataError, Failures, UsageError
 from transeg.core.evaluation.metrics.image_metrics import image_metrics
 from transeg.core.evaluation.scores import DetailedScore, evaluate, in_one_unit, score_labels, summarize, write_csv
 from transeg.core.files import write_json
@@ -38,6 +38,7 @@ def measure_segmenter(
     advance: Callable[[], None],
     registry: Registry,
     counting: Counting | None = None,
+    failures: Failures | None = None,
 ) -> dict[str, Any]:
     """Measure a trained segmenter on labelled datasets.
 
@@ -51,6 +52,7 @@ def measure_segmenter(
         advance: called after each image.
         registry: where the metrics of plugins come from.
         counting: how objects are counted; None for not at all.
+        failures: see :func:`transeg.core.evaluation.scores.evaluate`.
 
     Returns:
         See :func:`transeg.core.evaluation.scores.summarize`, for each dataset; and as ``counts`` what
@@ -60,7 +62,9 @@ def measure_segmenter(
     names, workers, metrics = trained.domains.class_names, trained.experiment.data.workers, image_metrics(registry)
     for label, dataset in datasets.items():
         counts = CountAgreement(counting, names) if counting is not None else None
-        scores = evaluate(trained.segment, dataset, inference, trained.device, workers, advance, counts, metrics)
+        scores = evaluate(
+            trained.segment, dataset, inference, trained.device, workers, advance, counts, metrics, failures
+        )
         table[label] = broadcast_from_first(partial(_written, label, scores, names, counts, folder))
     return table
 

@@ -25,8 +25,13 @@ from transeg.core.analysis.count_tables import CountAgreement
 from transeg.core.analysis.csv_files import CsvFiles
 from transeg.core.data.cache import CachedDataset, SampleCache
 from transeg.core.data.stream import begin_worker
-from transeg.core.distributed.collectives import broadcast_from_first, gather_in_order, rank_and_world_size
-from transeg.core.errors import DataError
+from transeg.core.distributed.collectives import (
+    all_gather,
+    broadcast_from_first,
+    gather_in_order,
+    rank_and_world_size,
+)
+from transeg.core.errors import DataError, Failures
 from transeg.core.evaluation.metrics.calibration import calibration_bins, calibration_error
 from transeg.core.evaluation.metrics.counts import count_pixels, overlap_ratios
 from transeg.core.evaluation.metrics.image_metrics import ImageMetric
@@ -80,6 +85,22 @@ class EvaluationSet(TorchDataset[EvaluationItem]):
         mask = torch.from_numpy(sample.mask.astype(np.int64))
         image = self._inference.prepare(sample.image)
         return EvaluationItem(sample.name, sample.group, image, mask, sample.instances, sample.pixel_size)
+
+
+class _Readable(TorchDataset[EvaluationItem | DataError]):
+    """Items, and for those that cannot be read, why."""
+
+    def __init__(self, items: EvaluationSet) -> None:
+        self._items = items
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, index: int) -> EvaluationItem | DataError:
+        try:
+            return self._items[index]
+        except DataError as error:
+            return error
 
 
 @dataclass(frozen=True)
@@ -297,6 +318,7 @@ def evaluate(
     advance: Callable[[], None] = lambda: None,
     counts: CountAgreement | None = None,
     metrics: Sequence[ImageMetric] = (),
+    failures: Failures | None = None,
 ) -> list[DetailedScore]:
     """Score every image of a labelled dataset, at its own size. Ranks share the images; all get all scores.
 
@@ -309,10 +331,21 @@ def evaluate(
         advance: called after each image.
         counts: is given each image to count its objects.
         metrics: measured besides those that are always.
+        failures: get the images that cannot be read, and the others are scored all the same; None to stop at the first.
+
+    Raises:
+        DataError: an image cannot be read, or none can.
     """
-    loader = evaluation_loader(EvaluationSet(dataset, inference), batch_size=1, workers=workers)
-    scores = []
+    items = EvaluationSet(dataset, inference)
+    loader = evaluation_loader(items if failures is None else _Readable(items), batch_size=1, workers=workers)
+    scores: list[DetailedScore | None] = []
     for (item,) in loader:
+        if isinstance(item, DataError):
+            assert failures is not None
+            failures.reasons.append(str(item))
+            scores.append(None)
+            advance()
+            continue
         logits = inference.run(forward, item.image, device)
         scores.append(score_in_detail(item, logits, metrics))
         if counts is not None:
@@ -321,7 +354,12 @@ def evaluate(
         advance()
     if counts is not None:
         counts.share()
-    return gather_in_order(scores)
+    if failures is not None:
+        failures.reasons = all_gather(failures.reasons)
+    found = [each for each in gather_in_order(scores) if each is not None]
+    if failures is not None and not found:
+        raise DataError(f"No image can be used. {failures.reasons[0]}")
+    return found
 
 
 def evaluation_loader(items: TorchDataset[T], *, batch_size: int, workers: int, again: bool = False) -> DataLoader[T]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from transeg.tools.common.options import PATH, anonymous, as_json, repeatable, w
 from transeg.tools.common.shell_completion import complete_run_folders
 
 USUAL = shown_in("compare")
+OWN = (r"test,metric,images,rank,entry,", r"### .*: .*, \d+ images\n", r'\{\n  "(a|entries)": ')
+"""How files begin that it has written: as CSV, Markdown and JSON."""
 
 
 @click.command()
@@ -72,6 +76,8 @@ def compare(
     from transeg.tools.sweep.entries import compare_entries
 
     chosen, rows = _layout(layout, as_json, out), all_rows(registry)
+    if out is not None:
+        _check_replaceable(out)
     document = compare_entries(
         runs, tests=tests, metrics=metrics, baseline=baseline, pairwise=chosen in ("table", "json"), rows=rows
     )
@@ -101,10 +107,31 @@ def _layout(layout: str | None, as_json: bool, out: Path | None) -> str:
 
 def _without_folders(document: dict[str, Any]) -> dict[str, Any]:
     """A comparison whose runs are known by the names of their folders alone."""
+    tests = {
+        label: {**test, "evaluations": [Path(place).name for place in test["evaluations"]]}
+        for label, test in document["tests"].items()
+    }
+    document = {**document, "tests": tests}
     if "a" in document:
         return {**document, "a": Path(document["a"]).name, "b": Path(document["b"]).name}
     entries = {name: [Path(run).name for run in runs] for name, runs in document["entries"].items()}
     return {**document, "entries": entries}
+
+
+def _check_replaceable(out: Path) -> None:
+    """Whether a file may be written: where there is one already, it must be of an earlier comparison.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    if not os.path.lexists(out):
+        return
+    try:
+        beginning = out.read_text(encoding="utf-8")[:200] if out.is_file() else ""
+    except (OSError, ValueError):
+        beginning = ""
+    if not any(re.match(pattern, beginning) for pattern in OWN):
+        raise UsageError(f"-o {out} is there already and is not written by toolkit compare; name another file.")
 
 
 def _as_json(document: dict[str, Any]) -> str:

@@ -16,7 +16,7 @@ from transeg.core.distributed.collectives import broadcast_from_first, join_rank
 from transeg.core.errors import UsageError
 from transeg.core.experiment.command_line import parse_dataset
 from transeg.core.experiment.settings import Settings
-from transeg.core.files import write_json
+from transeg.core.files import sweep_unfinished, write_json
 from transeg.core.interfaces import About
 from transeg.core.registry import Registry
 
@@ -95,4 +95,5 @@ def _claim(out: Path, place: str, made_of: dict[str, Any]) -> None:
             f"{out} holds {there[before]['from']} as {before.strip(':')} "
             f"(with {', '.join(there[before]['options']) or 'no options'}); choose another folder."
         )
+    sweep_unfinished(out)
     write_json(out / NOTE, {**there, place: made_of})

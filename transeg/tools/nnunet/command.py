@@ -9,6 +9,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from transeg.core.errors import Failures
 from transeg.core.registry import Registry
 from transeg.tools.common import options as common
 from transeg.tools.common.console import stderr_console
@@ -101,10 +102,14 @@ def predict(
     """
     from transeg.tools.nnunet.predictor import predict_with_nnunet
 
-    count, metrics = predict_with_nnunet(model_folder, images, registry, stderr_console(), out=out, **named)
+    failures = Failures()
+    count, metrics = predict_with_nnunet(
+        model_folder, images, registry, stderr_console(), out=out, failures=failures, **named
+    )
     if as_json:
         click.echo(json.dumps({"masks": count, "tests": metrics}, indent=2))
     elif metrics:
         show_measured(metrics, out, Console())
     else:
         Console().print(f"{count} masks in {out / 'masks'}, outlines in {out / 'overlays'}", highlight=False)
+    failures.conclude("segmented")

@@ -14,11 +14,12 @@ import torch
 from rich.console import Console
 
 from transeg.core.api.evaluating import labelled_datasets
-from transeg.core.data.images import read_unit_image, resize_mask, write_image
-from transeg.core.data.writing import file_name
+from transeg.core.claims import claimed
+from transeg.core.data.images import read_unit_image, resize_mask
+from transeg.core.data.writing import file_name, write_together
 from transeg.core.device import pick_device
 from transeg.core.distributed.progress_bar import progress_bar
-from transeg.core.errors import TransegError, UsageError
+from transeg.core.errors import Failures, TransegError, UsageError
 from transeg.core.evaluation.measurement import measure_masks
 from transeg.core.files import read_json
 from transeg.core.inference.pixel_size import PixelSize, rescale_factors
@@ -121,6 +122,7 @@ def predict_with_nnunet(
     pixel_size: PixelSize | None,
     rescale: float | None,
     device: str | None,
+    failures: Failures,
 ) -> tuple[int, dict[str, Any]]:
     """Segment image files, or the images of labelled datasets, which are measured then.
 
@@ -140,6 +142,7 @@ def predict_with_nnunet(
         pixel_size: of image files, in micrometres; see :func:`transeg.core.inference.pixel_size.rescale_factors`.
         rescale: what their height and width are multiplied by first; datasets are resampled by their own options.
         device: None for a GPU where there is one.
+        failures: get the image files that cannot be read; the others are segmented all the same.
 
     Returns:
         The number of masks, and the table of each dataset by its name.
@@ -171,19 +174,21 @@ def predict_with_nnunet(
         known = scale_image(image, scale)
         mask = model.segment(known if translator is None else translator(known, name))
         mask = resize_mask(mask, *image.shape[:2])
-        write_image(folder / "masks" / f"{name}.png", mask * 255 if model.classes == 2 else mask)
-        write_image(folder / "overlays" / f"{name}.png", draw_outlines(to_uint8(image), mask))
+        shown = mask * 255 if model.classes == 2 else mask
+        overlay = draw_outlines(to_uint8(image), mask)
+        write_together({folder / "masks" / f"{name}.png": shown, folder / "overlays" / f"{name}.png": overlay})
 
     count = len(files) + sum(map(len, datasets.values()))
-    with progress_bar(console, "segmenting", count) as advance:
+    with claimed(out, "nnunet predict", files), progress_bar(console, "segmenting", count) as advance:
         for file in files:
-            segment(file.stem, read_unit_image(file, takes), out, scale)
+            with failures.collect():
+                segment(file.stem, read_unit_image(file, takes), out, scale)
             advance()
         for label, dataset in datasets.items():
             for sample in (dataset[index] for index in range(len(dataset))):
                 segment(file_name(sample.name), sample.image, out / label, UNSCALED)
                 advance()
-    return count, _measured(out, datasets)
+        return count - len(failures.reasons), _measured(out, datasets)
 
 
 def _measured(out: Path, datasets: dict[str, Dataset]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -48,6 +49,20 @@ class SearchFolder:
     def trial(self, number: int) -> RunFolder:
         """The run folder of a trial."""
         return RunFolder(self.trials / f"{number:04d}")
+
+    def check_foreign(self) -> None:
+        """Whether a search would write over what no search has written: all that comes after ``search.toml``.
+
+        Raises:
+            UsageError: it would.
+        """
+        own = (self.best, self.history, self.importances)
+        found = [] if self.search.exists() else [path for path in own if os.path.lexists(path)]
+        if found:
+            raise UsageError(
+                f"{found[0]} is there already and belongs to no search, for {self.path} has no search.toml; choose "
+                "another --search-dir."
+            )
 
     def create(self) -> None:
         """Make the folder.

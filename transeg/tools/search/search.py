@@ -43,6 +43,7 @@ def run_search(plan: Plan, registry: Registry, console: Console, *, timeout: flo
     parts, _ = trial_parts(trial_experiment(base), registry)
     datasets = {"source": parts.source, "target": parts.target, "synthetic": parts.synthetic, "val": parts.val}
     images = {role: len(dataset) for role, dataset in datasets.items() if dataset is not None}
+    plan.folder.check_foreign()
     plan.folder.create()
     storage = open_storage(plan.storage)
     with database_errors(plan.storage):

@@ -11,6 +11,7 @@ from typing import Any
 import tomli_w
 from rich.console import Console
 
+from transeg.core.claims import check_new
 from transeg.core.distributed.progress_bar import progress_bar
 from transeg.core.errors import UsageError
 from transeg.core.experiment.command_line import drop_other_component, parse_dataset, settings_of
@@ -18,7 +19,7 @@ from transeg.core.experiment.completion import complete_experiment
 from transeg.core.experiment.schema import Experiment
 from transeg.core.experiment.settings import Settings, flat, merge, read_settings
 from transeg.core.experiment.versions import upgrade
-from transeg.core.files import write_json, write_text
+from transeg.core.files import sweep_unfinished, write_json, write_text
 from transeg.core.registry import Registry
 from transeg.core.training.parts import build_parts
 from transeg.tools.sweep.grid import parse_axes
@@ -121,6 +122,9 @@ def define_sweep(
     if is_sweep(path):
         left_out = read_sweep(path).left_out
         _check_extends(path, read_settings(definition_path(path)), settings)
+    else:
+        sweep_unfinished(path)
+        check_new(path, "is no sweep", "choose another folder")
     sweep = build_sweep(path, settings, left_out)
     unfit = _unfit(sweep, registry, device, console)
     if len(unfit) == len(sweep.cells) and len(set(unfit.values())) == 1:

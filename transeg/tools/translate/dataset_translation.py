@@ -18,7 +18,7 @@ from transeg.core.device import pick_device
 from transeg.core.distributed.collectives import broadcast_from_first, join_ranks, rank_device
 from transeg.core.errors import Failures, UsageError
 from transeg.core.experiment.command_line import parse_dataset
-from transeg.core.files import write_json
+from transeg.core.files import sweep_unfinished, write_json
 from transeg.core.inference.translator import Translator, translation_seed
 from transeg.core.interfaces import About, Dataset, Sample
 from transeg.core.registry import Registry
@@ -132,5 +132,6 @@ def _claim(out: Path, made_by: dict[str, Any]) -> None:
             f"{out} holds another translation: its {differs[0]} is {found.get(differs[0])}, not "
             f"{made_by[differs[0]]}; choose another folder with --out."
         )
+    sweep_unfinished(out)
     if not found:
         write_json(out / MANIFEST, {**made_by, "samples": {}})
