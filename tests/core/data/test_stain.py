@@ -106,7 +106,10 @@ class TestRuns:
     def data(self, tmp_path):
         for index in range(8):
             pixels = tissue(index, 0.5, size=32)
-            for name, picture in (("images", pixels), ("masks", (pixels[:, :, 0] < 150).astype(np.uint8) * 255)):
+            for name, picture in (
+                ("images", pixels),
+                ("masks", (pixels[:, :, 0] < np.median(pixels[:, :, 0])).astype(np.uint8) * 255),
+            ):
                 (tmp_path / "set" / name).mkdir(parents=True, exist_ok=True)
                 Image.fromarray(picture).save(tmp_path / "set" / name / f"{index}.png")
         return tmp_path / "set"
