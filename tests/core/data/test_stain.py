@@ -108,7 +108,7 @@ class TestRuns:
             pixels = tissue(index, 0.5, size=32)
             for name, picture in (
                 ("images", pixels),
-                ("masks", (pixels[:, :, 0] < np.median(pixels[:, :, 0])).astype(np.uint8) * 255),
+                ("masks", (pixels[:, :, 0] <= np.median(pixels[:, :, 0])).astype(np.uint8) * 255),
             ):
                 (tmp_path / "set" / name).mkdir(parents=True, exist_ok=True)
                 Image.fromarray(picture).save(tmp_path / "set" / name / f"{index}.png")

@@ -138,7 +138,7 @@ def test_what_is_wrong_leaves_nothing(sentence, root, kvasir, spoil, said):
 
 def test_another_dataset_is_said(sentence, tmp_path, root, kvasir):
     text = sentence("data", "import", "monuseg", kvasir, "--root", root)
-    assert text.startswith("This is not monuseg in a known layout: data.test: no image in ")
+    assert text.startswith(f"This is not monuseg in a known layout: data.test: {kvasir} holds neither Tissue Images/")
     assert not (root / "monuseg").exists()
     (tmp_path / "empty").mkdir()
     assert "does not have the folders" in sentence("data", "import", "kvasir", tmp_path / "empty", "--root", root)

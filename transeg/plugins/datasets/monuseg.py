@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from transeg.core.data.file_dataset import FileDataset, Pair, keep_official_test, list_pairs
-from transeg.core.data.listing import IMAGES, MASKS, find_folder
+from transeg.core.data.listing import find_folder
 from transeg.core.errors import DataError
 from transeg.core.interfaces import Fault
 
@@ -46,7 +46,7 @@ class MoNuSeg(FileDataset):
         seed: int = 0,
     ) -> None:
         training, tests = find_folder(root, *TRAINING) or root, find_folder(root, *TESTS)
-        train, train_faults = _pairs(training) if find_folder(training, *TISSUE, *IMAGES) else ([], [])
+        train, train_faults = _pairs(training) if find_folder(training, *TISSUE) else ([], [])
         test, test_faults = _pairs(tests) if tests else ([], [])
         if not train and not test:
             raise ValueError(f"{root} holds neither Tissue Images/ and Annotations/ nor MoNuSegTestData/")
@@ -94,8 +94,8 @@ def fill_polygons(polygons: list[np.ndarray], size: tuple[int, int]) -> np.ndarr
 
 def _pairs(folder: Path) -> tuple[list[Pair], list[Fault]]:
     return list_pairs(
-        find_folder(folder, *TISSUE, *IMAGES) or folder,
-        find_folder(folder, "Annotations", *MASKS) or folder,
+        find_folder(folder, *TISSUE) or folder,
+        find_folder(folder, "Annotations", "Annotation") or folder,
         mask_endings={".xml"},
         group=lambda stem: stem[:PATIENT],
     )
