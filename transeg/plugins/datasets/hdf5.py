@@ -101,17 +101,15 @@ class HDF5Writer(Writer):
         own = self._root / PARTS / self._domain
         for split in SPLITS:
             parts = sorted((own / split).glob("[!.]*.hdf5"), key=lambda p: natural_sort_key(p.stem))
-            if parts:
-                self._put_together(split, parts)
+            new = [path for path in parts if (_name(path), split) not in self._there]
+            if new:  # whoever was killed after that could not remove the parts any more
+                self._put_together(split, new)
         shutil.rmtree(own, ignore_errors=True)
         with suppress(OSError):  # there is none, or another domain is being written
             own.parent.rmdir()
 
     def _put_together(self, split: str, parts: Sequence[Path]) -> None:
-        """Copy samples into the file of their split, which is replaced as a whole.
-
-        Those that it has already stay as they are: whoever was killed before could not remove their parts any more.
-        """
+        """Copy samples into the file of their split, which is replaced as a whole."""
         place = self._root / f"{file_name(self._about.name)}_{split}.hdf5"
         with replacing(place) as unfinished:
             if place.exists():
@@ -122,11 +120,15 @@ class HDF5Writer(Writer):
                 apart = "images" in group or any(map(_has_labels, parts))
                 for path in parts:
                     with h5py.File(path) as part:
-                        if (str(part["image"].attrs["name"]), split) not in self._there:
-                            _append(part, group, apart=apart)
+                        _append(part, group, apart=apart)
 
     def _part(self, name: str, split: str) -> Path:
         return self._root / PARTS / self._domain / split / f"{file_name(name)}.hdf5"
+
+
+def _name(path: Path) -> str:
+    with h5py.File(path) as part:
+        return str(part["image"].attrs["name"])
 
 
 def _has_labels(path: Path) -> bool:

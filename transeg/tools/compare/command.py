@@ -72,7 +72,7 @@ def compare(
     toolkit compare runs/sweep
     """
     from transeg.core.evaluation.leaderboard_formats import to_csv, to_markdown
-    from transeg.core.files import write_text
+    from transeg.core.files import sweep_unfinished, write_text
     from transeg.tools.sweep.entries import compare_entries
 
     chosen, rows = _layout(layout, as_json, out), all_rows(registry)
@@ -91,6 +91,7 @@ def compare(
     if out is None:
         click.echo(text, nl=False)
     else:
+        sweep_unfinished(out.parent, deep=False)
         write_text(out, text)
 
 
