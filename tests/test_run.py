@@ -253,7 +253,7 @@ def test_grey_many_channels_and_many_classes(toolkit, tmp_path, strategy, channe
         "data.size=32",
         "segmenter.base=4",
         *(f"data.{role}.channels={channels}" for role in ("source", "target", "test.folder")),
-        *(f"data.{role}.classes={names}" for role in ("source", "test.folder")),
+        *(f"data.{role}.classes={names}" for role in ("source", "target", "test.folder")),
     ]
     options = ["--generator", "cut", "--segmenter", "unet", "--source", data, "--target", data, "--test", data]
     run = tmp_path / "run"
@@ -268,7 +268,7 @@ def test_grey_many_channels_and_many_classes(toolkit, tmp_path, strategy, channe
     assert mask.shape == (40, 36)
     assert mask.max() <= (255 if classes == 2 else classes - 1)
     toolkit("translate", run, picture, "-o", tmp_path / "translated")
-    (translated,) = (tmp_path / "translated").iterdir()
+    (translated,) = (tmp_path / "translated").glob("[!.]*")
     assert read_image(translated, channels).shape == (40, 36, channels)
 
 
