@@ -7,11 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from transeg.core.data.splits import FOLDERS
 from transeg.core.errors import UsageError, did_you_mean
 from transeg.core.experiment.settings import Settings, merge, parse_assignment, parse_distiller
 from transeg.core.manifest import DatasetEntry
 from transeg.core.registry import Registry
+
+UNTELLING = frozenset({"train", "val", "validation", "test", "data", "images"})
+"""Names of folders that say nothing of what is in them."""
 
 
 def parse_dataset(text: str, registry: Registry, assignments: Iterable[str] = ()) -> Settings:
@@ -156,7 +158,7 @@ def label_tests(tables: Sequence[Settings], registry: Registry) -> dict[str, Set
 def _folder_name(root: str | Path) -> str:
     """What a folder is called, in letters, digits and hyphens: with the one above it, where it is called as a split."""
     path = Path(root).expanduser().resolve()
-    name = f"{path.parent.name}-{path.name}" if path.name.lower() in (*FOLDERS, "data", "images") else path.name
+    name = f"{path.parent.name}-{path.name}" if path.name.lower() in UNTELLING else path.name
     return re.sub(r"[^\w-]+", "-", name).strip("-")
 
 
