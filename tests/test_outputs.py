@@ -69,10 +69,10 @@ class TestNothingIsWrittenOver:
         out.mkdir()
         (out / "phantom.csv").write_text("mine")
         assert "phantom.csv is there already" in said(toolkit("evaluate", joint_run, "-o", out, code=2))
-        (out / "folder.csv").write_text("mine")
+        (out / "set.csv").write_text("mine")
         line = ["measure", data / "masks", "--test", f"folder:{data}", "--split", "all", "-o", out]
-        assert "folder.csv is there already" in said(toolkit(*line, code=2))
-        assert (out / "phantom.csv").read_text() == (out / "folder.csv").read_text() == "mine"
+        assert "set.csv is there already" in said(toolkit(*line, code=2))
+        assert (out / "phantom.csv").read_text() == (out / "set.csv").read_text() == "mine"
 
     @pytest.mark.parametrize("name", ["a.md", "a.csv", "a.json"])
     def test_a_file_by_a_comparison(self, joint_run, toolkit, tmp_path, name):
