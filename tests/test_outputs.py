@@ -140,6 +140,19 @@ class TestOneBadFile:
         assert "1 image could not be measured" in said(result)
 
 
+@pytest.mark.parametrize("layout", ["folder", "hdf5", "nnunet", "em"])
+def test_images_of_one_name_in_two_splits_are_both_written_or_refused(toolkit, data, tmp_path, layout):
+    shutil.copytree(data, tmp_path / "both" / "train")
+    shutil.copytree(data, tmp_path / "both" / "test")
+    kept = layout in ("folder", "hdf5")
+    line = ["data", "convert", f"folder:{tmp_path / 'both'}", f"{layout}:{tmp_path / 'out'}"]
+    result = toolkit(*line, code=0 if kept else 1)
+    if kept:
+        assert "8 images, no fault" in toolkit("data", "verify", f"{layout}:{tmp_path / 'out'}").stdout
+    else:
+        assert "Two images are called 0, one in train and one in test" in said(result)
+
+
 def test_a_split_that_is_empty_for_its_faults_is_not_left_out(toolkit, data, tmp_path, monkeypatch):
     real = datasets.build_dataset
 

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from transeg.core.distributed.collectives import all_gather, broadcast_from_first, rank_and_world_size
 from transeg.core.distributed.progress_bar import progress_bar
-from transeg.core.errors import Failures
+from transeg.core.errors import DataError, Failures
 from transeg.core.interfaces import Dataset, Sample, Writer, Written
 
 
@@ -37,20 +37,43 @@ def write_splits(
 
     Returns:
         What has been written, by all processes.
+
+    Raises:
+        DataError: a sample cannot be read, or the layout cannot hold it.
     """
     rank, ranks = rank_and_world_size()
-    written = []
+    written: list[Written] = []
+    places: dict[str, str] = {}
     with progress_bar(console, title, sum(map(len, parts.values()))) as advance:
         for split, dataset in parts.items():
             for index in range(rank, len(dataset), ranks):
                 with nullcontext() if failures is None else failures.collect():
                     sample = dataset[index]
+                    if not writer.keeps_splits_apart:
+                        _check_name(sample.name, split, places)
                     if not writer.has(sample.name, split):
                         writer.add(change(sample), split)
                     written.append(Written(sample.name, split, sample.group, sample.pixel_size))
                 advance()
         everything = all_gather(written)
+        if not writer.keeps_splits_apart:
+            places = {}
+            for each in everything:
+                _check_name(each.name, each.split, places)
         if failures is not None:
             failures.reasons = all_gather(failures.reasons)
         broadcast_from_first(lambda: writer.finish(everything))
     return everything
+
+
+def _check_name(name: str, split: str, places: dict[str, str]) -> None:
+    """Whether a sample has its name for itself; ``places`` are the splits of those that were looked at before.
+
+    Raises:
+        DataError: one of another split has it, too, and would count as this one, written already.
+    """
+    if places.setdefault(name, split) != split:
+        raise DataError(
+            f"Two images are called {name}, one in {places[name]} and one in {split}, and this layout has room for one "
+            "of them; rename the other."
+        )

@@ -78,6 +78,9 @@ class Writer(ABC):
     Several processes may write different samples of one tree side by side; one of them finishes it.
     """
 
+    keeps_splits_apart: ClassVar[bool] = False
+    """Whether samples of one name may be in several splits."""
+
     @abstractmethod
     def has(self, name: str, split: str) -> bool:
         """Whether a sample of that name is there already, whole."""

@@ -49,6 +49,8 @@ class FolderWriter(Writer):
     classes and how many channels there are.
     """
 
+    keeps_splits_apart = True
+
     def __init__(self, root: Path, about: About) -> None:
         self._root = root
         self._about = about

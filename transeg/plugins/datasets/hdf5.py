@@ -70,6 +70,8 @@ class HDF5Writer(Writer):
     Attributes keep names, groups and sizes of pixels.
     """
 
+    keeps_splits_apart = True
+
     def __init__(self, root: Path, about: About) -> None:
         self._root = root
         self._about = about
