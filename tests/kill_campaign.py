@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from transeg.cli import main
 
@@ -169,6 +170,8 @@ def _content(path):
     if path.name == "metrics.jsonl":
         found = [json.loads(text) for text in path.read_text().splitlines()]
         return [{key: value for key, value in each.items() if key != "seconds_per_iteration"} for each in found]
+    if path.suffix == ".safetensors":  # which keeps what is said of the tensors in no order
+        return _plain(load_file(path))
     if path.name == "export.json":
         return _without_times(json.loads(path.read_text()))
     return path.read_bytes()

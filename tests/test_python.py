@@ -87,7 +87,7 @@ def with_pixel_size(run):
 
 
 def written(folder):
-    return {path.stem: path for path in folder.iterdir()}
+    return {path.stem: path for path in folder.glob("[!.]*")}
 
 
 def run_toolkit(*arguments):

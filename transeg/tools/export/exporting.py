@@ -282,13 +282,13 @@ def _staged(out: Path) -> Iterator[Path]:
     """
     if not out.name:
         raise UsageError(f"-o {out} names no folder that could be made; say one with a name, such as -o model.")
+    sweep_unfinished(out.parent, deep=False)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} is there already, and not an empty folder; choose another with -o.")
     try:
         probe(out.parent)
     except OSError as error:
         raise UsageError(f"{out} cannot be written: {error.strerror}; choose another with -o.") from error
-    sweep_unfinished(out.parent, deep=False)
     with replacing(out) as staging:
         staging.mkdir()
         yield staging
