@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 
-from transeg.core.evaluation.scores import EvaluationItem
+from transeg.core.evaluation.evaluation_items import EvaluationItem
 
 
 def smooth(rng, height, width):

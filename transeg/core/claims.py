@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
@@ -58,6 +58,28 @@ def read_note(note: Path, kind: str, choose: str = "choose another folder with -
     sweep_unfinished(note.parent)  # all that is left of a command that was killed before it had written its note
     check_new(note.parent, f"holds no {kind}", choose)
     return {}
+
+
+def check_made_alike(note: Path, kind: str, made_by: Mapping[str, Any]) -> dict[str, Any]:
+    """What the note in a folder says, where what is there is made as the rest shall be; nothing where it is new.
+
+    Args:
+        note: a JSON file in the folder.
+        kind: of what is made there.
+        made_by: what it is made with, as the note says it.
+
+    Raises:
+        UsageError: the folder holds something else.
+    """
+    found = read_note(note, kind)
+    for key, value in made_by.items():
+        if found and found.get(key) != value:
+            raise UsageError(
+                f"{note.parent} holds another {kind}: its {key} is {found.get(key)}, not {value}; choose another "
+                "folder with --out."
+            )
+    sweep_unfinished(note.parent)
+    return found
 
 
 def check_new(folder: Path, lacks: str, choose: str) -> None:

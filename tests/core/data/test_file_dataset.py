@@ -81,6 +81,13 @@ def test_folders_whatever_their_capitals(tmp_path):
     assert find_folder(tmp_path, "nothing") is None
 
 
+def test_a_folder_that_is_called_just_so_comes_before_one_that_is_called_alike(tmp_path):
+    (tmp_path / "fold_1" / "Fold 1").mkdir(parents=True)
+    assert find_folder(tmp_path, "Fold 1", "fold_1/Fold 1", "fold_1") == tmp_path / "fold_1" / "Fold 1"
+    (tmp_path / "Fold 1").mkdir()
+    assert find_folder(tmp_path, "fold1", "Fold 1") == tmp_path / "Fold 1"
+
+
 class TestFolder:
     def test_ratio(self, tmp_path):
         pairs(tmp_path, [str(i) for i in range(10)])

@@ -71,6 +71,11 @@ class TestPanNuke:
         assert (one.image == two.image).all()
         assert (one.instances == two.instances).all()
 
+    def test_each_archive_unpacked_into_a_folder_of_its_name(self, tmp_path):
+        for fold in (1, 2, 3):
+            pannuke(tmp_path / f"fold_{fold}", folds=[fold])
+        assert len(PanNuke(tmp_path, "all")) == 15
+
     @pytest.mark.parametrize(("protocol", "folds"), [(1, "123"), (2, "213"), (3, "321")])
     def test_the_official_runs(self, tmp_path, protocol, folds):
         pannuke(tmp_path)

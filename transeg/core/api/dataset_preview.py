@@ -21,12 +21,8 @@ def write_preview(domains: Sequence[CheckedDomain], path: Path) -> None:
     """Write a PNG file with a column for each split of each domain; damaged images are left out.
 
     Raises:
-        UsageError: the file cannot be a PNG, is there already, or there is nothing to show.
+        UsageError: there is nothing to show.
     """
-    if path.suffix.lower() != ".png":
-        raise UsageError(f"--preview {path} must be a file that ends in .png.")
-    if path.exists():
-        raise UsageError(f"--preview {path} is there already; choose another name.")
     several = len(domains) > 1
     columns = [
         (f"{domain.name} {split}" if several else split, pictures)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -87,7 +86,7 @@ def evaluate_run(
         data: Settings = {"test": label_tests([parse_dataset(text, registry) for text in tests], registry)}
         trained_on = trained.experiment.data.model_dump(exclude_none=True)
         for table in data["test"].values():
-            share_options(trained_on["source"], table)
+            share_options(trained_on.get("source", {}), table)
             share_scaling(trained_on, table, registry)
         expand_tests(data, registry)
         choices = {label: complete_dataset(table, "test", registry) for label, table in data["test"].items()}
@@ -115,7 +114,7 @@ def evaluate_run(
         check_compatible(trained.domains.class_names, trained.domains.target_channels, datasets)
         with progress_bar(console, "testing", sum(len(dataset) for dataset in datasets.values())) as advance:
             inference, counting = trained.inference(window, flips), counting or trained.counting()
-            with nullcontext() if out is None else claimed(out, "evaluate"):
+            with claimed(place, "evaluate"):
                 scores = measure_segmenter(trained, datasets, place, inference, advance, registry, counting, failures)
     options = quality if quality != QualityOptions() else trained.experiment.quality
     images = _given_images(trained, datasets, options, registry, named=bool(tests))
@@ -126,7 +125,7 @@ def evaluate_run(
     reference = (
         None if of_run.target is None else normalise_stain(build_nonempty(of_run.target, "target", registry), of_run)
     )
-    with nullcontext() if out is None else claimed(out, "evaluate"):
+    with claimed(place, "evaluate"):
         judged = judge_translation(trained, images, reference, judge, trained.inference(window), place, console)
     return scores, judged, place
 

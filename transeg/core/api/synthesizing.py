@@ -9,11 +9,11 @@ from rich.console import Console
 
 from transeg.core.api.run_networks import load_trained
 from transeg.core.builders.datasets import build_nonempty
-from transeg.core.claims import read_note
+from transeg.core.claims import check_made_alike
 from transeg.core.distributed.collectives import broadcast_from_first, join_ranks
 from transeg.core.distributed.progress_bar import progress_bar
 from transeg.core.errors import UsageError
-from transeg.core.files import sweep_unfinished, write_json
+from transeg.core.files import write_json
 from transeg.core.pipeline.label_maps import Variation, build_label_maps
 from transeg.core.pipeline.synthesis import synthesize
 from transeg.core.registry import Registry
@@ -81,12 +81,5 @@ def _claim(out: Path, made_by: dict[str, Any]) -> None:
     Raises:
         UsageError: it holds something else.
     """
-    found = read_note(out / NOTE, "synthesis")
-    differs = [key for key, value in made_by.items() if found.get(key) != value]
-    if found and differs:
-        raise UsageError(
-            f"{out} holds another synthesis: its {differs[0]} is {found.get(differs[0])}, not {made_by[differs[0]]}; "
-            "choose another folder with --out."
-        )
-    sweep_unfinished(out)
+    check_made_alike(out / NOTE, "synthesis", made_by)
     write_json(out / NOTE, made_by)

@@ -17,6 +17,7 @@ from transeg.core.data.set_faults import masks_elsewhere, set_faults
 from transeg.core.data.splits import SPLITS
 from transeg.core.data.unread_files import UnreadFiles, unread_files
 from transeg.core.distributed.progress_bar import progress_bar
+from transeg.core.errors import UsageError
 from transeg.core.experiment.command_line import parse_dataset
 from transeg.core.experiment.completion import complete_dataset
 from transeg.core.experiment.paths import dataset_root
@@ -86,6 +87,8 @@ def verify_dataset(
     Raises:
         UsageError: there is no such dataset, or its folder cannot be understood.
     """
+    if preview is not None:
+        _check_preview(preview)
     table = parse_dataset(text, registry, assignments)
     domains = check_domains(table, registry, console)
     root = dataset_root(chosen_dataset(table), registry)
@@ -108,6 +111,18 @@ def verify_dataset(
         "not_read": [_described_unread(each) for each in unread],
         "faults": [{"file": fault.file, "reason": fault.reason} for fault in dict.fromkeys(faults)],
     }
+
+
+def _check_preview(path: Path) -> None:
+    """Whether a picture can be written there.
+
+    Raises:
+        UsageError: it cannot be a PNG, or is there already.
+    """
+    if path.suffix.lower() != ".png":
+        raise UsageError(f"--preview {path} must be a file that ends in .png.")
+    if path.exists():
+        raise UsageError(f"--preview {path} is there already; choose another name.")
 
 
 def check_domains(table: Settings, registry: Registry, console: Console) -> list[CheckedDomain]:
@@ -141,10 +156,15 @@ def check_domain(table: Settings, registry: Registry, console: Console) -> Check
 
 
 def _others(whole: Dataset, checked: Iterable[Sequence[CheckedImage]], console: Console) -> list[CheckedImage]:
-    """The images that are in no split; their names tell, for which they are opened."""
+    """The images that are in no split: by their files, or, where these are not known, by names, for which they are
+    opened.
+    """
     known = {_identity(image) for images in checked for image in images}
-    with progress_bar(console, "looking for images in no split", len(whole)) as advance:
-        return [image for image in check_images(whole, range(len(whole)), advance) if _identity(image) not in known]
+    read = {file for file, _ in known if file}
+    files = [str(next(iter(whole.files_of(index).get("image", ())), "")) for index in range(len(whole))]
+    new = [index for index, file in enumerate(files) if file not in read]
+    with progress_bar(console, "looking at images in no split", len(new)) as advance:
+        return [image for image in check_images(whole, new, advance) if _identity(image) not in known]
 
 
 def _identity(image: CheckedImage) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from transeg.core.data.ranged import RangedDataset
 from transeg.core.data.rescaling import RescaledDataset
 from transeg.core.data.splits import SPLITS
 from transeg.core.data.stain import StainNormalisedDataset, stain_normaliser
-from transeg.core.data.unread import describe_unread
+from transeg.core.data.unread_endings import describe_unread
 from transeg.core.data.windows import RegionReader
 from transeg.core.errors import DataError, UsageError
 from transeg.core.experiment.choices import SPLIT_OF_ROLE, DatasetChoice

@@ -24,7 +24,7 @@ from transeg.core.data.images import (
 from transeg.core.data.listing import files_by_stem, find_folder, masks_by_image, stem_of
 from transeg.core.data.splits import FOLDERS, SPLITS, split_by_lists, split_by_ratio
 from transeg.core.data.tiff import open_tiff, said_range
-from transeg.core.data.unread import describe_unread
+from transeg.core.data.unread_endings import describe_unread
 from transeg.core.errors import DataError
 from transeg.core.interfaces import IGNORE, Dataset, Fault, Origin, Region, Sample, Written
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from transeg.core.data.images import EXTENSIONS
-from transeg.core.data.unread import say_unread, unread_ending
+from transeg.core.data.unread_endings import say_unread, unread_ending
 from transeg.core.interfaces import Fault
 
 IMAGES = ("images", "image", "imgs", "img")
@@ -53,19 +53,21 @@ def is_left_by_system(name: str) -> bool:
 def find_folder(root: Path, *choices: str) -> Path | None:
     """The first of the named folders in a root; ``a/b`` goes down.
 
-    Capitals do not matter, nor whether words are apart by a space, ``_``, ``-`` or nothing.
+    Capitals do not matter, nor whether words are apart by a space, ``_``, ``-`` or nothing; but a folder that is called
+    just as one of the choices comes first.
     """
     inside: dict[Path, dict[str, Path]] = {}
-    for choice in choices:
-        folder: Path | None = root
-        for part in choice.split("/"):
-            if folder is None or part == ".":
-                continue
-            if folder not in inside:
-                inside[folder] = _folders_in(folder)
-            folder = inside[folder].get(part) or inside[folder].get(_without_gaps(part))
-        if folder is not None:
-            return folder
+    for alike in (False, True):
+        for choice in choices:
+            folder: Path | None = root
+            for part in choice.split("/"):
+                if folder is None or part == ".":
+                    continue
+                if folder not in inside:
+                    inside[folder] = _folders_in(folder)
+                folder = inside[folder].get(part) or (inside[folder].get(_without_gaps(part)) if alike else None)
+            if folder is not None:
+                return folder
     return None
 
 

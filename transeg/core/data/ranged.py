@@ -65,8 +65,7 @@ class RangedDataset(DatasetWrapper):
 
     def _file(self, index: int, sample: Sample) -> str:
         """What an image is called in a sentence: its file, where that is known."""
-        origin = self._dataset.origin_of(index)
-        return str(origin.files[0]) if origin is not None and origin.files else sample.name
+        return str(next(iter(self._dataset.files_of(index).get("image", ())), sample.name))
 
     def _say(self, index: int, sample: Sample, what: str) -> None:
         file = self._file(index, sample)

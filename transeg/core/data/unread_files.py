@@ -9,7 +9,7 @@ from pathlib import Path
 
 from transeg.core.data.images import EXTENSIONS
 from transeg.core.data.listing import is_left_by_system
-from transeg.core.data.unread import KINDS, unread_ending
+from transeg.core.data.unread_endings import KINDS, unread_ending
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,26 +12,22 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from mmengine.evaluator import BaseMetric
 from torch import Tensor
-from torch.utils.data import DataLoader
-from torch.utils.data import Dataset as TorchDataset
 
 from transeg.core.analysis.count_tables import CountAgreement
 from transeg.core.analysis.csv_files import CsvFiles
-from transeg.core.data.cache import CachedDataset, SampleCache
-from transeg.core.data.stream import begin_worker
 from transeg.core.distributed.collectives import (
     all_gather,
     broadcast_from_first,
     gather_in_order,
-    rank_and_world_size,
 )
 from transeg.core.errors import DataError, Failures
+from transeg.core.evaluation.evaluation_items import EvaluationItem, EvaluationSet, ReadableItems, evaluation_loader
 from transeg.core.evaluation.metrics.calibration import calibration_bins, calibration_error
 from transeg.core.evaluation.metrics.counts import count_pixels, overlap_ratios
 from transeg.core.evaluation.metrics.image_metrics import ImageMetric
@@ -45,62 +41,6 @@ from transeg.core.models.forward import to_classes, to_probabilities
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
-
-
-class EvaluationItem(NamedTuple):
-    """An image as the network takes it ``(C, h, w)``, and its mask and numbered objects ``(H, W)`` at its own size.
-
-    ``pixel_size`` is that of its own size, height and width in micrometres, or None.
-    """
-
-    name: str
-    group: str
-    image: Tensor
-    mask: Tensor
-    instances: np.ndarray | None = None
-    pixel_size: tuple[float, float] | None = None
-
-
-class EvaluationSet(TorchDataset[EvaluationItem]):
-    """The labelled images of a dataset, prepared for the network.
-
-    Args:
-        dataset: the images.
-        inference: how they reach the network.
-        cache: keeps them decoded.
-    """
-
-    def __init__(self, dataset: Dataset, inference: Inference, cache: SampleCache | None = None) -> None:
-        self._dataset = dataset
-        self._samples = CachedDataset(dataset, cache)
-        self._inference = inference
-
-    def __len__(self) -> int:
-        return len(self._dataset)
-
-    def __getitem__(self, index: int) -> EvaluationItem:
-        sample = self._samples(index)
-        if sample.mask is None:
-            raise DataError(f"{sample.name} has no mask, so nothing can be measured on it.")
-        mask = torch.from_numpy(sample.mask.astype(np.int64))
-        image = self._inference.prepare(sample.image)
-        return EvaluationItem(sample.name, sample.group, image, mask, sample.instances, sample.pixel_size)
-
-
-class _Readable(TorchDataset[EvaluationItem | DataError]):
-    """Items, and for those that cannot be read, why."""
-
-    def __init__(self, items: EvaluationSet) -> None:
-        self._items = items
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __getitem__(self, index: int) -> EvaluationItem | DataError:
-        try:
-            return self._items[index]
-        except DataError as error:
-            return error
 
 
 @dataclass(frozen=True)
@@ -169,14 +109,21 @@ def score_labels(
     counts = count_pixels(labels, truth, count)
     values, of_classes = _ratios(counts)
     predicted, true = labels.numpy(), truth.numpy()
-    for key, size in {"hd95": PIXELS, "hd95_um": pixel_size}.items():
-        if size is not None:
-            outlines = [
-                surface_metrics(predicted == label, true == label, true != IGNORE, size) for label in range(1, count)
-            ]
-            distances, near = np.array(outlines).T
-            values |= {key: _mean(distances), "surface_dice": _mean(near)}
-            of_classes[key] = distances
+
+    def outlines(size: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
+        found = [surface_metrics(predicted == label, true == label, true != IGNORE, size) for label in range(1, count)]
+        distances, near = np.array(found).T
+        return distances, near
+
+    of_classes["hd95"], near = outlines(PIXELS)
+    if pixel_size is not None:
+        height, width = pixel_size
+        if height == width:
+            of_classes["hd95_um"] = of_classes["hd95"] * height
+        else:
+            of_classes["hd95_um"], near = outlines(pixel_size)
+    values |= {key: _mean(distances) for key, distances in of_classes.items() if key in ("hd95", "hd95_um")}
+    values["surface_dice"] = _mean(near)
     return DetailedScore(name, group, counts, values, of_classes)
 
 
@@ -337,7 +284,7 @@ def evaluate(
         DataError: an image cannot be read, or none can.
     """
     items = EvaluationSet(dataset, inference)
-    loader = evaluation_loader(items if failures is None else _Readable(items), batch_size=1, workers=workers)
+    loader = evaluation_loader(items if failures is None else ReadableItems(items), batch_size=1, workers=workers)
     scores: list[DetailedScore | None] = []
     for (item,) in loader:
         if isinstance(item, DataError):
@@ -360,32 +307,6 @@ def evaluate(
     if failures is not None and not found:
         raise DataError(f"No image can be used. {failures.reasons[0]}")
     return found
-
-
-def evaluation_loader(items: TorchDataset[T], *, batch_size: int, workers: int, again: bool = False) -> DataLoader[T]:
-    """Items in lists, in their own order; it draws nothing from the global random generator.
-
-    Each rank takes every n-th item; :func:`~transeg.core.distributed.collectives.gather_in_order` puts results together
-    again.
-
-    Args:
-        items: what is loaded.
-        batch_size: length of the lists.
-        workers: processes that load.
-        again: whether there will be other rounds: the workers wait for them.
-    """
-    rank, ranks = rank_and_world_size()
-    count = len(items)  # type: ignore[arg-type]  # every dataset here has a length, but PyTorch's class does not say so
-    return DataLoader(
-        items,
-        batch_size=batch_size,
-        sampler=range(rank, count, ranks),
-        num_workers=workers,
-        persistent_workers=again and workers > 0,
-        collate_fn=list,
-        worker_init_fn=begin_worker,
-        generator=torch.Generator(),
-    )
 
 
 def write_csv(scores: Sequence[ImageScore], names: Sequence[str], path: Path) -> None:

@@ -24,11 +24,12 @@ from transeg.core.data.wrapper import DatasetWrapper
 from transeg.core.distributed.collectives import broadcast_from_first, gather_in_order
 from transeg.core.distributed.progress_bar import progress_bar
 from transeg.core.errors import UsageError
+from transeg.core.evaluation.evaluation_items import evaluation_loader
 from transeg.core.evaluation.feature_networks import Features, feature_network, perceptual_distance
 from transeg.core.evaluation.metrics.counts import count_pixels, overlap_ratios
 from transeg.core.evaluation.metrics.image_quality import image_set_metrics, paired_image_metrics
 from transeg.core.evaluation.metrics.table import metrics_of
-from transeg.core.evaluation.scores import SharedMetric, evaluation_loader
+from transeg.core.evaluation.scores import SharedMetric
 from transeg.core.experiment.schema import QualityOptions
 from transeg.core.inference.conditioning import Conditioning
 from transeg.core.inference.sliding_window import Inference

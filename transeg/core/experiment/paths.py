@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from transeg.core.data.unread import describe_unread
+from transeg.core.data.unread_endings import describe_unread
 from transeg.core.errors import UsageError
 from transeg.core.experiment.choices import DatasetChoice
 from transeg.core.experiment.schema import Experiment

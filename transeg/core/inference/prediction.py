@@ -19,7 +19,7 @@ from transeg.core.data.images import (
     read_unit_image,
     resize,
 )
-from transeg.core.data.unread import describe_unread, say_unread
+from transeg.core.data.unread_endings import describe_unread, say_unread
 from transeg.core.data.writing import image_suffix, write_atomically, write_together
 from transeg.core.errors import Failures, UsageError
 from transeg.core.inference.masks import class_map, shown_mask

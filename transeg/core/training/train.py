@@ -32,8 +32,9 @@ from transeg.core.data.windows import RegionReader, Windows, sampling_pools
 from transeg.core.distributed.collectives import broadcast_from_first, rank_and_world_size
 from transeg.core.distributed.progress_bar import progress_bar
 from transeg.core.errors import TransegError, UsageError
+from transeg.core.evaluation.evaluation_items import EvaluationSet, evaluation_loader
 from transeg.core.evaluation.metrics.image_metrics import ImageMetric
-from transeg.core.evaluation.scores import EvaluationSet, SegmentationMetric, evaluation_loader
+from transeg.core.evaluation.scores import SegmentationMetric
 from transeg.core.evaluation.translation_quality import (
     Judge,
     TranslationMetric,

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from transeg.core.errors import DataError, TransegError
-from transeg.core.evaluation.scores import EvaluationItem, score
+from transeg.core.evaluation.evaluation_items import EvaluationItem
+from transeg.core.evaluation.scores import score
 from transeg.core.inference.sliding_window import Forward, Inference
 from transeg.core.inference.trained_model import TrainedModel
 from transeg.core.inference.translator import Translator

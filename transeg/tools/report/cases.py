@@ -13,7 +13,8 @@ from torch import Tensor
 from transeg.core.data.images import resize, unit_range
 from transeg.core.data.stream import to_tensor
 from transeg.core.errors import UsageError
-from transeg.core.evaluation.scores import EvaluationItem, score
+from transeg.core.evaluation.evaluation_items import EvaluationItem
+from transeg.core.evaluation.scores import score
 from transeg.core.inference.sliding_window import resize_result
 from transeg.core.inference.trained_model import TrainedModel
 from transeg.core.inference.translator import translation_seed

@@ -11,14 +11,14 @@ import torch
 from rich.console import Console
 
 from transeg.core.builders.datasets import build_splits, dataset_writer
-from transeg.core.claims import read_note
+from transeg.core.claims import check_made_alike
 from transeg.core.data.rewriting import write_splits
 from transeg.core.data.splits import SPLITS
 from transeg.core.device import pick_device
 from transeg.core.distributed.collectives import broadcast_from_first, join_ranks, rank_device
 from transeg.core.errors import Failures, UsageError
 from transeg.core.experiment.command_line import parse_dataset
-from transeg.core.files import sweep_unfinished, write_json
+from transeg.core.files import write_json
 from transeg.core.inference.translator import Translator, translation_seed
 from transeg.core.interfaces import About, Dataset, Sample
 from transeg.core.registry import Registry
@@ -125,13 +125,6 @@ def _claim(out: Path, made_by: dict[str, Any]) -> None:
     Raises:
         UsageError: it holds something else.
     """
-    found = read_note(out / MANIFEST, "translation")
-    differs = [key for key, value in made_by.items() if found.get(key) != value]
-    if found and differs:
-        raise UsageError(
-            f"{out} holds another translation: its {differs[0]} is {found.get(differs[0])}, not "
-            f"{made_by[differs[0]]}; choose another folder with --out."
-        )
-    sweep_unfinished(out)
+    found = check_made_alike(out / MANIFEST, "translation", made_by)
     if not found:
         write_json(out / MANIFEST, {**made_by, "samples": {}})

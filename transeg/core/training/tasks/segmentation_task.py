@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from transeg.core.evaluation.scores import EvaluationItem
+from transeg.core.evaluation.evaluation_items import EvaluationItem
 from transeg.core.interfaces import Batch, Optimization, Phase, Segmenter
 from transeg.core.models.forward import segment, to_float32
 from transeg.core.training.losses import LossSum

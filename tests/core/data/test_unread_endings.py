@@ -3,16 +3,16 @@ import logging
 import pytest
 from PIL import Image
 
-from transeg.core.data import unread
+from transeg.core.data import unread_endings
 from transeg.core.data.file_dataset import list_pairs
-from transeg.core.data.unread import count_unread, describe_unread
+from transeg.core.data.unread_endings import count_unread, describe_unread
 from transeg.core.errors import UsageError
 from transeg.core.inference.prediction import list_image_files
 
 
 @pytest.fixture(autouse=True)
 def _forget_what_was_said():
-    unread._said.clear()
+    unread_endings._said.clear()
 
 
 def fill(folder, *names):
