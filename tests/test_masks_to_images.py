@@ -102,7 +102,8 @@ class TestTraining:
         assert quality.keys() >= {"fid", "kid", "consistency_dice", "consistency_iou", "consistency_dice_real"}
         table = toolkit("evaluate", tmp_path / "run", "--test", "phantom:clean", "--consistency", segmenter).stdout
         assert "consistency" in table
-        first = (tmp_path / "run" / "evaluation" / "phantom-translation.csv").read_text().splitlines()[0]
+        (table_file,) = (tmp_path / "run" / "evaluations").glob("*/phantom-translation.csv")
+        first = table_file.read_text().splitlines()[0]
         assert first == "name,ssim,psnr,l1,consistency_dice,consistency_iou,consistency_dice_real"
         assert "SSIM" in table
 
@@ -214,7 +215,10 @@ class TestPairedImages:
         settings += ["data.test.aligned.channels=1", "data.source.target_channels=3"]
         settings += ["data.test.aligned.target_channels=3"]
         toolkit(*command((options, settings), "--run-dir", tmp_path / "run"))
-        assert json.loads((tmp_path / "run" / "metrics.json").read_text())["quality"]["aligned"]["images"] == 4
+        assert (
+            json.loads((tmp_path / "run" / "metrics.json").read_text())["quality"][f"{tmp_path.name}-data"]["images"]
+            == 4
+        )
         Image.fromarray(np.zeros((40, 50), np.uint8)).save(tmp_path / "grey.png")
         toolkit("translate", tmp_path / "run", tmp_path / "grey.png", "-o", tmp_path / "o")
         assert read_image(tmp_path / "o" / "grey.png", 3).shape == (40, 50, 3)

@@ -274,7 +274,7 @@ def list_pairs(
         together = what == "mask" and folder == images and mask_endings == EXTENSIONS
         files, more = (image_files, []) if together else files_by_stem(folder, endings, deeper=True)
         own = masks_by_image(stems, files, stem_of_mask or str, guess=stem_of_mask is None, together=together)
-        used = {name for names in own.values() for name in names}
+        used = {name for stem, names in own.items() for name in names if not (together and name == stem)}
         stems = [stem for stem in stems if not (together and stem in used)]
         missing = [stem for stem in stems if stem not in own]
         wanted = (stem_of_mask or str)("*") + ("_mask" if together and stem_of_mask is None else "")

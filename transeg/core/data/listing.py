@@ -163,7 +163,8 @@ def masks_by_image(
         mask_stem: what a mask is called, by its image.
         guess: whether, where nothing is called so, masks are looked for that have something of :data:`MASK_ENDS` behind
             the names of their images, or of its like before them.
-        together: whether the masks are among the images, so that none is a mask of itself.
+        together: whether the masks are among the images, so that none is a mask of itself, unless all are: drawn label
+            maps are images of themselves.
 
     Returns:
         By stem of the image; one mask each, but where further ones are numbered: ``x_mask_1``, ``x_mask_2``.
@@ -182,7 +183,7 @@ def masks_by_image(
                 found[stem] = (mask,) if mask == stem else (mask, *_numbered(mask, by_plain))
         if found:
             return found
-    return {}
+    return {stem: (stem,) for stem in images} if together and guess else {}
 
 
 def has_masks_beside(stems: Collection[str]) -> bool:
