@@ -24,7 +24,7 @@ from transeg.core.training.train import InterruptedRunError
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     """Six subjects with two images each in train and val, and two more images to test on."""
-    root, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
+    root, rng = tmp_path_factory.mktemp("six-subjects"), np.random.default_rng(0)
     for split, count in (("train", 8), ("val", 4), ("test", 2)):
         for index in range(count):
             mask = np.zeros((32, 32), np.uint8)
@@ -83,10 +83,10 @@ def test_folds_are_tested_side_by_side_with_their_mean_and_ensemble(run):
     metrics = json.loads((run / "metrics.json").read_text())
     each, mean = metrics["folds"]["each"], metrics["folds"]["mean"]
     assert list(each) == ["fold-1", "fold-2", "fold-3"]
-    dice = [fold["tests"]["data0"]["dice"] for fold in each.values()]
-    assert mean["data0"]["dice"] == pytest.approx(np.mean(dice))
-    assert set(mean) == {"data0", "held-out"}
-    assert metrics["tests"]["data0"]["images"] == 2
+    dice = [fold["tests"]["six-subjects0"]["dice"] for fold in each.values()]
+    assert mean["six-subjects0"]["dice"] == pytest.approx(np.mean(dice))
+    assert set(mean) == {"six-subjects0", "held-out"}
+    assert metrics["tests"]["six-subjects0"]["images"] == 2
     assert metrics["selection"] == "highest Dice on the images that each fold holds out"
     table = (run / "stdout.txt").read_text()
     for word in (
@@ -95,7 +95,7 @@ def test_folds_are_tested_side_by_side_with_their_mean_and_ensemble(run):
         "ensemble",
         "held-out",
         "in each of 3 folds",
-        f"{metrics['tests']['folder']['dice']:.3f}",
+        f"{metrics['tests']['six-subjects0']['dice']:.3f}",
     ):
         assert word in table
     assert not same(weights(run / "fold-1"), weights(run / "fold-2"))
@@ -162,7 +162,7 @@ def test_sequential_translates_once_for_all_folds(data, toolkit, tmp_path):
     held = [names(run / f"fold-{number}", "held-out") for number in (1, 2)]
     plain = [names(run / "baseline" / f"fold-{number}", "held-out") for number in (1, 2)]
     assert [{name.partition("-")[2] for name in each} for each in held] == plain  # translated, but the same images
-    assert set(metrics["baseline"]) == {"folder"}
+    assert set(metrics["baseline"]) == {"six-subjects0"}
     assert (run / "translation" / "checkpoints" / "best.pt").exists()
     toolkit("translate", run, data / "test" / "images", "-o", tmp_path / "t")
     toolkit("evaluate", run / "baseline", "-o", tmp_path / "b")
@@ -196,8 +196,8 @@ def test_a_generator_of_one_fold_never_sees_what_that_holds_out(data, toolkit, t
     more = ["--set", "fold=2", "--strategy", strategy]
     toolkit(*line(data, tmp_path, *more, "--baseline", "source-only", folds=3, generator=True))
     metrics = json.loads((tmp_path / "metrics.json").read_text())
-    assert set(metrics["baseline"]) == {"folder"}
-    assert set(metrics["tests"]) == ({"data0", "held-out"} if strategy == "sequential" else {"folder"})
+    assert set(metrics["baseline"]) == {"six-subjects0"}
+    assert set(metrics["tests"]) == ({"six-subjects0", "held-out"} if strategy == "sequential" else {"six-subjects0"})
     if strategy == "sequential":
         learned, held = (list((tmp_path / "translated" / split / "images").iterdir()) for split in ("train", "val"))
         assert (len(learned), len(held)) == (8, 4)

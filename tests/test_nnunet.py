@@ -173,9 +173,9 @@ def test_labelled_images_are_measured(model, toolkit, tmp_path):
     line = ["nnunet", "predict", model, "--test", f"nnunet:{tmp_path / 'raw'}", "-o", tmp_path / "out"]
     answer = json.loads(toolkit(*line, "--device", "cpu", "--json").stdout)
     assert answer["masks"] == 3
-    assert answer["tests"]["nnunet"]["images"] == 3
-    assert {"dice_axon", "iou_axon", "hd95_myelin"} <= set(answer["tests"]["nnunet"])
-    assert len((tmp_path / "out" / "nnunet.csv").read_text().splitlines()) == 4
+    assert answer["tests"]["raw"]["images"] == 3
+    assert {"dice_axon", "iou_axon", "hd95_myelin"} <= set(answer["tests"]["raw"])
+    assert len((tmp_path / "out" / "raw.csv").read_text().splitlines()) == 4
 
 
 def test_what_is_missing_is_said(model, toolkit, tmp_path):

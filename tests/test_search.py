@@ -106,7 +106,7 @@ def test_a_search_leaves_runs_a_table_pictures_and_the_best_experiment(finished)
 
 def test_the_best_alone_is_tested(finished):
     folder, found = finished
-    tested = [path.parent.name for path in (folder / "trials").glob("*/evaluation")]
+    tested = [path.parent.name for path in (folder / "trials").glob("*/evaluations")]
     assert tested == [f"{found['best']['number']:04d}"]
     assert found["tests"]["phantom"]["images"] == 2
 
