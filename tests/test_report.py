@@ -131,8 +131,8 @@ def test_names_cannot_become_markup(toolkit, tmp_path):
         for folder, pixels in (("images", random.integers(0, 255, (32, 32, 3))), ("masks", np.eye(32) * 255)):
             (tmp_path / "data" / folder).mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "data" / folder / f"{name}.png")
-    settings = ["data.size=32", "train.iterations=2", "train.batch_size=2", "segmenter.base=4", "data.source.split=all"]
-    classes = ["data.source.classes=['background', '<i>lesion$']", "data.test.folder.split=all"]
+    settings = ["data.size=32", "train.iterations=2", "train.batch_size=2", "segmenter.base=4"]
+    classes = ["data.source.classes=['background', '<i>lesion$']"]
     data = f"folder:{tmp_path / 'data'}"
     parts = (["--segmenter", "unet", "--source", data, "--test", data], [*settings, *classes])
     toolkit(*command(parts, "--run-dir", tmp_path / "run"))

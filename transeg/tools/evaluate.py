@@ -26,6 +26,7 @@ from transeg.tools.common.shell_completion import complete_components, complete_
 @common.split
 @common.translate_with
 @common.direction
+@common.transductive
 @common.window
 @common.flips
 @common.device

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from transeg.core.analysis.counting import Counting, counting_from_options
 from transeg.core.api.experiment import Manifests, as_texts, find_components
@@ -19,6 +20,7 @@ from transeg.core.builders.datasets import (
     normalise_stain,
     validation_split,
 )
+from transeg.core.builders.seen_images import check_unseen, recall_seen, unseen_rest
 from transeg.core.claims import claimed
 from transeg.core.data.splits import SPLITS
 from transeg.core.distributed.collectives import broadcast_from_first, join_ranks
@@ -26,11 +28,13 @@ from transeg.core.distributed.progress_bar import progress_bar, progress_console
 from transeg.core.errors import Failures, UsageError, did_you_mean
 from transeg.core.evaluation.measurement import measure_masks, measure_segmenter
 from transeg.core.evaluation.translation_quality import Judge, is_measurable, judge_translation
+from transeg.core.experiment.choices import DatasetChoice
 from transeg.core.experiment.command_line import label_tests, parse_dataset
 from transeg.core.experiment.completion import complete_dataset
 from transeg.core.experiment.defaults import expand_tests, share_options, share_scaling
-from transeg.core.experiment.schema import QualityOptions
+from transeg.core.experiment.schema import QualityOptions, chosen_dataset
 from transeg.core.experiment.settings import Settings
+from transeg.core.experiment.shares import is_shared_by_ratio
 from transeg.core.inference.trained_model import TrainedModel
 from transeg.core.inference.translator import TranslatedDataset, Translator
 from transeg.core.interfaces import Dataset
@@ -55,6 +59,7 @@ def evaluate_run(
     translate_with: Path | None = None,
     direction: str | None = None,
     failures: Failures | None = None,
+    transductive: bool | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any], Path]:
     """Measure a run's segmenter on labelled datasets, and its generator's images; processes of torchrun share them.
 
@@ -74,6 +79,7 @@ def evaluate_run(
         direction: of that translation; None for source to target.
         failures: get the images that cannot be read, and the others are measured all the same; None to stop at the
             first.
+        transductive: whether tests that are named may hold images that the run has seen without labels, as target.
 
     Returns:
         The table of each dataset by name; the measures of the generator's images, by dataset; the folder of CSV files.
@@ -81,18 +87,12 @@ def evaluate_run(
     join_ranks()
     folder = RunFolder(run_dir)
     trained = load_trained(folder, registry, device)
+    if split is not None and split not in (*SPLITS, "all"):
+        raise UsageError(f"There is no split {split!r}.{did_you_mean(split, (*SPLITS, 'all'))}")
     choices = dict(trained.experiment.data.test)
     if tests:
-        data: Settings = {"test": label_tests([parse_dataset(text, registry) for text in tests], registry)}
-        trained_on = trained.experiment.data.model_dump(exclude_none=True)
-        for table in data["test"].values():
-            share_options(trained_on.get("source", {}), table)
-            share_scaling(trained_on, table, registry)
-        expand_tests(data, registry)
-        choices = {label: complete_dataset(table, "test", registry) for label, table in data["test"].items()}
-    if split is not None:
-        if split not in (*SPLITS, "all"):
-            raise UsageError(f"There is no split {split!r}.{did_you_mean(split, (*SPLITS, 'all'))}")
+        choices = _named_tests(trained, tests, split, registry)
+    elif split is not None:
         choices = {label: choice.model_copy(update={"split": split}) for label, choice in choices.items()}
     if not choices and trained.segmenter is not None:
         raise UsageError("The run has no test set; say which with --test NAME:FOLDER.")
@@ -102,6 +102,8 @@ def evaluate_run(
         label: normalise_stain(build_nonempty(choice, "test", registry, label), trained.experiment.data)
         for label, choice in choices.items()
     }
+    if tests and split not in ("train", "val"):  # who names these asks for what was trained on
+        datasets = _unseen(folder, trained, datasets, choices, registry, console, transductive=bool(transductive))
     place = out or broadcast_from_first(lambda: new_evaluation(folder, choices or ("validation",)))
     scores: dict[str, Any] = {}
     if trained.segmenter is not None:
@@ -128,6 +130,54 @@ def evaluate_run(
     with claimed(place, "evaluate"):
         judged = judge_translation(trained, images, reference, judge, trained.inference(window), place, console)
     return scores, judged, place
+
+
+def _named_tests(
+    trained: TrainedModel, tests: Sequence[str], split: str | None, registry: Registry
+) -> dict[str, DatasetChoice]:
+    """Tests as on the command line, with the options of the run's data in the same folder."""
+    data: Settings = {"test": label_tests([parse_dataset(text, registry) for text in tests], registry)}
+    trained_on = trained.experiment.data.model_dump(exclude_none=True)
+    for table in data["test"].values():
+        share_options(trained_on.get("source", {}), table)
+        share_scaling(trained_on, table, registry)
+        if split is not None:
+            table["split"] = split
+        elif is_shared_by_ratio(chosen_dataset(table), registry):
+            table.pop("ratio", None)  # which images the run has seen decides, wherever they lie now
+    expand_tests(data, registry)
+    return {label: complete_dataset(table, "test", registry) for label, table in data["test"].items()}
+
+
+def _unseen(
+    folder: RunFolder,
+    trained: TrainedModel,
+    datasets: Mapping[str, Dataset],
+    choices: Mapping[str, DatasetChoice],
+    registry: Registry,
+    console: Console,
+    *,
+    transductive: bool,
+) -> dict[str, Dataset]:
+    """Tests without what the run has seen, of folders that it has divided.
+
+    Raises:
+        UsageError: others hold images that it has seen, or nothing else.
+    """
+    seen = recall_seen(folder, trained.experiment, registry)
+    transductive = transductive or trained.experiment.transductive
+    found: dict[str, Dataset] = {}
+    for label, dataset in datasets.items():
+        open_ = choices[label].split == "test" and is_shared_by_ratio(choices[label], registry)
+        found[label] = unseen_rest(dataset, seen, transductive=transductive) if open_ else dataset
+        if len(found[label]) < len(dataset):
+            console.print(
+                f"[yellow]{escape(label)}:[/] {len(found[label])} of {len(dataset)} images; the run has seen the rest.",
+                highlight=False,
+            )
+    for label, words in check_unseen(found, seen, transductive=transductive).items():
+        console.print(f"[yellow]{escape(label)}:[/] {words}.", highlight=False)
+    return found
 
 
 def _given_images(
@@ -174,6 +224,7 @@ def evaluate(
     out: str | PathLike[str] | None = None,
     translate_with: str | PathLike[str] | None = None,
     direction: str | None = None,
+    transductive: bool = False,
     features: str | PathLike[str] | None = None,
     lpips: str | PathLike[str] | None = None,
     consistency: str | PathLike[str] | None = None,
@@ -197,6 +248,7 @@ def evaluate(
         out: folder to write CSV files to, a line for each image; by default a new one in the run's ``evaluations/``.
         translate_with: folder of a run whose generator first translates the images into what the segmenter knows.
         direction: of that translation; by default ``source-to-target``.
+        transductive: allow test images that the run has seen without labels, as target.
         features: network whose features FID and KID compare, ``NAME:FILE`` or a run.
         lpips: weights of AlexNet, which LPIPS needs.
         consistency: run whose segmenter should find in generated images the labels that they were made from.
@@ -229,6 +281,7 @@ def evaluate(
         counting=counting_from_options(count, count_method, min_area),
         translate_with=None if translate_with is None else Path(translate_with),
         direction=direction,
+        transductive=transductive,
     )
     return {"tests": tests, "quality": judged}
 
@@ -284,7 +337,7 @@ def labelled_datasets(
     data: Settings = {"test": label_tests([parse_dataset(text, registry, assignments) for text in tests], registry)}
     expand_tests(data, registry)
     choices = {
-        label: complete_dataset({**table, "split": split or "test"}, "test", registry)
+        label: complete_dataset(table if split is None else {**table, "split": split}, "test", registry)
         for label, table in data["test"].items()
     }
     datasets = {label: build_nonempty(choice, "test", registry, label) for label, choice in choices.items()}

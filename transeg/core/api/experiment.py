@@ -33,6 +33,10 @@ class Experiment:
         synthetic: labelled images that are synthetic, beside the source's.
         val: labelled images that select the best checkpoint; by default some of the source's.
         tests: labelled images to test on, one or several.
+        target_split: which of the target's images, ``train``, ``val``, ``test`` or ``all``; by default the whole
+            folder or its training part, or a share of its own where another role names the folder, too.
+        test_split: which images tests are, likewise.
+        transductive: allow test images that training sees without labels, as target; results then say so.
         strategy: how to train, a name of `toolkit list strategies`; by default as the parts imply.
         set: any other option by its dotted name, ``{"train.lr": 1e-4, "data.tile": 128}``; or nested tables, as in
             an experiment file; or texts as behind `--set`, ``["train.lr=1e-4"]``.
@@ -68,6 +72,9 @@ class Experiment:
         synthetic: str | None = None,
         val: str | None = None,
         tests: str | Sequence[str] = (),
+        target_split: str | None = None,
+        test_split: str | None = None,
+        transductive: bool | None = None,
         strategy: str | None = None,
         set: Mapping[str, Any] | Sequence[str] = (),  # noqa: A002  # --set, as users know it
         teachers: str | PathLike[str] | Sequence[str | PathLike[str]] = (),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from transeg.core.data.splits import group_k_fold as cut_folds
@@ -81,6 +82,10 @@ class Subset(Dataset):
     def origin_of(self, index: int) -> Origin | None:
         dataset, place = self.places[index]
         return dataset.origin_of(place)
+
+    def place_of(self, index: int) -> tuple[Path, str] | None:
+        dataset, place = self.places[index]
+        return dataset.place_of(place)
 
 
 def mean_over_folds(tables: Sequence[dict[str, dict[str, Any]]]) -> dict[str, dict[str, float | None]]:

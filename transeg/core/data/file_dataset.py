@@ -201,6 +201,10 @@ class FileDataset(Dataset):
             return None
         return Origin(tuple(part for part in parts if isinstance(part, Path)), " ".join(how), type(self))
 
+    def place_of(self, index: int) -> tuple[Path, str]:
+        pair = self.pairs[index]
+        return pair.image, "" if pair.page is None else str(pair.page)
+
     def _by_itself(self) -> bool:
         """Whether a subclass reads files in a way of its own; who knows what they are."""
         cls = type(self)
@@ -314,12 +318,11 @@ def _pairs_of(
     faults: list[Fault],
 ) -> list[Pair]:
     """Pairs by the stems of their files; of two that would be called alike, the second becomes a fault."""
-    tops = [stem.partition("/")[0].lower() if "/" in stem else "" for stem in stems]
-    published = bool(tops) and all(top in FOLDERS for top in tops)
+    published = _are_in_splits(stems)
     nothing: dict[str, tuple[Path, ...]] = {}
     masks, instances, targets = (matched.get(what, nothing) for what in ("mask", "instance map", "counterpart"))
     pairs: dict[str, Pair] = {}
-    for stem, top in zip(stems, tops, strict=True):
+    for stem in stems:
         name = stem.replace("/", "_")
         if name in pairs:
             faults.append(
@@ -335,9 +338,18 @@ def _pairs_of(
             target=targets.get(stem, (None,))[0],
             called=name if "/" in stem else "",
             more_masks=tuple(path for path in more if path is not None),
-            split=FOLDERS[top] if published else "",
+            split=FOLDERS[stem.partition("/")[0].lower()] if published else "",
         )
     return list(pairs.values())
+
+
+def holds_splits(images: Path | None) -> bool:
+    """Whether the images of a folder lie in subfolders that are splits, such as `train/` and `test/`."""
+    return images is not None and images.is_dir() and _are_in_splits(files_by_stem(images, deeper=True)[0])
+
+
+def _are_in_splits(stems: Collection[str]) -> bool:
+    return bool(stems) and all("/" in stem and stem.partition("/")[0].lower() in FOLDERS for stem in stems)
 
 
 def _some(names: Iterable[str]) -> str:

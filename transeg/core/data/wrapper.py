@@ -46,6 +46,9 @@ class DatasetWrapper(Dataset):
     def files_of(self, index: int) -> Mapping[str, tuple[Path, ...]]:
         return self._dataset.files_of(index)
 
+    def place_of(self, index: int) -> tuple[Path, str] | None:
+        return self._dataset.place_of(index)
+
     def origin_of(self, index: int) -> Origin | None:
         origin = None if self._how is None else self._dataset.origin_of(index)
         return origin and origin._replace(how=f"{origin.how} {self._how}")

@@ -109,7 +109,8 @@ class DatasetChoice(Choice):
     domain: str | None = None
     """one of those that it has, for datasets that have several."""
     split: Literal["train", "val", "test", "all"] | None = None
-    """which part of it; by default train for source and target, val for validation, test for tests."""
+    """which part of it; by default train for source and target, val for validation, test for tests, or its share of a
+    folder that nothing divides."""
     pixel_size: PositiveFloat | None = None
     """micrometres: images that say how large their pixels are are resampled to this."""
     rescale: PositiveFloat | None = None

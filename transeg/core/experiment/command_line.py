@@ -66,9 +66,8 @@ def settings_of(named: Mapping[str, Any], under: Settings, registry: Registry) -
         under: the file that they are laid over; a component of another name replaces its whole table there.
         registry: knows which datasets have domains.
     """
-    settings: Settings = {
-        key: named[key] for key in ("baseline", "folds", "seed", "device", "devices") if named.get(key) is not None
-    }
+    plain = ("baseline", "folds", "transductive", "seed", "device", "devices")
+    settings: Settings = {key: named[key] for key in plain if named.get(key) is not None}
     for kind in ("strategy", "generator", "segmenter", "loss"):
         if named.get(kind):
             settings[kind] = {"name": named[kind]}
@@ -82,6 +81,7 @@ def settings_of(named: Mapping[str, Any], under: Settings, registry: Registry) -
     if tests:
         data["test"] = label_tests(tests, registry)
         under.get("data", {}).pop("test", None)
+    data |= _splits(named, data, under)
     if data:
         settings["data"] = data
     settings |= _computing(named)
@@ -107,6 +107,20 @@ def _for_tests(assigned: Settings, settings: Settings) -> Settings:
         of_name = [other for other, table in known.items() if label not in known and table["name"] == label]
         spread |= dict.fromkeys(of_name or [label], options)
     return {**assigned, "data": {**assigned["data"], "test": spread}}
+
+
+def _splits(named: Mapping[str, Any], data: Settings, under: Settings) -> Settings:
+    """Targets and tests with what `--target-split` and `--test-split` say."""
+    found: Settings = {}
+    if named.get("target_split"):
+        found["target"] = {**data.get("target", {}), "split": named["target_split"]}
+    if named.get("test_split"):
+        tests = data.get("test", {})
+        labels = tests or under.get("data", {}).get("test", {})
+        if not labels:
+            raise UsageError("--test-split says which images the tests are, but none is named; say --test NAME:FOLDER.")
+        found["test"] = {label: {**tests.get(label, {}), "split": named["test_split"]} for label in labels}
+    return found
 
 
 def _computing(named: Mapping[str, Any]) -> Settings:

@@ -23,6 +23,7 @@ from transeg.core.experiment.schema import (
     validated,
 )
 from transeg.core.experiment.settings import Settings, parse_sum, read_settings
+from transeg.core.experiment.shares import DECIDING, share_alone, share_folders, undecided
 from transeg.core.experiment.versions import upgrade
 from transeg.core.registry import Registry
 from transeg.core.runs.remembered_plugins import include_plugins
@@ -58,6 +59,8 @@ def complete_experiment(
     check_strategy(experiment, registry)
     loading(experiment)
     experiment = _without_components(on_device(settings, pick_device(device)), registry)
+    shared = share_folders(experiment.data, undecided(settings["data"]), registry)
+    experiment = experiment.model_copy(update={"data": shared})
     return _with_component_options(experiment, partial(_checked, registry))
 
 
@@ -97,9 +100,10 @@ def complete_dataset(table: Settings, role: str, registry: Registry) -> DatasetC
     """
     choice = chosen_dataset(table)
     dataset_root(choice, registry)
-    return cast(
-        "DatasetChoice", _full("dataset", _in_role(choice, role, registry), f"data.{role}", partial(_checked, registry))
-    )
+    in_role = _in_role(choice, role, registry)
+    if not any(table.get(name) for name in DECIDING):
+        in_role = share_alone(in_role, role, registry)
+    return cast("DatasetChoice", _full("dataset", in_role, f"data.{role}", partial(_checked, registry)))
 
 
 def _without_components(settings: Settings, registry: Registry) -> Experiment:

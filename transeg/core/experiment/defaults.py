@@ -48,6 +48,7 @@ def with_defaults(settings: Settings, registry: Registry) -> Settings:
     for table in [data.get("val"), *data["test"].values()]:
         if isinstance(table, dict):
             share_options(data.get("source", {}), table)
+            _share_division(data.get("target") or {}, table)
             share_scaling(data, table, registry)
     _describe_synthetic(data, registry)
     expand_tests(data, registry)
@@ -193,6 +194,16 @@ def share_options(source: Settings, table: Settings) -> None:
         for key, value in source.items():
             if key not in ("split", "domain", *SCALING):
                 table.setdefault(key, value)
+
+
+def _share_division(target: Settings, table: Settings) -> None:
+    """Give a dataset of the target's own folder what divides that folder, unless it sets its own: else it would test
+    on what was trained on.
+    """
+    if table.get("name") == target.get("name") and _folder(table) == _folder(target):
+        for key in ("splits", "ratio", "seed", "group", "groups"):
+            if key in target:
+                table.setdefault(key, target[key])
 
 
 def share_scaling(data: Settings, table: Settings, registry: Registry) -> None:

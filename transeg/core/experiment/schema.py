@@ -272,6 +272,8 @@ class Experiment(Options):
     augmentation: AugmentationOptions
     baseline: Literal["none", "source-only"] = "none"
     """`source-only` also trains the segmenter on untranslated source images at the same budget."""
+    transductive: bool = False
+    """Whether test images may be among those that the training sees without labels, as target; results then say so."""
     folds: int | None = Field(None, ge=2)
     """Train so many segmenters, each with another part of the source's groups held out to select its best checkpoint;
     the result is their ensemble."""
@@ -339,6 +341,7 @@ RUNTIME = (
     "data.workers",
     "data.cache",
     "data.test",
+    "transductive",
     "tracking",
     "counting",
 )

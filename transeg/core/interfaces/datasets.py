@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -152,6 +152,18 @@ class Dataset(ABC):
     faults: Sequence[Fault] = ()
     """What was found wrong when the files were listed; a run does not begin with any."""
 
+    @classmethod
+    def is_divided(cls, _root: Path, _options: Mapping[str, Any], /) -> bool:
+        """Whether the files in a folder, or those who published them, say which split an image belongs to.
+
+        Where they do not, the option ``ratio`` decides, and a run gives a folder the shares that its roles need.
+
+        Args:
+            _root: the folder.
+            _options: of the dataset, those that were chosen.
+        """
+        return True
+
     @abstractmethod
     def __len__(self) -> int: ...
 
@@ -215,3 +227,11 @@ class Dataset(ABC):
     def origin_of(self, index: int) -> Origin | None:
         """What a sample is made of, so that it may be kept decoded (``data.cache``); None where it may not."""
         return None
+
+    def place_of(self, index: int) -> tuple[Path, str] | None:
+        """Where an image lies: its file, and what tells it from the others in that file, '' where it is the only one.
+
+        A run tells by it whether an image that it is tested on is one that it has seen. None where nothing tells it.
+        """
+        origin = self.origin_of(index)
+        return None if origin is None or not origin.files else (origin.files[0], origin.how)

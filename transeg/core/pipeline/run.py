@@ -74,6 +74,7 @@ class Run:
                 write_json(self.folder.environment, describe_environment(self.registry))
                 sizes = {"images": self.parts.images(), "parameters": self.networks.sizes()}
                 write_json(self.folder.parts, sizes)
+                write_json(self.folder.seen, self.parts.seen().stored())
             try:
                 metrics = self._stages()
             except TransegError as error:
@@ -181,6 +182,7 @@ class Run:
             "best_iteration": trained.iteration,
             "selection": describe_selection(experiment, parts, self.registry),
             "trained_on": strategy.trained_on(experiment),
+            **({"transductive": dict(parts.transductive)} if parts.transductive else {}),
             "tests": measure(trained, tests, self.folder, self.folder, self.registry, self.console, "testing"),
             "folds": folds,
             "quality": self._quality(trained),

@@ -22,6 +22,7 @@ class RunFolder:
         self.stages = path / "stages.json"
         self.environment = path / "environment.json"
         self.parts = path / "parts.json"
+        self.seen = path / "seen.json"
         self.times = path / "times.json"
         self.checkpoints = path / "checkpoints"
         self.last = self.checkpoints / "last.pt"

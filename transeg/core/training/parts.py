@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -19,6 +19,7 @@ from transeg.core.builders.datasets import (
 )
 from transeg.core.builders.folds import Subset, concatenate, split_folds
 from transeg.core.builders.networks import build_generator, build_segmenter
+from transeg.core.builders.seen_images import SeenImages, check_unseen
 from transeg.core.data.finite import check_floats
 from transeg.core.errors import UsageError
 from transeg.core.evaluation.translation_quality import Judge, is_measurable
@@ -47,6 +48,7 @@ class Parts:
         held: which of the source's images each fold holds out, see :func:`.folds.split_folds`; None
             where there is one training alone, without folds or of one of them.
         validates_target: whether ``val`` has images of the target domain, to be segmented as they are.
+        transductive: in words, by test, how many of its images are seen without labels; only of tests with such images.
     """
 
     domains: DomainProperties
@@ -57,6 +59,7 @@ class Parts:
     synthetic: Dataset | None = None
     held: Sequence[Sequence[int]] | None = None
     validates_target: bool = False
+    transductive: Mapping[str, str] = field(default_factory=dict)
 
     def fold(self, number: int) -> Parts:
         """These parts where the images that a fold holds out validate, and all other labelled ones train."""
@@ -79,6 +82,11 @@ class Parts:
             tests={label: dataset for label, dataset in self.tests.items() if label in data.test},
             validates_target=self.validates_target and own_val is not None,
         )
+
+    def seen(self) -> SeenImages:
+        """The images that a training sees, with labels or without."""
+        roles = {"source": self.source, "val": self.val, "synthetic": self.synthetic, "target": self.target}
+        return SeenImages.of(roles)
 
     def images(self) -> dict[str, int]:
         """How many there are, by what they serve as."""
@@ -141,6 +149,8 @@ def build_parts(experiment: Experiment, registry: Registry) -> tuple[Parts, Netw
         parts = replace(parts, val=None if val is None else normalise_stain(val, data))
     check_floats(each for each in (source, target, synthetic, parts.val, *tests.values()) if each is not None)
     _check_data(experiment, parts, judge, registry)
+    transductive = check_unseen(tests, parts.seen() if tests else SeenImages([]), transductive=experiment.transductive)
+    parts = replace(parts, transductive=transductive)
     if experiment.train.ema is not None and experiment.segmenter is None:
         raise UsageError("train.ema averages the weights of a segmenter, and there is none; leave it out.")
     if experiment.folds is not None:

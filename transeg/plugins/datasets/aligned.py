@@ -72,6 +72,9 @@ class Aligned(Dataset):
         said = said_range(self._pictures[index][1])
         return said, said
 
+    def place_of(self, index: int) -> tuple[Path, str]:
+        return self._pictures[index][1], ""
+
     def origin_of(self, index: int) -> Origin:
         part, path = self._pictures[index]
         how = (part, path.stem, self._direction, self.channels, self.target_channels)

@@ -152,6 +152,10 @@ class Axon(FileDataset):
     channels = 1
     reads_pairs_alone = True
 
+    @classmethod
+    def is_divided(cls, root: Path, _options: Mapping[str, Any], /) -> bool:
+        return recorded_lists(read_records(root)) is not None
+
     def __init__(
         self,
         root: Path,

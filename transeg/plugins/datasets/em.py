@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -107,6 +107,10 @@ class EM(FileDataset):
 
     channels = 1
     writer = EMWriter
+
+    @classmethod
+    def is_divided(cls, root: Path, _options: Mapping[str, Any], /) -> bool:
+        return recorded_lists(read_records(root)) is not None
 
     def __init__(
         self,

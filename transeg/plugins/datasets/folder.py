@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from transeg.core.data.file_dataset import (
     Pair,
     attach_records,
     choose_split,
+    holds_splits,
     list_pairs,
     mask_values,
     split_folders,
@@ -115,6 +116,12 @@ class Folder(FileDataset):
 
     writer = FolderWriter
 
+    @classmethod
+    def is_divided(cls, root: Path, options: Mapping[str, Any], /) -> bool:
+        images = str(options.get("images", "images"))
+        by_folder = any(_find(folder, images) for folder in split_folders(root).values())
+        return by_folder or holds_splits(_find(root, images))
+
     def __init__(
         self,
         root: Path,
@@ -161,7 +168,7 @@ class Folder(FileDataset):
             )
             return attach_records(pairs, [pair.name for pair in pairs], records), faults
 
-        by_folder = {part: folder for part, folder in split_folders(root).items() if _has(folder, images)}
+        by_folder = {part: folder for part, folder in split_folders(root).items() if _find(folder, images)}
         if by_folder and splits is None:
             found = [pairs_in(folder) for part, folder in by_folder.items() if split in (part, "all")]
             chosen = [pair for part, _ in found for pair in part]
@@ -213,9 +220,9 @@ def _with_images(folder: Path) -> Path:
     return folder
 
 
-def _has(folder: Path, images: str) -> bool:
-    """Whether the folder of a split holds one of images."""
-    return find_folder(folder, images, *(IMAGES if images in IMAGES else ())) is not None
+def _find(folder: Path, images: str) -> Path | None:
+    """The subfolder of images, by its name or, for a usual one, any that is called likewise."""
+    return find_folder(folder, images, *(IMAGES if images in IMAGES else ()))
 
 
 def _beside(images: Path, prefix: str, suffix: str) -> Path | None:

@@ -27,6 +27,8 @@ from transeg.core.interfaces import IGNORE, About, Dataset, Region, Sample, Writ
 
 ENDINGS = (".hdf5", ".h5", ".mat")
 MATLAB_VARIABLE = "data_fs"
+FOR_SPLIT = re.compile(rf"(.+)_({'|'.join(FOLDERS)})(?:_(.+))?")
+"""The stem of a file that is for one split, with the domain where that is said, too."""
 PARTS = ".parts"
 """Where written samples lie before they are put together, a file for each: one file cannot have several writers."""
 LOWEST, HIGHEST = -1.0, 2.0
@@ -172,6 +174,10 @@ class HDF5(Dataset):
     domains = ("*",)
     writer = HDF5Writer
 
+    @classmethod
+    def is_divided(cls, root: Path, _options: Mapping[str, Any], /) -> bool:
+        return any(FOR_SPLIT.fullmatch(path.stem) for path in _files(root))
+
     def __init__(
         self,
         root: Path,
@@ -233,6 +239,10 @@ class HDF5(Dataset):
 
     def pixel_size_of(self, index: int) -> tuple[float, float] | None:
         return self._slots[index].pixel_size
+
+    def place_of(self, index: int) -> tuple[Path, str]:
+        slot = self._slots[index]
+        return slot.file, slot.image if slot.number is None else f"{slot.image}/{slot.number}"
 
     def read_region(self, index: int, region: Region) -> Sample:
         slot = self._slots[index]
@@ -316,7 +326,7 @@ def _slots(path: Path) -> Iterator[Slot]:
         ValueError: it is not an HDF5 file, or holds something else.
     """
     stem, split = path.stem, ""
-    parts = re.fullmatch(rf"(.+)_({'|'.join(FOLDERS)})(?:_(.+))?", stem)
+    parts = FOR_SPLIT.fullmatch(stem)
     if parts is not None:
         split = FOLDERS[parts[2]]
     with _opened(path) as file:

@@ -141,6 +141,10 @@ class NNUNet(FileDataset):
     writer = NNUNetWriter
     reads_pairs_alone = True
 
+    @classmethod
+    def is_divided(cls, root: Path, _options: Mapping[str, Any], /) -> bool:
+        return recorded_lists(read_records(root)) is not None or find_folder(root, "labelsTs") is not None
+
     def __init__(
         self,
         root: Path,

@@ -97,6 +97,10 @@ class PanNuke(Dataset):
         name = f"fold{fold.number}_{row:04d}_{fold.tissues[row]}"
         return Sample(np.rint(pixels).astype(np.uint8), mask, name, name, instances=instances)
 
+    def place_of(self, index: int) -> tuple[Path, str]:
+        fold, row = self._places[index]
+        return fold.images, str(row)
+
 
 def flatten_labels(channels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """``(H, W, 6)`` of numbered objects per class -> classes, uint8, and numbers that no two objects share, int32."""

@@ -6,15 +6,16 @@ All have two classes; masks are cut at half of their range, as JPEG smears them 
 from __future__ import annotations
 
 from bisect import bisect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from transeg.core.data.file_dataset import (
     FileDataset,
     Pair,
     choose_split,
     group_by_folder,
+    holds_splits,
     list_pairs,
     mask_values,
     split_folders,
@@ -61,6 +62,11 @@ class PolypSet(FileDataset):
     usual: ClassVar[tuple[float, float, float]] = RATIO
     """The usual shares of train, val and test."""
 
+    @classmethod
+    def is_divided(cls, root: Path, _options: Mapping[str, Any], /) -> bool:
+        layout = cls._layout(root)
+        return cls.usual != RATIO or bool(split_folders(root)) or (layout is not None and holds_splits(layout[0]))
+
     def __init__(
         self,
         root: Path,
@@ -85,22 +91,27 @@ class PolypSet(FileDataset):
         super().__init__(chosen, faults)
 
     def _pairs(self, folder: Path, group: Callable[[str], str]) -> tuple[list[Pair], list[Fault]]:
-        images, masks, prefix = self._layout(folder)
+        layout = self._layout(folder)
+        if layout is None:
+            wanted = " or ".join(f"{images}/ and {masks}/" for images, masks, _ in self.layouts)
+            raise ValueError(f"{folder} does not have the folders {wanted}")
+        images, masks, prefix = layout
         return list_pairs(images, masks, group=group, mask_stem=(lambda stem: prefix + stem) if prefix else None)
 
     def group(self, stem: str) -> str:
         """The sequence that a frame belongs to: its subfolder; each is its own where that is not known."""
         return group_by_folder(stem)
 
-    def _layout(self, root: Path) -> tuple[Path, Path, str]:
-        for images, masks, prefix in self.layouts:
+    @classmethod
+    def _layout(cls, root: Path) -> tuple[Path, Path, str] | None:
+        """The folders of images and masks that there are, and what a mask's name has before its image's."""
+        for images, masks, prefix in cls.layouts:
             usual = (images, masks) == PRANET[:2]
             image_folder = find_folder(root, images, *(IMAGES if usual else ()))
             mask_folder = find_folder(root, masks, *(MASKS if usual else ()))
             if image_folder is not None and mask_folder is not None:
                 return image_folder, mask_folder, prefix
-        wanted = " or ".join(f"{images}/ and {masks}/" for images, masks, _ in self.layouts)
-        raise ValueError(f"{root} does not have the folders {wanted}")
+        return None
 
 
 class Kvasir(PolypSet):

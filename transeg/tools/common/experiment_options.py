@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from transeg.tools.common.options import PATH, Decorator, declared, repeatable
+from transeg.tools.common.options import PATH, Decorator, declared, repeatable, transductive
 from transeg.tools.common.shell_completion import (
     complete_components,
     complete_run_folders,
@@ -54,6 +54,16 @@ def with_experiment(*, axes: bool = False, several: bool = True) -> Decorator:
             "--val", "DATA", "Labelled images that select the best checkpoint; by default some of the source's.", data
         ),
         repeatable("--test", "tests", "DATA", "Labelled images to test on.", data),
+        *(
+            click.option(
+                f"--{role}-split",
+                type=click.Choice(["train", "val", "test", "all"]),
+                help=f"Which images {whose}; by default the whole folder or its part for that, or a share of its own "
+                "where another role names the folder, too.",
+            )
+            for role, whose in (("target", "the target is"), ("test", "tests are"))
+        ),
+        transductive,
         axis(
             "--strategy",
             "NAME",

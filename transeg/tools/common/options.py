@@ -101,7 +101,15 @@ device = click.option(
 flips = click.option("--flips", is_flag=True, help="Average predictions over the four mirrorings of each image.")
 out = click.option("-o", "--out", required=True, type=PATH, metavar="FOLDER", help="Folder to write to.")
 split = click.option(
-    "--split", type=click.Choice(["train", "val", "test", "all"]), help="Part of the test sets to use; by default test."
+    "--split",
+    type=click.Choice(["train", "val", "test", "all"]),
+    help="Part of the test sets to use; by default test, or all where nothing divides them.",
+)
+transductive = click.option(
+    "--transductive",
+    is_flag=True,
+    default=None,
+    help="Allow test images that training sees without labels, as target; results then say so.",
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
 

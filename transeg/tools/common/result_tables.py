@@ -22,6 +22,8 @@ def show_results(metrics: dict[str, Any], folder: RunFolder, console: Console, r
     if metrics["tests"]:
         show_tests(metrics["tests"], metrics["baseline"], console, metrics["trained_on"], rows)
     _show_details(metrics["tests"], console)
+    for label, words in metrics.get("transductive", {}).items():
+        console.print(f"{escape(label)}: {words}", highlight=False)
     if metrics["folds"] is not None:
         show_folds(metrics["folds"], metrics["tests"], console, rows)
     if metrics["quality"]:

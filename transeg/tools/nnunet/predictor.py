@@ -154,7 +154,7 @@ def predict_with_nnunet(
     if (images is None) == (not tests):
         raise UsageError("Name images to segment, or labelled datasets with --test to measure on: one of the two.")
     files = list_image_files(images) if images is not None else []
-    datasets = labelled_datasets(tests, split, assignments, registry)
+    datasets = labelled_datasets(tests, split or "test", assignments, registry)
     model = NNUNetModel.load(model_folder, folds, checkpoint, pick_device(device or "auto"))
     translator = None
     if translate_with is not None:

@@ -101,6 +101,8 @@ class Record:
         trainings = {name: planned.title for name, planned in plan_trainings(experiment, registry).items()}
         strategy = build_strategy(experiment.strategy, registry)
         scores, named = read_scores(folder.path), list(experiment.data.test)
+        metrics = _json(folder.metrics)
+        said = [f"{label}: {words}" for label, words in metrics.get("transductive", {}).items()]
         lines = {name: read_scalars(folder.part(name).scalars) for name in trainings}
         return cls(
             folder,
@@ -109,9 +111,9 @@ class Record:
             _json(folder.environment),
             _json(folder.parts),
             _json(folder.times),
-            _json(folder.metrics),
+            metrics,
             trainings,
-            strategy.summary(experiment),
+            "; ".join([strategy.summary(experiment), *said]),
             strategy.trained_on(experiment),
             {name: found for name, found in lines.items() if found},
             {label: scores[label] for label in sorted(scores, key=lambda label: (*named, label).index(label))},

@@ -115,14 +115,19 @@ def _length(prepared: Prepared) -> str:
 
 def _images_of(prepared: Prepared, registry: Registry) -> Iterator[tuple[str, str]]:
     """A plan's lines about images."""
+    from transeg.core.builders.datasets import folder_shares
     from transeg.core.experiment.planned_stages import build_strategy
 
     experiment, parts = prepared.experiment, prepared.parts
     data = experiment.data
+    counts = {f"test.{name}" if name in parts.tests else name: count for name, count in parts.images().items()}
+    shares = folder_shares(data, registry, counts)
     if parts.source is not None:
-        yield "source", f"{data.source}, {_images(len(parts.source), data.source_limit)}"
+        limit = data.source_limit
+        yield "source", f"{data.source}, {_images(len(parts.source), limit, shares.get('source'))}"
     if parts.target is not None:
-        yield "target", f"{data.target}, {_images(len(parts.target), data.target_limit)}"
+        limit = data.target_limit
+        yield "target", f"{data.target}, {_images(len(parts.target), limit, shares.get('target'))}"
     share = f"{data.synthetic_share:.0%} of what the segmenter learns from"
     if parts.synthetic is not None:
         yield "synthetic", f"{data.synthetic}, {_images(len(parts.synthetic))}, {share}"
@@ -131,7 +136,9 @@ def _images_of(prepared: Prepared, registry: Registry) -> Iterator[tuple[str, st
     if synthesis:
         yield "synthesis", synthesis
     for label, dataset in parts.tests.items():
-        yield "test", f"{label}: {data.test[label]}, {_images(len(dataset))}"
+        yield "test", f"{label}: {data.test[label]}, {_images(len(dataset), share=shares.get(f'test.{label}'))}"
+    for label, words in parts.transductive.items():
+        yield "test", f"{label}: {words}"
     for label, found in prepared.class_shares.items():
         looked = f" (of {found.images} images)" if found.images < found.of else ""
         yield "classes", f"{label}: {', '.join(f'{name} {share:.1%}' for name, share in found.shares.items())}{looked}"
@@ -159,5 +166,11 @@ def _computing(train: TrainOptions) -> str:
     return "".join(f", {name} {value}" for name, value in values.items() if value != usual[name])
 
 
-def _images(count: int, limit: int = 0) -> str:
-    return f"{limit} of {count} images" if limit and limit < count else pluralise(count, "image")
+def _images(count: int, limit: int = 0, share: tuple[int, str] | None = None) -> str:
+    """How many there are, or how many of them count, and of how many in their folder, with who has the others."""
+    if share is None:
+        return f"{limit} of {count} images" if limit and limit < count else pluralise(count, "image")
+    whole, others = share
+    rest = f", the rest is {others}" if others and count < whole else ""
+    limited = f", of which the first {limit} count" if limit and limit < count else ""
+    return f"{count} of {pluralise(whole, 'image')}{rest}{limited}"
