@@ -36,6 +36,20 @@ def test_format_1_had_the_strategys_options_in_a_table_of_another_name():
         upgrade({**old, "strategy": "joint"}, REGISTRY)
 
 
+@pytest.mark.parametrize(
+    ("loss", "terms"),
+    [
+        ("hybrid", "ce+dice"),
+        ({"name": "hybrid"}, "ce+dice"),
+        ({"name": "hybrid", "terms": "dice+0.5*focal"}, "dice+0.5*focal"),
+        ({"name": "hybrid", "hybrid": {"terms": "bce+dice"}}, "bce+dice"),
+        ({"name": "dice", "smooth": 1.0}, None),
+    ],
+)
+def test_the_loss_hybrid_of_before_is_the_sum_that_it_stood_for(loss, terms):
+    assert upgrade({"loss": loss}, REGISTRY)["loss"] == ({"name": terms} if terms else loss)
+
+
 def test_a_retired_option_is_read_from_stored_runs_and_refused_for_training(joint, tmp_path, monkeypatch):
     monkeypatch.setattr(versions, "RETIRED", {"train.swirl": 0.0, "segmenter/unet.curl": False})
     path = tmp_path / "experiment.toml"

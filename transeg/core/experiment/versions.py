@@ -38,7 +38,7 @@ def upgrade(settings: Settings, registry: Registry, *, stored: bool = False) -> 
             f"The experiment file has format {version}, but this transeg reads formats up to {FORMAT}: a newer one "
             "wrote it, so install that."
         )
-    settings = _without_retired(settings, stored)
+    settings = _with_sum(_without_retired(settings, stored))
     if stored:
         settings = merge({key: table for key, table in NEUTRAL.items() if key in settings}, settings)
     strategy = settings.get("strategy", {})
@@ -64,6 +64,17 @@ def _former(options: Any, table: str, strategy: str, registry: Registry) -> Sett
     if not isinstance(entry, StrategyEntry) or entry.table != table:
         raise UsageError(f"The strategy {strategy} has no use for [{table}].")
     return options
+
+
+def _with_sum(settings: Settings) -> Settings:
+    """The loss that was called `hybrid` as the sum of losses that it stood for."""
+    loss = settings.get("loss", {})
+    loss = {"name": loss} if isinstance(loss, str) else loss
+    if not isinstance(loss, dict) or loss.get("name") != "hybrid":
+        return settings
+    given = loss.get("hybrid", {})
+    terms = loss.get("terms", given.get("terms", "ce+dice") if isinstance(given, dict) else "ce+dice")
+    return {**settings, "loss": {"name": terms}}
 
 
 def _without_retired(settings: Settings, stored: bool) -> Settings:
