@@ -51,6 +51,10 @@ def batch(channels=3, count=2, seed=1):
 
 
 def train(generator, steps=3):
+    """Losses of a few steps; of a generator without parameters, which learns at once, the translations after it."""
+    if not list(generator.parameters()):
+        generator.fit(batch(seed=9).target)
+        return [{"mean": next(generator.phases(batch(seed=step))).fake.mean()} for step in range(steps)]
     task = TranslationTask(generator, Conditioning("image", 2, 3))
     wrappers = OptimWrapperDict(**{name: OptimWrapper(o.optimizer) for name, o in task.optimizers().items()})
     return [task.train_step(batch(seed=step), wrappers) for step in range(steps)]
@@ -93,7 +97,7 @@ def test_phases_update_everything_and_one_carries_the_translation(build):
     assert named == set(generator.optimizers())
     (fake,) = (phase.fake for phase in phases if phase.fake is not None)
     assert fake.shape == (2, 3, 32, 32)
-    assert fake.requires_grad
+    assert fake.requires_grad == bool(named)
     assert fake.abs().max() <= 1
 
 
@@ -135,9 +139,12 @@ def test_it_learns_from_whatever_it_says_that_it_takes(component):
         generator = cls(given.channels, 3, **SMALL.get(component.name, {}))
         masks = torch.randint(3, (2, 32, 32), generator=torch.Generator().manual_seed(0))
         data = replace(batch(), source_mask=masks, instances=masks)
-        task = TranslationTask(generator, given)
-        wrappers = OptimWrapperDict(**{name: OptimWrapper(o.optimizer) for name, o in task.optimizers().items()})
-        assert all(loss.isfinite() for loss in task.train_step(data, wrappers).values())
+        if list(generator.parameters()):
+            task = TranslationTask(generator, given)
+            wrappers = OptimWrapperDict(**{name: OptimWrapper(o.optimizer) for name, o in task.optimizers().items()})
+            assert all(loss.isfinite() for loss in task.train_step(data, wrappers).values())
+        else:
+            generator.fit(data.target)
         made = translate(generator.eval(), given.batch(data).source, generator.directions[0])
         assert made.shape == (2, 3, 32, 32)
 

@@ -1,0 +1,103 @@
+"""Histogram matching: a translation that needs no training.
+
+Gonzalez and Woods, "Digital Image Processing"; means and deviations as in Reinhard, Ashikhmin, Gooch and Shirley,
+"Color Transfer between Images", IEEE CG&A 2001, doi:10.1109/38.946629.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from transeg.core.interfaces import Generator, Noise
+
+LEVELS = 256
+"""Quantiles that are kept of a channel."""
+_REFERENCE = 0
+"""Stream of the draw of a reference."""
+
+
+class Histogram(Generator):
+    """Gives every image the intensities of a target image, drawn anew for each: nothing moves, nothing is trained.
+
+    What it learns of at most `references` target images are the quantiles of their channels. An image that is
+    translated in windows is matched window by window.
+
+    Args:
+        source_channels: channels of the source domain.
+        target_channels: channels of the target domain.
+        method: `histogram` for the distribution of each channel, or `moments` for its mean and deviation alone.
+        references: target images to draw from.
+
+    Raises:
+        ValueError: the numbers of channels differ.
+    """
+
+    def __init__(
+        self,
+        source_channels: int,
+        target_channels: int,
+        *,
+        method: Literal["histogram", "moments"] = "histogram",
+        references: Annotated[int, Field(ge=1, le=64)] = 64,
+    ) -> None:
+        super().__init__()
+        if source_channels != target_channels:
+            raise ValueError(f"it cannot match {source_channels} channels with {target_channels}")
+        self._method = method
+        self.quantiles: Tensor
+        even = torch.linspace(-1, 1, LEVELS)  # until it has seen targets: every intensity is as frequent as the others
+        self.register_buffer("quantiles", even.repeat(references, target_channels, 1))
+
+    def fit(self, target: Tensor) -> None:
+        pixels = target.flatten(2).sort(-1).values.float()
+        middles = (torch.arange(LEVELS, device=pixels.device) + 0.5) / LEVELS
+        found = _interpolate(pixels, middles.expand(*pixels.shape[:2], -1))
+        self.quantiles.copy_(found[torch.arange(len(self.quantiles)) % len(found)])
+
+    def translate(self, image: Tensor, direction: str, noise: Noise | None = None) -> Tensor:
+        noise = noise or Noise(torch.zeros(len(image), dtype=torch.long))
+        chosen = self.quantiles[noise.integers(_REFERENCE, len(self.quantiles)).to(image.device)]
+        match = match_quantiles if self._method == "histogram" else match_moments
+        return match(image.float(), chosen).clamp(-1, 1).to(image.dtype)
+
+
+def match_quantiles(image: Tensor, quantiles: Tensor) -> Tensor:
+    """Images whose channels have given distributions; pixels that were equal stay equal.
+
+    Args:
+        image: ``(N, C, H, W)`` float32.
+        quantiles: ``(N, C, K)``, ascending: the middles of K equal shares.
+    """
+    pixels = image.flatten(2).contiguous()
+    ordered = pixels.sort(-1).values.contiguous()
+    below = torch.searchsorted(ordered, pixels)
+    up_to = torch.searchsorted(ordered, pixels, right=True)
+    share = (below + up_to) / (2 * pixels.shape[-1])
+    return _interpolate(quantiles, share).view_as(image)
+
+
+def match_moments(image: Tensor, quantiles: Tensor) -> Tensor:
+    """Images whose channels have the means and deviations of given distributions; see :func:`match_quantiles`."""
+    mean, std = image.mean((2, 3), keepdim=True), image.std((2, 3), keepdim=True, correction=0)
+    wanted_mean = quantiles.mean(-1)[:, :, None, None]
+    wanted_std = quantiles.std(-1, correction=0)[:, :, None, None]
+    return (image - mean) / std.clamp(min=1e-6) * wanted_std + wanted_mean
+
+
+def _interpolate(quantiles: Tensor, share: Tensor) -> Tensor:
+    """Values below which given shares of distributions lie.
+
+    Args:
+        quantiles: ``(N, C, K)``, ascending: the middles of K equal shares.
+        share: ``(N, C, P)`` in [0, 1].
+    """
+    count = quantiles.shape[-1]
+    place = (share * count - 0.5).clamp(0, count - 1)
+    before = place.floor().long().clamp(max=max(count - 2, 0))
+    low = quantiles.gather(-1, before)
+    high = quantiles.gather(-1, (before + 1).clamp(max=count - 1))
+    return torch.lerp(low, high, place - before)
