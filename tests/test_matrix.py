@@ -1,5 +1,9 @@
-"""Every strategy with every generator and every segmenter trains, translates and is tested: no pair is ever broken."""
+"""Every two of a strategy, a generator and a segmenter train, translate and are tested together: no pair is broken.
 
+All three of them are not: strategies take turns over the pairs of generators and segmenters.
+"""
+
+import itertools
 import json
 
 import pytest
@@ -24,8 +28,24 @@ TRAINING = ["train.iterations=2", "train.batch_size=2", "train.val_interval=2", 
 FOUND = [c for c in combinations(Registry()) if not c.missing]
 
 
+def pairwise(found):
+    """Of the combinations of three, one for each generator with each segmenter, by each strategy in its turn."""
+    threes = [c for c in found if c.generator and c.segmenter]
+    strategies, generators, segmenters = (
+        sorted({getattr(c, kind) for c in threes}) for kind in ("strategy", "generator", "segmenter")
+    )
+    yield from (c for c in found if c not in threes)
+    for c in threes:
+        turn = generators.index(c.generator) + segmenters.index(c.segmenter)
+        if c.strategy == strategies[turn % len(strategies)]:
+            yield c
+
+
+CHOSEN = list(pairwise(FOUND))
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("pair", FOUND, ids=lambda c: "-".join(p for p in (c.strategy, c.generator, c.segmenter) if p))
+@pytest.mark.parametrize("pair", CHOSEN, ids=lambda c: "-".join(p for p in (c.strategy, c.generator, c.segmenter) if p))
 def test_it_runs(pair, toolkit, tmp_path):
     options = ["--strategy", pair.strategy]
     settings = [*TRAINING, *TINY_DATA, f"data.size={SIDE}"]
@@ -44,6 +64,15 @@ def test_it_runs(pair, toolkit, tmp_path):
     assert metrics["iterations"] == 2
     assert bool(metrics["tests"]) == bool(pair.segmenter)
     assert (run / "previews" / "final.png").exists()
+
+
+def test_every_pair_is_in_the_matrix():
+    def pairs(combinations):
+        kinds = ("strategy", "generator", "segmenter")
+        named = [[(kind, getattr(c, kind)) for kind in kinds if getattr(c, kind)] for c in combinations]
+        return {two for names in named for two in itertools.combinations(names, 2)}
+
+    assert pairs(CHOSEN) == pairs(FOUND)
 
 
 def test_every_component_is_in_the_matrix():

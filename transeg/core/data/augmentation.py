@@ -85,14 +85,26 @@ class Augmentation:
         return result["image"], result.get("mask"), result.get("paired"), result.get("instances")
 
 
+def split_appearance(transforms: Sequence[Transform]) -> tuple[list[Transform], list[Transform]]:
+    """What moves pixels, and what changes images alone: their colours, sharpness, noise.
+
+    The latter must not change what a generator learns of a domain.
+
+    Raises:
+        UsageError: an unknown transform.
+    """
+    geometry: list[Transform] = []
+    appearance: list[Transform] = []
+    for each in transforms:
+        alone = issubclass(_find(str(each.get("name", ""))), A.ImageOnlyTransform)
+        (appearance if alone else geometry).append(each)
+    return geometry, appearance
+
+
 def _build(transform: Transform) -> A.BasicTransform:
     arguments = dict(transform)
     name = str(arguments.pop("name", ""))
-    found = getattr(A, name, None)
-    if not (isinstance(found, type) and issubclass(found, A.BasicTransform)):
-        known = [n for n in dir(A) if isinstance(getattr(A, n), type) and issubclass(getattr(A, n), A.BasicTransform)]
-        near = did_you_mean(name, known) if len(did_you_mean(name, known)) < 80 else ""
-        raise UsageError(f"augmentation: albumentations has no transform {name!r}.{near}")
+    found = _find(name)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)  # it only warns of unknown arguments
@@ -100,3 +112,12 @@ def _build(transform: Transform) -> A.BasicTransform:
     except (UserWarning, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise UsageError(f"augmentation: {name} does not take {arguments}: {reason[:200]}") from error
+
+
+def _find(name: str) -> type[A.BasicTransform]:
+    found = getattr(A, name, None)
+    if not (isinstance(found, type) and issubclass(found, A.BasicTransform)):
+        known = [n for n in dir(A) if isinstance(getattr(A, n), type) and issubclass(getattr(A, n), A.BasicTransform)]
+        near = did_you_mean(name, known) if len(did_you_mean(name, known)) < 80 else ""
+        raise UsageError(f"augmentation: albumentations has no transform {name!r}.{near}")
+    return found

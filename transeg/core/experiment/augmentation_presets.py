@@ -34,6 +34,23 @@ PRESETS: dict[str, list[dict[str, Any]]] = {
     ],
     # the eight symmetries of the square: nothing is interpolated and no border appears
     "square": [{"name": "D4", "p": 1.0}],
+    # what generalises: the ranges of nnU-Net's augmentation (Isensee et al., Nature Methods 2021), applied more often,
+    # since trainings here are shorter; its anisotropic blur and its sharpening of low resolutions are left out
+    "strong": [
+        {"name": "D4", "p": 1.0},
+        {
+            "name": "Affine",
+            "scale": [0.7, 1.4],
+            "rotate": [-180, 180],
+            "border_mode": BORDER_REFLECT_101,
+            "p": 0.7,
+        },
+        {"name": "GaussNoise", "std_range": [0.0, 0.1], "p": 0.3},
+        {"name": "GaussianBlur", "sigma_limit": [0.5, 1.5], "blur_limit": 0, "p": 0.3},
+        {"name": "Downscale", "scale_range": [0.5, 0.9], "p": 0.2},
+        {"name": "RandomBrightnessContrast", "brightness_limit": 0.25, "contrast_limit": 0.35, "p": 0.5},
+        {"name": "RandomGamma", "gamma_limit": [70, 150], "p": 0.5},
+    ],
     # tissue in H&E has no upright side, and every laboratory stains it in another way: half of the images are unmixed
     # into haematoxylin and eosin and mixed anew (Tellez et al., MedIA 2019, whose mild shift is taken: a stronger one
     # draws contours around empty glass). The matrices are published ones, because those estimated from an image fail

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from transeg.core.builders.networks import build_generator, build_segmenter
+from transeg.core.data.augmentation import split_appearance
 from transeg.core.distributed.collectives import rank_and_world_size
 from transeg.core.errors import UsageError
 from transeg.core.experiment.choices import Choice
@@ -19,6 +20,7 @@ from transeg.core.inference.conditioning import Conditioning
 from transeg.core.inference.trained_model import DomainProperties, build_conditioning
 from transeg.core.interfaces import Generator, NetworkKind, Optimization, Segmenter
 from transeg.core.registry import Registry
+from transeg.core.training.appearance_changes import AppearanceChanges
 from transeg.core.training.distillation import Distillation, Teacher, build_distillation
 from transeg.core.training.losses import LossSum, build_loss
 from transeg.core.training.schedules import LEARNING_RATE, with_warmup
@@ -90,6 +92,11 @@ class Build:
         """What the generator is given of the source."""
         assert self.experiment.generator is not None
         return build_conditioning(self.experiment.generator, self._domains)
+
+    def appearance(self) -> AppearanceChanges | None:
+        """What changes images on their way from a generator to a segmenter that train together; None for nothing."""
+        _, changes = split_appearance(self.experiment.augmentation.transforms or ())
+        return AppearanceChanges(changes, self.experiment.seed) if changes else None
 
     def loss(self) -> LossSum:
         """The segmentation loss."""

@@ -15,6 +15,7 @@ from rich.console import Console
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from transeg.core.data.augmentation import Transform, split_appearance
 from transeg.core.data.cache import SampleCache, image_cache
 from transeg.core.data.stream import (
     SOURCE,
@@ -164,7 +165,7 @@ def train(training: Training, console: Console, *, resume: bool, extra_hooks: Se
         identity=training.identity,
         device=device,
         seed=experiment.seed,
-        loader=_loader(experiment, parts, iterations, device, console, cache),
+        loader=_loader(training, iterations, device, console, cache),
         iterations=iterations,
         val_interval=options.val_interval,
         validations=_validations(training, task.inference, cache),
@@ -295,22 +296,25 @@ def _middle(dataset: Dataset, index: int, tile: int) -> Sample:
 
 
 def _loader(
-    experiment: Experiment,
-    parts: Parts,
+    training: Training,
     iterations: int,
     device: torch.device,
     console: Console,
     cache: SampleCache | None,
 ) -> DataLoader[Item]:
     rank, ranks = rank_and_world_size()
+    experiment, parts = training.experiment, training.parts
     options = experiment.train
+    transforms: Sequence[Transform] = experiment.augmentation.transforms or ()
+    if "generator" in training.stage.trains:
+        transforms, _ = split_appearance(transforms)  # it must not learn changed domains
     source: TrainingDomain | MixedDomain | None = None
     if parts.source is not None:
-        source = _domain(experiment, parts.source, SOURCE, console, cache)
+        source = _domain(experiment, parts.source, SOURCE, transforms, console, cache)
     if isinstance(source, TrainingDomain) and parts.synthetic is not None:
-        synthetic = _domain(experiment, parts.synthetic, SYNTHETIC, console, cache)
+        synthetic = _domain(experiment, parts.synthetic, SYNTHETIC, transforms, console, cache)
         source = MixedDomain(source, synthetic, experiment.data.synthetic_share)
-    target = None if parts.target is None else _domain(experiment, parts.target, TARGET, console, cache)
+    target = None if parts.target is None else _domain(experiment, parts.target, TARGET, transforms, console, cache)
     return training_loader(
         TrainingDataset(source, target),
         ResumableBatchSampler(iterations, options.batch_size * options.accumulation, rank, ranks),
@@ -329,7 +333,12 @@ def training_windows(data: DataOptions, dataset: Dataset, limit: int) -> Windows
 
 
 def _domain(
-    experiment: Experiment, dataset: Dataset, stream: int, console: Console, cache: SampleCache | None
+    experiment: Experiment,
+    dataset: Dataset,
+    stream: int,
+    transforms: Sequence[Transform],
+    console: Console,
+    cache: SampleCache | None,
 ) -> TrainingDomain:
     data = experiment.data
     given = None if experiment.generator is None else experiment.generator.condition
@@ -350,7 +359,7 @@ def _domain(
         sampling=data.sampling,
         load_size=data.load_size,
         size=data.size,
-        transforms=experiment.augmentation.transforms or (),
+        transforms=transforms,
         with_instances=given == "mask+boundary",
         windows=windows,
         pools=drawn,

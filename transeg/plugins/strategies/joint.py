@@ -83,6 +83,7 @@ class Joint(Strategy):
             epoch=max(1, build.experiment.data.samples_per_epoch // build.experiment.joint_batch),
             given=build.conditioning(),
             share=build.experiment.data.synthetic_share,
+            appearance=build.appearance(),
             extra_terms=terms,
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -14,6 +14,7 @@ from transeg.core.evaluation.numbers import pluralise
 from transeg.core.interfaces.strategies import BASELINE
 
 if TYPE_CHECKING:
+    from transeg.core.data.augmentation import Transform
     from transeg.core.experiment.schema import DataOptions, Experiment, TrainOptions
     from transeg.core.pipeline.launch import Prepared
     from transeg.core.registry import Registry
@@ -52,7 +53,6 @@ def show_plan(prepared: Prepared, registry: Registry, console: Console) -> None:
     from transeg.core.training.parts import count_parameters
 
     experiment, parts, built = prepared.experiment, prepared.parts, prepared.networks
-    data, train = experiment.data, experiment.train
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim")
     grid.add_column(overflow="fold")
@@ -82,14 +82,8 @@ def show_plan(prepared: Prepared, registry: Registry, console: Console) -> None:
     if built.segmenter is not None:
         selection = describe_selection(experiment, parts, registry)
         add("selection", selection + (f" ({_images(len(parts.val))})" if parts.val else ""))
-    length = _length(prepared)
-    if experiment.members:
-        length += f", the segmenter's in each of {experiment.members} folds"
-    add(
-        "training",
-        f"{length}, batch {_batch(experiment)}, {_pixels(data, parts)}, "
-        f"{experiment.device}, {data.workers} workers, seed {experiment.seed}{_computing(train)}",
-    )
+    for name, value in _training(prepared):
+        add(name, value)
     networks = {"generator": built.generator, "segmenter": built.segmenter}
     defaults = {
         name: {option.name: option.default for option in options(type(network)).values()}
@@ -101,6 +95,31 @@ def show_plan(prepared: Prepared, registry: Registry, console: Console) -> None:
         add("not as published", "; ".join(changed))
     add("run folder", str(prepared.folder.path))
     console.print(grid)
+
+
+def _training(prepared: Prepared) -> Iterator[tuple[str, str]]:
+    """A plan's lines about how it is trained."""
+    experiment, data = prepared.experiment, prepared.experiment.data
+    if experiment.generator is not None and experiment.segmenter is not None:
+        split = _augmentation(experiment.augmentation.transforms or ())
+        if split:
+            yield "augmentation", split
+    length = _length(prepared)
+    if experiment.members:
+        length += f", the segmenter's in each of {experiment.members} folds"
+    yield (
+        "training",
+        f"{length}, batch {_batch(experiment)}, {_pixels(data, prepared.parts)}, "
+        f"{experiment.device}, {data.workers} workers, seed {experiment.seed}{_computing(experiment.train)}",
+    )
+
+
+def _augmentation(transforms: Sequence[Transform]) -> str:
+    """Which transforms come before a translation and which after it; '' where none comes after."""
+    from transeg.core.data.augmentation import split_appearance
+
+    geometry, appearance = (" ".join(each["name"] for each in part) for part in split_appearance(transforms))
+    return f"{geometry or 'none'} before translation; {appearance} on what the segmenter sees" if appearance else ""
 
 
 def _length(prepared: Prepared) -> str:

@@ -6,6 +6,7 @@ from torch import nn
 from transeg.core.inference.conditioning import Conditioning
 from transeg.core.interfaces import Batch, Generator, Optimization, Phase, Segmenter
 from transeg.core.models.forward import translate
+from transeg.core.training.appearance_changes import AppearanceChanges
 from transeg.core.training.losses import LossSum
 from transeg.core.training.tasks.joint_task import JointTask
 from transeg.core.training.tasks.scaling import scaled_batch
@@ -72,6 +73,28 @@ def joint(**options):
     )
     task.iterations = 10
     return task
+
+
+class Recorder(Scale):
+    def forward(self, image):
+        self.seen = image.detach().clone()
+        return super().forward(image)
+
+
+def test_appearance_is_changed_after_the_translation_and_lets_the_gradient_pass():
+    plain, changed = joint(weight=1.0), joint(weight=1.0)
+    for task in (plain, changed):
+        task.segmenter = Recorder()
+    changed._appearance = AppearanceChanges([{"name": "InvertImg", "p": 1.0}], seed=0)
+    fakes = []
+    for task in (plain, changed):
+        (phase,) = (phase for phase in task.phases(batch()) if phase.fake is not None)
+        phase.losses["bce"].backward()
+        fakes.append(phase.fake.detach())
+    assert torch.equal(*fakes)
+    assert torch.allclose(plain.segmenter.seen, fakes[0])
+    assert torch.allclose(changed.segmenter.seen, -plain.segmenter.seen, atol=0.02)
+    assert changed.generator.shift.grad.abs() > 0
 
 
 def wrappers(task):

@@ -19,6 +19,7 @@ from transeg.core.distributed.collectives import broadcast_buffers
 from transeg.core.inference.conditioning import Conditioning
 from transeg.core.interfaces import Batch, Generator, Optimization, Phase, Segmenter
 from transeg.core.models.forward import segment, to_classes, to_float32, translate_during_training
+from transeg.core.training.appearance_changes import AppearanceChanges
 from transeg.core.training.losses import LossSum
 from transeg.core.training.tasks.segmentation_task import SegmentationTask
 
@@ -43,6 +44,7 @@ class JointTask(SegmentationTask):
         epoch: iterations between two renewals of the network that makes pseudo-labels.
         given: what the generator is given of the source.
         share: of the synthetic images in the segmentation loss, where the source's images are real ones.
+        appearance: changes the images that the segmenter learns from, after their translation; None for nothing.
         extra_terms: as for :class:`SegmentationTask`.
     """
 
@@ -57,6 +59,7 @@ class JointTask(SegmentationTask):
         epoch: int,
         given: Conditioning,
         share: float,
+        appearance: AppearanceChanges | None = None,
         extra_terms: Iterable[nn.Module] = (),
     ) -> None:
         super().__init__(segmenter, loss, optimization, extra_terms)
@@ -66,6 +69,7 @@ class JointTask(SegmentationTask):
         self._epoch = epoch
         self._given = given
         self._share = share
+        self._appearance = appearance
         self._optimizers = {**generator.optimizers(), **super().optimizers()}
         self.labeller = deepcopy(segmenter).requires_grad_(False) if pseudo_share is not None else None
 
@@ -97,9 +101,10 @@ class JointTask(SegmentationTask):
         return self._pseudo_share(self.progress)
 
     def _segmentation_losses(self, fake: Tensor, batch: Batch) -> dict[str, Tensor]:
-        losses = self.segmentation_losses(_scale_gradient(to_float32(fake), self.weight()), batch)
+        made = _scale_gradient(to_float32(fake), self.weight())
+        losses = self.segmentation_losses(self._changed(made, batch), batch)
         if self._given.by_mask:
-            on_real = self.segmentation_losses(batch.source, batch)
+            on_real = self.segmentation_losses(self._changed(batch.source, batch), batch)
             losses = {name: self._share * loss + (1 - self._share) * on_real[name] for name, loss in losses.items()}
         share = self.pseudo_share()
         if share == 0:
@@ -111,6 +116,9 @@ class JointTask(SegmentationTask):
             on_target = self.loss(heads, labels)
         mixed = {name: (1 - share) * losses[name] + share * loss for name, loss in on_target.items()}
         return {**losses, **mixed}
+
+    def _changed(self, image: Tensor, batch: Batch) -> Tensor:
+        return image if self._appearance is None else self._appearance(image, batch.positions)
 
     @torch.no_grad()
     def _pseudo_labels(self, target: Tensor) -> Tensor:
