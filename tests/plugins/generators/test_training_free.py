@@ -32,7 +32,7 @@ def test_histograms_are_matched_as_albumentations_does():
 
 
 def test_pixels_that_were_equal_stay_equal():
-    image = torch.tensor([[[[0.0, 0.0, 0.0, 1.0]]]])
+    image = torch.tensor([[[[-1.0, -1.0, -1.0, 1.0]]]])
     quantiles = torch.linspace(0, 1, 101)[None, None]
     found = match_quantiles(image, quantiles)[0, 0, 0]
     assert found[:3].unique().tolist() == pytest.approx([0.375], abs=0.01)  # the middle of the lower three quarters

@@ -13,11 +13,10 @@ from pydantic import Field
 from torch import Tensor
 
 from transeg.core.interfaces import Generator, Noise
+from transeg.plugins.generators.references import draw_references
 
 SIDE = 128
 """Height and width in which target images are kept; only their lowest frequencies count."""
-_REFERENCE = 0
-"""Stream of the draw of a reference."""
 
 
 class FDA(Generator):
@@ -57,8 +56,7 @@ class FDA(Generator):
         self.targets.copy_(small[torch.arange(len(self.targets)) % len(small)])
 
     def translate(self, image: Tensor, direction: str, noise: Noise | None = None) -> Tensor:
-        noise = noise or Noise(torch.zeros(len(image), dtype=torch.long))
-        chosen = self.targets[noise.integers(_REFERENCE, len(self.targets)).to(image.device)]
+        chosen = draw_references(self.targets, image.shape[0], noise)
         source = (image.float() + 1) / 2  # of [0, 1], as published: in [-1, 1] a mean has a sign, which amplitudes lose
         reference = (_resized(chosen, *image.shape[2:]) + 1) / 2
         return (exchange_amplitudes(source, reference, self._beta) * 2 - 1).clamp(-1, 1).to(image.dtype)
@@ -76,12 +74,12 @@ def exchange_amplitudes(image: Tensor, reference: Tensor, beta: float) -> Tensor
         ``(N, C, H, W)``, which may leave [0, 1].
     """
     height, width = image.shape[2:]
-    most = int(min(height, width) * beta)
-    own, other = torch.fft.rfft2(image), torch.fft.rfft2(reference)
-    rows = torch.fft.fftfreq(height, 1 / height, device=image.device).abs() <= most
-    columns = torch.arange(own.shape[-1], device=image.device) <= most
-    amplitude = torch.where(rows[:, None] & columns, other.abs(), own.abs())
-    return torch.fft.irfft2(torch.polar(amplitude, own.angle()), s=(height, width))
+    most = beta * min(height, width)
+    own, other = torch.fft.fft2(image), torch.fft.fft2(reference)  # ONNX Runtime has no inverse of half a spectrum
+    row, column = (torch.arange(side, device=image.device) for side in (height, width))
+    lowest = (torch.minimum(row, height - row) <= most)[:, None] & (torch.minimum(column, width - column) <= most)
+    amplitude = torch.where(lowest, other.abs(), own.abs())
+    return torch.fft.ifft2(torch.polar(amplitude, own.angle())).real
 
 
 def _resized(image: Tensor, height: int, width: int) -> Tensor:

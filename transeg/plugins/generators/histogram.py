@@ -13,11 +13,10 @@ from pydantic import Field
 from torch import Tensor
 
 from transeg.core.interfaces import Generator, Noise
+from transeg.plugins.generators.references import draw_references
 
 LEVELS = 256
-"""Quantiles that are kept of a channel."""
-_REFERENCE = 0
-"""Stream of the draw of a reference."""
+"""Quantiles that are kept of a channel, and intensities that are counted; between them it is interpolated."""
 
 
 class Histogram(Generator):
@@ -59,8 +58,7 @@ class Histogram(Generator):
         self.quantiles.copy_(found[torch.arange(len(self.quantiles)) % len(found)])
 
     def translate(self, image: Tensor, direction: str, noise: Noise | None = None) -> Tensor:
-        noise = noise or Noise(torch.zeros(len(image), dtype=torch.long))
-        chosen = self.quantiles[noise.integers(_REFERENCE, len(self.quantiles)).to(image.device)]
+        chosen = draw_references(self.quantiles, image.shape[0], noise)
         match = match_quantiles if self._method == "histogram" else match_moments
         return match(image.float(), chosen).clamp(-1, 1).to(image.dtype)
 
@@ -69,15 +67,14 @@ def match_quantiles(image: Tensor, quantiles: Tensor) -> Tensor:
     """Images whose channels have given distributions; pixels that were equal stay equal.
 
     Args:
-        image: ``(N, C, H, W)`` float32.
+        image: ``(N, C, H, W)`` float32 in [-1, 1].
         quantiles: ``(N, C, K)``, ascending: the middles of K equal shares.
     """
-    pixels = image.flatten(2).contiguous()
-    ordered = pixels.sort(-1).values.contiguous()
-    below = torch.searchsorted(ordered, pixels)
-    up_to = torch.searchsorted(ordered, pixels, right=True)
-    share = (below + up_to) / (2 * pixels.shape[-1])
-    return _interpolate(quantiles, share).view_as(image)
+    place = ((image.flatten(2) + 1) / 2 * (LEVELS - 1)).clamp(0, LEVELS - 1)
+    empty = torch.zeros_like(quantiles[:, :, :1]).expand(-1, -1, LEVELS)
+    counts = empty.scatter_add(-1, place.round().long(), torch.ones_like(place))
+    share_below = (counts.cumsum(-1) - counts / 2) / place.shape[-1]
+    return _interpolate(quantiles, _between(share_below, place)).view_as(image)
 
 
 def match_moments(image: Tensor, quantiles: Tensor) -> Tensor:
@@ -96,8 +93,11 @@ def _interpolate(quantiles: Tensor, share: Tensor) -> Tensor:
         share: ``(N, C, P)`` in [0, 1].
     """
     count = quantiles.shape[-1]
-    place = (share * count - 0.5).clamp(0, count - 1)
-    before = place.floor().long().clamp(max=max(count - 2, 0))
-    low = quantiles.gather(-1, before)
-    high = quantiles.gather(-1, (before + 1).clamp(max=count - 1))
-    return torch.lerp(low, high, place - before)
+    return _between(quantiles, (share * count - 0.5).clamp(0, count - 1))
+
+
+def _between(values: Tensor, place: Tensor) -> Tensor:
+    """Values ``(N, C, K)`` at places ``(N, C, P)`` in [0, K - 1], which lie between two of them."""
+    before = place.floor().long()
+    after = (before + 1).clamp(max=values.shape[-1] - 1)
+    return torch.lerp(values.gather(-1, before), values.gather(-1, after), place - before)
