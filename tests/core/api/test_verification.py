@@ -51,9 +51,12 @@ def reasons(report):
 def test_numbers_of_a_good_set(tmp_path):
     report = verify(write(tmp_path / "set"))
     assert report["faults"] == report["not_read"] == []
-    assert report["splits"] == {"folder": {"train": 3, "val": 1, "test": 1}}
+    assert report["splits"] == {"folder": {"all": 5}}  # nothing divides it but what a run needs
     found = report["domains"]["folder"]
-    assert set(found["splits"]) == {"train", "val", "test"}
+    assert set(found["splits"]) == {"all"}
+    divided = verify(tmp_path / "set", "ratio=[0.6, 0.2, 0.2]")
+    assert divided["splits"] == {"folder": {"train": 3, "val": 1, "test": 1}}
+    assert divided["domains"]["folder"]["all"]["objects"] == found["all"]["objects"]
     shares = [scene(number)[1].mean() for number in range(5)]
     assert found["all"]["classes"]["foreground"] == pytest.approx(np.mean(shares))
     assert found["mask_values"] == {"0": pytest.approx(1 - np.mean(shares)), "255": pytest.approx(np.mean(shares))}

@@ -14,7 +14,9 @@ from transeg.core.inference.visualization import draw_outlines, write_grid
 from transeg.core.interfaces import IGNORE, Dataset, Sample
 
 SHOWN = 4
-"""Images of a split."""
+"""Images of a column, which is a split."""
+ABREAST = 3
+"""Columns of a domain that is not divided."""
 
 
 def write_preview(domains: Sequence[CheckedDomain], path: Path) -> None:
@@ -24,21 +26,22 @@ def write_preview(domains: Sequence[CheckedDomain], path: Path) -> None:
         UsageError: there is nothing to show.
     """
     several = len(domains) > 1
-    columns = [
-        (f"{domain.name} {split}" if several else split, pictures)
-        for domain in domains
-        for split, dataset in domain.parts.items()
-        if (pictures := [_picture(sample) for sample in _some(dataset)])
-    ]
+    columns = []
+    for domain in domains:
+        abreast = ABREAST if len(domain.parts) == 1 else 1
+        for split, dataset in domain.parts.items():
+            pictures = [_picture(sample) for sample in _some(dataset, SHOWN * abreast)]
+            title = f"{domain.name} {split}" if several else split
+            columns += [(title, pictures[first::abreast]) for first in range(min(abreast, len(pictures)))]
     if not columns:
         raise UsageError(f"There is no image to show in --preview {path}.")
     write_grid(columns, path)
 
 
-def _some(dataset: Dataset) -> list[Sample]:
+def _some(dataset: Dataset, count: int) -> list[Sample]:
     """Samples that lie evenly in a dataset."""
     samples = []
-    for index in np.unique(np.linspace(0, len(dataset) - 1, SHOWN).round().astype(int)) if len(dataset) else ():
+    for index in np.unique(np.linspace(0, len(dataset) - 1, count).round().astype(int)) if len(dataset) else ():
         try:
             samples.append(dataset[int(index)])
         except DataError:

@@ -23,11 +23,14 @@ from transeg.core.experiment.completion import complete_dataset
 from transeg.core.experiment.paths import dataset_root
 from transeg.core.experiment.schema import chosen_dataset
 from transeg.core.experiment.settings import Settings
+from transeg.core.experiment.shares import DECIDING, is_shared_by_ratio
 from transeg.core.interfaces import Dataset, Fault
 from transeg.core.registry import Registry
 
 NO_SPLIT = "none"
 """Under which images are reported that are in no split."""
+UNDIVIDED = "all"
+"""Under which those are reported of a folder that nothing divides: a run gives each of its roles a share."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,8 @@ class CheckedDomain:
     Attributes:
         name: of the domain, or of a dataset that has one only.
         whole: the dataset of all splits.
-        parts: that of each split.
-        checked: the images of each split, and of none.
+        parts: that of each split; of a folder that nothing divides, the whole.
+        checked: the images of each part, and of none.
     """
 
     name: str
@@ -80,9 +83,9 @@ def verify_dataset(
         preview: a PNG file to write, with some images of each split and the outlines of their masks.
 
     Returns:
-        ``dataset``; ``splits``, the number of images in each, by domain; ``images``, their sum; ``domains``, what was
-        found in each; ``not_read``, which files of its folder no sample is made of; ``faults``, what is wrong with
-        which file. ``docs/decisions/verify.md`` has all keys.
+        ``dataset``; ``splits``, the number of images in each or in ``all``, by domain; ``images``, their sum;
+        ``domains``, what was found in each; ``not_read``, which files of its folder no sample is made of; ``faults``,
+        what is wrong with which file. ``docs/decisions/verify.md`` has all keys.
 
     Raises:
         UsageError: there is no such dataset, or its folder cannot be understood.
@@ -105,7 +108,7 @@ def verify_dataset(
         faults += masks_elsewhere(images, unread)
     return {
         "dataset": text,
-        "splits": {domain.name: {split: len(domain.checked[split]) for split in SPLITS} for domain in domains},
+        "splits": {domain.name: {part: len(domain.checked[part]) for part in domain.parts} for domain in domains},
         "images": len(images),
         "domains": {domain.name: _described(domain) for domain in domains},
         "not_read": [_described_unread(each) for each in unread],
@@ -142,11 +145,13 @@ def check_domain(table: Settings, registry: Registry, console: Console) -> Check
     Raises:
         UsageError: it cannot be built.
     """
+    divided = any(table.get(name) for name in DECIDING) or not is_shared_by_ratio(chosen_dataset(table), registry)
     parts = {
         split: build_dataset(complete_dataset({**table, "split": split}, "test", registry), "test", registry)
         for split in (*SPLITS, "all")
+        if divided or split == "all"
     }
-    whole = parts.pop("all")
+    whole = parts.pop("all") if divided else parts[UNDIVIDED]
     name = str(table.get("domain", table["name"]))
     with progress_bar(console, f"checking {name}", len(whole)) as advance:
         checked = {split: check_images(dataset, range(len(dataset)), advance) for split, dataset in parts.items()}

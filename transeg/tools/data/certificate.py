@@ -20,10 +20,10 @@ LISTED = 40
 def show_certificate(report: Mapping[str, Any], console: Console) -> None:
     """What was found in a dataset, what was not read, and what is wrong."""
     for name, domain in report["domains"].items():
-        splits = {split: domain["splits"].get(split, {}) for split in ("train", "val", "test")}
+        columns = {part: domain["splits"].get(part, {}) for part in report["splits"][name]}
         if "none" in domain["splits"]:
-            splits["in no split"] = domain["splits"]["none"]
-        console.print(_table(name, splits))
+            columns["in no split"] = domain["splits"]["none"]
+        console.print(_table(name, columns))
         if domain["mask_values"]:
             console.print(f"[dim]stored values[/]  {_shares(domain['mask_values'])}", highlight=False)
     _show_unread(report["not_read"], console)
