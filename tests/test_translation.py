@@ -106,7 +106,7 @@ class TestADataset:
             (["--format", "kvasir"], "can be read but not written; these can be:"),
             (["--format", "foldr"], "Did you mean 'folder'?"),
             (["--format", "folder", "--direction", "target-to-source"], "translates source-to-target, not"),
-            (["--set", "channels=1"], "say --format, too"),
+            (["--set", "channels=1"], "images have the options range and page"),
             (["--format", "folder", "--split", "val"], "no image in these splits"),
         ],
     )

@@ -18,11 +18,12 @@ from transeg.tools.common.result_tables import show_measured, show_quality
 from transeg.tools.common.shell_completion import complete_components, complete_run_folders
 
 
-@click.command()
+@click.command(cls=common.CommandWithSettings)
 @common.run_dir
 @common.repeatable(
     "--test", "tests", "DATA", "Labelled images; by default the test sets of the run.", complete_components("dataset")
 )
+@common.assignments("Set an option of the test sets that are named, such as masks=labels.")
 @common.split
 @common.translate_with
 @common.direction

@@ -14,7 +14,7 @@ from transeg.tools.common import options as common
 from transeg.tools.common.console import stderr_console
 
 
-@click.command()
+@click.command(cls=common.CommandWithSettings)
 @common.run_dir
 @click.argument("images", metavar="IMAGES", type=common.PATH)
 @common.out
@@ -22,6 +22,7 @@ from transeg.tools.common.console import stderr_console
 @common.translate_with
 @common.direction
 @common.rescale
+@common.assignments("Set how images are read, as for a dataset: range=[0, 4095] or page=0.")
 @common.window
 @common.flips
 @common.device

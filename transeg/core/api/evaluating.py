@@ -60,6 +60,7 @@ def evaluate_run(
     direction: str | None = None,
     failures: Failures | None = None,
     transductive: bool | None = None,
+    assignments: Sequence[str] = (),
 ) -> tuple[dict[str, Any], dict[str, Any], Path]:
     """Measure a run's segmenter on labelled datasets, and its generator's images; processes of torchrun share them.
 
@@ -80,6 +81,7 @@ def evaluate_run(
         failures: get the images that cannot be read, and the others are measured all the same; None to stop at the
             first.
         transductive: whether tests that are named may hold images that the run has seen without labels, as target.
+        assignments: options of the datasets that are named.
 
     Returns:
         The table of each dataset by name; the measures of the generator's images, by dataset; the folder of CSV files.
@@ -87,13 +89,7 @@ def evaluate_run(
     join_ranks()
     folder = RunFolder(run_dir)
     trained = load_trained(folder, registry, device)
-    if split is not None and split not in (*SPLITS, "all"):
-        raise UsageError(f"There is no split {split!r}.{did_you_mean(split, (*SPLITS, 'all'))}")
-    choices = dict(trained.experiment.data.test)
-    if tests:
-        choices = _named_tests(trained, tests, split, registry)
-    elif split is not None:
-        choices = {label: choice.model_copy(update={"split": split}) for label, choice in choices.items()}
+    choices = _tests(trained, tests, split, assignments, registry)
     if not choices and trained.segmenter is not None:
         raise UsageError("The run has no test set; say which with --test NAME:FOLDER.")
     if counting is not None and trained.segmenter is None:
@@ -132,11 +128,32 @@ def evaluate_run(
     return scores, judged, place
 
 
+def _tests(
+    trained: TrainedModel, named: Sequence[str], split: str | None, assignments: Sequence[str], registry: Registry
+) -> dict[str, DatasetChoice]:
+    """The test sets that are named, or those of the run.
+
+    Raises:
+        UsageError: there is no such split, or options are of no test set.
+    """
+    if split is not None and split not in (*SPLITS, "all"):
+        raise UsageError(f"There is no split {split!r}.{did_you_mean(split, (*SPLITS, 'all'))}")
+    if named:
+        return _named_tests(trained, named, split, assignments, registry)
+    if assignments:
+        raise UsageError(f"--set {assignments[0]} is for test sets that are named; say which with --test NAME:FOLDER.")
+    of_run = trained.experiment.data.test
+    return {
+        label: choice if split is None else choice.model_copy(update={"split": split})
+        for label, choice in of_run.items()
+    }
+
+
 def _named_tests(
-    trained: TrainedModel, tests: Sequence[str], split: str | None, registry: Registry
+    trained: TrainedModel, tests: Sequence[str], split: str | None, assignments: Sequence[str], registry: Registry
 ) -> dict[str, DatasetChoice]:
     """Tests as on the command line, with the options of the run's data in the same folder."""
-    data: Settings = {"test": label_tests([parse_dataset(text, registry) for text in tests], registry)}
+    data: Settings = {"test": label_tests([parse_dataset(text, registry, assignments) for text in tests], registry)}
     trained_on = trained.experiment.data.model_dump(exclude_none=True)
     for table in data["test"].values():
         share_options(trained_on.get("source", {}), table)

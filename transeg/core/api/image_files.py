@@ -16,8 +16,9 @@ from transeg.core.api.run_networks import load_trained
 from transeg.core.claims import claimed
 from transeg.core.distributed.progress_bar import progress_bar
 from transeg.core.errors import DataError, Failures, UsageError
-from transeg.core.inference.pixel_size import PixelSize, rescale_factors
+from transeg.core.inference.pixel_size import PixelSize, rescale_factors, scale_reference
 from transeg.core.inference.prediction import list_image_files, predict_files, translate_files
+from transeg.core.inference.reading import Reading
 from transeg.core.inference.sliding_window import Inference
 from transeg.core.inference.trained_model import TrainedModel
 from transeg.core.inference.translator import Translator
@@ -43,6 +44,7 @@ def predict_images(
     translate_with: Path | None = None,
     direction: str | None = None,
     rescale: float | None = None,
+    assignments: Sequence[str] = (),
     failures: Failures,
 ) -> tuple[int, Path]:
     """Segment image files; see :func:`transeg.core.inference.prediction.predict_files`. Gives the number of masks and
@@ -51,7 +53,7 @@ def predict_images(
     Where objects are counted, :class:`transeg.core.analysis.count_tables.ObjectTables` lie in the folder, too, and
     where fibres are measured :class:`transeg.core.analysis.fibre_tables.FibreTables`. Images of a foreign domain are
     first translated with the run ``translate_with``. See :func:`transeg.core.inference.pixel_size.rescale_factors` for
-    how images are resampled before.
+    how images are resampled before, and :class:`transeg.core.inference.reading.Reading` for ``assignments``.
     """
     files = list_image_files(images)
     trained = load_trained(RunFolder(run_dir), registry, device)
@@ -60,6 +62,7 @@ def predict_images(
         channels = trained.domains.target_channels
         translator = Translator.adapting(translate_with, registry, device, direction=direction, channels=channels)
     scale = rescale_factors(trained.experiment, translator, pixel_size, rescale)
+    reading = Reading.of(assignments, scale_reference(trained.experiment, translator).range)
     inference = trained.inference(window, flips)
     names = trained.domains.class_names
     measuring = morphometry.of(names) if morphometry is not None else None
@@ -83,6 +86,7 @@ def predict_images(
             advance,
             tables,
             failures=failures,
+            reading=reading,
             translator=translator,
             scale=scale,
         )
@@ -111,6 +115,7 @@ def translate_images(
     device: str | None,
     pixel_size: PixelSize | None = None,
     rescale: float | None = None,
+    assignments: Sequence[str] = (),
     failures: Failures,
 ) -> int:
     """Translate image files; see :func:`transeg.core.inference.prediction.translate_files`. Gives the number of those
@@ -120,6 +125,7 @@ def translate_images(
     trained = load_trained(RunFolder(run_dir), registry, device)
     translator = Translator.of(trained, run_dir, direction=direction, window=window)
     scale = rescale_factors(translator.trained.experiment, translator, pixel_size, rescale)
+    reading = Reading.of(assignments, scale_reference(translator.trained.experiment, translator).range)
     with claimed(out, "translate", files), progress_bar(console, "translating", len(files)) as advance:
-        translate_files(translator, files, out, advance, scale, failures=failures)
+        translate_files(translator, files, out, advance, scale, failures=failures, reading=reading)
     return len(files) - len(failures.reasons)

@@ -67,7 +67,9 @@ def read_image(path: Path, channels: int, region: Region | None = None, page: in
     return _fitted(path, _picture(path, region, page), channels)
 
 
-def read_unit_image(path: Path, channels: int, region: Region | None = None, range_: Range | None = None) -> np.ndarray:
+def read_unit_image(
+    path: Path, channels: int, region: Region | None = None, range_: Range | None = None, page: int | None = None
+) -> np.ndarray:
     """An image as :func:`read_image` gives it, on the one scale of all images.
 
     Args:
@@ -76,6 +78,7 @@ def read_unit_image(path: Path, channels: int, region: Region | None = None, ran
         region: the part that is wanted; None for all.
         range_: intensities that became 0 and 1 in images of its kind; where it is of another, what the file says holds,
             or the range of its type.
+        page: of a stack, from 0; None where the file has one.
 
     Returns:
         ``(H, W, channels)``, uint8, uint16, or float32 in [0, 1].
@@ -83,7 +86,7 @@ def read_unit_image(path: Path, channels: int, region: Region | None = None, ran
     Raises:
         DataError: as for reading it; or floats are not finite or not between 0 and 1, and no range holds for them.
     """
-    picture = _picture(path, region)
+    picture = _picture(path, region, page)
     pixels = _fitted(path, picture, channels)
     try:
         known = range_ if holds_for(range_, pixels) else picture.range

@@ -16,14 +16,13 @@ from transeg.core.data.images import (
     EXTENSIONS,
     read_binary_mask,
     read_label_map,
-    read_unit_image,
     resize,
 )
 from transeg.core.data.unread_endings import describe_unread, say_unread
 from transeg.core.data.writing import image_suffix, write_atomically, write_together
 from transeg.core.errors import Failures, UsageError
 from transeg.core.inference.masks import class_map, shown_mask
-from transeg.core.inference.pixel_size import scale_reference
+from transeg.core.inference.reading import Reading
 from transeg.core.inference.sliding_window import Inference, resize_result
 from transeg.core.inference.trained_model import TrainedModel
 from transeg.core.inference.translator import Translator, to_pixels, translation_seed
@@ -70,6 +69,7 @@ def predict_files(
     tables: Sequence[ObjectTables | FibreTables] = (),
     *,
     failures: Failures,
+    reading: Reading,
     translator: Translator | None = None,
     scale: tuple[float, float] = (1.0, 1.0),
 ) -> None:
@@ -82,14 +82,14 @@ def predict_files(
     ``translator`` into the domain that the segmenter knows; masks come back at the size of the file. Files that cannot
     be read are left to ``failures``.
     """
-    range_ = scale_reference(trained.experiment, translator).range
 
     def predict(file: Path) -> None:
-        if translator is None and scale == (1, 1) and is_large(trained, file, inference):
-            predict_slide(trained, file, out, inference, with_probabilities)
+        by_bands = translator is None and scale == (1, 1) and reading.page is None
+        if by_bands and is_large(trained, file, inference):
+            predict_slide(trained, file, out, inference, with_probabilities, reading.range)
             return
         channels = trained.domains.target_channels if translator is None else translator.takes
-        image = read_unit_image(file, channels, range_=range_)
+        image = reading.image(file, channels)
         logits = segment_image(trained, image, inference, translator=translator, scale=scale, name=file.stem)
         mask = class_map(logits)
         write_together(_results(file, image, mask, logits if with_probabilities else None, trained, out))
@@ -127,6 +127,7 @@ def translate_files(
     scale: tuple[float, float] = (1.0, 1.0),
     *,
     failures: Failures,
+    reading: Reading,
 ) -> None:
     """Write the translation of each image or label map, at its own size; images are seen at ``scale`` times that.
 
@@ -134,17 +135,16 @@ def translate_files(
     read are left to ``failures``.
     """
     trained = translator.trained
-    range_ = scale_reference(trained.experiment, translator).range
 
     def translate(file: Path) -> None:
         if trained.given.by_mask:
             labels = read_labels(file, len(trained.domains.class_names))
             made = image_of_labels(trained, labels, translator.inference, file.stem)
-        elif scale == (1, 1) and is_large(trained, file, translator.inference):
-            translate_slide(translator, file, out)
+        elif scale == (1, 1) and reading.page is None and is_large(trained, file, translator.inference):
+            translate_slide(translator, file, out, reading.range)
             return
         else:
-            image = read_unit_image(file, translator.takes, range_=range_)
+            image = reading.image(file, translator.takes)
             made = translate_image(translator, image, file.stem, scale)
         write_atomically(out / f"{file.stem}{image_suffix(made)}", made)
 

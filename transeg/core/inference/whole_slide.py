@@ -17,7 +17,6 @@ from transeg.core.data.stream import to_tensor
 from transeg.core.data.tiff import open_tiff, write_tiff
 from transeg.core.files import replacing
 from transeg.core.inference.masks import class_map, shown_mask
-from transeg.core.inference.pixel_size import scale_reference
 from transeg.core.inference.sliding_window import Forward, Inference
 from transeg.core.inference.trained_model import TrainedModel
 from transeg.core.inference.translator import Translator, to_pixels
@@ -69,12 +68,19 @@ def is_large(trained: TrainedModel, path: Path, inference: Inference) -> bool:
     return bool(inference.window) and trained.experiment.data.stain is None and height * width > LARGE
 
 
-def predict_slide(trained: TrainedModel, path: Path, out: Path, inference: Inference, with_probabilities: bool) -> None:
+def predict_slide(
+    trained: TrainedModel,
+    path: Path,
+    out: Path,
+    inference: Inference,
+    with_probabilities: bool,
+    range_: Range | None,
+) -> None:
     """As :func:`transeg.core.inference.prediction.predict_files`, for one large image.
 
     The mask is a tiled TIFF, probabilities are uncompressed TIFFs of 16 bits, the overlay is a small picture.
     """
-    slide = Slide(path, trained.domains.target_channels, scale_reference(trained.experiment, None).range)
+    slide = Slide(path, trained.domains.target_channels, range_)
     height, width = slide.size
     names = trained.domains.class_names
     overview = Overview(slide.size)
@@ -99,9 +105,9 @@ def predict_slide(trained: TrainedModel, path: Path, out: Path, inference: Infer
         write_image(overlay, draw_outlines(overview.picture, overview.mask))
 
 
-def translate_slide(translator: Translator, path: Path, out: Path) -> None:
+def translate_slide(translator: Translator, path: Path, out: Path, range_: Range | None) -> None:
     """Write the translation of a large image as a tiled TIFF of the same type."""
-    slide = Slide(path, translator.takes, scale_reference(translator.trained.experiment, translator).range)
+    slide = Slide(path, translator.takes, range_)
     dtype = slide.read(Region(0, 0, 1, 1)).dtype
     forward = translator.forward(path.stem)
     bands = slide.bands(forward, translator.inference, translator.trained.device)

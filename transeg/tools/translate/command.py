@@ -14,7 +14,7 @@ from transeg.tools.common import options as common
 from transeg.tools.common.console import stderr_console
 
 
-@click.command()
+@click.command(cls=common.CommandWithSettings)
 @common.run_dir
 @click.argument("images", metavar="IMAGES|DATASET")
 @common.out
@@ -28,7 +28,9 @@ from transeg.tools.common.console import stderr_console
 @click.option(
     "--split", type=click.Choice(["train", "val", "test"]), help="Part of the dataset to use; by default all."
 )
-@common.repeatable("--set", "assignments", "OPTION=VALUE", "Set an option of the dataset, such as rescale=0.5.")
+@common.assignments(
+    "Set an option of the dataset, such as rescale=0.5, or how images are read: range=[0, 4095] or page=0."
+)
 @common.pixel_size
 @common.rescale
 @common.window
@@ -61,9 +63,9 @@ def translate(
 
     failures = Failures()
     if layout is None:
-        if split or assignments:
-            raise UsageError("--split and --set are for datasets; say --format, too.")
-        named |= {"pixel_size": pixel_size, "rescale": rescale}
+        if split:
+            raise UsageError("--split is for datasets; say --format, too.")
+        named |= {"pixel_size": pixel_size, "rescale": rescale, "assignments": assignments}
         count = translate_images(run_dir, Path(images), registry, stderr_console(), out=out, failures=failures, **named)
     else:
         if pixel_size or rescale:
