@@ -22,6 +22,11 @@ UNLABELLED = "target"
 BLOCK, BLOCKS = 65536, 64
 """Bytes that are read of a large file at so many places to tell it from others of its size."""
 
+REMEDY = (
+    "Name other images to test on, or leave these out; a test that names the source's own folder, and no split of it, gets "
+    "images of its own."
+)
+
 USES = {
     "source": "trained on with their labels",
     "synthetic": "trained on with their labels",
@@ -155,7 +160,7 @@ def check_unseen(tests: Mapping[str, Dataset], seen: SeenImages, *, transductive
         among = seen.among(dataset)
         labelled = {index: image for index, image in among.items() if image.role != UNLABELLED}
         if labelled:
-            raise UsageError(_sentence(label, dataset, labelled) + f" {_remedy(label)}")
+            raise UsageError(f"{_sentence(label, dataset, labelled)} {REMEDY}")
         if among and not transductive:
             raise UsageError(
                 f"{_sentence(label, dataset, among)} Say --transductive to have the result called so, or name others."
@@ -218,11 +223,4 @@ def _sentence(label: str, dataset: Dataset, among: Mapping[int, SeenImage]) -> s
     return (
         f"{len(among)} of {len(dataset)} test images of {label} are also {USES[image.role]}, such as {place[0]}{copy}; "
         "a result on them would flatter."
-    )
-
-
-def _remedy(label: str) -> str:
-    return (
-        f"Name other images to test on or remove the copies; without data.test.{label}.split, or splits of one's own, "
-        "tests in the folder of training images get a share of their own."
     )
