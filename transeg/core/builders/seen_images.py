@@ -23,8 +23,8 @@ BLOCK, BLOCKS = 65536, 64
 """Bytes that are read of a large file at so many places to tell it from others of its size."""
 
 REMEDY = (
-    "Name other images to test on, or leave these out; a test that names the source's own folder, and no split of it, gets "
-    "images of its own."
+    "Name other images to test on, or leave these out; a test that names the source's own folder, and no split of it, "
+    "gets images of its own."
 )
 
 USES = {
