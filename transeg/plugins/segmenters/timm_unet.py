@@ -14,6 +14,7 @@ from timm.models import adapt_input_conv, load_state_dict
 from torch import Tensor, nn
 
 from transeg.core.interfaces import Segmenter
+from transeg.plugins.segmenters.efficientnet_names import are_numbered_through, named_by_stages
 from transeg.plugins.segmenters.encoders import explain_errors, freeze_idle, run_on_meta, suggest_names
 from transeg.plugins.segmenters.layers import conv_block
 
@@ -54,7 +55,7 @@ class TimmUNet(Segmenter):
         backbone: timm's name, with a tag of weights after a dot if need be (`convnext_tiny.fb_in22k`).
         pretrained: download the backbone's weights.
         backbone_weights: file with weights of the backbone as timm publishes them, `.safetensors` or what
-            ``torch.load`` reads with ``weights_only``.
+            ``torch.load`` reads with ``weights_only``; or those of an EfficientNet as EfficientNet-PyTorch names them.
         decoder_channels: channels of the decoder's stages, coarsest first and ending at the image's resolution; a
             backbone with fewer halvings uses the last ones.
         aux: train the decoder's stages at strides 2, 4 and 8 too, each through a head of its own.
@@ -103,7 +104,10 @@ class TimmUNet(Segmenter):
 
     def load_pretrained(self) -> None:
         if self._pretrained:
-            with explain_errors("the pretrained weights of the backbone are not available"):
+            with explain_errors(
+                "the pretrained weights of the backbone are not available (without a network, name a file that is at "
+                "hand as backbone_weights)"
+            ):
                 self.backbone.load_state_dict(self._make(pretrained=True).state_dict())
         if self._file is not None:
             with explain_errors(f"the backbone's weights {self._file} cannot be used"):
@@ -156,6 +160,10 @@ def _load_file(backbone: Any, file: Path, in_channels: int) -> None:
     if not file.is_file():
         raise ValueError("there is no such file")
     state = load_state_dict(str(file), weights_only=True)
+    if are_numbered_through(state):
+        if not backbone.pretrained_cfg["architecture"].startswith("tf_"):
+            raise ValueError("such weights want TensorFlow's padding; choose a backbone with tf_ before it")
+        state = named_by_stages(state, backbone.blocks)
     missing = sorted(backbone.state_dict().keys() - state.keys())
     if missing:
         raise ValueError(f"{len(missing)} of the backbone's tensors are not in the file, such as {missing[0]}")
