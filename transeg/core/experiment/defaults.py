@@ -132,6 +132,8 @@ def _with_datasets(settings: Settings, entry: StrategyEntry, registry: Registry)
             test["domain"] = registry.find("dataset", DEFAULT_DATASET).domains[0]
         else:
             data.setdefault("target", {})["name"] = DEFAULT_DATASET
+    elif "target" in entry.needs:
+        data.setdefault("target", {})["name"] = DEFAULT_DATASET
     if "segmenter" in settings:
         tests.setdefault(DEFAULT_DATASET, test)
     return settings

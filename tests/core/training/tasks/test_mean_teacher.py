@@ -1,0 +1,83 @@
+import math
+
+import pytest
+import torch
+from core.training.tasks.test_tasks import Scale, batch, wrappers
+from torch import nn
+
+from transeg.core.interfaces import Optimization
+from transeg.core.models.ema import EMA
+from transeg.core.training.losses import LossSum
+from transeg.core.training.tasks.mean_teacher import MeanTeacher
+from transeg.core.training.tasks.segmentation_task import SegmentationTask
+from transeg.plugins.losses.pixelwise import BCELoss
+
+
+def taught(segmenter=None, **options):
+    segmenter = segmenter or Scale()
+    optimization = Optimization(torch.optim.SGD(segmenter.parameters(), lr=1.0))
+    on_target = MeanTeacher(**{"threshold": 0.9, "weighting": "share", "weight": 1.0, **options})
+    task = SegmentationTask(segmenter, LossSum({"bce": (1.0, BCELoss())}), optimization, on_target=on_target)
+    task.averages = EMA(task, {"segmenter": 0.5})
+    return task
+
+
+def loss_on_target(task, target):
+    (phase,) = task.phases(batch(target=target))
+    return phase.losses["target"].item()
+
+
+def test_the_teacher_is_the_average_and_the_student_learns_from_it():
+    task = taught()
+    with torch.no_grad():
+        task.averages.update()
+        task.segmenter.scale.fill_(-1.0)
+    softplus = math.log1p(math.exp(3.0))
+    assert loss_on_target(task, 3.0) == pytest.approx(softplus)  # the teacher says 3, the student -3
+    assert task.segmenter.scale.item() == -1.0
+
+
+def test_until_the_first_step_the_teacher_is_what_training_began_with():
+    assert loss_on_target(taught(), 3.0) == pytest.approx(math.log1p(math.exp(-3.0)))
+
+
+def test_where_the_teacher_is_nowhere_sure_the_step_is_that_of_labelled_images():
+    task, plain = taught(threshold=0.99), taught()
+    plain.on_target = None
+    values = [each.train_step(batch(target=0.5), wrappers(each)) for each in (task, plain)]
+    assert values[0] == {**values[1], "target": 0}
+    assert task.segmenter.scale.item() == plain.segmenter.scale.item()
+
+
+def test_the_weight_is_that_of_target_images():
+    assert loss_on_target(taught(weight=0.25), 3.0) == pytest.approx(0.25 * loss_on_target(taught(), 3.0))
+
+
+def test_the_teacher_neither_drops_nor_counts_what_it_sees():
+    class Norm(Scale):
+        def __init__(self):
+            super().__init__()
+            self.norm = nn.BatchNorm2d(1)
+            self.modes = []
+
+        def forward(self, image):
+            self.modes.append((self.training, torch.is_grad_enabled()))
+            return self.norm(super().forward(image))
+
+    task = taught(Norm())
+    loss_on_target(task, 3.0)
+    assert task.segmenter.modes == [(True, True), (False, False), (True, True)]
+    assert task.segmenter.training
+    assert task.segmenter.norm.num_batches_tracked.item() == 2
+
+
+def test_every_head_learns_by_its_weight():
+    class TwoHeads(Scale):
+        def forward(self, image):
+            logits = super().forward(image)
+            return [logits, 2 * logits] if self.training else logits
+
+    task = taught(TwoHeads())
+    task.loss.head_weights = (1.0, 0.5)
+    expected = math.log1p(math.exp(-3.0)) + 0.5 * math.log1p(math.exp(-6.0))
+    assert loss_on_target(task, 3.0) == pytest.approx(expected)
