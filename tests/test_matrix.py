@@ -31,13 +31,12 @@ FOUND = [c for c in combinations(Registry()) if not c.missing]
 def pairwise(found):
     """Of the combinations of three, one for each generator with each segmenter, by each strategy in its turn."""
     threes = [c for c in found if c.generator and c.segmenter]
-    strategies, generators, segmenters = (
-        sorted({getattr(c, kind) for c in threes}) for kind in ("strategy", "generator", "segmenter")
-    )
+    generators, segmenters = (sorted({getattr(c, kind) for c in threes}) for kind in ("generator", "segmenter"))
+    takers = {generator: sorted({c.strategy for c in threes if c.generator == generator}) for generator in generators}
     yield from (c for c in found if c not in threes)
     for c in threes:
         turn = generators.index(c.generator) + segmenters.index(c.segmenter)
-        if c.strategy == strategies[turn % len(strategies)]:
+        if c.strategy == takers[c.generator][turn % len(takers[c.generator])]:
             yield c
 
 

@@ -4,13 +4,14 @@ import json
 
 import pytest
 import torch
-from conftest import TINY_DATA, TINY_TARGET, TINY_TEST, TINY_TRAINING, command
+from conftest import BOTH, TINY_DATA, TINY_TARGET, TINY_TEST, TINY_TRAINING, command
 
 WAYS = {
     "alone": (
         ["--strategy", "self-training", "--segmenter", "unet"],
         [*TINY_DATA, *TINY_TRAINING, *TINY_TARGET, *TINY_TEST, "segmenter.base=4", "baseline=none"],
     ),
+    "with a generator": ([*BOTH[0], "--strategy", "self-training"], [*BOTH[1], "baseline=none"]),
 }
 
 
@@ -74,6 +75,8 @@ def test_how_far_the_teacher_reaches_back_is_shortened_unless_it_is_said(toolkit
     ("more", "words"),
     [
         (["--source", "phantom"], "needs images of the target domain; say --target"),
+        (["--generator", "pix2pix"], "the generator pix2pix learns from pairs alone; name another generator"),
+        (["--set", "strategy.weight=1"], "how much a generator listens to the segmenter, and there is none"),
         (["--set", "strategy.threshold=1"], "strategy.threshold cannot be 1"),
     ],
 )

@@ -71,6 +71,10 @@ CASES = {
         [*SEGMENTER, "--strategy", "self-training", "--baseline", "source-only"],
         [stage("self-training", [S], "."), BASELINE],
     ),
+    "self-training with a generator": (
+        [*CUT, *SEGMENTER, "--strategy", "self-training", "--baseline", "none"],
+        [stage("self-training", [G, S], ".")],
+    ),
     "sequential with a generator without parameters": (
         [*THIRD, "--generator", "moments", *SEGMENTER, "--strategy", "sequential", "--baseline", "none"],
         [FIRST, AFTER],

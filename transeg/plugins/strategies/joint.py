@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from transeg.core.experiment.schema import Experiment
     from transeg.core.training.build import Build
     from transeg.core.training.parts import Parts
-    from transeg.core.training.tasks import Task
+    from transeg.core.training.tasks import TargetLearning, Task
 
 
 class Joint(Strategy):
@@ -68,7 +68,15 @@ class Joint(Strategy):
         translated = ", translated" if experiment.generator.condition == "image" else ""
         return f"the validation images of the source{translated}"
 
-    def task(self, stage: Stage, parts: Parts, build: Build) -> Task:
+    def task(self, stage: Stage, parts: Parts, build: Build, on_target: TargetLearning | None = None) -> Task:
+        """As for every strategy.
+
+        Args:
+            stage: of the run.
+            parts: its data sets.
+            build: makes the networks and losses.
+            on_target: how target images without labels are learned from, besides.
+        """
         from transeg.core.training.tasks import JointTask
 
         generator, segmenter = build.generator(), build.segmenter()
@@ -85,6 +93,7 @@ class Joint(Strategy):
             share=build.experiment.data.synthetic_share,
             appearance=build.appearance(),
             extra_terms=terms,
+            on_target=on_target,
         )
 
     def weight_at(self, progress: float) -> float:

@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
+from transeg.core.errors import UsageError
 from transeg.core.interfaces import NetworkKind, Stage, Strategy
 from transeg.plugins.strategies.baseline import source_only_baseline
+from transeg.plugins.strategies.joint import Joint
+from transeg.plugins.strategies.supervised import Supervised
 
 if TYPE_CHECKING:
     from transeg.core.experiment.schema import Experiment
@@ -16,6 +19,10 @@ if TYPE_CHECKING:
     from transeg.core.training.tasks import Task
 
 STAGE = "self-training"
+WEIGHT = 1e-3
+SCHEDULE: Literal["constant"] = "constant"
+START = 0.5
+"""The defaults of `joint`."""
 
 
 class SelfTraining(Strategy):
@@ -23,13 +30,17 @@ class SelfTraining(Strategy):
 
     The labels come from the moving average of the segmenter's weights, the mean teacher, and count by how sure it is,
     as in DAFormer (Hoyer, Dai and Van Gool, CVPR 2022, arXiv:2111.14887). The average is what is validated, selected
-    and used; `train.ema` sets how far it reaches back, 0.999 where it does not, which short trainings shorten.
+    and used; `train.ema` sets how far it reaches back, 0.999 where it does not, which short trainings shorten. With a
+    generator it is joint training, whose segmenter learns from translated source images and from target images.
 
     Args:
         threshold: how probable the teacher must think a pixel's class to be sure of it.
         weighting: what a pixel counts: `share`, the share of its image in which the teacher is sure; `pixels`, one
             where the teacher is sure of it and nothing elsewhere.
         target_weight: of the loss on target images.
+        weight: as for `joint`, where a generator is trained, too; so are `schedule` and `start`.
+        schedule: of that weight.
+        start: of that schedule.
     """
 
     def __init__(
@@ -38,30 +49,45 @@ class SelfTraining(Strategy):
         threshold: Annotated[float, Field(ge=0, lt=1)] = 0.968,
         weighting: Literal["share", "pixels"] = "share",
         target_weight: Annotated[float, Field(ge=0)] = 1.0,
+        weight: Annotated[float, Field(ge=0)] = WEIGHT,
+        schedule: Literal["constant", "linear", "step"] = SCHEDULE,
+        start: Annotated[float, Field(ge=0, le=1)] = START,
     ) -> None:
         self._threshold = threshold
         self._weighting: Literal["share", "pixels"] = weighting
         self._target_weight = target_weight
+        self._joint = Joint(weight=weight, schedule=schedule, start=start)
+        self._weighs_a_generator = (weight, schedule, start) != (WEIGHT, SCHEDULE, START)
+
+    def check(self, experiment: Experiment) -> None:
+        if experiment.generator is None and self._weighs_a_generator:
+            raise UsageError(
+                "strategy.weight, schedule and start say how much a generator listens to the segmenter, and there is "
+                "none; leave them out, or say --generator NAME."
+            )
 
     def stages(self, experiment: Experiment) -> list[Stage]:
-        return [Stage(STAGE, ("segmenter",), folds=True), *source_only_baseline(experiment)]
+        alone = experiment.generator is None
+        own = Stage(STAGE, ("segmenter",), folds=True) if alone else Stage(STAGE, ("generator", "segmenter"))
+        return [own, *source_only_baseline(experiment)]
 
     def result(self, experiment: Experiment) -> dict[NetworkKind, str]:
-        return {"segmenter": STAGE}
+        return {"segmenter": STAGE} if experiment.generator is None else {"generator": STAGE, "segmenter": STAGE}
 
     def summary(self, experiment: Experiment) -> str:
-        assert experiment.segmenter is not None
-        assert experiment.data.source is not None
         assert experiment.data.target is not None
-        learned = f"learned from {experiment.data.source.short} and its own labels of {experiment.data.target.short}"
-        return f"The segmenter {experiment.segmenter.name} {learned}"
+        learned = (Supervised() if experiment.generator is None else self._joint).summary(experiment)
+        return f"{learned} and from its own labels of {experiment.data.target.short}"
 
     def trained_on(self, experiment: Experiment) -> tuple[str, str]:
         return "self-trained", "source only"
 
+    def selection(self, experiment: Experiment) -> str:
+        return super().selection(experiment) if experiment.generator is None else self._joint.selection(experiment)
+
     def task(self, stage: Stage, parts: Parts, build: Build) -> Task:
         from transeg.core.training.tasks import MeanTeacher
-        from transeg.plugins.strategies.supervised import Supervised
 
         on_target = MeanTeacher(threshold=self._threshold, weighting=self._weighting, weight=self._target_weight)
-        return Supervised().task(stage, parts, build, on_target)
+        beside = Supervised() if build.experiment.generator is None else self._joint
+        return beside.task(stage, parts, build, on_target)

@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from core.training.tasks.test_tasks import Scale, batch, wrappers
+from core.training.tasks.test_tasks import Scale, batch, joint, wrappers
 from torch import nn
 
 from transeg.core.interfaces import Optimization
@@ -81,3 +81,12 @@ def test_every_head_learns_by_its_weight():
     task.loss.head_weights = (1.0, 0.5)
     expected = math.log1p(math.exp(-3.0)) + 0.5 * math.log1p(math.exp(-6.0))
     assert loss_on_target(task, 3.0) == pytest.approx(expected)
+
+
+def test_beside_a_generator_the_target_teaches_the_segmenter_alone():
+    tasks = [joint(weight=1.0), joint(weight=1.0)]
+    tasks[1].on_target = MeanTeacher(threshold=0.9, weighting="share", weight=1.0)
+    for task in tasks:
+        task.train_step(batch(target=3.0), wrappers(task))
+    assert tasks[0].generator.shift.item() == tasks[1].generator.shift.item() != 0
+    assert tasks[0].segmenter.scale.item() != tasks[1].segmenter.scale.item()

@@ -22,6 +22,7 @@ from transeg.core.models.forward import segment, to_classes, to_float32, transla
 from transeg.core.training.appearance_changes import AppearanceChanges
 from transeg.core.training.losses import LossSum
 from transeg.core.training.tasks.segmentation_task import SegmentationTask
+from transeg.core.training.tasks.target_learning import TargetLearning
 
 
 class JointTask(SegmentationTask):
@@ -46,6 +47,7 @@ class JointTask(SegmentationTask):
         share: of the synthetic images in the segmentation loss, where the source's images are real ones.
         appearance: changes the images that the segmenter learns from, after their translation; None for nothing.
         extra_terms: as for :class:`SegmentationTask`.
+        on_target: likewise.
     """
 
     def __init__(
@@ -61,8 +63,9 @@ class JointTask(SegmentationTask):
         share: float,
         appearance: AppearanceChanges | None = None,
         extra_terms: Iterable[nn.Module] = (),
+        on_target: TargetLearning | None = None,
     ) -> None:
-        super().__init__(segmenter, loss, optimization, extra_terms)
+        super().__init__(segmenter, loss, optimization, extra_terms, on_target)
         self.generator = generator
         self._weight = weight
         self._pseudo_share = pseudo_share
@@ -101,11 +104,12 @@ class JointTask(SegmentationTask):
         return self._pseudo_share(self.progress)
 
     def _segmentation_losses(self, fake: Tensor, batch: Batch) -> dict[str, Tensor]:
-        made = _scale_gradient(to_float32(fake), self.weight())
-        losses = self.segmentation_losses(self._changed(made, batch), batch)
+        seen = self._changed(_scale_gradient(to_float32(fake), self.weight()), batch)
+        losses = self.segmentation_losses(seen, batch)
         if self._given.by_mask:
             on_real = self.segmentation_losses(self._changed(batch.source, batch), batch)
             losses = {name: self._share * loss + (1 - self._share) * on_real[name] for name, loss in losses.items()}
+        losses = self.with_target(losses, seen, batch)
         share = self.pseudo_share()
         if share == 0:
             return losses
@@ -127,6 +131,7 @@ class JointTask(SegmentationTask):
         return to_classes(segment(self.labeller, target)[0])
 
     def before_iteration(self) -> None:
+        super().before_iteration()
         if self.labeller is not None and self.iteration % self._epoch == 0:
             broadcast_buffers(self.segmenter)  # else ranks would look at their targets with different networks
             self.labeller.load_state_dict(self.segmenter.state_dict())
