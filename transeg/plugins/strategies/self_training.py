@@ -38,6 +38,10 @@ class SelfTraining(Strategy):
         weighting: what a pixel counts: `share`, the share of its image in which the teacher is sure; `pixels`, one
             where the teacher is sure of it and nothing elsewhere.
         target_weight: of the loss on target images.
+        mixing: what of labelled images is pasted onto the target images that the segmenter sees: `classmix`, half of
+            the classes that they show; `cutmix`, a box of half of the image; `off`, nothing.
+        strong_view: change the appearance of the target images that the segmenter sees, and not of those that the
+            teacher sees: by the experiment's own changes of appearance, or those of the preset `strong`.
         weight: as for `joint`, where a generator is trained, too; so are `schedule` and `start`.
         schedule: of that weight.
         start: of that schedule.
@@ -49,6 +53,8 @@ class SelfTraining(Strategy):
         threshold: Annotated[float, Field(ge=0, lt=1)] = 0.968,
         weighting: Literal["share", "pixels"] = "share",
         target_weight: Annotated[float, Field(ge=0)] = 1.0,
+        mixing: Literal["off", "classmix", "cutmix"] = "classmix",
+        strong_view: bool = True,
         weight: Annotated[float, Field(ge=0)] = WEIGHT,
         schedule: Literal["constant", "linear", "step"] = SCHEDULE,
         start: Annotated[float, Field(ge=0, le=1)] = START,
@@ -56,6 +62,8 @@ class SelfTraining(Strategy):
         self._threshold = threshold
         self._weighting: Literal["share", "pixels"] = weighting
         self._target_weight = target_weight
+        self._mixing = mixing
+        self._strong_view = strong_view
         self._joint = Joint(weight=weight, schedule=schedule, start=start)
         self._weighs_a_generator = (weight, schedule, start) != (WEIGHT, SCHEDULE, START)
 
@@ -86,8 +94,14 @@ class SelfTraining(Strategy):
         return super().selection(experiment) if experiment.generator is None else self._joint.selection(experiment)
 
     def task(self, stage: Stage, parts: Parts, build: Build) -> Task:
-        from transeg.core.training.tasks import MeanTeacher
+        from transeg.core.training.tasks import MeanTeacher, classmix, cutmix
 
-        on_target = MeanTeacher(threshold=self._threshold, weighting=self._weighting, weight=self._target_weight)
+        on_target = MeanTeacher(
+            threshold=self._threshold,
+            weighting=self._weighting,
+            weight=self._target_weight,
+            mix={"off": None, "classmix": classmix, "cutmix": cutmix}[self._mixing],
+            appearance=build.strong_view() if self._strong_view else None,
+        )
         beside = Supervised() if build.experiment.generator is None else self._joint
         return beside.task(stage, parts, build, on_target)

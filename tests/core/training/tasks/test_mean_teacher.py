@@ -2,11 +2,12 @@ import math
 
 import pytest
 import torch
-from core.training.tasks.test_tasks import Scale, batch, joint, wrappers
+from core.training.tasks.test_tasks import Recorder, Scale, batch, joint, wrappers
 from torch import nn
 
 from transeg.core.interfaces import Optimization
 from transeg.core.models.ema import EMA
+from transeg.core.training.appearance_changes import AppearanceChanges
 from transeg.core.training.losses import LossSum
 from transeg.core.training.tasks.mean_teacher import MeanTeacher
 from transeg.core.training.tasks.segmentation_task import SegmentationTask
@@ -90,3 +91,28 @@ def test_beside_a_generator_the_target_teaches_the_segmenter_alone():
         task.train_step(batch(target=3.0), wrappers(task))
     assert tasks[0].generator.shift.item() == tasks[1].generator.shift.item() != 0
     assert tasks[0].segmenter.scale.item() != tasks[1].segmenter.scale.item()
+
+
+def left_half(mask, classes, noise):
+    assert classes == 2
+    pasted = torch.zeros_like(mask, dtype=torch.bool)
+    pasted[..., :2] = True
+    return pasted
+
+
+def test_pasted_pixels_have_their_own_image_and_label_and_count_fully():
+    task = taught(Recorder(), mix=left_half)
+    values = torch.full((2, 1, 4, 4), 0.0)
+    values[..., 3] = 3.0  # of the teacher's pixels, a quarter is sure
+    given = batch(value=0.5)
+    given.target = values
+    (phase,) = task.phases(given)
+    assert task.segmenter.seen[0, 0, 0].tolist() == [0.5, 0.5, 0.0, 3.0]
+    pixel = [math.log1p(math.exp(-0.5))] * 2 + [0.25 * math.log(2), 0.25 * math.log1p(math.exp(-3.0))]
+    assert phase.losses["target"].item() == pytest.approx(sum(pixel) / 4)
+
+
+def test_the_student_sees_a_strong_view_and_the_teacher_does_not():
+    task = taught(Recorder(), appearance=AppearanceChanges([{"name": "InvertImg", "p": 1.0}], seed=0), threshold=0.6)
+    assert loss_on_target(task, 0.5) == pytest.approx(math.log1p(math.exp(0.5)), abs=0.01)  # the teacher says 0.5
+    assert task.segmenter.seen.mean().item() == pytest.approx(-0.5, abs=0.01)

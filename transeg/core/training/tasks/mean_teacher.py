@@ -14,6 +14,8 @@ from torch import Tensor
 from transeg.core.distributed.collectives import broadcast_buffers
 from transeg.core.interfaces import Batch
 from transeg.core.models.forward import segment, to_float32
+from transeg.core.training.appearance_changes import AppearanceChanges
+from transeg.core.training.mixing import Mix
 from transeg.core.training.pseudo_labels import PseudoLabels, Weighting, pseudo_labels, weighted_cross_entropy
 from transeg.core.training.tasks.segmentation_task import SegmentationTask
 from transeg.core.training.tasks.target_learning import TargetLearning
@@ -22,21 +24,34 @@ from transeg.core.training.tasks.target_learning import TargetLearning
 class MeanTeacher(TargetLearning):
     """The teacher is the segmenter with the averages of its weights, in eval mode: what is validated and used, too.
 
-    It sees target images as the loader gives them. Until the first step it is the segmenter that training began with.
+    It sees target images as the loader gives them; the student sees a strong view of them, into which parts of labelled
+    images may be pasted. Until the first step the teacher is the segmenter that training began with.
 
     Args:
         threshold: above which probability the teacher is sure of a pixel, in [0, 1].
         weighting: what a pixel counts.
         weight: of the loss on target images.
+        mix: which pixels of labelled images, with their labels, are pasted onto target images; None for none.
+        appearance: makes what the student sees, after the pasting, a strong view; None for the same view.
     """
 
     decays: Mapping[str, float] = {"segmenter": 0.999}
 
-    def __init__(self, *, threshold: float, weighting: Weighting, weight: float) -> None:
+    def __init__(
+        self,
+        *,
+        threshold: float,
+        weighting: Weighting,
+        weight: float,
+        mix: Mix | None = None,
+        appearance: AppearanceChanges | None = None,
+    ) -> None:
         super().__init__()
         self._threshold = threshold
         self._weighting = weighting
         self._weight = weight
+        self._mix = mix
+        self._appearance = appearance
 
     def before_iteration(self, task: SegmentationTask) -> None:
         """Give all ranks the same teacher: its batch norms have the running statistics, which are each rank's own."""
@@ -46,8 +61,25 @@ class MeanTeacher(TargetLearning):
         self, losses: Mapping[str, Tensor], task: SegmentationTask, image: Tensor, batch: Batch
     ) -> dict[str, Tensor]:
         assert batch.target is not None
-        labels = pseudo_labels(_taught(task, batch.target), self._threshold, self._weighting)
-        return {**losses, "target": self._weight * _loss(task, batch.target, labels)}
+        logits = _taught(task, batch.target)
+        labels = pseudo_labels(logits, self._threshold, self._weighting)
+        seen, mixed = self._mixed(image, batch, labels, max(2, logits.shape[1]))
+        return {**losses, "target": self._weight * _loss(task, self._strong(seen, batch), mixed)}
+
+    def _mixed(self, image: Tensor, batch: Batch, labels: PseudoLabels, classes: int) -> tuple[Tensor, PseudoLabels]:
+        """Target images onto which parts of labelled ones are pasted, whose labels are known to be right."""
+        assert batch.source_mask is not None
+        assert batch.target is not None
+        if self._mix is None:
+            return batch.target, labels
+        pasted = self._mix(batch.source_mask, classes, batch.noise())
+        mixed = PseudoLabels(
+            torch.where(pasted, batch.source_mask, labels.classes), labels.weights.masked_fill(pasted, 1.0)
+        )
+        return torch.where(pasted[:, None], image, batch.target), mixed
+
+    def _strong(self, image: Tensor, batch: Batch) -> Tensor:
+        return image if self._appearance is None else self._appearance(image, batch.positions)
 
 
 @torch.no_grad()
