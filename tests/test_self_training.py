@@ -11,6 +11,13 @@ WAYS = {
         ["--strategy", "self-training", "--segmenter", "unet"],
         [*TINY_DATA, *TINY_TRAINING, *TINY_TARGET, *TINY_TEST, "segmenter.base=4", "baseline=none"],
     ),
+    "with hidden parts": (
+        ["--strategy", "self-training", "--segmenter", "unet"],
+        [
+            *[*TINY_DATA, *TINY_TRAINING, *TINY_TARGET, *TINY_TEST, "segmenter.base=4", "baseline=none"],
+            *["strategy.masking=true", "strategy.masking_block=8", "strategy.mixing=cutmix"],
+        ],
+    ),
     "with a generator": ([*BOTH[0], "--strategy", "self-training"], [*BOTH[1], "baseline=none"]),
 }
 

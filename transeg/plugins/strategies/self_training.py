@@ -42,6 +42,10 @@ class SelfTraining(Strategy):
             the classes that they show; `cutmix`, a box of half of the image; `off`, nothing.
         strong_view: change the appearance of the target images that the segmenter sees, and not of those that the
             teacher sees: by the experiment's own changes of appearance, or those of the preset `strong`.
+        masking: learn from target images once more with blocks of them hidden, so that what surrounds a place must tell
+            what it is (MIC, arXiv:2212.01322).
+        masking_ratio: how likely a block is hidden.
+        masking_block: its height and width in pixels.
         weight: as for `joint`, where a generator is trained, too; so are `schedule` and `start`.
         schedule: of that weight.
         start: of that schedule.
@@ -55,6 +59,9 @@ class SelfTraining(Strategy):
         target_weight: Annotated[float, Field(ge=0)] = 1.0,
         mixing: Literal["off", "classmix", "cutmix"] = "classmix",
         strong_view: bool = True,
+        masking: bool = False,
+        masking_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.7,
+        masking_block: Annotated[int, Field(gt=0)] = 32,
         weight: Annotated[float, Field(ge=0)] = WEIGHT,
         schedule: Literal["constant", "linear", "step"] = SCHEDULE,
         start: Annotated[float, Field(ge=0, le=1)] = START,
@@ -64,6 +71,7 @@ class SelfTraining(Strategy):
         self._target_weight = target_weight
         self._mixing = mixing
         self._strong_view = strong_view
+        self._masking = (masking_ratio, masking_block) if masking else None
         self._joint = Joint(weight=weight, schedule=schedule, start=start)
         self._weighs_a_generator = (weight, schedule, start) != (WEIGHT, SCHEDULE, START)
 
@@ -94,7 +102,7 @@ class SelfTraining(Strategy):
         return super().selection(experiment) if experiment.generator is None else self._joint.selection(experiment)
 
     def task(self, stage: Stage, parts: Parts, build: Build) -> Task:
-        from transeg.core.training.tasks import MeanTeacher, classmix, cutmix
+        from transeg.core.training.tasks import Masking, MeanTeacher, classmix, cutmix
 
         on_target = MeanTeacher(
             threshold=self._threshold,
@@ -102,6 +110,7 @@ class SelfTraining(Strategy):
             weight=self._target_weight,
             mix={"off": None, "classmix": classmix, "cutmix": cutmix}[self._mixing],
             appearance=build.strong_view() if self._strong_view else None,
+            masking=Masking(*self._masking) if self._masking else None,
         )
         beside = Supervised() if build.experiment.generator is None else self._joint
         return beside.task(stage, parts, build, on_target)

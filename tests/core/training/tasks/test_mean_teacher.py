@@ -9,6 +9,7 @@ from transeg.core.interfaces import Optimization
 from transeg.core.models.ema import EMA
 from transeg.core.training.appearance_changes import AppearanceChanges
 from transeg.core.training.losses import LossSum
+from transeg.core.training.masking import Masking
 from transeg.core.training.tasks.mean_teacher import MeanTeacher
 from transeg.core.training.tasks.segmentation_task import SegmentationTask
 from transeg.plugins.losses.pixelwise import BCELoss
@@ -116,3 +117,24 @@ def test_the_student_sees_a_strong_view_and_the_teacher_does_not():
     task = taught(Recorder(), appearance=AppearanceChanges([{"name": "InvertImg", "p": 1.0}], seed=0), threshold=0.6)
     assert loss_on_target(task, 0.5) == pytest.approx(math.log1p(math.exp(0.5)), abs=0.01)  # the teacher says 0.5
     assert task.segmenter.seen.mean().item() == pytest.approx(-0.5, abs=0.01)
+
+
+def test_hidden_parts_are_learned_from_what_surrounds_them():
+    """Where an image is hidden, the student sees what it subtracts: here, zero."""
+    seen = []
+
+    class Watching(Recorder):
+        mean = (0.5,)
+
+        def forward(self, image):
+            seen.append(image.detach())
+            return super().forward(image)
+
+    task = taught(Watching(), masking=Masking(0.5, 2))
+    (phase,) = task.phases(batch(target=3.0))
+    _, teacher, target, masked = seen
+    assert torch.equal(target, teacher)
+    assert set(masked.unique().tolist()) == {0.0, 3.0}
+    share = (masked == 3.0).float().mean().item()
+    expected = share * math.log1p(math.exp(-3.0)) + (1 - share) * math.log(2)
+    assert phase.losses["masked"].item() == pytest.approx(expected)

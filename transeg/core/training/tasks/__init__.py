@@ -1,5 +1,6 @@
 """What a Runner trains: the training steps that strategies are made of."""
 
+from transeg.core.training.masking import Masking
 from transeg.core.training.mixing import classmix, cutmix
 from transeg.core.training.tasks.joint_task import JointTask
 from transeg.core.training.tasks.mean_teacher import MeanTeacher
@@ -10,6 +11,7 @@ from transeg.core.training.tasks.translation_task import TranslationTask
 
 __all__ = [
     "JointTask",
+    "Masking",
     "MeanTeacher",
     "SegmentationTask",
     "TargetLearning",

@@ -1,7 +1,7 @@
 """A segmenter learns from its own moving average what target images show.
 
 The average as teacher: Tarvainen and Valpola, "Mean teachers are better role models", NeurIPS 2017, arXiv:1703.01780.
-Its labels weighted by how sure it is: DAFormer, arXiv:2111.14887.
+Its labels weighted by how sure it is: DAFormer, arXiv:2111.14887. Masked images: MIC, arXiv:2212.01322.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from torch import Tensor
 
 from transeg.core.distributed.collectives import broadcast_buffers
 from transeg.core.interfaces import Batch
-from transeg.core.models.forward import segment, to_float32
+from transeg.core.models.forward import segment, shift_and_scale, to_float32
 from transeg.core.training.appearance_changes import AppearanceChanges
+from transeg.core.training.masking import Masking
 from transeg.core.training.mixing import Mix
 from transeg.core.training.pseudo_labels import PseudoLabels, Weighting, pseudo_labels, weighted_cross_entropy
 from transeg.core.training.tasks.segmentation_task import SegmentationTask
@@ -33,6 +34,7 @@ class MeanTeacher(TargetLearning):
         weight: of the loss on target images.
         mix: which pixels of labelled images, with their labels, are pasted onto target images; None for none.
         appearance: makes what the student sees, after the pasting, a strong view; None for the same view.
+        masking: hides parts of target images that the student learns from once more; None for not at all.
     """
 
     decays: Mapping[str, float] = {"segmenter": 0.999}
@@ -45,6 +47,7 @@ class MeanTeacher(TargetLearning):
         weight: float,
         mix: Mix | None = None,
         appearance: AppearanceChanges | None = None,
+        masking: Masking | None = None,
     ) -> None:
         super().__init__()
         self._threshold = threshold
@@ -52,6 +55,7 @@ class MeanTeacher(TargetLearning):
         self._weight = weight
         self._mix = mix
         self._appearance = appearance
+        self._masking = masking
 
     def before_iteration(self, task: SegmentationTask) -> None:
         """Give all ranks the same teacher: its batch norms have the running statistics, which are each rank's own."""
@@ -64,7 +68,11 @@ class MeanTeacher(TargetLearning):
         logits = _taught(task, batch.target)
         labels = pseudo_labels(logits, self._threshold, self._weighting)
         seen, mixed = self._mixed(image, batch, labels, max(2, logits.shape[1]))
-        return {**losses, "target": self._weight * _loss(task, self._strong(seen, batch), mixed)}
+        joined = {**losses, "target": self._weight * _loss(task, self._strong(seen, batch), mixed)}
+        if self._masking is not None:
+            hidden = self._masking(self._strong(batch.target, batch), _mean(task, batch.target), batch.noise())
+            joined["masked"] = self._weight * _loss(task, hidden, labels)
+        return joined
 
     def _mixed(self, image: Tensor, batch: Batch, labels: PseudoLabels, classes: int) -> tuple[Tensor, PseudoLabels]:
         """Target images onto which parts of labelled ones are pasted, whose labels are known to be right."""
@@ -90,6 +98,13 @@ def _taught(task: SegmentationTask, image: Tensor) -> Tensor:
         logits = segment(task.segmenter.eval(), image)[0]
     task.segmenter.train(training)
     return logits
+
+
+def _mean(task: SegmentationTask, image: Tensor) -> Tensor:
+    """What the segmenter subtracts from images, ``(1, C, 1, 1)`` on their scale: zeros to its first layer."""
+    segmenter = task.segmenter
+    shift, scale = shift_and_scale(segmenter.mean, segmenter.std, image.shape[1], image.device, image.dtype)
+    return -shift / scale
 
 
 def _loss(task: SegmentationTask, image: Tensor, labels: PseudoLabels) -> Tensor:
