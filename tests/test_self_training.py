@@ -18,6 +18,10 @@ WAYS = {
             *["strategy.masking=true", "strategy.masking_block=8", "strategy.mixing=cutmix"],
         ],
     ),
+    "with labels of the epoch": (
+        [*BOTH[0], "--strategy", "self-training"],
+        [*BOTH[1], "baseline=none", "strategy.labels=epoch", "strategy.schedule=linear", "data.samples_per_epoch=2"],
+    ),
     "with a generator": ([*BOTH[0], "--strategy", "self-training"], [*BOTH[1], "baseline=none"]),
 }
 
@@ -26,7 +30,7 @@ def last(run):
     return torch.load(run / "checkpoints" / "last.pt", weights_only=True)
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", [way for way in WAYS if "epoch" not in way])
 def test_the_teacher_is_validated_and_predicts(toolkit, tmp_path, way):
     """With the best checkpoint's averages as weights, and no averages, the tests say the same; without, another."""
     run = tmp_path / "run"
@@ -68,6 +72,13 @@ def test_a_resumed_run_ends_as_an_unbroken_one(toolkit, tmp_path, way, monkeypat
     for part in ("model", "averages"):
         assert one[part].keys() == other[part].keys()
         assert all(torch.equal(value, other[part][key]) for key, value in one[part].items())
+
+
+def test_labels_of_the_epoch_have_a_labeller_and_no_average(toolkit, tmp_path):
+    toolkit(*command(WAYS["with labels of the epoch"], "--run-dir", tmp_path / "run"))
+    state = last(tmp_path / "run")
+    assert not state["averages"]
+    assert any(key.startswith("on_target.labeller.") for key in state["model"])
 
 
 def test_how_far_the_teacher_reaches_back_is_shortened_unless_it_is_said(toolkit, tmp_path):

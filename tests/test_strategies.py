@@ -116,7 +116,7 @@ def test_they_are_listed_and_shown(toolkit):
     rows = json.loads(toolkit("list", "strategies", "--json").stdout)
     assert [row["name"] for row in rows] == ["supervised", "translation", "sequential", "joint", "self-training"]
     shown = toolkit("info", "strategy/joint").stdout
-    for words in ("strategy.weight", "strategy.pseudo_labels", "source, generator, segmenter", "10.1111/exsy.13137"):
+    for words in ("strategy.weight", "strategy.schedule", "source, generator, segmenter", "10.1111/exsy.13137"):
         assert words in " ".join(shown.split())
     assert "rounds" in toolkit("list", "strategies", *THIRD).stdout
     combinations = toolkit("list", "combinations", *THIRD).stdout
@@ -130,6 +130,8 @@ def test_they_are_listed_and_shown(toolkit):
         (["--strategy", "joint", "--set", "strategy.wieght=1"], "Did you mean 'weight'?"),
         (["--strategy", "joint", "--set", "strategy.weight=-1"], "strategy.weight cannot be -1"),
         (["--strategy", "sequential", "--set", "joint.weight=1"], "The strategy sequential has no use for [joint]"),
+        (["--set", "joint.pseudo_labels=mean"], "or say --strategy self-training --set strategy.labels=epoch"),
+        (["--strategy", "joint", "--set", "strategy.pseudo_labels=mean"], "or say --strategy self-training --set"),
         (["--strategy", "sequential", "--set", "strategy.count=2"], "generators that are given label maps"),
         (["--strategy", "supervised"], "The strategy supervised has no use for [generator]"),
         (
@@ -148,17 +150,15 @@ def test_what_does_not_fit_is_said_in_a_sentence(toolkit, given, words):
 
 def test_former_tables_mean_what_they_did(toolkit, tmp_path):
     old = tmp_path / "old.toml"
-    old.write_text('strategy = "joint"\n[joint]\nweight = 0.25\npseudo_labels = "mean"\n[segmenter]\nname = "unet"\n')
+    old.write_text('strategy = "joint"\n[joint]\nweight = 0.25\npseudo_labels = "off"\n[segmenter]\nname = "unet"\n')
     plan = json.loads(toolkit("run", "--config", old, *CUT, "--dry-run", "--json").stdout)
     assert plan["experiment"]["strategy"]["weight"] == 0.25
-    assert plan["experiment"]["strategy"]["pseudo_labels"] == "mean"
     plan = json.loads(toolkit("run", *CUT, *SEGMENTER, "--set", "joint.weight=2", "--dry-run", "--json").stdout)
     assert plan["experiment"]["strategy"] == {
         "name": "joint",
         "weight": 2.0,
         "schedule": "constant",
         "start": 0.5,
-        "pseudo_labels": "off",
     }
 
 

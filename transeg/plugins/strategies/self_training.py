@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from transeg.core.experiment.schema import Experiment
     from transeg.core.training.build import Build
     from transeg.core.training.parts import Parts
-    from transeg.core.training.tasks import Task
+    from transeg.core.training.tasks import TargetLearning, Task
 
 STAGE = "self-training"
 WEIGHT = 1e-3
@@ -46,6 +46,11 @@ class SelfTraining(Strategy):
             what it is (MIC, arXiv:2212.01322).
         masking_ratio: how likely a block is hidden.
         masking_block: its height and width in pixels.
+        labels: `teacher`, those of the average at that moment; `epoch`, what the segmenter itself said when the epoch
+            (of `data.samples_per_epoch`) began, of images as they are, each pixel counting alike, as in PL-CUT-Seg
+            (arXiv:2307.12033). The options above are for `teacher`.
+        share: for `epoch`, of target images in the segmentation loss: half; a share that grows from nothing to half; or
+            half of it in the second half of the training.
         weight: as for `joint`, where a generator is trained, too; so are `schedule` and `start`.
         schedule: of that weight.
         start: of that schedule.
@@ -62,6 +67,8 @@ class SelfTraining(Strategy):
         masking: bool = False,
         masking_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.7,
         masking_block: Annotated[int, Field(gt=0)] = 32,
+        labels: Literal["teacher", "epoch"] = "teacher",
+        share: Literal["mean", "linear", "step"] = "mean",
         weight: Annotated[float, Field(ge=0)] = WEIGHT,
         schedule: Literal["constant", "linear", "step"] = SCHEDULE,
         start: Annotated[float, Field(ge=0, le=1)] = START,
@@ -72,6 +79,8 @@ class SelfTraining(Strategy):
         self._mixing = mixing
         self._strong_view = strong_view
         self._masking = (masking_ratio, masking_block) if masking else None
+        self._labels = labels
+        self._share = share
         self._joint = Joint(weight=weight, schedule=schedule, start=start)
         self._weighs_a_generator = (weight, schedule, start) != (WEIGHT, SCHEDULE, START)
 
@@ -102,9 +111,20 @@ class SelfTraining(Strategy):
         return super().selection(experiment) if experiment.generator is None else self._joint.selection(experiment)
 
     def task(self, stage: Stage, parts: Parts, build: Build) -> Task:
+        on_target = self._teacher(build) if self._labels == "teacher" else self._renewed(build)
+        beside = Supervised() if build.experiment.generator is None else self._joint
+        return beside.task(stage, parts, build, on_target)
+
+    def share_at(self, progress: float) -> float:
+        """Share of target images in the segmentation loss, for labels of the epoch, by progress in [0, 1)."""
+        if self._share == "linear":
+            return 0.5 * progress
+        return 0.5 if self._share == "mean" or progress >= 0.5 else 0.0
+
+    def _teacher(self, build: Build) -> TargetLearning:
         from transeg.core.training.tasks import Masking, MeanTeacher, classmix, cutmix
 
-        on_target = MeanTeacher(
+        return MeanTeacher(
             threshold=self._threshold,
             weighting=self._weighting,
             weight=self._target_weight,
@@ -112,5 +132,9 @@ class SelfTraining(Strategy):
             appearance=build.strong_view() if self._strong_view else None,
             masking=Masking(*self._masking) if self._masking else None,
         )
-        beside = Supervised() if build.experiment.generator is None else self._joint
-        return beside.task(stage, parts, build, on_target)
+
+    def _renewed(self, build: Build) -> TargetLearning:
+        from transeg.core.training.tasks import RenewedLabels
+
+        epoch = max(1, build.experiment.data.samples_per_epoch // build.experiment.joint_batch)
+        return RenewedLabels(build.segmenter(), share=self.share_at, epoch=epoch)

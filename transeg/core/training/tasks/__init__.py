@@ -4,6 +4,7 @@ from transeg.core.training.masking import Masking
 from transeg.core.training.mixing import classmix, cutmix
 from transeg.core.training.tasks.joint_task import JointTask
 from transeg.core.training.tasks.mean_teacher import MeanTeacher
+from transeg.core.training.tasks.renewed_labels import RenewedLabels
 from transeg.core.training.tasks.segmentation_task import SegmentationTask
 from transeg.core.training.tasks.target_learning import TargetLearning
 from transeg.core.training.tasks.task import Task
@@ -13,6 +14,7 @@ __all__ = [
     "JointTask",
     "Masking",
     "MeanTeacher",
+    "RenewedLabels",
     "SegmentationTask",
     "TargetLearning",
     "Task",
