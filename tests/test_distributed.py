@@ -171,6 +171,8 @@ def cases():
     yield pytest.param(["--segmenter", "plain"], [], id="supervised")
     yield pytest.param(["--segmenter", "experts"], [], id="supervised-parts-without-gradient")
     yield pytest.param(["--segmenter", "frozen"], ["segmenter.base=4"], id="supervised-frozen-batch-norm")
+    teaching = [*TINY_TARGET, "strategy.threshold=0.1", "strategy.masking=true", "strategy.masking_block=8"]
+    yield pytest.param(["--strategy", "self-training", "--segmenter", "plain"], teaching, id="self-training")
     for name in BUILT_IN:
         assert name in GENERATORS, f"Say in GENERATORS how {name} is trained here."
         used, settings = GENERATORS[name]
@@ -180,6 +182,9 @@ def cases():
         )
     settings = [*GENERATORS["cut"][1], "generator.variant=fastcut", "joint.weight=0.5"]
     yield pytest.param(["--generator", "cut", "--segmenter", "plain"], settings, id="joint-fastcut")
+    settings = [*GENERATORS["cut"][1], "strategy.threshold=0.1", "strategy.weight=0.5"]
+    parts = ["--strategy", "self-training", "--generator", "cut", "--segmenter", "plain"]
+    yield pytest.param(parts, settings, id="self-training-cut")
 
 
 @pytest.mark.parametrize(("parts", "settings"), list(cases()))

@@ -106,12 +106,6 @@ def test_a_labelled_validation_set_selects(toolkit, tmp_path):
     assert "labelled validation images of phantom" in json.loads((run / "metrics.json").read_text())["selection"]
 
 
-def test_pseudo_labels_and_schedules_run(toolkit, tmp_path):
-    settings = ["joint.pseudo_labels=mean", "joint.schedule=linear", "data.samples_per_epoch=2", "baseline=none"]
-    toolkit(*command(BOTH, "--run-dir", tmp_path / "run", *(t for s in settings for t in ("--set", s))))
-    assert any(key.startswith("labeller.") for key in weights(tmp_path / "run"))
-
-
 def test_one_target_image_is_enough(toolkit, tmp_path):
     result = toolkit(
         *command(BOTH, "--run-dir", tmp_path / "run", "--set", "data.target_limit=1", "--baseline", "none")

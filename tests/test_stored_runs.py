@@ -49,6 +49,22 @@ def test_they_predict_what_they_did(stored, toolkit, tmp_path, name):
     assert_close(out / "probabilities", EXPECTED / name / "probabilities", 33)  # of 65535
 
 
+def test_a_retired_option_and_what_it_kept_change_no_prediction(stored, toolkit, tmp_path):
+    """As joint runs with pseudo-labels were stored: with the network that made them."""
+    run, out = stored("joint"), tmp_path / "out"
+    experiment = run / "experiment.toml"
+    text = experiment.read_text()
+    assert 'pseudo_labels = "off"' in text
+    experiment.write_text(text.replace('pseudo_labels = "off"', 'pseudo_labels = "mean"'))
+    for path in (run / "checkpoints").glob("*.pt"):
+        state = torch.load(path, weights_only=True)
+        kept = {key: weight for key, weight in state["model"].items() if key.startswith("segmenter.")}
+        state["model"] |= {key.replace("segmenter", "labeller", 1): weight * 0 for key, weight in kept.items()}
+        torch.save(state, path)
+    toolkit("predict", run, STORED / "images", "-o", out, "--device", "cpu")
+    assert_close(out / "masks", EXPECTED / "joint" / "masks", 0, share=0.002)
+
+
 def test_they_translate_as_they_did(stored, toolkit, tmp_path):
     toolkit("translate", stored("joint"), STORED / "images", "-o", tmp_path / "out", "--device", "cpu")
     assert_close(tmp_path / "out", EXPECTED / "translated", 1)

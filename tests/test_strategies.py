@@ -55,8 +55,8 @@ CASES = {
     ),
     "joint": ([*CUT, *SEGMENTER], [stage("joint", [G, S], "."), BASELINE]),
     "joint with label maps": ([*PAIRS, *SEGMENTER], [stage("joint", [G, S], "."), BASELINE]),
-    "a third party's self-training": (
-        [*THIRD, *SEGMENTER, *DATA, "--strategy", "self-training", "--set", "strategy.rounds=2"],
+    "a third party's rounds of self-training": (
+        [*THIRD, *SEGMENTER, *DATA, "--strategy", "rounds", "--set", "strategy.rounds=2"],
         [
             stage("teacher", [S], "teacher"),
             stage("student-1", [S], "student-1", begins={S: "teacher/segmenter"}, uses=["teacher"]),
@@ -66,6 +66,14 @@ CASES = {
     "one without a source, from another run": (
         [*THIRD, *SEGMENTER, *DATA[2:], "--strategy", "source-free", "--set", f"strategy.begin={STORED}"],
         [stage("adaptation", [S], ".", begins={S: f"{STORED}/segmenter"})],
+    ),
+    "self-training": (
+        [*SEGMENTER, "--strategy", "self-training", "--baseline", "source-only"],
+        [stage("self-training", [S], "."), BASELINE],
+    ),
+    "self-training with a generator": (
+        [*CUT, *SEGMENTER, "--strategy", "self-training", "--baseline", "none"],
+        [stage("self-training", [G, S], ".")],
     ),
     "sequential with a generator without parameters": (
         [*THIRD, "--generator", "moments", *SEGMENTER, "--strategy", "sequential", "--baseline", "none"],
@@ -106,11 +114,11 @@ def test_no_module_outside_names_a_strategy():
 
 def test_they_are_listed_and_shown(toolkit):
     rows = json.loads(toolkit("list", "strategies", "--json").stdout)
-    assert [row["name"] for row in rows] == ["supervised", "translation", "sequential", "joint"]
+    assert [row["name"] for row in rows] == ["supervised", "translation", "sequential", "joint", "self-training"]
     shown = toolkit("info", "strategy/joint").stdout
-    for words in ("strategy.weight", "strategy.pseudo_labels", "source, generator, segmenter", "10.1111/exsy.13137"):
+    for words in ("strategy.weight", "strategy.schedule", "source, generator, segmenter", "10.1111/exsy.13137"):
         assert words in " ".join(shown.split())
-    assert "self-training" in toolkit("list", "strategies", *THIRD).stdout
+    assert "rounds" in toolkit("list", "strategies", *THIRD).stdout
     combinations = toolkit("list", "combinations", *THIRD).stdout
     assert "source-free" in combinations
 
@@ -122,6 +130,8 @@ def test_they_are_listed_and_shown(toolkit):
         (["--strategy", "joint", "--set", "strategy.wieght=1"], "Did you mean 'weight'?"),
         (["--strategy", "joint", "--set", "strategy.weight=-1"], "strategy.weight cannot be -1"),
         (["--strategy", "sequential", "--set", "joint.weight=1"], "The strategy sequential has no use for [joint]"),
+        (["--set", "joint.pseudo_labels=mean"], "or say --strategy self-training --set strategy.labels=epoch"),
+        (["--strategy", "joint", "--set", "strategy.pseudo_labels=mean"], "or say --strategy self-training --set"),
         (["--strategy", "sequential", "--set", "strategy.count=2"], "generators that are given label maps"),
         (["--strategy", "supervised"], "The strategy supervised has no use for [generator]"),
         (
@@ -140,22 +150,20 @@ def test_what_does_not_fit_is_said_in_a_sentence(toolkit, given, words):
 
 def test_former_tables_mean_what_they_did(toolkit, tmp_path):
     old = tmp_path / "old.toml"
-    old.write_text('strategy = "joint"\n[joint]\nweight = 0.25\npseudo_labels = "mean"\n[segmenter]\nname = "unet"\n')
+    old.write_text('strategy = "joint"\n[joint]\nweight = 0.25\npseudo_labels = "off"\n[segmenter]\nname = "unet"\n')
     plan = json.loads(toolkit("run", "--config", old, *CUT, "--dry-run", "--json").stdout)
     assert plan["experiment"]["strategy"]["weight"] == 0.25
-    assert plan["experiment"]["strategy"]["pseudo_labels"] == "mean"
     plan = json.loads(toolkit("run", *CUT, *SEGMENTER, "--set", "joint.weight=2", "--dry-run", "--json").stdout)
     assert plan["experiment"]["strategy"] == {
         "name": "joint",
         "weight": 2.0,
         "schedule": "constant",
         "start": 0.5,
-        "pseudo_labels": "off",
     }
 
 
 def test_several_validation_sets_are_measured_and_the_first_selects(toolkit, tmp_path):
-    parts = [*THIRD, *DATA, "--segmenter", "unet", "--strategy", "self-training"], TINY
+    parts = [*THIRD, *DATA, "--segmenter", "unet", "--strategy", "rounds"], TINY
     run = tmp_path / "run"
     toolkit(*command(parts, "--run-dir", run))
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -204,7 +212,7 @@ def test_generators_without_parameters_are_fitted_and_used(toolkit, tmp_path, st
 
 @pytest.mark.slow
 def test_those_of_others_are_killed_between_and_inside_stages_and_resumed(tmp_path, process):
-    parts = [*THIRD, *DATA, "--segmenter", "unet", "--strategy", "self-training"], TINY
+    parts = [*THIRD, *DATA, "--segmenter", "unet", "--strategy", "rounds"], TINY
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert process(*arguments(parts, whole, 0)).returncode == 0
     resume = ["run", "--run-dir", str(cut), "--resume", *THIRD]

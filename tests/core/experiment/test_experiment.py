@@ -227,7 +227,7 @@ except UsageError as error:
         ({"device": "gpu"}, "no device 'gpu'"),
         ({"strategy": "jiont"}, "There is no strategy 'jiont'. Did you mean 'joint'"),
         ({"strategy": {"name": "joint", "wieght": 1}}, "There is no option strategy.wieght. Did you mean 'weight'"),
-        ({"joint": {"pseudo_labels": "mean"}, "generator": {"name": "pix2pix"}}, "there is no --target"),
+        ({"joint": {"pseudo_labels": "mean"}}, "has been retired, so nothing can be trained with 'mean'"),
         ({"data": {"source": {"name": "folder", "root": "/none"}, "target": {"name": "phantom"}}}, "does not exist"),
         ({"segmenter": {"name": "unet", "weights": "/none.pt"}}, "no file /none.pt (segmenter.weights)"),
         ({"data": {"stain": {"reference": "/none.png"}}}, "no file /none.png (data.stain.reference)"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from transeg.core.manifest import Component, GeneratorEntry, StrategyEntry
@@ -44,9 +44,18 @@ def combinations(registry: Registry) -> Iterator[Combination]:
     for strategy in registry.components("strategy"):
         entry = strategy.entry
         assert isinstance(entry, StrategyEntry)
-        for generator in generators if "generator" in entry.needs else [None]:
+        for generator in _generators(entry, generators):
             for segmenter in segmenters if "segmenter" in entry.needs else [None]:
                 yield _combination(strategy, entry, generator, segmenter)
+
+
+def _generators(entry: StrategyEntry, generators: Sequence[Component]) -> list[Component | None]:
+    """Those that a strategy may train, and None where it can do without."""
+    if "generator" not in (*entry.needs, *entry.takes):
+        return [None]
+    target = "target" in entry.needs
+    without = [] if "generator" in entry.needs else [None]
+    return [*without, *(each for each in generators if not (target and getattr(each.entry, "paired", False)))]
 
 
 def _combination(

@@ -43,7 +43,7 @@ def with_defaults(settings: Settings, registry: Registry) -> Settings:
     entry = strategy_entry(settings["strategy"]["name"], registry)
     settings = _with_datasets(settings, entry, registry)
     _check_names(settings, registry)
-    _check_ingredients(settings, entry)
+    _check_ingredients(settings, entry, registry)
     data = settings["data"]
     for table in [data.get("val"), *data["test"].values()]:
         if isinstance(table, dict):
@@ -128,10 +128,12 @@ def _with_datasets(settings: Settings, entry: StrategyEntry, registry: Registry)
     data.setdefault("source", {})["name"] = DEFAULT_DATASET
     test = {"name": DEFAULT_DATASET}
     if "generator" in settings:
-        if registry.describe(registry.find("generator", _name(settings["generator"], "generator"))).paired:
+        if _learns_from_pairs(settings, registry):
             test["domain"] = registry.find("dataset", DEFAULT_DATASET).domains[0]
         else:
             data.setdefault("target", {})["name"] = DEFAULT_DATASET
+    elif "target" in entry.needs:
+        data.setdefault("target", {})["name"] = DEFAULT_DATASET
     if "segmenter" in settings:
         tests.setdefault(DEFAULT_DATASET, test)
     return settings
@@ -286,11 +288,21 @@ def _usual_strategy(settings: Settings, registry: Registry) -> str:
     raise UsageError(f"Say how to train {' and '.join(sorted(named))}: --strategy NAME.")
 
 
-def _check_ingredients(settings: Settings, entry: StrategyEntry) -> None:
+def _learns_from_pairs(settings: Settings, registry: Registry) -> bool:
+    """Whether the generator that is named does."""
+    return registry.describe(registry.find("generator", _name(settings["generator"], "generator"))).paired
+
+
+def _check_ingredients(settings: Settings, entry: StrategyEntry, registry: Registry) -> None:
     """Whether the networks and data that are named are those that the strategy needs."""
     name, data = settings["strategy"]["name"], settings["data"]
     named = {kind for kind in NETWORKS if kind in settings} | {role for role in DATA if role in data}
     allowed: set[str] = {*entry.needs, *entry.takes}
+    if "target" in entry.needs and "generator" in named & allowed and _learns_from_pairs(settings, registry):
+        raise UsageError(
+            f"The strategy {name} needs images of the target domain, and the generator {settings['generator']['name']} "
+            "learns from pairs alone; name another generator, or leave it out."
+        )
     for part in entry.needs:
         if part == "target" and part not in named:
             raise UsageError(f"The strategy {name} needs images of the target domain; say --target NAME:ROOT.")

@@ -18,7 +18,7 @@ from transeg.core.errors import TransegError
 from transeg.core.experiment.choices import CHOICES, Choice
 from transeg.core.experiment.schema import BATCH, RUNTIME, Experiment, is_any_of
 from transeg.core.experiment.settings import Settings, flat, parse_sum
-from transeg.core.experiment.versions import NEUTRAL
+from transeg.core.experiment.versions import NEUTRAL, retired_values
 from transeg.core.registry import Registry
 
 
@@ -71,10 +71,12 @@ def training_options(experiment: Experiment) -> Settings:
 
 
 def neutral_values(experiment: Experiment, registry: Registry) -> Settings:
-    """What options that an experiment has are where they are not named, dotted: their defaults, or what stood in for
-    them before they came.
+    """What options that an experiment has or had are where they are not named, dotted: their defaults, or what stood in
+    for them before they came.
     """
     found = _defaults(experiment, "", registry)
+    named = {kind: choice.name for kind in CHOICES if (choice := getattr(experiment, kind, None)) is not None}
+    found |= retired_values(named)
     return {name: _portable(value) for name, value in {**found, **flat(NEUTRAL)}.items()}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from transeg.core.errors import UsageError
@@ -15,9 +16,11 @@ another name."""
 NEUTRAL: Settings = {}
 """Options that came after format 2 and whose default is not what was so before, as nested tables: what they are in
 runs that do not name them."""
-RETIRED: dict[str, Any] = {}
+RETIRED: dict[str, Any] = {"strategy/joint.pseudo_labels": "off", "joint.pseudo_labels": "off"}
 """Options that are no more, dotted, each with the value that left a training as it is without them. Those of a
 component are named by it: ``segmenter/unet.base``."""
+INSTEAD = dict.fromkeys(RETIRED, ", or say --strategy self-training --set strategy.labels=epoch")
+"""What a retired option has become, as the end of a sentence that says to leave it out."""
 
 
 def upgrade(settings: Settings, registry: Registry, *, stored: bool = False) -> Settings:
@@ -77,10 +80,30 @@ def _with_sum(settings: Settings) -> Settings:
     return {**settings, "loss": {"name": terms}}
 
 
+def retired_values(components: Mapping[str, str]) -> Settings:
+    """The neutral values of retired options, dotted.
+
+    Args:
+        components: those whose own options are meant, by their kinds; others' are left out.
+    """
+    parts = ((_parts(option), neutral) for option, neutral in RETIRED.items())
+    return {
+        f"{kind}.{name}": neutral
+        for (kind, component, name), neutral in parts
+        if component in ("", components.get(kind))
+    }
+
+
+def _parts(option: str) -> tuple[str, str, str]:
+    """Table, component ('' for none) and name of a retired option."""
+    where, _, name = option.rpartition(".")
+    kind, _, component = where.partition("/")
+    return kind, component, name
+
+
 def _without_retired(settings: Settings, stored: bool) -> Settings:
     for option, neutral in RETIRED.items():
-        where, _, name = option.rpartition(".")
-        kind, _, component = where.partition("/")
+        kind, component, name = _parts(option)
         table = settings
         for key in kind.split("."):
             table = table.get(key, {}) if isinstance(table, dict) else {}
@@ -89,7 +112,7 @@ def _without_retired(settings: Settings, stored: bool) -> Settings:
         if not stored and table[name] != neutral:
             raise UsageError(
                 f"The option {kind}.{name} has been retired, so nothing can be trained with {table[name]!r}; leave it "
-                "out. A run that was trained with it still predicts."
+                f"out{INSTEAD.get(option, '')}. A run that was trained with it still predicts."
             )
         settings = _without(settings, [*kind.split("."), name])
     return settings

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from transeg.core.data.augmentation import Augmentation, Transform
 
-_STREAM = 40
+SEEN, STRONG = 40, 41
+"""Streams of changes: of what a segmenter sees of translated images, and of what makes a strong view."""
 
 
 class AppearanceChanges:
@@ -21,10 +22,11 @@ class AppearanceChanges:
     Args:
         transforms: albumentations' transforms of images alone, as tables with a ``name``.
         seed: of the experiment.
+        stream: tells apart changes of images at the same place.
     """
 
-    def __init__(self, transforms: Sequence[Transform], seed: int) -> None:
-        self._augment = Augmentation(transforms, None, seed, _STREAM)
+    def __init__(self, transforms: Sequence[Transform], seed: int, stream: int = SEEN) -> None:
+        self._augment = Augmentation(transforms, None, seed, stream)
 
     def __call__(self, image: Tensor, positions: Tensor) -> Tensor:
         """The images, changed.

@@ -14,13 +14,14 @@ from transeg.core.builders.networks import build_generator, build_segmenter
 from transeg.core.data.augmentation import split_appearance
 from transeg.core.distributed.collectives import rank_and_world_size
 from transeg.core.errors import UsageError
+from transeg.core.experiment.augmentation_presets import PRESETS
 from transeg.core.experiment.choices import Choice
 from transeg.core.experiment.schema import Experiment
 from transeg.core.inference.conditioning import Conditioning
 from transeg.core.inference.trained_model import DomainProperties, build_conditioning
 from transeg.core.interfaces import Generator, NetworkKind, Optimization, Segmenter
 from transeg.core.registry import Registry
-from transeg.core.training.appearance_changes import AppearanceChanges
+from transeg.core.training.appearance_changes import STRONG, AppearanceChanges
 from transeg.core.training.distillation import Distillation, Teacher, build_distillation
 from transeg.core.training.losses import LossSum, build_loss
 from transeg.core.training.schedules import LEARNING_RATE, with_warmup
@@ -97,6 +98,14 @@ class Build:
         """What changes images on their way from a generator to a segmenter that train together; None for nothing."""
         _, changes = split_appearance(self.experiment.augmentation.transforms or ())
         return AppearanceChanges(changes, self.experiment.seed) if changes else None
+
+    def strong_view(self) -> AppearanceChanges:
+        """What makes the strong view of an image: the experiment's own changes of appearance, or those of the preset
+        `strong` where it has none.
+        """
+        _, own = split_appearance(self.experiment.augmentation.transforms or ())
+        _, strong = split_appearance(PRESETS["strong"])
+        return AppearanceChanges(own or strong, self.experiment.seed, STRONG)
 
     def loss(self) -> LossSum:
         """The segmentation loss."""

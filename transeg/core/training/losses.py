@@ -29,6 +29,10 @@ class LossSum(nn.Module):
         self.weights = {name: weight for name, (weight, _) in terms.items()}
         self.terms = nn.ModuleDict({name: loss for name, (_, loss) in terms.items()})
 
+    def shares(self, heads: int) -> tuple[float, ...]:
+        """What each of so many heads counts, the final one first."""
+        return self.head_weights if heads > 1 and self.head_weights else (1.0,) * heads
+
     def forward(self, heads: Sequence[Tensor], target: Tensor) -> dict[str, Tensor]:
         """Every weighted term by name, summed over the heads.
 
@@ -39,7 +43,7 @@ class LossSum(nn.Module):
         Raises:
             UsageError: an option of a loss does not fit the number of classes.
         """
-        head_weights = self.head_weights if len(heads) > 1 and self.head_weights else (1.0,) * len(heads)
+        head_weights = self.shares(len(heads))
         losses = {}
         for name, loss in self.terms.items():
             try:

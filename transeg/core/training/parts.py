@@ -234,6 +234,8 @@ def _check_data(experiment: Experiment, parts: Parts, judge: Judge | None, regis
             f"There can be no source-only baseline: source images have {domains.source_channels} channels, "
             f"target images {domains.target_channels}."
         )
+    if experiment.generator is None and parts.source is not None and parts.target is not None:
+        _check_channels(domains)
     others = dict(tests)
     if parts.synthetic is not None:
         others["data.synthetic"] = parts.synthetic
@@ -256,6 +258,19 @@ def _check_data(experiment: Experiment, parts: Parts, judge: Judge | None, regis
     if parts.validates_target and parts.val is not None:
         others["val"] = parts.val
     check_compatible(domains.class_names, domains.target_channels, others)
+
+
+def _check_channels(domains: DomainProperties) -> None:
+    """Whether a segmenter can see images of both domains.
+
+    Raises:
+        UsageError: they differ in their channels.
+    """
+    if domains.source_channels != domains.target_channels:
+        raise UsageError(
+            f"Source images have {domains.source_channels} channels and target images {domains.target_channels}, so "
+            "one segmenter cannot see both; set the option channels of one of the data sets, or name a generator."
+        )
 
 
 def _needs_pairs(experiment: Experiment, registry: Registry) -> bool:

@@ -135,7 +135,7 @@ def train(training: Training, console: Console, *, resume: bool, extra_hooks: Se
     if generator is not None and new and not (resume and folder.last.exists()):
         _fit(generator, experiment, parts, device)
     distillation = training.build.distillation
-    averages = EMA(task, _averaged(generator, segmenter, options))
+    averages = task.averages = EMA(task, _averaged(task, options))
     interrupt, progress, trackers = InterruptHook(), ProgressHook(console, training.title), Trackers({})
     hooks: list[Hook] = [
         ScheduleHook(task),
@@ -243,15 +243,17 @@ def _centre(image: Tensor, height: int, width: int) -> Tensor:
     return image[:, top : top + height, left : left + width]
 
 
-def _averaged(generator: Generator | None, segmenter: Segmenter | None, options: TrainOptions) -> dict[str, float]:
+def _averaged(task: Task, options: TrainOptions) -> dict[str, float]:
     """Which parts of the task are averaged, by their names in it, and how much of its average an iteration leaves.
 
     An average that reaches far back in a short training is little more than its beginning, so the decays that
-    generators bring along are shortened; what a user chose for the segmenter is left as it is.
+    generators and tasks bring along are shortened; what a user chose for the segmenter is left as it is.
     """
-    wanted = {} if generator is None else generator.averages
-    decays = {f"generator.{name}": shorten_decay(decay, options.iterations) for name, decay in wanted.items()}
-    return decays if segmenter is None or options.ema is None else {**decays, "segmenter": options.ema}
+    of_generator = getattr(getattr(task, "generator", None), "averages", {})
+    wanted = {**{f"generator.{name}": decay for name, decay in of_generator.items()}, **task.decays}
+    decays = {name: shorten_decay(decay, options.iterations) for name, decay in wanted.items()}
+    segments = getattr(task, "segmenter", None) is not None
+    return {**decays, "segmenter": options.ema} if segments and options.ema is not None else decays
 
 
 def shorten_decay(decay: float, iterations: int) -> float:

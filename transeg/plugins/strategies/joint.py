@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from transeg.core.errors import UsageError
 from transeg.core.interfaces import NetworkKind, Stage, Strategy
 from transeg.core.interfaces.strategies import describe_translation
 from transeg.plugins.strategies.baseline import source_only_baseline
@@ -15,22 +14,20 @@ if TYPE_CHECKING:
     from transeg.core.experiment.schema import Experiment
     from transeg.core.training.build import Build
     from transeg.core.training.parts import Parts
-    from transeg.core.training.tasks import Task
+    from transeg.core.training.tasks import TargetLearning, Task
 
 
 class Joint(Strategy):
     """Trains generator and segmenter in one loop (CUT-seg).
 
     Moreu, Arazo, McGuinness and O'Connor, "Joint one-sided synthetic unpaired image translation and segmentation for
-    colorectal cancer prevention", Expert Systems 2022, doi:10.1111/exsy.13137. Pseudo-labels as in PL-CUT-Seg,
-    arXiv:2307.12033.
+    colorectal cancer prevention", Expert Systems 2022, doi:10.1111/exsy.13137. With pseudo-labels it is the strategy
+    `self-training`.
 
     Args:
         weight: share of the segmentation gradient that reaches the generator.
         schedule: the weight over the training: as it is, growing from zero, or zero before `start`.
         start: share of the training after which `step` switches the weight on.
-        pseudo_labels: train the segmenter on target images, too, with its own labels of the epoch before: with half of
-            the loss, with a share that grows to half, or with half of it in the second half of the training.
     """
 
     def __init__(
@@ -39,16 +36,10 @@ class Joint(Strategy):
         weight: Annotated[float, Field(ge=0)] = 1e-3,
         schedule: Literal["constant", "linear", "step"] = "constant",
         start: Annotated[float, Field(ge=0, le=1)] = 0.5,
-        pseudo_labels: Literal["off", "mean", "linear", "step"] = "off",
     ) -> None:
         self._weight = weight
         self._schedule = schedule
         self._start = start
-        self._pseudo_labels = pseudo_labels
-
-    def check(self, experiment: Experiment) -> None:
-        if self._pseudo_labels != "off" and experiment.data.target is None:
-            raise UsageError("strategy.pseudo_labels are for images of the target domain, and there is no --target.")
 
     def stages(self, experiment: Experiment) -> list[Stage]:
         return [Stage("joint", ("generator", "segmenter")), *source_only_baseline(experiment)]
@@ -68,7 +59,15 @@ class Joint(Strategy):
         translated = ", translated" if experiment.generator.condition == "image" else ""
         return f"the validation images of the source{translated}"
 
-    def task(self, stage: Stage, parts: Parts, build: Build) -> Task:
+    def task(self, stage: Stage, parts: Parts, build: Build, on_target: TargetLearning | None = None) -> Task:
+        """As for every strategy.
+
+        Args:
+            stage: of the run.
+            parts: its data sets.
+            build: makes the networks and losses.
+            on_target: how target images without labels are learned from, besides.
+        """
         from transeg.core.training.tasks import JointTask
 
         generator, segmenter = build.generator(), build.segmenter()
@@ -79,12 +78,11 @@ class Joint(Strategy):
             loss,
             build.optimization(segmenter, loss, *terms),
             weight=self.weight_at,
-            pseudo_share=None if self._pseudo_labels == "off" else self.pseudo_share_at,
-            epoch=max(1, build.experiment.data.samples_per_epoch // build.experiment.joint_batch),
             given=build.conditioning(),
             share=build.experiment.data.synthetic_share,
             appearance=build.appearance(),
             extra_terms=terms,
+            on_target=on_target,
         )
 
     def weight_at(self, progress: float) -> float:
@@ -94,9 +92,3 @@ class Joint(Strategy):
         if self._schedule == "step" and progress < self._start:
             return 0.0
         return self._weight
-
-    def pseudo_share_at(self, progress: float) -> float:
-        """Share of the pseudo-labels in the segmentation loss, by progress in [0, 1)."""
-        if self._pseudo_labels == "linear":
-            return 0.5 * progress
-        return 0.5 if self._pseudo_labels == "mean" or progress >= 0.5 else 0.0

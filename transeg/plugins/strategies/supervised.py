@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from transeg.core.experiment.schema import Experiment
     from transeg.core.training.build import Build
     from transeg.core.training.parts import Parts
-    from transeg.core.training.tasks import Task
+    from transeg.core.training.tasks import TargetLearning, Task
 
 
 class Supervised(Strategy):
@@ -30,9 +30,17 @@ class Supervised(Strategy):
         assert experiment.data.source is not None
         return f"The segmenter {experiment.segmenter.name} learned from {experiment.data.source.short}"
 
-    def task(self, stage: Stage, parts: Parts, build: Build) -> Task:
+    def task(self, stage: Stage, parts: Parts, build: Build, on_target: TargetLearning | None = None) -> Task:
+        """As for every strategy.
+
+        Args:
+            stage: of the run.
+            parts: its data sets.
+            build: makes the networks and losses.
+            on_target: how target images without labels are learned from, besides.
+        """
         from transeg.core.training.tasks import SegmentationTask
 
         segmenter = build.segmenter()
         terms, loss = build.terms(segmenter), build.loss()
-        return SegmentationTask(segmenter, loss, build.optimization(segmenter, loss, *terms), terms)
+        return SegmentationTask(segmenter, loss, build.optimization(segmenter, loss, *terms), terms, on_target)

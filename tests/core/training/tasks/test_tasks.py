@@ -67,10 +67,7 @@ def joint(**options):
     optimization = Optimization(torch.optim.SGD(segmenter.parameters(), lr=1.0))
     loss = LossSum({"bce": (1.0, BCELoss())})
     strategy = Joint(**options)
-    shares = None if options.get("pseudo_labels", "off") == "off" else strategy.pseudo_share_at
-    task = JointTask(
-        Shift(), segmenter, loss, optimization, strategy.weight_at, shares, epoch=3, given=IMAGES, share=0.5
-    )
+    task = JointTask(Shift(), segmenter, loss, optimization, strategy.weight_at, given=IMAGES, share=0.5)
     task.iterations = 10
     return task
 
@@ -160,44 +157,6 @@ def test_the_weight_follows_its_schedule(options, weights):
     for task.iteration in (0, 5, 9):
         found.append(task.weight())
     assert found == pytest.approx(weights)
-
-
-@pytest.mark.parametrize(
-    ("mode", "shares"),
-    [("off", [0, 0, 0]), ("mean", [0, 0.5, 0.5]), ("linear", [0, 0.15, 0.45]), ("step", [0, 0, 0.5])],
-)
-def test_pseudo_labels_wait_for_a_trained_network(mode, shares):
-    task = joint(pseudo_labels=mode)
-    found = []
-    for task.iteration in (0, 3, 9):
-        found.append(task.pseudo_share())
-    assert found == pytest.approx(shares)
-
-
-def test_pseudo_labels_come_from_the_last_renewal():
-    task = joint(pseudo_labels="mean")
-    for task.iteration in range(3):
-        task.before_iteration()
-    with torch.no_grad():
-        task.segmenter.scale.fill_(5.0)
-    assert task.labeller.scale.item() == 1.0
-    task.iteration = 3
-    task.before_iteration()
-    assert task.labeller.scale.item() == 5.0
-    task.train()
-    assert task.segmenter.training
-    assert not task.labeller.training
-    assert "labeller.scale" in task.state_dict()  # a resumed run has the same labels
-    assert not task.labeller.scale.requires_grad
-
-
-def test_pseudo_labels_teach_the_target():
-    task = joint(pseudo_labels="mean", weight=0.0)
-    task.iteration = 4
-    plain = joint(weight=0.0)
-    task.train_step(batch(target=-3.0), wrappers(task))
-    plain.train_step(batch(target=-3.0), wrappers(plain))
-    assert task.segmenter.scale.item() != plain.segmenter.scale.item()
 
 
 def test_validation_of_the_source_is_translated_and_of_the_target_is_not():

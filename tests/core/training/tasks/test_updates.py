@@ -12,7 +12,10 @@ from transeg.core.errors import TransegError
 from transeg.core.inference.conditioning import Conditioning
 from transeg.core.interfaces import Batch, Generator, Optimization, Phase, Segmenter
 from transeg.core.training.losses import LossSum
+from transeg.core.training.masking import Masking
+from transeg.core.training.mixing import classmix
 from transeg.core.training.tasks.joint_task import JointTask
+from transeg.core.training.tasks.mean_teacher import MeanTeacher
 from transeg.core.training.tasks.segmentation_task import SegmentationTask
 from transeg.core.training.tasks.translation_task import TranslationTask
 from transeg.core.training.tasks.updates import Updates, micro_batches
@@ -32,7 +35,7 @@ GENERATORS = {
         translator_blocks=1, r1_interval=2,
     ),
 }  # fmt: skip
-CASES = ["supervised", *GENERATORS, *(f"joint-{name}" for name in GENERATORS)]
+CASES = ["supervised", "taught", *GENERATORS, *(f"joint-{name}" for name in GENERATORS)]
 
 
 class Plain(Segmenter):
@@ -49,15 +52,18 @@ class Plain(Segmenter):
 def task_of(case, updates=None, build=GENERATORS):
     torch.manual_seed(0)
     strategy, _, name = case.rpartition("-")
-    if case == "supervised":
+    if case in ("supervised", "taught"):
         name = ""
     segmenter, loss = Plain(), LossSum({"bce": (1.0, BCELoss())})
     optimization = Optimization(torch.optim.Adam(segmenter.parameters(), lr=1e-3))
     if case == "supervised":
         task = SegmentationTask(segmenter, loss, optimization)
+    elif case == "taught":
+        teacher = MeanTeacher(threshold=0.1, weighting="share", weight=1.0, mix=classmix, masking=Masking(0.5, 8))
+        task = SegmentationTask(segmenter, loss, optimization, on_target=teacher)
     elif strategy == "joint":
         parts = build[name](), segmenter, loss, optimization
-        task = JointTask(*parts, weight=lambda _: 0.5, pseudo_share=None, epoch=3, given=IMAGES, share=0.5)
+        task = JointTask(*parts, weight=lambda _: 0.5, given=IMAGES, share=0.5)
     else:
         task = TranslationTask(build[name](), IMAGES)
     task.updates = updates or Updates()

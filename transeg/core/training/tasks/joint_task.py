@@ -1,27 +1,23 @@
 """A segmenter learns on what a generator translates, and the generator learns from it.
 
 CUT-seg: Moreu, Arazo, McGuinness and O'Connor, "Joint one-sided synthetic unpaired image translation and segmentation
-for colorectal cancer prevention", Expert Systems 2022, doi:10.1111/exsy.13137. Pseudo-labels as in PL-CUT-Seg,
-arXiv:2307.12033.
+for colorectal cancer prevention", Expert Systems 2022, doi:10.1111/exsy.13137.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from copy import deepcopy
 from dataclasses import replace
-from typing import Self
 
-import torch
 from torch import Tensor, nn
 
-from transeg.core.distributed.collectives import broadcast_buffers
 from transeg.core.inference.conditioning import Conditioning
 from transeg.core.interfaces import Batch, Generator, Optimization, Phase, Segmenter
-from transeg.core.models.forward import segment, to_classes, to_float32, translate_during_training
+from transeg.core.models.forward import to_float32, translate_during_training
 from transeg.core.training.appearance_changes import AppearanceChanges
 from transeg.core.training.losses import LossSum
 from transeg.core.training.tasks.segmentation_task import SegmentationTask
+from transeg.core.training.tasks.target_learning import TargetLearning
 
 
 class JointTask(SegmentationTask):
@@ -40,12 +36,11 @@ class JointTask(SegmentationTask):
         loss: of the segmentation.
         optimization: of the segmenter's and the loss's parameters.
         weight: share of the segmentation gradient that reaches the generator, by progress in [0, 1).
-        pseudo_share: share of the pseudo-labels in the segmentation loss, likewise; None for no pseudo-labels.
-        epoch: iterations between two renewals of the network that makes pseudo-labels.
         given: what the generator is given of the source.
         share: of the synthetic images in the segmentation loss, where the source's images are real ones.
         appearance: changes the images that the segmenter learns from, after their translation; None for nothing.
         extra_terms: as for :class:`SegmentationTask`.
+        on_target: likewise.
     """
 
     def __init__(
@@ -55,32 +50,22 @@ class JointTask(SegmentationTask):
         loss: LossSum,
         optimization: Optimization,
         weight: Callable[[float], float],
-        pseudo_share: Callable[[float], float] | None,
-        epoch: int,
         given: Conditioning,
         share: float,
         appearance: AppearanceChanges | None = None,
         extra_terms: Iterable[nn.Module] = (),
+        on_target: TargetLearning | None = None,
     ) -> None:
-        super().__init__(segmenter, loss, optimization, extra_terms)
+        super().__init__(segmenter, loss, optimization, extra_terms, on_target)
         self.generator = generator
         self._weight = weight
-        self._pseudo_share = pseudo_share
-        self._epoch = epoch
         self._given = given
         self._share = share
         self._appearance = appearance
         self._optimizers = {**generator.optimizers(), **super().optimizers()}
-        self.labeller = deepcopy(segmenter).requires_grad_(False) if pseudo_share is not None else None
 
     def optimizers(self) -> dict[str, Optimization]:
         return self._optimizers
-
-    def train(self, mode: bool = True) -> Self:
-        super().train(mode)
-        if self.labeller is not None:
-            self.labeller.eval()
-        return self
 
     def phases(self, batch: Batch) -> Iterator[Phase]:
         for phase in self.generator.phases(self._given.batch(batch)):
@@ -94,42 +79,16 @@ class JointTask(SegmentationTask):
         """Share of the segmentation gradient that reaches the generator now."""
         return self._weight(self.progress)
 
-    def pseudo_share(self) -> float:
-        """Share of the pseudo-labels in the segmentation loss now; 0 until the labels come from a trained network."""
-        if self._pseudo_share is None or self.iteration < self._epoch:
-            return 0.0
-        return self._pseudo_share(self.progress)
-
     def _segmentation_losses(self, fake: Tensor, batch: Batch) -> dict[str, Tensor]:
-        made = _scale_gradient(to_float32(fake), self.weight())
-        losses = self.segmentation_losses(self._changed(made, batch), batch)
+        seen = self._changed(_scale_gradient(to_float32(fake), self.weight()), batch)
+        losses = self.segmentation_losses(seen, batch)
         if self._given.by_mask:
             on_real = self.segmentation_losses(self._changed(batch.source, batch), batch)
             losses = {name: self._share * loss + (1 - self._share) * on_real[name] for name, loss in losses.items()}
-        share = self.pseudo_share()
-        if share == 0:
-            return losses
-        assert batch.target is not None
-        labels = self._pseudo_labels(batch.target)
-        heads = [to_float32(logits) for logits in segment(self.segmenter, batch.target)]
-        with torch.autocast(batch.target.device.type, enabled=False):
-            on_target = self.loss(heads, labels)
-        mixed = {name: (1 - share) * losses[name] + share * loss for name, loss in on_target.items()}
-        return {**losses, **mixed}
+        return self.with_target(losses, seen, batch)
 
     def _changed(self, image: Tensor, batch: Batch) -> Tensor:
         return image if self._appearance is None else self._appearance(image, batch.positions)
-
-    @torch.no_grad()
-    def _pseudo_labels(self, target: Tensor) -> Tensor:
-        """What the segmenter of the last renewal sees in target images, ``(N, H, W)`` int64."""
-        assert self.labeller is not None
-        return to_classes(segment(self.labeller, target)[0])
-
-    def before_iteration(self) -> None:
-        if self.labeller is not None and self.iteration % self._epoch == 0:
-            broadcast_buffers(self.segmenter)  # else ranks would look at their targets with different networks
-            self.labeller.load_state_dict(self.segmenter.state_dict())
 
     def segment_source(self, image: Tensor, places: Tensor | None) -> Tensor:
         if self._given.by_mask:

@@ -12,6 +12,7 @@ from transeg.core.interfaces import Batch, Optimization, Phase, Segmenter
 from transeg.core.models.forward import segment, to_float32
 from transeg.core.training.losses import LossSum
 from transeg.core.training.tasks.scaling import scaled_batch
+from transeg.core.training.tasks.target_learning import TargetLearning
 from transeg.core.training.tasks.task import Task
 
 
@@ -24,6 +25,7 @@ class SegmentationTask(Task):
         optimization: of the network's and the loss's parameters.
         extra_terms: further modules ``forward(logits, image, batch) -> losses by name``, called after each forward
             pass on labelled images; their parameters belong to the optimization, too.
+        on_target: how it learns from target images without labels, besides; None for not at all.
 
     Attributes:
         scales: multiples of a batch's size; there is a step at each of them in turn, and without any one as it is.
@@ -32,12 +34,20 @@ class SegmentationTask(Task):
     scales: Sequence[float] = ()
 
     def __init__(
-        self, segmenter: Segmenter, loss: LossSum, optimization: Optimization, extra_terms: Iterable[nn.Module] = ()
+        self,
+        segmenter: Segmenter,
+        loss: LossSum,
+        optimization: Optimization,
+        extra_terms: Iterable[nn.Module] = (),
+        on_target: TargetLearning | None = None,
     ) -> None:
         super().__init__()
         self.segmenter = segmenter
         self.loss = loss
         self.extra_terms = nn.ModuleList(extra_terms)
+        self.on_target = on_target
+        if on_target is not None:
+            self.decays = on_target.decays
         self._optimization = optimization
 
     def optimizers(self) -> dict[str, Optimization]:
@@ -46,7 +56,7 @@ class SegmentationTask(Task):
     def phases(self, batch: Batch) -> Iterator[Phase]:
         for scale in self.scales or (1.0,):
             scaled = scaled_batch(batch, scale, self.segmenter.size_multiple)
-            losses = self.segmentation_losses(scaled.source, scaled)
+            losses = self.with_target(self.segmentation_losses(scaled.source, scaled), scaled.source, scaled)
             yield Phase(("segmenter",), {_at_scale(name, scale): loss for name, loss in losses.items()})
 
     def segmentation_losses(self, image: Tensor, batch: Batch) -> dict[str, Tensor]:
@@ -63,6 +73,20 @@ class SegmentationTask(Task):
             for term in self.extra_terms:
                 losses |= term(heads[0], image, batch)
         return losses
+
+    def with_target(self, losses: dict[str, Tensor], image: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """The losses on labelled images together with those on target images, where it learns from these, too.
+
+        Args:
+            losses: by name.
+            image: labelled images as the segmenter has seen them, ``(N, C, H, W)``; no gradient flows into them.
+            batch: where they come from.
+        """
+        return losses if self.on_target is None else self.on_target.joined(losses, self, image.detach(), batch)
+
+    def before_iteration(self) -> None:
+        if self.on_target is not None:
+            self.on_target.before_iteration(self)
 
     def val_step(self, items: Sequence[EvaluationItem]) -> list[Tensor]:
         """Logits ``(K, h, w)`` on the CPU for each item."""

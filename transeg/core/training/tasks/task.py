@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from transeg.core.distributed.collectives import average_gradients
 from transeg.core.errors import TransegError
 from transeg.core.inference.sliding_window import Forward, Inference
 from transeg.core.interfaces import Batch, Optimization, Phase, View
+from transeg.core.models.ema import EMA
 from transeg.core.models.forward import to_signed_unit
 from transeg.core.training.tasks.updates import Updates, micro_batches, optimizer_parameters
 
@@ -29,6 +30,9 @@ class Task(nn.Module, ABC):
         view: how the segmenter sees the images that it is validated on now.
         device: where it is trained.
         updates: how losses become steps.
+        decays: names of submodules of which the training needs a moving average, each with how much of its average an
+            iteration leaves, which short trainings shorten; validation and inference then use the average.
+        averages: of what is averaged; the training puts it here. Until the first step it is empty.
     """
 
     iteration: int = 0
@@ -36,10 +40,12 @@ class Task(nn.Module, ABC):
     inference: Inference = Inference(None)
     view: View = "source"
     device: torch.device = torch.device("cpu")
+    decays: Mapping[str, float] = {}
 
     def __init__(self) -> None:
         super().__init__()
         self.updates = Updates()
+        self.averages = EMA(self, {})
 
     @property
     def progress(self) -> float:

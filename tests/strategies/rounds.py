@@ -6,7 +6,7 @@ from itertools import pairwise
 from transeg.core.interfaces import Stage, Strategy, Validation
 
 
-class SelfTraining(Strategy):
+class Rounds(Strategy):
     """For tests.
 
     Args:
