@@ -29,3 +29,8 @@ def draw_few(dataset: Dataset, count: int, seed: int) -> Subset:
     random.Random(seed).shuffle(names)
     drawn = [index for name in names for index in of_group[name]][:count]
     return Subset([(dataset, index) for index in sorted(drawn)])
+
+
+def groups_in(dataset: Dataset) -> list[str]:
+    """The groups that a data set has images of, in the order of their names."""
+    return sorted({dataset.group_of(index) for index in range(len(dataset))})
