@@ -56,7 +56,7 @@ def ladder(
     more: tuple[str, ...],
     **named: Any,
 ) -> None:
-    """Train what could close the gap to target labels, and say how much of it each does.
+    """Say what closes how much of the gap to target labels.
 
     Rungs differ in what they learn from and in nothing else: source-only, strong augmentation, translations without
     training and with it, pseudo-labels, a few target labels, and all of them (oracle). Each is tested on the same
