@@ -67,8 +67,8 @@ def ladder(
     toolkit ladder --source folder:/data/renders --target folder:/data/video --test folder:/data/labelled --dry-run
     toolkit ladder --ladder-dir ladders/mine --rungs fda,joint,few=10,oracle --seeds 3 --config mine.toml
     """
-    from transeg.tools.ladder.execution import define_ladder, run_ladder
-    from transeg.tools.ladder.tables import show_plan, show_results
+    from transeg.tools.ladder.ladder import define_ladder, run_ladder
+    from transeg.tools.ladder.ladder_tables import show_ladder, show_ladder_plan
 
     console = stderr_console()
     named["assignments"] += more
@@ -80,15 +80,15 @@ def ladder(
         if as_json:
             click.echo(json.dumps({"rungs": made.sweep.axes["rung"], "left_out": made.left_out}, indent=2))
         else:
-            show_plan(made, Console())
+            show_ladder_plan(made, Console())
         return
     if not as_json:
-        show_plan(made, console)
+        show_ladder_plan(made, console)
     found = run_ladder(made, registry, console, retry=retry)
     if as_json:
         click.echo(json.dumps(found, indent=2))
     else:
-        show_results(found, Console())
+        show_ladder(found, Console())
         Console().print(f"\nFolder: {made.sweep.path}", highlight=False, soft_wrap=True)
     failed = [cell for cell in found["cells"] if cell["state"] == "failed"]
     for cell in failed:

@@ -11,18 +11,18 @@ from rich.table import Table
 
 from transeg.core.evaluation.metrics.table import TABLE, titles
 from transeg.core.evaluation.numbers import format_interval, format_number, format_probability, pluralise
-from transeg.tools.ladder.results import METRICS
+from transeg.tools.ladder.ladder_results import METRICS
 from transeg.tools.ladder.rungs import parse_rung
 
 if TYPE_CHECKING:
-    from transeg.tools.ladder.execution import Ladder
+    from transeg.tools.ladder.ladder import Ladder
 
 MINUTE, HOUR = 60, 3600
 TIGHT = (0, 1, 0, 0)
 """One space between columns, so that those of a result fit 80 characters."""
 
 
-def show_plan(ladder: Ladder, console: Console) -> None:
+def show_ladder_plan(ladder: Ladder, console: Console) -> None:
     """What would be trained: the rungs, and what they have in common."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("rung", style="cyan", no_wrap=True)
@@ -41,7 +41,7 @@ def show_plan(ladder: Ladder, console: Console) -> None:
     _show_left_out(ladder.left_out, console)
 
 
-def show_results(found: Mapping[str, Any], console: Console) -> None:
+def show_ladder(found: Mapping[str, Any], console: Console) -> None:
     """A table for each test set, and what explains it."""
     for label, metrics in found["tests"].items():
         first = metrics[METRICS[0]]

@@ -18,7 +18,7 @@ from transeg.core.experiment.versions import upgrade
 from transeg.core.files import read_json, write_json
 from transeg.core.registry import Registry
 from transeg.tools.ladder.composition import compose
-from transeg.tools.ladder.results import ladder_path, ladder_results
+from transeg.tools.ladder.ladder_results import ladder_path, ladder_results
 from transeg.tools.ladder.rungs import LOWEST, parse_rung
 from transeg.tools.sweep.definition import define_sweep, write_sweep
 from transeg.tools.sweep.execution import check_not_launched, pick_places, train_sweep
@@ -109,7 +109,7 @@ def run_ladder(ladder: Ladder, registry: Registry, console: Console, *, retry: b
         retry: whether rungs that have failed are begun once more.
 
     Returns:
-        What has become of it, see :func:`~transeg.tools.ladder.results.ladder_results`; ``ladder.json`` keeps it.
+        What has become of it, see :func:`.ladder_results`; ``ladder.json`` keeps it.
 
     Raises:
         TransegError: a signal ended it.
