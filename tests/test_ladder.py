@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import subprocess
 import sys
 import time
@@ -85,6 +86,7 @@ def test_killed_finished_and_read_again(tmp_path):
             gap = means["oracle"] - means["source-only"]
             assert entry["share"] == pytest.approx((entry["mean"] - means["source-only"]) / gap, abs=1e-6)
     experiments = [read_experiment(cell.definition, Registry()) for cell in cells.values()]
+    assert {each.baseline for each in experiments} == {"none"}  # though the phantom's preset has one
     assert {each.train for each in experiments} == {experiments[0].train}
 
 
@@ -114,4 +116,5 @@ def test_a_dry_run_writes_nothing(toolkit, tmp_path):
     output = toolkit("ladder", "--ladder-dir", tmp_path / "new", *options).output
     assert "source, low frequencies exchanged" in output
     assert "All alike: unet" in output
+    assert re.search(r"Estimated from a few steps of each rung: \S+ to \S+ hours for 3 runs", " ".join(output.split()))
     assert not (tmp_path / "new").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,11 @@ from transeg.tools.ladder.rungs import RUNGS
     "--jobs", default=1, type=COUNT, metavar="N", help="Rungs to train at a time on each device; by default 1."
 )
 @click.option("--retry", is_flag=True, help="Train rungs again that have failed.")
-@click.option("--dry-run", is_flag=True, help="Check every rung, show what would be trained and stop.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Check every rung, time a few steps of it, show what would be trained in how many hours, and stop.",
+)
 @as_json
 @with_registry
 def ladder(
@@ -77,10 +82,13 @@ def ladder(
         folder, named, registry, console, config=config, rungs=names, seeds=seeds, devices=devices, jobs=jobs
     )
     if dry_run:
+        from transeg.tools.ladder.estimate import estimate_hours
+
+        hours = estimate_hours(made, registry, console)
         if as_json:
-            click.echo(json.dumps({"rungs": made.sweep.axes["rung"], "left_out": made.left_out}, indent=2))
+            click.echo(json.dumps({"hours": asdict(hours), "left_out": made.left_out}, indent=2))
         else:
-            show_ladder_plan(made, Console())
+            show_ladder_plan(made, Console(), hours)
         return
     if not as_json:
         show_ladder_plan(made, console)

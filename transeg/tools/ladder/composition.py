@@ -23,8 +23,8 @@ GENERATOR, SEGMENTER = "cut", "hardnet"
 """Where none is named: those of CUT-seg."""
 STRATEGIES = ("joint", "sequential")
 """Those that an experiment file may name for the rung that translates."""
-OWN = ("strategy", "generator", "augmentation", "seed", "device", "baseline")
-"""Tables and options that rungs or cells have of their own; there is no baseline, for a rung is one."""
+OWN = ("strategy", "generator", "augmentation", "seed", "device")
+"""Tables and options that rungs or cells have of their own."""
 DATA = ("source", "target", "synthetic", "synthetic_share", "synthetic_limit")
 """Likewise, in ``[data]``."""
 
@@ -80,7 +80,7 @@ def compose(settings: Settings, names: Sequence[str], registry: Registry, device
             if rung.name == LOWEST:
                 raise
             left_out[rung.name] = str(error)
-    base = {key: value for key, value in document.items() if key not in OWN}
+    base = {**{key: value for key, value in document.items() if key not in OWN}, "baseline": "none"}
     base["data"] = {key: value for key, value in base["data"].items() if key not in DATA}
     return Composition(base, found, left_out, reference.seed)
 

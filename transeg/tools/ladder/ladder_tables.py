@@ -15,6 +15,7 @@ from transeg.tools.ladder.ladder_results import METRICS
 from transeg.tools.ladder.rungs import parse_rung
 
 if TYPE_CHECKING:
+    from transeg.tools.ladder.estimate import Estimate
     from transeg.tools.ladder.ladder import Ladder
 
 MINUTE, HOUR = 60, 3600
@@ -22,14 +23,17 @@ TIGHT = (0, 1, 0, 0)
 """One space between columns, so that those of a result fit 80 characters."""
 
 
-def show_ladder_plan(ladder: Ladder, console: Console) -> None:
-    """What would be trained: the rungs, and what they have in common."""
+def show_ladder_plan(ladder: Ladder, console: Console, estimate: Estimate | None = None) -> None:
+    """What would be trained: the rungs, and what they have in common; how long it takes, where that is estimated."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("rung", style="cyan", no_wrap=True)
     table.add_column("learns from", overflow="fold")
+    if estimate is not None:
+        table.add_column("hours a run", justify="right", no_wrap=True)
     for name in ladder.sweep.axes["rung"]:
         rung = parse_rung(name)
-        table.add_row(escape(rung.name), escape(rung.learns_from))
+        hours = [] if estimate is None else [_hours(estimate.rungs.get(rung.name))]
+        table.add_row(escape(rung.name), escape(rung.learns_from), *hours)
     console.print(table)
     base, data = ladder.sweep.base, ladder.sweep.base["data"]
     console.print(
@@ -38,7 +42,23 @@ def show_ladder_plan(ladder: Ladder, console: Console) -> None:
         f"{pluralise(len(ladder.sweep.axes['seed']), 'seed')}.",
         highlight=False,
     )
+    if estimate is not None:
+        runs = pluralise(sum(cell.state() != "done" for cell in ladder.sweep.cells), "run")
+        names = [parse_rung(label).name for label in ladder.sweep.axes["rung"]]
+        untimed = [name for name in names if name not in estimate.rungs]
+        without = f", {', '.join(untimed)} not counted" if untimed else ""
+        beside = f", {len(ladder.places)} at a time" if len(ladder.places) > 1 else ""
+        console.print(
+            f"Estimated from a few steps of each rung: {_hours(estimate.total)} hours for {runs}{beside}{without}; "
+            "tests come on top.",
+            highlight=False,
+        )
     _show_left_out(ladder.left_out, console)
+
+
+def _hours(ends: Sequence[float] | None) -> str:
+    """A range of hours, with two digits that count."""
+    return "-" if ends is None else " to ".join(f"{end:.1f}" if end >= 1 else f"{end:.2g}" for end in ends)
 
 
 def show_ladder(found: Mapping[str, Any], console: Console) -> None:
