@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import logging
-import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import numpy as np
 
 from transeg.core.errors import UsageError, did_you_mean
 from transeg.core.evaluation.metrics.table import IN_PLACE_OF, TABLE, Rows, among, is_lower_better, row_of, shown_in
-from transeg.core.evaluation.statistics import bootstrap_intervals, paired_permutation_test
+from transeg.core.evaluation.statistics import bootstrap_intervals, interval_ends, paired_permutation_test
 from transeg.core.runs.evaluations import is_later, score_files
 
 logger = logging.getLogger(__name__)
@@ -113,7 +112,7 @@ def compare_metric(a: np.ndarray, b: np.ndarray, groups: Sequence[str], lower_is
         "a": float(a.mean()),
         "b": float(b.mean()),
         "difference": float(difference.mean()),
-        "ci": None if math.isnan(ends[0]) else ends.tolist(),
+        "ci": interval_ends(ends),
         "p": paired_permutation_test(difference, groups),
         "images": len(groups),
         "better": int((gain > 0).sum()),

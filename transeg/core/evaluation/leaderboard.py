@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +17,14 @@ from transeg.core.evaluation.comparison import (
     later_evaluations,
     read_lines,
 )
+from transeg.core.evaluation.image_values import ImageValues, image_values, shared_images
 from transeg.core.evaluation.metrics.table import TABLE, Rows, is_lower_better
-from transeg.core.evaluation.statistics import bootstrap_intervals, holm_adjust, paired_permutation_test
+from transeg.core.evaluation.statistics import (
+    bootstrap_intervals,
+    holm_adjust,
+    interval_ends,
+    paired_permutation_test,
+)
 
 
 @dataclass(frozen=True)
@@ -33,23 +38,6 @@ class LeaderboardEntry:
 
     name: str
     runs: tuple[Path, ...]
-
-
-@dataclass(frozen=True)
-class _Values:
-    """One metric of all entries on the images that they share.
-
-    Attributes:
-        names: of the entries.
-        values: ``(images, entries)``, averaged over each entry's runs.
-        of_runs: of each entry ``(images, runs)``, NaN where a run has no such image.
-        groups: of the images.
-    """
-
-    names: list[str]
-    values: np.ndarray
-    of_runs: list[np.ndarray]
-    groups: list[str]
 
 
 def leaderboard(
@@ -107,33 +95,18 @@ def leaderboard(
 
 def _board(lines: dict[str, list[Lines]], metrics: Sequence[str], baseline: str | None, rows: Rows) -> dict[str, Any]:
     """One test set's."""
-    seen = [dict.fromkeys(name for run in runs for name in run) for runs in lines.values()]
-    shared = [name for name in seen[0] if all(name in each for each in seen)]
-    groups = [next(run[name]["group"] for run in next(iter(lines.values())) if name in run) for name in shared]
+    groups = shared_images(lines)
     ranked = {}
     for metric in metrics:
-        values = _values(lines, shared, groups, metric)
+        values = image_values(lines, groups, metric)
         ranked[metric] = {
             "images": len(values.groups),
             "rows": _rows(values, baseline, lower_is_better=is_lower_better(metric, rows)),
         }
-    return {"images": len(shared), "groups": len(set(groups)), "metrics": ranked}
+    return {"images": len(groups), "groups": len(set(groups.values())), "metrics": ranked}
 
 
-def _values(lines: dict[str, list[Lines]], shared: Sequence[str], groups: Sequence[str], metric: str) -> _Values:
-    """A metric where every run that has an image defines it."""
-    means = np.empty((len(shared), len(lines)))
-    of_runs = []
-    for column, runs in enumerate(lines.values()):
-        cells = [[run[name][metric] or "nan" if name in run else None for run in runs] for name in shared]
-        means[:, column] = [np.mean([float(cell) for cell in line if cell is not None]) for line in cells]
-        of_runs.append(np.array([[float(cell or "nan") for cell in line] for line in cells]).reshape(-1, len(runs)))
-    defined = np.flatnonzero(~np.isnan(means).any(1))
-    kept = [groups[place] for place in defined]
-    return _Values(list(lines), means[defined], [each[defined] for each in of_runs], kept)
-
-
-def _rows(values: _Values, baseline: str | None, *, lower_is_better: bool) -> list[dict[str, Any]]:
+def _rows(values: ImageValues, baseline: str | None, *, lower_is_better: bool) -> list[dict[str, Any]]:
     """Entries from the best to the worst.
 
     Returns:
@@ -161,11 +134,11 @@ def _rows(values: _Values, baseline: str | None, *, lower_is_better: bool) -> li
             "entry": values.names[place],
             "runs": values.of_runs[place].shape[1],
             "mean": float(means[place]),
-            "ci": _ends(intervals[place]),
+            "ci": interval_ends(intervals[place]),
             "sd": _spread(values.of_runs[place]),
             "against": None if place == reference else values.names[reference],
             "difference": None if place == reference else float(differences[:, place].mean()),
-            "difference_ci": None if place == reference else _ends(of_differences[place]),
+            "difference_ci": None if place == reference else interval_ends(of_differences[place]),
             "p": p[place],
             "p_holm": adjusted[place],
         }
@@ -177,7 +150,3 @@ def _spread(of_runs: np.ndarray) -> float | None:
     """Standard deviation of the means of runs ``(images, runs)``; None for one run."""
     present = of_runs[:, ~np.isnan(of_runs).all(0)]
     return float(np.nanmean(present, axis=0).std(ddof=1)) if present.shape[1] > 1 else None
-
-
-def _ends(interval: np.ndarray) -> list[float] | None:
-    return None if math.isnan(interval[0]) else interval.tolist()

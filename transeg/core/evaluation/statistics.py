@@ -6,6 +6,7 @@ what is drawn anew, or changes its sign, is always a whole group. Nothing here i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -26,18 +27,42 @@ def bootstrap_intervals(values: np.ndarray, groups: Sequence[str]) -> np.ndarray
     Returns:
         ``(metrics, 2)`` lower and upper ends, NaN for a metric that is defined in fewer than two groups.
     """
-    sums, counts = group_sums(values, groups)
-    random, number = np.random.default_rng(SEED), len(sums)
+    _, counts = group_sums(values, groups)
     enough = (counts > 0).sum(0) > 1
-    means = np.full((BOOTSTRAPS, enough.sum()), np.nan)
-    for row in means:
-        weights = np.bincount(random.integers(number, size=number), minlength=number)
-        total, count = weights @ sums[:, enough], weights @ counts[:, enough]
-        np.divide(total, count, out=row, where=count > 0)
     ends = np.full((len(enough), 2), np.nan)
     if enough.any():
-        ends[enough] = np.nanpercentile(means, (2.5, 97.5), axis=0).T
+        ends[enough] = percentile_intervals(bootstrap_means(values[:, enough], groups))
     return ends
+
+
+def bootstrap_means(values: np.ndarray, groups: Sequence[str]) -> np.ndarray:
+    """Means over images, of groups that are drawn anew: the same draws for all metrics, and from call to call.
+
+    Args:
+        values: ``(images, metrics)``, NaN where one is undefined.
+        groups: of the images.
+
+    Returns:
+        ``(BOOTSTRAPS, metrics)``, NaN where no group with a value was drawn.
+    """
+    sums, counts = group_sums(values, groups)
+    random, number = np.random.default_rng(SEED), len(sums)
+    means = np.full((BOOTSTRAPS, values.shape[1]), np.nan)
+    for row in means:
+        weights = np.bincount(random.integers(number, size=number), minlength=number)
+        total, count = weights @ sums, weights @ counts
+        np.divide(total, count, out=row, where=count > 0)
+    return means
+
+
+def percentile_intervals(draws: np.ndarray) -> np.ndarray:
+    """95 % of what was drawn: ``(draws, quantities)`` -> ``(quantities, 2)`` ends; NaN does not count."""
+    return np.nanpercentile(draws, (2.5, 97.5), axis=0).T
+
+
+def interval_ends(interval: np.ndarray) -> list[float] | None:
+    """An interval as JSON has it; None for one that is not defined."""
+    return None if math.isnan(interval[0]) else interval.tolist()
 
 
 def paired_permutation_test(differences: np.ndarray, groups: Sequence[str]) -> float | None:

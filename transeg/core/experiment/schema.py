@@ -86,6 +86,8 @@ class DataOptions(Options):
     """Synthetic labelled images, as `toolkit synthesize` makes them, to learn from beside the source."""
     synthetic_share: float = Field(0.5, ge=0, le=1)
     """Share of synthetic images in what the segmenter learns from, wherever there are real and synthetic ones."""
+    synthetic_limit: int = Field(0, ge=0)
+    """Learn from so many of the synthetic images, of groups that the seed draws; 0 for all."""
     val: DatasetChoice | None = None
     """Labelled images that select the best checkpoint; without it, the source's validation images do, translated."""
     test: dict[str, DatasetChoice] = {}

@@ -11,6 +11,7 @@ from typing import Any
 from mmengine.hooks import Hook
 from rich.console import Console
 
+from transeg.core.builders.few import groups_in
 from transeg.core.builders.fingerprints import fingerprint
 from transeg.core.distributed.collectives import rank_and_world_size
 from transeg.core.errors import TransegError
@@ -72,7 +73,9 @@ class Run:
                 self.folder.sweep()
                 write_text(self.folder.experiment, self.experiment.to_toml())
                 write_json(self.folder.environment, describe_environment(self.registry))
-                sizes = {"images": self.parts.images(), "parameters": self.networks.sizes()}
+                sizes: dict[str, Any] = {"images": self.parts.images(), "parameters": self.networks.sizes()}
+                if self.parts.synthetic is not None and self.experiment.data.synthetic_limit:
+                    sizes["drawn"] = groups_in(self.parts.synthetic)
                 write_json(self.folder.parts, sizes)
                 write_json(self.folder.seen, self.parts.seen().stored())
             try:

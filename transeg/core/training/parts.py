@@ -17,6 +17,7 @@ from transeg.core.builders.datasets import (
     normalise_stain,
     validation_split,
 )
+from transeg.core.builders.few import draw_few
 from transeg.core.builders.folds import Subset, concatenate, split_folds
 from transeg.core.builders.networks import build_generator, build_segmenter
 from transeg.core.builders.seen_images import SeenImages, check_unseen
@@ -140,6 +141,8 @@ def build_parts(experiment: Experiment, registry: Registry) -> tuple[Parts, Netw
         for label, choice in data.test.items()
     }
     synthetic = build_nonempty(data.synthetic, "synthetic", registry) if data.synthetic else None
+    if synthetic is not None and data.synthetic_limit:
+        synthetic = draw_few(synthetic, data.synthetic_limit, experiment.seed)
     domains = _domains(experiment, source, target, tests, registry)
     on_target = data.val is not None
     parts = Parts(domains, source, target, None, tests, synthetic, validates_target=on_target)

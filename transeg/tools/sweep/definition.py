@@ -100,7 +100,14 @@ def parse_axis(text: str) -> dict[str, list[Any]]:
 
 
 def define_sweep(
-    path: Path, settings: Settings, registry: Registry, console: Console, *, device: str, skip_unfit: bool
+    path: Path,
+    settings: Settings,
+    registry: Registry,
+    console: Console,
+    *,
+    device: str,
+    skip_unfit: bool,
+    command: str = "toolkit sweep",
 ) -> Sweep:
     """Check that every combination of a sweep could be trained; nothing is written.
 
@@ -111,6 +118,7 @@ def define_sweep(
         console: for progress.
         device: that cells are made for.
         skip_unfit: whether combinations that cannot be trained are left out.
+        command: with which a user goes on, before the folder.
 
     Returns:
         The sweep.
@@ -121,7 +129,7 @@ def define_sweep(
     left_out: dict[str, str] = {}
     if is_sweep(path):
         left_out = read_sweep(path).left_out
-        _check_extends(path, read_settings(definition_path(path)), settings)
+        _check_extends(path, read_settings(definition_path(path)), settings, command)
     else:
         sweep_unfinished(path)
         check_new(path, "is no sweep", "choose another folder")
@@ -214,13 +222,13 @@ def _names(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
 
 
-def _check_extends(path: Path, stored: Settings, wanted: Settings) -> None:
+def _check_extends(path: Path, stored: Settings, wanted: Settings, command: str) -> None:
     """Whether a definition is the stored one, or has more values on its axes.
 
     Raises:
         UsageError: it is another.
     """
-    other = f"{path} holds another sweep: {{}}. Choose another folder, or go on with: toolkit sweep {path}"
+    other = f"{path} holds another sweep: {{}}. Choose another folder, or go on with: {command} {path}"
     before, after = parse_axes(stored.get("sweep", {})), parse_axes(wanted["sweep"])
     if list(before) != list(after):
         raise UsageError(other.format(f"its axes are {', '.join(before)}"))

@@ -12,7 +12,7 @@ from transeg.core.device import pick_device
 from transeg.core.distributed.ranks import launched_rank_and_world_size
 from transeg.core.errors import TransegError, UsageError
 from transeg.core.evaluation.metrics.table import all_rows
-from transeg.core.experiment.settings import read_settings
+from transeg.core.experiment.settings import Settings, read_settings
 from transeg.core.registry import Registry
 from transeg.tools.sweep.definition import define_sweep, sweep_settings, write_sweep
 from transeg.tools.sweep.results import sweep_results, write_results
@@ -54,20 +54,57 @@ def run_sweep(
         UsageError: it cannot begin.
         TransegError: a signal ended it.
     """
-    if launched_rank_and_world_size()[1] > 1:
-        raise UsageError("A sweep starts each cell's process itself; name several with --device rather than torchrun.")
+    check_not_launched()
     settings = sweep_settings(named, config, registry)
     if settings == {"sweep": {}} and is_sweep(path):
         settings = read_settings(definition_path(path))
-    chosen = devices or [settings.get("device", "auto")]
-    places = [pick_device(name) for name in chosen]
+    places = pick_places(devices, settings)
     settings.pop("device", None)
     made = define_sweep(path, settings, registry, console, device=places[0], skip_unfit=skip_unfit)
     if dry_run:
         return made
     write_sweep(made, settings, registry, places[0])
-    interrupted = run_cells(made, registry, console, devices=places * jobs, retry=retry)
-    write_results(path, sweep_results(made, all_rows(registry)))
-    if interrupted:
+    if train_sweep(made, registry, console, devices=places * jobs, retry=retry):
         raise TransegError(f"Stopped. Go on with: toolkit sweep {path}")
     return made
+
+
+def check_not_launched() -> None:
+    """Whether this process may start others.
+
+    Raises:
+        UsageError: it is one of several itself.
+    """
+    if launched_rank_and_world_size()[1] > 1:
+        raise UsageError("A sweep starts each cell's process itself; name several with --device rather than torchrun.")
+
+
+def pick_places(devices: Sequence[str], settings: Settings) -> list[str]:
+    """The devices that cells are trained on, side by side.
+
+    Args:
+        devices: that the user names; the experiment's, or a GPU where there is one, if none.
+        settings: of the experiment.
+
+    Raises:
+        UsageError: one of them is not there.
+    """
+    return [pick_device(name) for name in devices or [settings.get("device", "auto")]]
+
+
+def train_sweep(sweep: Sweep, registry: Registry, console: Console, *, devices: Sequence[str], retry: bool) -> bool:
+    """Train what is left of a sweep whose folder is written, and write what has come of it.
+
+    Args:
+        sweep: the sweep.
+        registry: where components come from.
+        console: for progress.
+        devices: see :func:`~transeg.tools.sweep.work.run_cells`.
+        retry: likewise.
+
+    Returns:
+        Whether a signal ended it.
+    """
+    interrupted = run_cells(sweep, registry, console, devices=devices, retry=retry)
+    write_results(sweep.path, sweep_results(sweep, all_rows(registry)))
+    return interrupted

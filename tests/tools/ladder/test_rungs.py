@@ -1,0 +1,33 @@
+import pytest
+
+from transeg.core.errors import UsageError
+from transeg.tools.ladder.rungs import RUNGS, parse_rung, parse_rungs
+
+
+def names(*given):
+    return [rung.name for rung in parse_rungs(given)]
+
+
+def test_rungs_stand_in_the_order_of_the_table_and_begin_with_the_lowest():
+    assert names("oracle", "fda", "few=10", "few=5", "fda+strong") == [
+        "source-only", "fda", "fda+strong", "few=5", "few=10", "oracle",
+    ]  # fmt: skip
+    assert names(*RUNGS) == list(RUNGS)
+
+
+def test_strong_goes_with_any_rung():
+    for name, rung in RUNGS.items():
+        assert parse_rung(f"{name}+strong").strong
+        assert not rung.strong or name == "source-strong"
+    assert parse_rung("source-only+strong") == parse_rung("source-strong") == parse_rung("source-strong+strong")
+    few = parse_rung("few-10+strong")  # as its cell's folder is called
+    assert (few.name, few.few, few.strong) == ("few=10+strong", 10, True)
+
+
+def test_what_is_no_rung():
+    with pytest.raises(UsageError, match=r"no rung 'histogramm'.*histogram"):
+        names("histogramm")
+    with pytest.raises(UsageError, match="no rung 'few=0'"):
+        names("few=0")
+    with pytest.raises(UsageError, match="names fda twice"):
+        names("fda", " fda")

@@ -1,0 +1,104 @@
+"""How long a ladder will take, from a few steps of each rung."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from rich.console import Console
+
+from transeg.core.distributed.progress_bar import progress_bar
+from transeg.core.errors import TransegError
+from transeg.core.experiment.request import RunRequest
+from transeg.core.experiment.schema import Experiment
+from transeg.core.files import read_json
+from transeg.core.pipeline.launch import launch, prepare
+from transeg.core.registry import Registry
+from transeg.core.runs.history import read_scalars
+from transeg.core.runs.run_folder import RunFolder
+from transeg.core.training.train import InterruptedRunError
+from transeg.tools.ladder.ladder import Ladder
+from transeg.tools.ladder.rungs import parse_rung
+from transeg.tools.sweep.definition import cell_experiment
+from transeg.tools.sweep.sweep_folder import Cell
+
+WARM, TIMED = 2, 6
+"""Steps that are slower, since memory is taken and kernels are chosen, and those that count."""
+HOUR = 3600
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """How long the training of what is left takes; tests come on top.
+
+    Attributes:
+        rungs: hours of one run, from the fastest step to the slowest, by name; of those that could be timed.
+        total: hours of all runs that are not done, side by side where they are trained so.
+    """
+
+    rungs: Mapping[str, Range]
+    total: Range
+
+
+def estimate_hours(ladder: Ladder, registry: Registry, console: Console) -> Estimate:
+    """Train a few steps of each rung in a folder that is thrown away, validate once, and extrapolate.
+
+    A rung with several trainings, the later of which need data that the earlier make, is not timed.
+
+    Args:
+        ladder: see :func:`~transeg.tools.ladder.ladder.define_ladder`.
+        registry: where components come from.
+        console: for progress.
+
+    Raises:
+        InterruptedRunError: a signal came.
+    """
+    device, total = ladder.places[0], [0.0, 0.0]
+    found: dict[str, Range] = {}
+    first: dict[str, Cell] = {}
+    for cell in ladder.sweep.cells:
+        first.setdefault(cell.values["rung"], cell)
+    with TemporaryDirectory() as scratch, progress_bar(console, "timing", len(first), "rungs") as advance:
+        for label, cell in first.items():
+            hours = _hours(cell_experiment(ladder.sweep, cell, registry, device), Path(scratch, label), registry)
+            left = sum(each.values["rung"] == label and each.state() != "done" for each in ladder.sweep.cells)
+            if hours is not None:
+                found[parse_rung(label).name] = hours
+                total = [sum_ + left * end for sum_, end in zip(total, hours, strict=True)]
+            advance()
+    side_by_side = len(ladder.places)
+    return Estimate(found, (total[0] / side_by_side, total[1] / side_by_side))
+
+
+def _hours(experiment: Experiment, path: Path, registry: Registry) -> Range | None:
+    """Hours of one run; None where it has several trainings, or cannot be timed."""
+    steps = WARM + TIMED
+    intervals = dict.fromkeys(("iterations", "val_interval", "checkpoint_interval"), steps)
+    short = experiment.model_copy(
+        update={
+            "train": experiment.train.model_copy(update={**intervals, "log_interval": 1}),
+            "data": experiment.data.model_copy(update={"test": {}}),
+            "tracking": experiment.tracking.model_copy(update={"trackers": ()}),
+        }
+    )
+    folder = RunFolder(path)
+    try:
+        prepared = prepare(RunRequest(short, folder, resume=False), registry, dry_run=False)
+        if len(prepared.stages) > 1:
+            return None
+        launch(prepared, registry, Console(quiet=True))
+    except InterruptedRunError:
+        raise
+    except TransegError:
+        return None
+    lines = read_scalars(folder.scalars)
+    seconds = [line["seconds_per_iteration"] for line in lines if "seconds_per_iteration" in line][WARM:]
+    if not seconds:
+        return None
+    train = experiment.train
+    validating = read_json(folder.times).get(".", {}).get("validation", 0.0) * (train.iterations // train.val_interval)
+    fastest, slowest = ((train.iterations * each + validating) / HOUR for each in (min(seconds), max(seconds)))
+    return fastest, slowest
