@@ -120,6 +120,8 @@ def _resumed(
     base = set_options(stored.model_dump(mode="json"))  # an option that came since is what was so before, not published
     if "augmentation" in settings:
         base.pop("augmentation", None)
+    if any("name" in table for table in settings.get("data", {}).get("test", {}).values()):
+        base["data"].pop("test", None)  # tests that are named take the place of the stored ones, which may have moved
     wanted = complete_experiment(merge(base, settings), registry, loading=loading)
     if stored.joint_batch != wanted.joint_batch:
         raise UsageError(_other_batch(folder, stored, wanted))
