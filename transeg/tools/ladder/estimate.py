@@ -31,7 +31,7 @@ Range = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Duration:
     """How long the training of what is left takes; tests come on top.
 
     Attributes:
@@ -43,7 +43,7 @@ class Estimate:
     total: Range
 
 
-def estimate_hours(ladder: Ladder, registry: Registry, console: Console) -> Estimate:
+def estimate_hours(ladder: Ladder, registry: Registry, console: Console) -> Duration:
     """Train a few steps of each rung in a folder that is thrown away, validate once, and extrapolate.
 
     A rung with several trainings, the later of which need data that the earlier make, is not timed.
@@ -70,7 +70,7 @@ def estimate_hours(ladder: Ladder, registry: Registry, console: Console) -> Esti
                 total = [sum_ + left * end for sum_, end in zip(total, hours, strict=True)]
             advance()
     side_by_side = len(ladder.places)
-    return Estimate(found, (total[0] / side_by_side, total[1] / side_by_side))
+    return Duration(found, (total[0] / side_by_side, total[1] / side_by_side))
 
 
 def _hours(experiment: Experiment, path: Path, registry: Registry) -> Range | None:

@@ -15,7 +15,7 @@ from transeg.tools.ladder.ladder_results import METRICS
 from transeg.tools.ladder.rungs import parse_rung
 
 if TYPE_CHECKING:
-    from transeg.tools.ladder.estimate import Estimate
+    from transeg.tools.ladder.estimate import Duration
     from transeg.tools.ladder.ladder import Ladder
 
 MINUTE, HOUR = 60, 3600
@@ -23,7 +23,7 @@ TIGHT = (0, 1, 0, 0)
 """One space between columns, so that those of a result fit 80 characters."""
 
 
-def show_ladder_plan(ladder: Ladder, console: Console, estimate: Estimate | None = None) -> None:
+def show_ladder_plan(ladder: Ladder, console: Console, estimate: Duration | None = None) -> None:
     """What would be trained: the rungs, and what they have in common; how long it takes, where that is estimated."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("rung", style="cyan", no_wrap=True)
