@@ -159,8 +159,8 @@ def everything(folder):
 def assert_equal_training(start, a, b):
     """That two trainings went the same way except for rounding.
 
-    A bias in front of a norm has no gradient but rounding, which Adam makes as large as any other: weights alone. What a
-    generator fits before a training stays as it is.
+    A bias in front of a norm has no gradient but rounding, which Adam makes as large as any other: weights alone. What
+    a generator fits before a training stays as it is.
     """
     still = {key for key in a if torch.equal(a[key], start[key]) and torch.equal(a[key], b[key])}
     names = [key for key in a if a[key].ndim >= 2 and key not in still]
