@@ -295,9 +295,10 @@ def list_pairs(
             strays = [path for name, path in files.items() if name not in used]
             faults += [Fault(str(path), f"{path} is the {what} of no image in {images}.") for path in strays]
         if stems and not own:
+            wanted_files = "image file" if endings == EXTENSIONS else f"{' or '.join(sorted(endings))} file"
             raise ValueError(
                 f"no image in {images} has a {what} of the same name in {folder}: {_some(stems)} on one side, "
-                f"{_some(files) if files else 'no image file'} on the other"
+                f"{_some(files) if files else f'no {wanted_files}'} on the other"
             )
         stems = [stem for stem in stems if stem in own]
         matched[what] = {stem: tuple(files[name] for name in names) for stem, names in own.items()}
