@@ -107,8 +107,8 @@ def test_no_module_outside_names_a_strategy():
         for line in path.read_text().splitlines()
         if re.search(rf"""["']({names})["']""", line)
     ]
-    # a note of `toolkit translate`, and the title of a picture
-    allowed = ("dataset_translation.py", "cases.py")
+    # a note of `toolkit translate`, the title of a picture, and rungs, which are trainings that are named
+    allowed = ("dataset_translation.py", "cases.py", "ladder/rungs.py", "ladder/composition.py")
     assert [line for line in said if not line.split(":")[0].endswith(allowed)] == []
 
 

@@ -44,7 +44,7 @@ def offered(tmp_path):
         ("toolkit run --distill c", ["cwd"]),
         ("toolkit evaluate runs/mine --test kv", ["kvasir"]),
         ("toolkit data import panny", []),
-        ("toolkit run --strategy s", ["supervised", "sequential"]),
+        ("toolkit run --strategy s", ["supervised", "sequential", "self-training"]),
         ("toolkit search --set train.lr=1 train.l", ["train.lr=", "train.log_interval="]),
         ("toolkit run --set data.test", []),  # whose tables have names of the user's
         ("toolkit predict r", ["runs/mine", "runs/sweep/"]),

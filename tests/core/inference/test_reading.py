@@ -10,7 +10,7 @@ def test_a_page_and_a_range_are_as_assigned(tmp_path):
     first, second = (np.full((4, 5), value, np.uint16) for value in (1000, 3000))
     path = tmp_path / "stack.tif"
     Image.fromarray(first).save(path, save_all=True, append_images=[Image.fromarray(second)])
-    found = Reading.of(["range=[1000, 5000]", "page=1"], (0.0, 65535.0)).image(path, 1)
+    found = Reading.of(["range=[1000, 5000]", "page=1"]).within((0.0, 65535.0)).image(path, 1)
     assert found.shape == (4, 5, 1)
     scale = 1 if found.dtype.kind == "f" else np.iinfo(found.dtype).max
     assert found.mean() / scale == pytest.approx(0.5, abs=0.001)
@@ -19,7 +19,7 @@ def test_a_page_and_a_range_are_as_assigned(tmp_path):
 
 
 def test_the_usual_range_counts_where_none_is_named():
-    assert Reading.of([], (0.0, 4095.0)) == Reading((0.0, 4095.0), None)
+    assert Reading.of([]).within((0.0, 4095.0)) == Reading((0.0, 4095.0), None)
 
 
 @pytest.mark.parametrize(
@@ -34,4 +34,4 @@ def test_the_usual_range_counts_where_none_is_named():
 )
 def test_what_cannot_be_is_said(assignment, said):
     with pytest.raises(UsageError, match=said):
-        Reading.of([assignment], None)
+        Reading.of([assignment])

@@ -55,6 +55,7 @@ def predict_images(
     first translated with the run ``translate_with``. See :func:`transeg.core.inference.pixel_size.rescale_factors` for
     how images are resampled before, and :class:`transeg.core.inference.reading.Reading` for ``assignments``.
     """
+    reading = Reading.of(assignments)
     files = list_image_files(images)
     trained = load_trained(RunFolder(run_dir), registry, device)
     translator = None
@@ -62,7 +63,7 @@ def predict_images(
         channels = trained.domains.target_channels
         translator = Translator.adapting(translate_with, registry, device, direction=direction, channels=channels)
     scale = rescale_factors(trained.experiment, translator, pixel_size, rescale)
-    reading = Reading.of(assignments, scale_reference(trained.experiment, translator).range)
+    reading = reading.within(scale_reference(trained.experiment, translator).range)
     inference = trained.inference(window, flips)
     names = trained.domains.class_names
     measuring = morphometry.of(names) if morphometry is not None else None
@@ -121,11 +122,12 @@ def translate_images(
     """Translate image files; see :func:`transeg.core.inference.prediction.translate_files`. Gives the number of those
     that were.
     """
+    reading = Reading.of(assignments)
     files = list_image_files(images)
     trained = load_trained(RunFolder(run_dir), registry, device)
     translator = Translator.of(trained, run_dir, direction=direction, window=window)
     scale = rescale_factors(translator.trained.experiment, translator, pixel_size, rescale)
-    reading = Reading.of(assignments, scale_reference(translator.trained.experiment, translator).range)
+    reading = reading.within(scale_reference(translator.trained.experiment, translator).range)
     with claimed(out, "translate", files), progress_bar(console, "translating", len(files)) as advance:
         translate_files(translator, files, out, advance, scale, failures=failures, reading=reading)
     return len(files) - len(failures.reasons)

@@ -21,6 +21,8 @@ from transeg.core.evaluation.statistics import (
     percentile_intervals,
 )
 
+METRICS = ("dice", "iou")
+"""Those that gaps are told in, the first one in words, too."""
 LEAST_GROUPS = 9
 """With eight, the least p that flipping signs can give is 2 / 2^8 = 0.008: above 0.05 once adjusted for eight rungs."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +30,8 @@ class Reading:
     page: int | None = None
 
     @classmethod
-    def of(cls, assignments: Sequence[str], usual: Range | None) -> Reading:
-        """As assignments behind `--set` say.
-
-        Args:
-            assignments: of ``range`` and ``page``, as datasets have them.
-            usual: the range where they name none.
+    def of(cls, assignments: Sequence[str]) -> Reading:
+        """As assignments of ``range`` and ``page`` behind `--set` say.
 
         Raises:
             UsageError: one of them is no such option, or cannot be that.
@@ -48,7 +44,11 @@ class Reading:
                 raise UsageError(
                     f"--set {name}: images have the options {' and '.join(OPTIONS)}.{did_you_mean(name, OPTIONS)}"
                 )
-        return cls(_range(said["range"]) if "range" in said else usual, _page(said.get("page")))
+        return cls(_range(said["range"]) if "range" in said else None, _page(said.get("page")))
+
+    def within(self, usual: Range | None) -> Reading:
+        """The same, with a range where none is named."""
+        return self if self.range else replace(self, range=usual)
 
     def image(self, path: Path, channels: int) -> np.ndarray:
         """A file as ``(H, W, channels)``; see :func:`transeg.core.data.images.read_unit_image`."""

@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from transeg.core.evaluation.comparison import Lines, evaluation_files, read_lines
-from transeg.core.evaluation.gap import shares_of_gap
+from transeg.core.evaluation.gap import METRICS, shares_of_gap
 from transeg.core.evaluation.image_values import image_values, shared_images
 from transeg.core.evaluation.metrics.table import Rows, is_lower_better
 from transeg.core.files import read_json
 from transeg.core.runs.run_folder import RunFolder
 from transeg.tools.ladder.rungs import HIGHEST, LOWEST, parse_rung
 from transeg.tools.sweep.sweep_folder import Cell, Sweep
-
-METRICS = ("dice", "iou")
 
 
 def ladder_path(path: Path) -> Path:

@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from transeg.core.evaluation.gap import METRICS
 from transeg.core.evaluation.metrics.table import TABLE, titles
 from transeg.core.evaluation.numbers import format_interval, format_number, format_probability, pluralise
-from transeg.tools.ladder.ladder_results import METRICS
 from transeg.tools.ladder.rungs import parse_rung
 
 if TYPE_CHECKING:
