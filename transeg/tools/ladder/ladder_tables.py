@@ -72,7 +72,7 @@ def show_ladder(found: Mapping[str, Any], console: Console) -> None:
         for line in _remarks(first, tested):
             console.print(escape(line), highlight=False)
         if not tested:
-            console.print(_groups(first))
+            _show_groups(first, console)
     for name, rung in found["rungs"].items():
         for seed, groups in rung.get("drawn", {}).items():
             console.print(f"{escape(name)}, seed {seed}: labels of {escape(', '.join(groups))}", highlight=False)
@@ -137,15 +137,17 @@ def _remarks(board: Mapping[str, Any], tested: bool) -> list[str]:
     return said
 
 
-def _groups(board: Mapping[str, Any]) -> Table:
-    """A rung's score in each group."""
+def _show_groups(board: Mapping[str, Any], console: Console) -> None:
+    """A rung's score in each group: these have numbers in the table, for their names may be long."""
+    groups = list(next(iter(board["entries"]), {"of_groups": {}})["of_groups"])
     table = Table(box=None, pad_edge=False, padding=TIGHT, header_style="bold")
     table.add_column("rung", style="cyan", overflow="fold", min_width=13)
-    for group in next(iter(board["entries"]), {"of_groups": {}})["of_groups"]:
-        table.add_column(escape(group), justify="right", overflow="fold", min_width=5)
+    for number in range(1, len(groups) + 1):
+        table.add_column(str(number), justify="right", min_width=5)
     for entry in board["entries"]:
         table.add_row(escape(entry["entry"]), *(format_number(value) for value in entry["of_groups"].values()))
-    return table
+    console.print(table)
+    console.print(escape(", ".join(f"{number}: {group}" for number, group in enumerate(groups, 1))), highlight=False)
 
 
 def _selections(rungs: Mapping[str, Any]) -> dict[str, list[str]]:
