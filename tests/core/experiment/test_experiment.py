@@ -408,3 +408,10 @@ class TestScaling:
             self.composed(tmp_path, "data.source.pixel_size=0.1", "data.source.rescale=2")
         with pytest.raises(UsageError, match="pixel_size cannot be"):
             self.composed(tmp_path, "data.source.pixel_size=0")
+
+
+@pytest.mark.parametrize(("stated", "kept"), [({}, True), ({"name": "folder"}, True), ({"name": "kvasir"}, False)])
+def test_options_in_a_file_are_for_the_dataset_that_the_command_names(stated, kept):
+    under = {"data": {"target": {**stated, "channels": 1}}}
+    settings_of({"target": "folder:images"}, under, Registry())
+    assert ("target" in under["data"]) == kept

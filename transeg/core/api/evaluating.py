@@ -156,7 +156,8 @@ def _named_tests(
     data: Settings = {"test": label_tests([parse_dataset(text, registry, assignments) for text in tests], registry)}
     trained_on = trained.experiment.data.model_dump(exclude_none=True)
     for table in data["test"].values():
-        share_options(trained_on.get("source", {}), table)
+        for role in ("source", "target"):
+            share_options(trained_on.get(role, {}), table)
         share_scaling(trained_on, table, registry)
         if split is not None:
             table["split"] = split

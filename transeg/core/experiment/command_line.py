@@ -138,11 +138,14 @@ def _distillation(named: Mapping[str, Any], registry: Registry) -> Settings:
 
 
 def drop_other_component(under: Settings, path: tuple[str, ...], name: str) -> None:
-    """Drop a component's table where another component takes its place: its options were for the first."""
+    """Drop a component's table where another component takes its place: its options were for the first.
+
+    Those of a table without a name are for whichever is named.
+    """
     table: Any = under
     for key in path[:-1]:
         table = table.get(key, {})
-    if isinstance(table, dict) and isinstance(table.get(path[-1]), dict) and table[path[-1]].get("name") != name:
+    if isinstance(table, dict) and isinstance(table.get(path[-1]), dict) and table[path[-1]].get("name", name) != name:
         table.pop(path[-1])
 
 

@@ -47,8 +47,8 @@ def with_defaults(settings: Settings, registry: Registry) -> Settings:
     data = settings["data"]
     for table in [data.get("val"), *data["test"].values()]:
         if isinstance(table, dict):
-            share_options(data.get("source", {}), table)
-            _share_division(data.get("target") or {}, table)
+            for role in ("source", "target"):
+                share_options(data.get(role) or {}, table)
             share_scaling(data, table, registry)
     _describe_synthetic(data, registry)
     expand_tests(data, registry)
@@ -187,25 +187,15 @@ def find_loss(name: str, role: str, registry: Registry) -> None:
         raise UsageError(f"{name} is a {found.role} loss; say {other} {name}.")
 
 
-def share_options(source: Settings, table: Settings) -> None:
-    """Give a dataset of the source's own folder the options of the source that it does not set itself.
+def share_options(trained_on: Settings, table: Settings) -> None:
+    """Give a dataset of the source's or target's own folder the options of that one that it does not set itself.
 
     With another split file, or classes of its own, it would test on what was trained on, or on something else.
     """
-    if table.get("name") == source.get("name") and _folder(table) == _folder(source):
-        for key, value in source.items():
+    if table.get("name") == trained_on.get("name") and _folder(table) == _folder(trained_on):
+        for key, value in trained_on.items():
             if key not in ("split", "domain", *SCALING):
                 table.setdefault(key, value)
-
-
-def _share_division(target: Settings, table: Settings) -> None:
-    """Give a dataset of the target's own folder what divides that folder, unless it sets its own: else it would test
-    on what was trained on.
-    """
-    if table.get("name") == target.get("name") and _folder(table) == _folder(target):
-        for key in ("splits", "ratio", "seed", "group", "groups"):
-            if key in target:
-                table.setdefault(key, target[key])
 
 
 def share_scaling(data: Settings, table: Settings, registry: Registry) -> None:
