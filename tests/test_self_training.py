@@ -94,7 +94,13 @@ def test_how_far_the_teacher_reaches_back_is_shortened_unless_it_is_said(toolkit
     [
         (["--source", "phantom"], "needs images of the target domain; say --target"),
         (["--generator", "pix2pix"], "the generator pix2pix learns from pairs alone; name another generator"),
-        (["--set", "strategy.weight=1"], "how much a generator listens to the segmenter, and there is none"),
+        (["--set", "strategy.weight=1"], "strategy.weight counts for nothing without --generator NAME"),
+        (
+            ["--set", "strategy.masking_block=8"],
+            "strategy.masking_block counts for nothing without strategy.masking=tr",
+        ),
+        (["--set", "strategy.labels=epoch", "--set", "strategy.mixing=off"], "nothing without strategy.labels=teacher"),
+        (["--set", "strategy.share=step"], "strategy.share counts for nothing without strategy.labels=epoch"),
         (["--set", "strategy.threshold=1"], "strategy.threshold cannot be 1"),
     ],
 )

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from transeg.core.builders.datasets import build_dataset, folder_shares, validation_split
+from transeg.core.builders.datasets import build_dataset, validation_split
+from transeg.core.builders.folder_shares import folder_shares
 from transeg.core.builders.seen_images import SeenImages, check_unseen, recall_seen, unseen_rest
 from transeg.core.data.splits import split_by_ratio
 from transeg.core.errors import UsageError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
@@ -19,10 +20,11 @@ if TYPE_CHECKING:
     from transeg.core.training.tasks import TargetLearning, Task
 
 STAGE = "self-training"
-WEIGHT = 1e-3
-SCHEDULE: Literal["constant"] = "constant"
-START = 0.5
-"""The defaults of `joint`."""
+OF_TEACHER = ("threshold", "weighting", "target_weight", "mixing", "strong_view", "masking")
+OF_MASKING = ("masking_ratio", "masking_block")
+OF_EPOCH = ("share",)
+OF_GENERATOR = ("weight", "schedule", "start")
+"""Options that count under a condition alone."""
 
 
 class SelfTraining(Strategy):
@@ -69,9 +71,9 @@ class SelfTraining(Strategy):
         masking_block: Annotated[int, Field(gt=0)] = 32,
         labels: Literal["teacher", "epoch"] = "teacher",
         share: Literal["mean", "linear", "step"] = "mean",
-        weight: Annotated[float, Field(ge=0)] = WEIGHT,
-        schedule: Literal["constant", "linear", "step"] = SCHEDULE,
-        start: Annotated[float, Field(ge=0, le=1)] = START,
+        weight: Annotated[float, Field(ge=0)] = 1e-3,
+        schedule: Literal["constant", "linear", "step"] = "constant",
+        start: Annotated[float, Field(ge=0, le=1)] = 0.5,
     ) -> None:
         self._threshold = threshold
         self._weighting: Literal["share", "pixels"] = weighting
@@ -82,14 +84,18 @@ class SelfTraining(Strategy):
         self._labels = labels
         self._share = share
         self._joint = Joint(weight=weight, schedule=schedule, start=start)
-        self._weighs_a_generator = (weight, schedule, start) != (WEIGHT, SCHEDULE, START)
 
     def check(self, experiment: Experiment) -> None:
-        if experiment.generator is None and self._weighs_a_generator:
-            raise UsageError(
-                "strategy.weight, schedule and start say how much a generator listens to the segmenter, and there is "
-                "none; leave them out, or say --generator NAME."
-            )
+        taught, known = self._labels == "teacher", signature(type(self)).parameters
+        for counts, names, where in (
+            (taught, OF_TEACHER, "strategy.labels=teacher"),
+            (taught and self._masking is not None, OF_MASKING, "strategy.masking=true"),
+            (not taught, OF_EPOCH, "strategy.labels=epoch"),
+            (experiment.generator is not None, OF_GENERATOR, "--generator NAME"),
+        ):
+            for name in () if counts else names:
+                if experiment.strategy.options.get(name, known[name].default) != known[name].default:
+                    raise UsageError(f"strategy.{name} counts for nothing without {where}; leave it out, or say that.")
 
     def stages(self, experiment: Experiment) -> list[Stage]:
         alone = experiment.generator is None

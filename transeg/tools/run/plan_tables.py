@@ -134,7 +134,7 @@ def _length(prepared: Prepared) -> str:
 
 def _images_of(prepared: Prepared, registry: Registry) -> Iterator[tuple[str, str]]:
     """A plan's lines about images."""
-    from transeg.core.builders.datasets import folder_shares
+    from transeg.core.builders.folder_shares import folder_shares
     from transeg.core.experiment.planned_stages import build_strategy
 
     experiment, parts = prepared.experiment, prepared.parts
