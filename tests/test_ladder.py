@@ -16,7 +16,7 @@ from transeg.tools.sweep.sweep_folder import read_sweep
 
 SET = ["data.size=32", "data.source.count=10", "data.source.side=32", *TINY_TARGET, *TINY_CUT, "segmenter.base=4"]
 SET += ["data.test.phantom.count=30", "data.test.phantom.side=32", "train.iterations=20", "train.batch_size=2"]
-SET += ["train.checkpoint_interval=5", "train.log_interval=1", "train.val_interval=10"]
+SET += ["train.checkpoint_interval=5", "train.log_interval=1", "train.val_interval=10", "train.watch_tests=3"]
 ORDER = ["source-only", "fda", "joint", "oracle"]
 
 
@@ -85,6 +85,10 @@ def test_killed_finished_and_read_again(tmp_path):
         if not board["note"]:
             gap = means["oracle"] - means["source-only"]
             assert entry["share"] == pytest.approx((entry["mean"] - means["source-only"]) / gap, abs=1e-6)
+    regret = found["regret"]
+    assert list(regret["rungs"]) == ORDER
+    assert all(lost >= 0 for rung in regret["rungs"].values() for rule, lost in rung.items() if rule != "last average")
+    assert "Dice lost by rules" in output
     experiments = [read_experiment(cell.definition, Registry()) for cell in cells.values()]
     assert {each.baseline for each in experiments} == {"none"}  # though the phantom's preset has one
     assert {each.train for each in experiments} == {experiments[0].train}

@@ -17,7 +17,9 @@ def test_scores_of_groups_with_long_names_are_all_shown():
     board = shares_of_gap(image_values(lines, shared_images(lines), "dice"), "source-only", "oracle")
     rungs = {rung: {"seconds": 1.0, "selection": ""} for rung in lines}
     console = Console(file=io.StringIO(), width=80)
-    show_ladder({"tests": {"set": dict.fromkeys(METRICS, board)}, "rungs": rungs, "left_out": {}}, console)
+    show_ladder(
+        {"tests": {"set": dict.fromkeys(METRICS, board)}, "rungs": rungs, "left_out": {}, "regret": {}}, console
+    )
     shown = console.file.getvalue()
     assert max(map(len, shown.splitlines())) <= 80
     assert all(f"{0.1 * step + 0.001 * at:.3f}" in shown for step in (1, 2) for at in range(1, 9))

@@ -199,6 +199,9 @@ class TrainOptions(Options):
     checkpoint_interval: PositiveInt = 250
     val_interval: PositiveInt = 250
     log_interval: PositiveInt = 10
+    watch_tests: int = Field(0, ge=0)
+    """Look at so many images of the first test set at each validation, to measure what choosing the best checkpoint
+    without target labels costs; it chooses nothing."""
 
 
 class QualityOptions(Options):
@@ -337,6 +340,7 @@ RUNTIME = (
     "quality",
     "train.checkpoint_interval",
     "train.log_interval",
+    "train.watch_tests",
     "train.compile",
     "train.channels_last",
     "train.fused",

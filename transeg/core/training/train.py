@@ -13,7 +13,7 @@ import torch
 from mmengine.hooks import Hook
 from rich.console import Console
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
 from transeg.core.data.augmentation import Transform, split_appearance
 from transeg.core.data.cache import SampleCache, image_cache
@@ -63,6 +63,7 @@ from transeg.core.training.hooks.progress import ProgressHook
 from transeg.core.training.hooks.scalars import ScalarsHook
 from transeg.core.training.hooks.schedule import ScheduleHook
 from transeg.core.training.hooks.timings import TimingsHook
+from transeg.core.training.hooks.watch import DECAY, WatchHook
 from transeg.core.training.loop import ValidationSet
 from transeg.core.training.parts import Parts
 from transeg.core.training.precision import matmul_precision
@@ -156,6 +157,7 @@ def train(training: Training, console: Console, *, resume: bool, extra_hooks: Se
             ScalarsHook(folder.scalars, trackers, options.log_interval),
             PreviewHook(draw, folder.previews, trackers, options.val_interval),
             progress,
+            *_watch(training, task, averages),
         ]
     kept = experiment.data.cache_bytes
     cache = None if kept is None else SampleCache(image_cache(), kept)
@@ -262,6 +264,20 @@ def shorten_decay(decay: float, iterations: int) -> float:
     From 20,000 iterations on, 0.999 is left as it is.
     """
     return min(decay, max(0.5, 1 - 20 / iterations))
+
+
+def _watch(training: Training, task: Task, averages: EMA) -> list[WatchHook]:
+    """What looks at test images while a segmenter is trained, where that is wanted."""
+    experiment, parts = training.experiment, training.parts
+    count, tests = experiment.train.watch_tests, next(iter(parts.tests.values()), None)
+    if not count or tests is None or not isinstance(task, SegmentationTask):
+        return []
+    watched = Subset(EvaluationSet(tests, task.inference), range(min(count, len(tests))))
+    loader = DataLoader(watched, batch_size=1, collate_fn=list, generator=torch.Generator())
+    averaged = "segmenter" in _averaged(task, experiment.train)
+    decay = shorten_decay(DECAY, experiment.train.iterations)
+    average = None if averaged else EMA(task, {"segmenter": decay})
+    return [WatchHook(task, averages, loader, average, max(2, len(parts.domains.class_names)))]
 
 
 class _Preview:

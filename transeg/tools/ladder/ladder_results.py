@@ -12,6 +12,7 @@ from transeg.core.evaluation.image_values import image_values, shared_images
 from transeg.core.evaluation.metrics.table import Rows, is_lower_better
 from transeg.core.files import read_json
 from transeg.core.runs.run_folder import RunFolder
+from transeg.tools.ladder.regret import mean_regrets
 from transeg.tools.ladder.rungs import HIGHEST, LOWEST, parse_rung
 from transeg.tools.sweep.sweep_folder import Cell, Sweep
 
@@ -34,11 +35,14 @@ def ladder_results(sweep: Sweep, left_out: Mapping[str, str], rows: Rows) -> dic
         done; ``seconds`` that a run took on average, None before one is done; ``selection``, what chose its
         checkpoint; and for `few` ``drawn``, the groups of its labelled target images by seed. ``left_out``.
         ``cells``: of each ``name``, ``state``, and ``reason`` where it has failed. ``tests``: by test set and metric,
-        see :func:`~transeg.core.evaluation.gap.shares_of_gap`; empty before the lowest rung is done.
+        see :func:`~transeg.core.evaluation.gap.shares_of_gap`; empty before the lowest rung is done. ``regret``, see
+        :func:`~transeg.tools.ladder.regret.mean_regrets`.
     """
     rungs: dict[str, Any] = {}
+    folders: dict[str, list[RunFolder]] = {}
     for name, cells in _by_rung(sweep).items():
         done = {cell.values["seed"].removeprefix("seed"): cell.folder for cell in cells if cell.state() == "done"}
+        folders[name] = list(done.values())
         rungs[name] = {
             "learns_from": parse_rung(name).learns_from,
             "runs": {seed: str(folder.path) for seed, folder in done.items()},
@@ -54,7 +58,13 @@ def ladder_results(sweep: Sweep, left_out: Mapping[str, str], rows: Rows) -> dic
         for state in [cell.state()]
     ]
     runs = {name: [Path(run) for run in rung["runs"].values()] for name, rung in rungs.items() if rung["runs"]}
-    return {"rungs": rungs, "left_out": dict(left_out), "cells": states, "tests": _tests(runs, rows)}
+    return {
+        "rungs": rungs,
+        "left_out": dict(left_out),
+        "cells": states,
+        "tests": _tests(runs, rows),
+        "regret": mean_regrets(folders),
+    }
 
 
 def _by_rung(sweep: Sweep) -> dict[str, list[Cell]]:

@@ -78,6 +78,9 @@ def show_ladder(found: Mapping[str, Any], console: Console) -> None:
             console.print(f"{escape(name)}, seed {seed}: labels of {escape(', '.join(groups))}", highlight=False)
     for words, names in _selections(found["rungs"]).items():
         console.print(f"Checkpoint of {escape(', '.join(names))}: {words}.", highlight=False)
+    if found["regret"]:
+        console.print("\nDice lost by rules that choose a checkpoint without target labels:", highlight=False)
+        console.print(_regret_table(found["regret"]))
     _show_left_out(found["left_out"], console)
 
 
@@ -99,6 +102,17 @@ def _table(metrics: Mapping[str, Any], rungs: Mapping[str, Any], tested: bool) -
         ranges = [_range(each["range"]) for each in (one, other)]
         seconds = rungs[one["entry"]]["seconds"]
         table.add_row("" if seconds is None else f"  {format_seconds(seconds)}", *ranges, style="dim")
+    return table
+
+
+def _regret_table(regret: Mapping[str, Any]) -> Table:
+    """What each rule loses against the best checkpoint by target labels."""
+    table = Table(box=None, pad_edge=False, padding=TIGHT, header_style="bold")
+    table.add_column("rung", style="cyan", overflow="fold", min_width=13)
+    for rule in regret["mean"]:
+        table.add_column(rule, justify="right")
+    for name, lost in {**regret["rungs"], "mean": regret["mean"], "worst run": regret["worst"]}.items():
+        table.add_row(escape(name), *(f"{value:.3f}" for value in lost.values()))
     return table
 
 
