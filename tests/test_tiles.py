@@ -162,6 +162,7 @@ class TestLarge:
         (["data.tile=16", "data.stride=17"], "Windows of 16 pixels that are 17 apart leave out what lies between"),
         (["data.stride=4"], "no windows that data.stride could be of; say data.tile=PIXELS, too"),
         (["data.tile_sampling=classes"], "no windows that data.tile_sampling could be of"),
+        (["data.tile=16", "data.sampling=classes"], "for windows say data.tile_sampling=classes"),
         (["data.tile=16", "data.size=32"], "leave out data.size"),
         (["data.tile=16", "data.resize=true"], "leave out data.size, data.resize"),
         (["data.tile=16", "data.load_ratio=1.5"], "leave out data.tile"),

@@ -16,7 +16,7 @@ from transeg.core.data.stream import (
     TrainingDomain,
     training_loader,
 )
-from transeg.core.data.windows import RegionReader, Windows, pad_sample, sampling_pools
+from transeg.core.data.windows import RegionReader, Windows, class_pools, pad_sample, sampling_pools
 from transeg.core.errors import DataError, UsageError
 from transeg.core.interfaces import IGNORE, Dataset, Region, Sample
 from transeg.plugins.datasets.folder import Folder
@@ -186,6 +186,26 @@ def test_content_needs_masks_and_something_in_them():
 
     with pytest.raises(UsageError, match=r"no window that shows a, b; say data\.tile_sampling=position"):
         on(Empty([(20, 20)]), 16, 8, "foreground")
+
+
+def test_whole_images_are_drawn_by_class():
+    class Rare(Pictures):
+        """Of ten images two show the first class, one of them the second, too."""
+
+        def __getitem__(self, index):
+            mask = np.zeros((20, 20), np.uint8)
+            mask[0, 0] = index in (3, 7)
+            mask[1, 1] = 2 * (index == 7)
+            mask[2, 2] = IGNORE
+            return Sample(np.zeros((20, 20, 3), np.uint8), mask, "", "")
+
+    looked = []
+    pools = class_pools(Rare([(20, 20)] * 10), 10, lambda: looked.append(1))
+    assert [pool.tolist() for pool in pools] == [list(range(10)), [3, 7], [7]]
+    assert len(looked) == 10
+    assert [pool.tolist() for pool in class_pools(Rare([(20, 20)] * 10), 5, lambda: None)] == [list(range(5)), [3]]
+    with pytest.raises(UsageError, match=r"no image that shows a, b; say data\.sampling=shuffle"):
+        class_pools(Rare([(20, 20)] * 3), 3, lambda: None)
 
 
 @pytest.mark.parametrize("sampling", ["position", "classes"])

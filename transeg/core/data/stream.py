@@ -25,7 +25,7 @@ from transeg.core.data.windows import RegionReader, Windows, pad_sample
 from transeg.core.errors import DataError
 from transeg.core.interfaces import Batch, Dataset, Sample
 
-Sampling = Literal["shuffle", "replacement"]
+Sampling = Literal["shuffle", "replacement", "classes"]
 SOURCE, TARGET, SYNTHETIC = 1, 2, 3
 _ORDER, _AUGMENT = 10, 20
 
@@ -85,13 +85,14 @@ class TrainingDomain:
         stream: :data:`SOURCE`, :data:`TARGET` or :data:`SYNTHETIC`; they draw independently.
         seed: of the experiment.
         limit: use the first so many images; 0 for all.
-        sampling: `shuffle` shows every image before any comes again; `replacement` draws each time anew.
+        sampling: `shuffle` shows every image before any comes again, as `classes` does of a single pool; `replacement`
+            draws each time anew.
         load_size: height and width that images are resized to before the crop; None for their own.
         size: height and width of the crop.
         transforms: after the crop.
         with_instances: whether the numbers of single objects are wanted.
         windows: on the images, each of which then counts as an image.
-        pools: numbers of the windows to draw from; of several, each is equally likely, and each draw is anew.
+        pools: numbers of the images or windows to draw from; of several, each is equally likely, and each draw is anew.
         cache: keeps decoded images.
     """
 

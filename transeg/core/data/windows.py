@@ -144,6 +144,38 @@ def sampling_pools(
     return [pool for pool in found if len(pool)]
 
 
+def class_pools(
+    dataset: Dataset, count: int, advance: Callable[[], None], cache: SampleCache | None = None
+) -> list[np.ndarray]:
+    """Numbers of the images to draw from, a pool for each class: those that show it.
+
+    Rare classes are so seen as often as others, as in DAFormer (arXiv:2111.14887), whose likelihoods grow with rarity.
+
+    Args:
+        dataset: labelled.
+        count: how many of its images, from the first on.
+        advance: called after each image whose mask is looked at.
+        cache: keeps decoded images.
+
+    Raises:
+        UsageError: images have no masks, or these show nothing but background.
+    """
+    images = CachedDataset(dataset, cache)
+    shows = np.zeros((count, len(dataset.classes)), dtype=bool)
+    for index in range(count):
+        mask = images(index).mask
+        if mask is None:
+            raise UsageError("Images can be drawn by class only where there are masks.")
+        shows[index] = np.bincount(mask.ravel(), minlength=256)[: shows.shape[1]] > 0
+        advance()
+    if not shows[:, 1:].any():
+        raise UsageError(
+            f"data.sampling=classes finds no image that shows {', '.join(dataset.classes[1:])}; "
+            "say data.sampling=shuffle."
+        )
+    return [np.flatnonzero(column) for column in shows.T if column.any()]
+
+
 def _shown(regions: RegionReader, image: int, windows: Windows, classes: int) -> np.ndarray:
     """``(windows of the image, classes)`` bool: which classes each window shows.
 

@@ -108,8 +108,10 @@ class DataOptions(Options):
     tile_sampling: Literal["position", "foreground", "classes"] = "position"
     """Which windows of the source are drawn: all; those that show anything but background; or, a class having been
     drawn first, each as likely, those that show it."""
-    sampling: Literal["shuffle", "replacement"]
-    """`shuffle` shows every image (or window) before any comes again, `replacement` draws each time anew."""
+    sampling: Literal["shuffle", "replacement", "classes"]
+    """`shuffle` shows every image (or window) before any comes again, `replacement` draws each time anew; `classes`,
+    for whole images, draws a class first, each as likely, then a source image that shows it, and target images as
+    `shuffle` does."""
     source_limit: int = Field(0, ge=0)
     """Train on the first so many source images; 0 for all."""
     target_limit: int = Field(0, ge=0)
@@ -123,6 +125,8 @@ class DataOptions(Options):
 
     @model_validator(mode="after")
     def _tiles_fit(self) -> Self:
+        if self.sampling == "classes" and self.tile is not None:
+            raise ValueError("data.sampling=classes draws whole images; for windows say data.tile_sampling=classes")
         if self.tile is None:
             if self.stride is not None or self.tile_sampling != "position":
                 option = "stride" if self.stride is not None else "tile_sampling"

@@ -29,7 +29,7 @@ from transeg.core.data.stream import (
     TrainingDomain,
     training_loader,
 )
-from transeg.core.data.windows import RegionReader, Windows, sampling_pools
+from transeg.core.data.windows import RegionReader, Windows, class_pools, sampling_pools
 from transeg.core.distributed.collectives import broadcast_from_first, rank_and_world_size
 from transeg.core.distributed.progress_bar import progress_bar
 from transeg.core.errors import TransegError, UsageError
@@ -362,6 +362,10 @@ def _domain(
     given = None if experiment.generator is None else experiment.generator.condition
     limit = {SOURCE: data.source_limit, TARGET: data.target_limit, SYNTHETIC: 0}[stream]
     windows, drawn = training_windows(data, dataset, limit), []
+    if data.sampling == "classes" and stream != TARGET:
+        count = min(limit, len(dataset)) if limit else len(dataset)
+        with progress_bar(console, "looking at masks", count) as advance:
+            drawn = class_pools(dataset, count, advance, cache)
     if windows is not None:
         sampling = data.tile_sampling if stream != TARGET else "position"
         looks = sampling != "position"
