@@ -71,6 +71,8 @@ class MetricEntry(Entry, frozen=True, kw_only=True):
     shown: tuple[Place, ...] = ()
     validation: bool = False
     """Whether the validations of a training measure it, too, so that a search can go by it."""
+    on_request: bool = False
+    """Whether it is measured only where an experiment's `metrics` or `toolkit evaluate --metric` names it."""
 
 
 class Archive(Table, frozen=True):

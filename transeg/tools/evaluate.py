@@ -47,6 +47,7 @@ from transeg.tools.common.shell_completion import complete_components, complete_
     shell_complete=complete_run_folders,
     help="Run whose segmenter should find in generated images the labels that they were made from.",
 )
+@common.repeatable("--metric", "metrics", "NAME", "Metric to measure that is measured on request alone: cldice.")
 @common.with_counting
 @common.as_json
 @common.with_registry

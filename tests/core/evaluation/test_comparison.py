@@ -33,7 +33,8 @@ def test_images_are_paired(runs):
     assert set(comparison["tests"]) == {"kvasir"}
     test = comparison["tests"]["kvasir"]
     assert (test["images"], test["groups"], test["unpaired"]) == (40, 10, 0)
-    assert [*test["metrics"], "hd95_um"] == shown_in("compare")  # which the runs have in pixels
+    absent = {"hd95_um", "cldice"}  # the runs have distances in pixels, and were not asked for centrelines
+    assert list(test["metrics"]) == [name for name in shown_in("compare") if name not in absent]
     dice = test["metrics"]["dice"]
     assert dice["a"] == pytest.approx(DICE.mean(), abs=1e-6)
     assert dice["difference"] == pytest.approx(GAIN.mean(), abs=1e-6)

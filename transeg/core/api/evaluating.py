@@ -27,6 +27,7 @@ from transeg.core.distributed.collectives import broadcast_from_first, join_rank
 from transeg.core.distributed.progress_bar import progress_bar, progress_console
 from transeg.core.errors import Failures, UsageError, did_you_mean
 from transeg.core.evaluation.measurement import measure_masks, measure_segmenter
+from transeg.core.evaluation.metrics.image_metrics import check_metrics
 from transeg.core.evaluation.translation_quality import Judge, is_measurable, judge_translation
 from transeg.core.experiment.choices import DatasetChoice
 from transeg.core.experiment.command_line import label_tests, parse_dataset
@@ -61,6 +62,7 @@ def evaluate_run(
     failures: Failures | None = None,
     transductive: bool | None = None,
     assignments: Sequence[str] = (),
+    metrics: Sequence[str] = (),
 ) -> tuple[dict[str, Any], dict[str, Any], Path]:
     """Measure a run's segmenter on labelled datasets, and its generator's images; processes of torchrun share them.
 
@@ -82,11 +84,13 @@ def evaluate_run(
             first.
         transductive: whether tests that are named may hold images that the run has seen without labels, as target.
         assignments: options of the datasets that are named.
+        metrics: those that are measured on request alone, beside those that the run's experiment names.
 
     Returns:
         The table of each dataset by name; the measures of the generator's images, by dataset; the folder of CSV files.
     """
     join_ranks()
+    check_metrics(metrics, registry)
     folder = RunFolder(run_dir)
     trained = load_trained(folder, registry, device)
     choices = _tests(trained, tests, split, assignments, registry)
@@ -113,7 +117,9 @@ def evaluate_run(
         with progress_bar(console, "testing", sum(len(dataset) for dataset in datasets.values())) as advance:
             inference, counting = trained.inference(window, flips), counting or trained.counting()
             with claimed(place, "evaluate"):
-                scores = measure_segmenter(trained, datasets, place, inference, advance, registry, counting, failures)
+                scores = measure_segmenter(
+                    trained, datasets, place, inference, advance, registry, counting, failures, metrics
+                )
     options = quality if quality != QualityOptions() else trained.experiment.quality
     images = _given_images(trained, datasets, options, registry, named=bool(tests))
     if not images:
@@ -249,6 +255,7 @@ def evaluate(
     count: bool = False,
     count_method: str | None = None,
     min_area: int | None = None,
+    metrics: Sequence[str] = (),
     registry: Manifests = (),
     progress: bool = False,
 ) -> dict[str, dict[str, Any]]:
@@ -273,6 +280,7 @@ def evaluate(
         count: count the objects in each image, too.
         count_method: ``components``, ``contours`` or ``watershed``.
         min_area: smallest area of an object that is counted, in pixels.
+        metrics: those to measure that are measured on request alone: ``cldice``.
         registry: manifests (`registry.toml`) whose components are offered, too.
         progress: print what `toolkit evaluate` prints on its way; otherwise nothing.
 
@@ -300,6 +308,7 @@ def evaluate(
         translate_with=None if translate_with is None else Path(translate_with),
         direction=direction,
         transductive=transductive,
+        metrics=metrics,
     )
     return {"tests": tests, "quality": judged}
 

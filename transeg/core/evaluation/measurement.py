@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ def measure_segmenter(
     registry: Registry,
     counting: Counting | None = None,
     failures: Failures | None = None,
+    named: Collection[str] = (),
 ) -> dict[str, Any]:
     """Measure a trained segmenter on labelled datasets.
 
@@ -53,13 +54,15 @@ def measure_segmenter(
         registry: where the metrics of plugins come from.
         counting: how objects are counted; None for not at all.
         failures: see :func:`transeg.core.evaluation.scores.evaluate`.
+        named: metrics that are measured on request alone, beside those that the experiment names.
 
     Returns:
         See :func:`transeg.core.evaluation.scores.summarize`, for each dataset; and as ``counts`` what
         :meth:`transeg.core.analysis.count_tables.CountAgreement.summary` says.
     """
     table = {}
-    names, workers, metrics = trained.domains.class_names, trained.experiment.data.workers, image_metrics(registry)
+    names, workers = trained.domains.class_names, trained.experiment.data.workers
+    metrics = image_metrics(registry, named={*trained.experiment.metrics, *named})
     for label, dataset in datasets.items():
         counts = CountAgreement(counting, names) if counting is not None else None
         scores = evaluate(

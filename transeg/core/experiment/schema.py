@@ -276,6 +276,8 @@ class Experiment(Options):
     data: DataOptions
     train: TrainOptions
     counting: CountingOptions | None = None
+    metrics: tuple[str, ...] = ()
+    """Metrics to measure in tests that are measured on request alone, such as `cldice`."""
     quality: QualityOptions = QualityOptions()
     distillation: DistillationOptions | None = None
     augmentation: AugmentationOptions
@@ -354,6 +356,7 @@ RUNTIME = (
     "transductive",
     "tracking",
     "counting",
+    "metrics",
 )
 """Options that leave a training's result as it is; all others must be the same when it is resumed."""
 BATCH = ("devices", "train.batch_size", "train.accumulation")

@@ -23,6 +23,7 @@ from transeg.core.builders.networks import build_generator, build_segmenter
 from transeg.core.builders.seen_images import SeenImages, check_unseen
 from transeg.core.data.finite import check_floats
 from transeg.core.errors import UsageError
+from transeg.core.evaluation.metrics.image_metrics import check_metrics
 from transeg.core.evaluation.translation_quality import Judge, is_measurable
 from transeg.core.experiment.planned_stages import plan_stages
 from transeg.core.experiment.schema import DataOptions, Experiment
@@ -152,6 +153,7 @@ def build_parts(experiment: Experiment, registry: Registry) -> tuple[Parts, Netw
         parts = replace(parts, val=None if val is None else normalise_stain(val, data))
     check_floats(each for each in (source, target, synthetic, parts.val, *tests.values()) if each is not None)
     _check_data(experiment, parts, judge, registry)
+    check_metrics(experiment.metrics, registry)
     transductive = check_unseen(tests, parts.seen() if tests else SeenImages([]), transductive=experiment.transductive)
     parts = replace(parts, transductive=transductive)
     if experiment.train.ema is not None and experiment.segmenter is None:

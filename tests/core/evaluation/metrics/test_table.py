@@ -14,6 +14,7 @@ from transeg.core.evaluation.metrics.image_quality import paired_image_metrics
 from transeg.core.evaluation.metrics.table import (
     BESIDE,
     TABLE,
+    among,
     digits_of,
     drawn_in,
     is_lower_better,
@@ -92,13 +93,15 @@ def test_there_is_no_second_list():
 
 
 def test_what_is_shown_is_what_always_was():
-    """Tables, reports and comparisons of runs keep their columns."""
-    assert shown_in("tests") == ["dice", "iou", "precision", "recall"]
+    """Tables, reports and comparisons of runs keep their columns; clDice is added where it was asked for."""
+    assert shown_in("tests") == ["dice", "iou", "precision", "recall", "cldice"]
     assert shown_in("folds") == metrics_of("class") == ["dice", "iou", "hd95", "hd95_um"]
-    assert shown_in("compare") == ["dice", "iou", "surface_dice", "hd95", "hd95_um"]
-    shown = ["Dice", "IoU", "precision", "recall", "surface Dice", "HD95", "HD95 (um)"]
+    assert shown_in("compare") == ["dice", "iou", "surface_dice", "cldice", "hd95", "hd95_um"]
+    shown = ["Dice", "IoU", "precision", "recall", "surface Dice", "clDice", "HD95", "HD95 (um)"]
     assert list(titles(shown_in("report")).values()) == shown
-    assert set(shown_in("card")) == {"dice", "iou", "precision", "recall", "hd95", "hd95_um", "surface_dice"}
+    assert set(shown_in("card")) == {"dice", "iou", "precision", "recall", "hd95", "hd95_um", "surface_dice", "cldice"}
+    assert "cldice" not in among(shown_in("report"), ["dice"])
+    assert "cldice" in among(shown_in("report"), ["dice", "cldice"])
     quality = [(title, digits_of(name)) for name, title in titles(drawn_in("quality")).items()]
     assert quality == [
         ("SSIM", 3),

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
 import numpy as np
 
-from transeg.core.errors import TransegError
+from transeg.core.errors import TransegError, UsageError, did_you_mean
 from transeg.core.evaluation.metrics.table import all_components
 from transeg.core.interfaces.metrics import ImageMetricFunction
 from transeg.core.manifest import Component, MetricEntry
-from transeg.core.registry import Registry
+from transeg.core.optional_packages import require
+from transeg.core.registry import BUILTIN, Registry
 
 logger = logging.getLogger(__name__)
 
@@ -64,23 +66,41 @@ class ImageMetric:
         return TransegError(f"The metric {self.name} of {self.package} {what}; mend it, or leave that plugin out.")
 
 
-def image_metrics(registry: Registry, *, validation: bool = False) -> list[ImageMetric]:
+def image_metrics(registry: Registry, *, validation: bool = False, named: Collection[str] = ()) -> list[ImageMetric]:
     """Load every metric that is a function of one image; one that cannot be loaded is named in a warning and left out.
 
     Args:
         registry: where plugins' metrics come from.
         validation: whether only those are wanted that the validations of a training measure, too.
+        named: which of those are wanted that are measured on request alone.
     """
     found = []
     for component in all_components(registry):
         entry = component.entry
-        if not entry.entry or (validation and isinstance(entry, MetricEntry) and not entry.validation):
+        if not entry.entry or not isinstance(entry, MetricEntry) or (validation and not entry.validation):
+            continue
+        if entry.on_request and component.name not in named:
             continue
         try:
             found.append(ImageMetric(component.name, component.package, _function(component, registry)))
         except TransegError as error:
             logger.warning("The metric %s of %s is left out: %s", component.name, component.package, error)
     return found
+
+
+def check_metrics(names: Iterable[str], registry: Registry) -> None:
+    """Whether there are metrics of these names, and what they need is installed.
+
+    Raises:
+        UsageError: one is not there.
+    """
+    components = {component.name: component for component in all_components(registry)}
+    for name in names:
+        if name not in components:
+            raise UsageError(f"There is no metric {name!r}.{did_you_mean(name, components)} See: toolkit list metrics")
+        component = components[name]
+        if component.package == BUILTIN and component.entry.requires:
+            require("skimage", component.entry.requires, f"The metric {name}")
 
 
 def _function(component: Component, registry: Registry) -> ImageMetricFunction:

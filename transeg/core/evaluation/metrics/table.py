@@ -80,6 +80,16 @@ TABLE: dict[str, BuiltInMetric] = {
         higher_is_better=True,
         shown=("compare", "report", "card"),
     ),
+    "cldice": BuiltInMetric(
+        title="clDice",
+        summary="Dice along centrelines, for vessels, axons and other thin things; measured where it is named",
+        paper="arXiv:2003.07311",
+        entry="transeg.core.evaluation.metrics.centreline:centreline_dice",
+        requires="watershed",
+        higher_is_better=True,
+        shown=("tests", "compare", "report", "card"),
+        on_request=True,
+    ),
     "hd95": BuiltInMetric(
         title="HD95",
         summary="95 % Hausdorff distance of the outlines",
@@ -344,15 +354,15 @@ def shown_in(place: Place, rows: Rows = TABLE) -> list[str]:
 
 
 def among(names: Iterable[str], measured: Collection[str]) -> list[str]:
-    """Those that a table of measurements has a place for: the built-in ones, as far as they do not stand in for each
-    other, and what else was measured.
+    """Those that a table of measurements has a place for: the built-in ones that are always measured, as far as they do
+    not stand in for each other, and what else was measured.
 
     Args:
         names: of metrics.
         measured: names of what was.
     """
-    either = IN_PLACE_OF.keys() | IN_PLACE_OF.values()
-    return [name for name in names if name in measured or (name in TABLE and name not in either)]
+    perhaps = IN_PLACE_OF.keys() | IN_PLACE_OF.values() | {name for name, row in TABLE.items() if row.on_request}
+    return [name for name in names if name in measured or (name in TABLE and name not in perhaps)]
 
 
 def drawn_in(place: Literal["quality", "curves"]) -> list[str]:
