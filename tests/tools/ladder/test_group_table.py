@@ -18,7 +18,14 @@ def test_scores_of_groups_with_long_names_are_all_shown():
     rungs = {rung: {"seconds": 1.0, "selection": ""} for rung in lines}
     console = Console(file=io.StringIO(), width=80)
     show_ladder(
-        {"tests": {"set": dict.fromkeys(METRICS, board)}, "rungs": rungs, "left_out": {}, "regret": {}}, console
+        {
+            "tests": {"set": dict.fromkeys(METRICS, board)},
+            "rungs": rungs,
+            "left_out": {},
+            "regret": {},
+            "over_rival": {},
+        },
+        console,
     )
     shown = console.file.getvalue()
     assert max(map(len, shown.splitlines())) <= 80

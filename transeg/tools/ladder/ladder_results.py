@@ -13,7 +13,7 @@ from transeg.core.evaluation.metrics.table import Rows, is_lower_better
 from transeg.core.files import read_json
 from transeg.core.runs.run_folder import RunFolder
 from transeg.tools.ladder.regret import mean_regrets
-from transeg.tools.ladder.rungs import HIGHEST, LOWEST, parse_rung
+from transeg.tools.ladder.rungs import HIGHEST, LOWEST, RIVAL, parse_rung
 from transeg.tools.sweep.sweep_folder import Cell, Sweep
 
 
@@ -35,7 +35,9 @@ def ladder_results(sweep: Sweep, left_out: Mapping[str, str], rows: Rows) -> dic
         done; ``seconds`` that a run took on average, None before one is done; ``selection``, what chose its
         checkpoint; and for `few` ``drawn``, the groups of its labelled target images by seed. ``left_out``.
         ``cells``: of each ``name``, ``state``, and ``reason`` where it has failed. ``tests``: by test set and metric,
-        see :func:`~transeg.core.evaluation.gap.shares_of_gap`; empty before the lowest rung is done. ``regret``, see
+        see :func:`~transeg.core.evaluation.gap.shares_of_gap`; empty before the lowest rung is done. ``over_rival``: by
+        test set and rung how far its Dice is above that of `source-strong`, ``difference`` and its interval ``ci``;
+        where that has been trained. ``regret``, see
         :func:`~transeg.tools.ladder.regret.mean_regrets`.
     """
     rungs: dict[str, Any] = {}
@@ -62,7 +64,7 @@ def ladder_results(sweep: Sweep, left_out: Mapping[str, str], rows: Rows) -> dic
         "rungs": rungs,
         "left_out": dict(left_out),
         "cells": states,
-        "tests": _tests(runs, rows),
+        **_tests(runs, rows),
         "regret": mean_regrets(folders),
     }
 
@@ -81,20 +83,28 @@ def _seconds(folder: RunFolder) -> float:
 
 
 def _tests(runs: Mapping[str, Sequence[Path]], rows: Rows) -> dict[str, Any]:
+    """``tests`` and ``over_rival``."""
+    boards: dict[str, Any] = {}
+    over: dict[str, Any] = {}
     if LOWEST not in runs:
-        return {}
+        return {"tests": boards, "over_rival": over}
     files = {name: [evaluation_files(run) for run in each] for name, each in runs.items()}
-    found: dict[str, Any] = {}
     for label in files[LOWEST][0]:
         lines: dict[str, list[Lines]] = {
             name: [read_lines(one[label], METRICS) for one in each if label in one] for name, each in files.items()
         }
         lines = {name: each for name, each in lines.items() if each}
         shared = shared_images(lines)
-        found[label] = {
-            metric: shares_of_gap(
-                image_values(lines, shared, metric), LOWEST, HIGHEST, lower_is_better=is_lower_better(metric, rows)
-            )
-            for metric in METRICS
+        values = {metric: image_values(lines, shared, metric) for metric in METRICS}
+        boards[label] = {
+            metric: shares_of_gap(each, LOWEST, HIGHEST, lower_is_better=is_lower_better(metric, rows))
+            for metric, each in values.items()
         }
-    return found
+        if RIVAL in lines:
+            compared = shares_of_gap(values[METRICS[0]], RIVAL, HIGHEST)["entries"]
+            over[label] = {
+                each["entry"]: {"difference": each["difference"], "ci": each["difference_ci"]}
+                for each in compared
+                if each["entry"] != RIVAL
+            }
+    return {"tests": boards, "over_rival": over}

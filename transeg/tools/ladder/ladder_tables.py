@@ -12,7 +12,7 @@ from rich.table import Table
 from transeg.core.evaluation.gap import METRICS
 from transeg.core.evaluation.metrics.table import TABLE, titles
 from transeg.core.evaluation.numbers import format_interval, format_number, format_probability, pluralise
-from transeg.tools.ladder.rungs import parse_rung
+from transeg.tools.ladder.rungs import HIGHEST, LOWEST, RIVAL, parse_rung
 
 if TYPE_CHECKING:
     from transeg.tools.ladder.estimate import Duration
@@ -69,7 +69,7 @@ def show_ladder(found: Mapping[str, Any], console: Console) -> None:
         console.print(f"\n{escape(label)}: {counts}", highlight=False)
         tested = any(entry["p"] is not None for entry in first["entries"])
         console.print(_table(metrics, found["rungs"], tested))
-        for line in _remarks(first, tested):
+        for line in [*_remarks(first, tested), *_over_rival(found["over_rival"].get(label, {}))]:
             console.print(escape(line), highlight=False)
         if not tested:
             _show_groups(first, console)
@@ -149,6 +149,18 @@ def _remarks(board: Mapping[str, Any], tested: bool) -> list[str]:
     else:
         said.append("With fewer than nine groups of test images there is no p; Dice in each group:")
     return said
+
+
+def _over_rival(differences: Mapping[str, Any]) -> list[str]:
+    """Which rungs are worth their trouble: a sentence."""
+    better = [
+        f"{name} {format_number(each['difference'], '+')}{format_interval(each['ci'])}"
+        for name, each in differences.items()
+        if name not in (LOWEST, HIGHEST) and each["ci"] is not None and each["ci"][0] > 0
+    ]
+    if not differences or any(each["ci"] is None for each in differences.values()):
+        return []
+    return [f"Above {RIVAL} in Dice, with an interval that excludes zero: {', '.join(better) or 'none'}."]
 
 
 def _show_groups(board: Mapping[str, Any], console: Console) -> None:

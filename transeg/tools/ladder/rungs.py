@@ -11,6 +11,8 @@ from transeg.core.errors import UsageError, did_you_mean
 
 LOWEST, HIGHEST = "source-only", "oracle"
 """The rungs between which the gap lies."""
+RIVAL = "source-strong"
+"""What needs no target image, and so what others are worth the trouble against."""
 STRONG = "+strong"
 """Behind any rung's name: with the augmentation preset of that name."""
 
@@ -46,7 +48,7 @@ def _table(*rungs: Rung) -> dict[str, Rung]:
 
 RUNGS = _table(
     Rung(LOWEST, "source"),
-    Rung("source-strong", "source, strong augmentation", strong=True),
+    Rung(RIVAL, "source, strong augmentation", strong=True),
     Rung("histogram", "source, histograms matched", "joint", "histogram", target=True),
     Rung("fda", "source, low frequencies exchanged", "joint", "fda", target=True),
     Rung("joint", "translated source, trained together", "joint", "named", target=True),
@@ -99,7 +101,7 @@ def parse_rung(text: str) -> Rung:
     if name == text or rung.strong:
         return rung
     if rung.name == LOWEST:
-        return RUNGS["source-strong"]
+        return RUNGS[RIVAL]
     return replace(rung, name=rung.name + STRONG, learns_from=f"{rung.learns_from}, strong augmentation", strong=True)
 
 
