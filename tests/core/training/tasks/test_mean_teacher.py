@@ -73,6 +73,31 @@ def test_the_teacher_neither_drops_nor_counts_what_it_sees():
     assert task.segmenter.norm.num_batches_tracked.item() == 2
 
 
+def test_the_teacher_normalises_target_images_by_their_own_statistics():
+    class Norm(Scale):
+        def __init__(self):
+            super().__init__()
+            self.norm = nn.BatchNorm2d(1, momentum=0.0)  # running statistics stay as they are put below
+            self.seen = []
+
+        def forward(self, image):
+            logits = self.norm(super().forward(image))
+            if not self.training:
+                self.seen.append(logits)
+            return logits
+
+    task = taught(Norm())
+    task.segmenter.norm.running_mean.fill_(100.0)
+    images = batch(target=3.0)
+    images.target[..., 0] = 1.0
+    list(task.phases(images))
+    (logits,) = task.segmenter.seen
+    assert logits.mean().item() == pytest.approx(0, abs=1e-5)
+    assert logits.std(correction=0).item() == pytest.approx(1, abs=1e-3)
+    assert task.segmenter.norm.running_mean.item() == 100.0
+    assert task.segmenter.norm.track_running_stats
+
+
 def test_every_head_learns_by_its_weight():
     class TwoHeads(Scale):
         def forward(self, image):

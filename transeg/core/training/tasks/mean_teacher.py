@@ -6,12 +6,13 @@ Its labels weighted by how sure it is: DAFormer, arXiv:2111.14887. Masked images
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from transeg.core.distributed.collectives import broadcast_buffers
 from transeg.core.interfaces import Batch
 from transeg.core.models.forward import segment, shift_and_scale, to_float32
 from transeg.core.training.appearance_changes import AppearanceChanges
@@ -23,7 +24,8 @@ from transeg.core.training.tasks.target_learning import TargetLearning
 
 
 class MeanTeacher(TargetLearning):
-    """The teacher is the segmenter with the averages of its weights, in eval mode: what is validated and used, too.
+    """The teacher is the segmenter with the averages of its weights, without dropout: what is validated and used, too,
+    then with running statistics in its batch norms.
 
     It sees target images as the loader gives them; the student sees a strong view of them, into which parts of labelled
     images may be pasted. Until the first step the teacher is the segmenter that training began with.
@@ -57,10 +59,6 @@ class MeanTeacher(TargetLearning):
         self._appearance = appearance
         self._masking = masking
 
-    def before_iteration(self, task: SegmentationTask) -> None:
-        """Give all ranks the same teacher: its batch norms have the running statistics, which are each rank's own."""
-        broadcast_buffers(task.segmenter)
-
     def joined(
         self, losses: Mapping[str, Tensor], task: SegmentationTask, image: Tensor, batch: Batch
     ) -> dict[str, Tensor]:
@@ -92,12 +90,29 @@ class MeanTeacher(TargetLearning):
 
 @torch.no_grad()
 def _taught(task: SegmentationTask, image: Tensor) -> Tensor:
-    """The teacher's logits of images, ``(N, K, H, W)``."""
+    """The teacher's logits of images, ``(N, K, H, W)``.
+
+    Its batch norms take the statistics of these images, as DAFormer's code does, and leave the running ones, in which
+    source and target images are mixed, as they are.
+    """
     training = task.segmenter.training
-    with task.averages.in_place():
-        logits = segment(task.segmenter.eval(), image)[0]
+    with task.averages.in_place(), _statistics_of_batch(task.segmenter.eval()):
+        logits = segment(task.segmenter, image)[0]
     task.segmenter.train(training)
     return logits
+
+
+@contextmanager
+def _statistics_of_batch(segmenter: nn.Module) -> Iterator[None]:
+    """Batch norms normalise each batch by itself, and learn nothing from it, for as long as this lasts."""
+    norms = [module for module in segmenter.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+    for norm in norms:
+        norm.training, norm.track_running_stats = True, False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.training, norm.track_running_stats = False, True
 
 
 def _mean(task: SegmentationTask, image: Tensor) -> Tensor:
