@@ -1,5 +1,6 @@
 """The experiment files under examples/ can be run, and are what they say."""
 
+import json
 import tomllib
 from pathlib import Path
 
@@ -9,7 +10,9 @@ from transeg.core.experiment.completion import complete_experiment
 from transeg.core.experiment.settings import flat
 from transeg.core.registry import Registry
 
-FILES = sorted((Path(__file__).parent.parent / "examples" / "experiments").glob("*.toml"))
+FOLDER = Path(__file__).parent.parent / "examples" / "experiments"
+FILES = sorted(FOLDER.glob("*.toml"))
+LADDERS = sorted(FOLDER.glob("*/*.toml"))
 REGISTRY = Registry()
 FLIPS = [{"name": "HorizontalFlip", "p": 0.5}, {"name": "VerticalFlip", "p": 0.5}]
 
@@ -42,6 +45,27 @@ FACTS = {
         "train.schedule": "constant",
         "train.val_interval": 1000 // 4,
         "augmentation.transforms": [*FLIPS, {"name": "Rotate", "limit": 360, "interpolation": 0, "p": 1.0}],
+    },
+    # arXiv:2307.12033, its branch compute_pl: the labels of the epoch, in half of the segmentation loss
+    "pl-cut-seg": {
+        "strategy.name": "self-training",
+        "strategy.labels": "epoch",
+        "strategy.share": "mean",
+        "strategy.weight": 0.001,
+        "generator.name": "cut",
+        "generator.lr": 1e-5,
+        "generator.decay": 0,
+        "segmenter.name": "hardnet",
+        "loss.name": "log-dice",
+        "data.size": 256,
+        "data.load_ratio": 320 / 256,
+        "data.sampling": "replacement",
+        "data.samples_per_epoch": 1000,
+        "train.iterations": 50 * 1000 // 4,
+        "train.batch_size": 4,
+        "train.lr": 1e-5,
+        "train.betas": (0.5, 0.999),
+        "train.val_interval": 1000 // 4,
     },
     # arXiv:2101.07172 and james128333/HarDNet-MSEG: epochs 1 to 99 of 1,450 images, three steps a batch, clamped at 0.5
     "hardnet-mseg": {
@@ -187,6 +211,27 @@ def test_an_experiment_has_the_published_options(path, tmp_path):
 def test_what_is_not_as_published_stands_in_the_file(path):
     text = path.read_text()
     assert "\n# Not as published:" in text
-    if path.stem in ("cut-seg", "hardnet-mseg"):  # the others' published networks are trained from scratch
+    if path.stem in (
+        "cut-seg",
+        "pl-cut-seg",
+        "hardnet-mseg",
+    ):  # the others' published networks are trained from scratch
         assert "trained from scratch" in text.partition("# Not as published:")[2].partition("\n\n")[0]
         assert "--set segmenter.weights=hardnet68.pth" in text
+
+
+@pytest.mark.parametrize("path", LADDERS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_a_ladder_is_one_experiment_for_all_rungs(path, tmp_path):
+    text = path.read_text()
+    settings = tomllib.loads(text)
+    split = settings["data"]["target"].pop("splits")
+    named = json.loads((FOLDER.parent.parent / split).read_text())
+    assert named["train"]
+    assert named["test"]
+    assert not set(named["train"]) & set(named["test"])
+    folder = {"name": "folder", "root": str(tmp_path)}
+    data = {key: {**folder, **settings["data"].get(key, {})} for key in ("source", "target")}
+    settings["data"] |= {**data, "test": {"real": folder}}
+    experiment = complete_experiment({**settings, "strategy": {"name": "joint"}, "device": "cpu"}, REGISTRY)
+    assert experiment.train.watch_tests
+    assert "\n# Not as published:" in text
