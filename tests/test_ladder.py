@@ -17,7 +17,7 @@ from transeg.tools.sweep.sweep_folder import read_sweep
 SET = ["data.size=32", "data.source.count=10", "data.source.side=32", *TINY_TARGET, *TINY_CUT, "segmenter.base=4"]
 SET += ["data.test.phantom.count=30", "data.test.phantom.side=32", "train.iterations=20", "train.batch_size=2"]
 SET += ["train.checkpoint_interval=5", "train.log_interval=1", "train.val_interval=10", "train.watch_tests=3"]
-ORDER = ["source-only", "fda", "joint", "oracle"]
+ORDER = ["source-only", "fda", "joint", "self-training", "oracle"]
 
 
 def start(folder, *options):
@@ -42,7 +42,7 @@ def test_killed_finished_and_read_again(tmp_path):
         "--segmenter",
         "unet",
         "--rungs",
-        "oracle,joint,fda",
+        "oracle,joint,self-training,fda",
         "--device",
         "cpu",
         "--jobs",
