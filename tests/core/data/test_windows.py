@@ -16,7 +16,7 @@ from transeg.core.data.stream import (
     TrainingDomain,
     training_loader,
 )
-from transeg.core.data.windows import RegionReader, Windows, class_pools, pad_sample, sampling_pools
+from transeg.core.data.windows import RegionReader, Windows, class_pools, pad_sample, sampling_pools, telling_window
 from transeg.core.errors import DataError, UsageError
 from transeg.core.interfaces import IGNORE, Dataset, Region, Sample
 from transeg.plugins.datasets.folder import Folder
@@ -29,6 +29,7 @@ class Pictures(Dataset):
 
     def __init__(self, sizes, labelled=True):
         self.sizes, self.labelled, self.decoded = sizes, labelled, 0
+        self.mark = 1
 
     def __len__(self):
         return len(self.sizes)
@@ -39,6 +40,7 @@ class Pictures(Dataset):
         image = np.random.default_rng(index).integers(0, 256, (height, width, 3), dtype=np.uint8)
         mask = np.zeros((height, width), np.uint8)
         mask[:3, :3], mask[-2:, -2:], mask[-1, 0] = 1, 2, IGNORE
+        mask *= self.mark
         return Sample(image, mask if self.labelled else None, str(index), str(index), instances=mask.astype(np.int32))
 
     def size_of(self, index):
@@ -206,6 +208,25 @@ def test_whole_images_are_drawn_by_class():
     assert [pool.tolist() for pool in class_pools(Rare([(20, 20)] * 10), 5, lambda: None)] == [list(range(5)), [3]]
     with pytest.raises(UsageError, match=r"no image that shows a, b; say data\.sampling=shuffle"):
         class_pools(Rare([(20, 20)] * 3), 3, lambda: None)
+
+
+def test_pictures_show_windows_with_objects():
+    dataset = Pictures([(40, 300), (6, 9), (7, 7)])
+    assert (telling_window(dataset, 0, 16).mask == 1).sum() == 9, "in the upper left corner"
+    whole = telling_window(dataset, 1, 16)
+    assert (whole.image == dataset[1].image).all()
+    assert (telling_window(dataset, 2, 2).mask > 0).sum() < 4, "more than objects"
+    dataset.decoded = 0
+    telling_window(dataset, 0, 16)
+    assert dataset.decoded == 1
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_pictures_show_the_middle_where_nothing_is_labelled(labelled):
+    dataset = Pictures([(90, 90)], labelled)
+    dataset.mark = 0
+    shown = telling_window(dataset, 0, 30)
+    assert (shown.image == dataset[0].image[30:60, 30:60]).all()
 
 
 @pytest.mark.parametrize("sampling", ["position", "classes"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import product
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +19,8 @@ TileSampling = Literal["position", "foreground", "classes"]
 
 KEPT_BYTES = 2**28
 """Of decoded images that cannot be read in parts, for each process and dataset."""
+LOOKED_AT = 8
+"""Places of a window along a side of an image, where one is chosen for a picture; a slide is not read as a whole."""
 
 
 class Windows:
@@ -87,6 +90,41 @@ class RegionReader:
         whole = self._kept.get(index, lambda: self._whole(index))
         arrays: dict[str, Any] = {name: crop(pixels, region) for name, pixels in _arrays(whole).items()}
         return replace(whole, **arrays)
+
+
+def telling_window(dataset: Dataset, index: int, tile: int) -> Sample:
+    """The part of an image that tells most about what is labelled on it, for pictures.
+
+    Of the middle and of evenly spaced places, at most :data:`LOOKED_AT` along each side, the one with the most pixels
+    that are not background, but not of these alone; the middle where no place has any, and without a mask.
+
+    Args:
+        dataset: where the image is.
+        index: its number.
+        tile: height and width of the window; the image's own where it is smaller.
+
+    Raises:
+        DataError: the image cannot be read.
+    """
+    read = RegionReader(dataset)
+    rooms = [max(0, side - tile) for side in dataset.size_of(index)]
+    height, width = (min(side, tile) for side in dataset.size_of(index))
+    best = read(index, Region(rooms[0] // 2, rooms[1] // 2, height, width))
+    if best.mask is None:
+        return best
+    most = _objects(best.mask)
+    tops, lefts = (np.linspace(0, room, min(LOOKED_AT, 1 + -(-2 * room // tile))).astype(int) for room in rooms)
+    for top, left in product(tops.tolist(), lefts.tolist()):
+        found = read(index, Region(top, left, height, width))
+        if found.mask is not None and _objects(found.mask) > most:
+            best, most = found, _objects(found.mask)
+    return best
+
+
+def _objects(mask: np.ndarray) -> int:
+    """Pixels that are not background; none where all are, for there is no outline to see."""
+    count = int(((mask > 0) & (mask != IGNORE)).sum())
+    return count if count < mask.size else 0
 
 
 def pad_sample(sample: Sample, height: int, width: int) -> Sample:

@@ -29,7 +29,7 @@ from transeg.core.data.stream import (
     TrainingDomain,
     training_loader,
 )
-from transeg.core.data.windows import RegionReader, Windows, class_pools, sampling_pools
+from transeg.core.data.windows import Windows, class_pools, sampling_pools, telling_window
 from transeg.core.distributed.collectives import broadcast_from_first, rank_and_world_size
 from transeg.core.distributed.progress_bar import progress_bar
 from transeg.core.errors import TransegError, UsageError
@@ -47,7 +47,7 @@ from transeg.core.experiment.schema import DataOptions, Experiment, TrainOptions
 from transeg.core.inference import visualization
 from transeg.core.inference.sliding_window import Inference
 from transeg.core.inference.trained_model import TrainedModel, build_conditioning, joint_multiple
-from transeg.core.interfaces import Dataset, Generator, Region, Sample, Segmenter, Stage, Strategy, Validation
+from transeg.core.interfaces import Dataset, Generator, Sample, Segmenter, Stage, Strategy, Validation
 from transeg.core.models.compilation import compilable_networks, compile_networks, fuse_optimizers
 from transeg.core.models.ema import EMA
 from transeg.core.models.forward import to_signed_unit
@@ -294,7 +294,9 @@ class _Preview:
 
 
 def preview_samples(parts: Parts, tile: int | None) -> tuple[list[Sample], list[Sample]]:
-    """The source and target images that pictures show: held-out ones where there are any; with tiles, their middle."""
+    """The source and target images that pictures show: held-out ones where there are any; with tiles, a part of each
+    that shows objects, where labels say where they are.
+    """
     target = next(iter(parts.tests.values()), parts.target)
     source = parts.source if parts.validates_target else parts.val or parts.source
     return _first_samples(source, tile), _first_samples(target, tile)
@@ -304,13 +306,7 @@ def _first_samples(dataset: Dataset | None, tile: int | None) -> list[Sample]:
     if dataset is None:
         return []
     indices = range(min(PREVIEW_ROWS, len(dataset)))
-    return [dataset[index] if tile is None else _middle(dataset, index, tile) for index in indices]
-
-
-def _middle(dataset: Dataset, index: int, tile: int) -> Sample:
-    sides = dataset.size_of(index)
-    top, left = ((side - min(side, tile)) // 2 for side in sides)
-    return RegionReader(dataset, limit=0)(index, Region(top, left, min(sides[0], tile), min(sides[1], tile)))
+    return [dataset[index] if tile is None else telling_window(dataset, index, tile) for index in indices]
 
 
 def _loader(
