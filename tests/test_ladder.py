@@ -71,7 +71,7 @@ def test_killed_finished_and_read_again(tmp_path):
         lines = [json.loads(line)["iteration"] for line in cells[name].folder.scalars.read_text().splitlines()]
         assert lines == sorted(lines)
         assert lines[-1] == 20
-    assert max(len(line) for line in output.splitlines() if not line.startswith("Folder: ")) <= 80
+    assert max(len(line) for line in output.splitlines() if not line.startswith(("Folder: ", "Pictures: "))) <= 80
     assert [line.split()[0] for line in output.splitlines() if line.split(" ")[0] in ORDER][:4] == ORDER
 
     found = json.loads((folder / "ladder.json").read_text())
@@ -89,6 +89,15 @@ def test_killed_finished_and_read_again(tmp_path):
     assert list(regret["rungs"]) == ORDER
     assert all(lost >= 0 for rung in regret["rungs"].values() for rule, lost in rung.items() if rule != "last average")
     assert "Dice lost by rules" in output
+    assert f"toolkit report {folder}" in output
+    subprocess.run([sys.executable, "-m", "transeg", "report", folder, "--device", "cpu"], check=True)
+    page = (folder / "report.html").read_text()
+    pictures = page.partition('id="pictures"')[2].partition('id="cells"')[0]
+    strips = [strip.count("<img") for strip in pictures.split('class="pictures strip"')[1:]]
+    translating = {"fda", "joint", "joint+self-training"}
+    assert strips == [4, 4, *(4 if name in translating else 3 for name in ORDER)]  # images, truth, and of those that translate a source image
+    assert pictures.count("data:image/webp") == sum(strips)
+
     experiments = [read_experiment(cell.definition, Registry()) for cell in cells.values()]
     assert {each.baseline for each in experiments} == {"none"}  # though the phantom's preset has one
     assert {each.train for each in experiments} == {experiments[0].train}

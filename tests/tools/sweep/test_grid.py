@@ -63,6 +63,7 @@ def test_an_axis_of_tables_sets_whatever_belongs_together():
         (3, "must be a list of values"),
         ({"a": 3}, "tables of settings by labels"),
         ({}, "has no value"),
+        ({"a": {}, "b": {}}, "the same value twice: .b."),
     ],
 )
 def test_what_is_no_axis_gets_a_sentence(values, sentence):

@@ -98,6 +98,7 @@ def ladder(
     else:
         show_ladder(found, Console())
         Console().print(f"\nFolder: {made.sweep.path}", highlight=False, soft_wrap=True)
+        Console().print(f"Pictures: toolkit report {made.sweep.path}", highlight=False, soft_wrap=True)
     failed = [cell for cell in found["cells"] if cell["state"] == "failed"]
     for cell in failed:
         Console(stderr=True).print(f"[red]failed[/]  {cell['name']}: {escape(cell['reason'])}", highlight=False)

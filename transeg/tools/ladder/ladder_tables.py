@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from transeg.core.evaluation.gap import METRICS
+from transeg.core.evaluation.gap import LEAST_GROUPS, METRICS
 from transeg.core.evaluation.metrics.table import TABLE, titles
 from transeg.core.evaluation.numbers import format_interval, format_number, format_probability, pluralise
 from transeg.tools.ladder.rungs import HIGHEST, LOWEST, RIVAL, parse_rung
@@ -67,16 +67,16 @@ def show_ladder(found: Mapping[str, Any], console: Console) -> None:
         first = metrics[METRICS[0]]
         counts = f"{pluralise(first['images'], 'image')} in {pluralise(first['groups'], 'group')}"
         console.print(f"\n{escape(label)}: {counts}", highlight=False)
-        tested = any(entry["p"] is not None for entry in first["entries"])
+        tested = first["groups"] >= LEAST_GROUPS
         console.print(_table(metrics, found["rungs"], tested))
-        for line in [*_remarks(first, tested), *_over_rival(found["over_rival"].get(label, {}))]:
+        for line in [*remarks(first, tested), *_over_rival(found["over_rival"].get(label, {}))]:
             console.print(escape(line), highlight=False)
         if not tested:
             _show_groups(first, console)
     for name, rung in found["rungs"].items():
         for seed, groups in rung.get("drawn", {}).items():
             console.print(f"{escape(name)}, seed {seed}: labels of {escape(', '.join(groups))}", highlight=False)
-    for words, names in _selections(found["rungs"]).items():
+    for words, names in selections(found["rungs"]).items():
         console.print(f"Checkpoint of {escape(', '.join(names))}: {words}.", highlight=False)
     if found["regret"]:
         console.print("\nDice lost by rules that choose a checkpoint without target labels:", highlight=False)
@@ -132,7 +132,7 @@ def _share(entry: Mapping[str, Any]) -> str:
     return f"{entry['share']:.0%}" + ("" if ends is None else f" [{ends[0] * 100:.0f}, {ends[1] * 100:.0f}]")
 
 
-def _remarks(board: Mapping[str, Any], tested: bool) -> list[str]:
+def remarks(board: Mapping[str, Any], tested: bool) -> list[str]:
     """What the numbers of a table mean."""
     gap, runs = board["gap"], {entry["runs"] for entry in board["entries"]}
     said = []
@@ -176,7 +176,7 @@ def _show_groups(board: Mapping[str, Any], console: Console) -> None:
     console.print(escape(", ".join(f"{number}: {group}" for number, group in enumerate(groups, 1))), highlight=False)
 
 
-def _selections(rungs: Mapping[str, Any]) -> dict[str, list[str]]:
+def selections(rungs: Mapping[str, Any]) -> dict[str, list[str]]:
     """The rungs whose checkpoint was chosen in the same way, in words."""
     found: dict[str, list[str]] = {}
     for name, rung in rungs.items():

@@ -1,1 +1,1 @@
-"""Reports: what a run or a sweep was and came to, as one HTML file that needs nothing else."""
+"""Reports: what a run, a sweep or a ladder was and came to, as one HTML file that needs nothing else."""

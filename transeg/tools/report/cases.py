@@ -10,17 +10,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from transeg.core.builders.datasets import build_nonempty, normalise_stain, validation_split
 from transeg.core.data.images import resize, unit_range
 from transeg.core.data.stream import to_tensor
 from transeg.core.errors import UsageError
 from transeg.core.evaluation.evaluation_items import EvaluationItem
 from transeg.core.evaluation.scores import score
+from transeg.core.experiment.schema import Experiment
 from transeg.core.inference.sliding_window import resize_result
 from transeg.core.inference.trained_model import TrainedModel
 from transeg.core.inference.translator import translation_seed
 from transeg.core.inference.visualization import to_picture
 from transeg.core.interfaces import Dataset, Sample
 from transeg.core.models.forward import to_classes, to_signed_unit
+from transeg.core.registry import Registry
 from transeg.tools.report.pictures import Picture, encode_picture, paint_classes, paint_errors
 from transeg.tools.report.record import Scores
 
@@ -95,17 +98,42 @@ def test_cases(
         sample = dataset[index] if index < len(dataset) else None
         if sample is None or sample.name != name or sample.mask is None:
             raise UsageError(f"the test set no longer has its image {name} where it was measured")
-        inference = trained.inference()
-        logits = inference.run(trained.segment, inference.prepare(sample.image), trained.device)
-        found = to_classes(resize_result(logits, *sample.mask.shape)[None])[0].numpy()
-        shown.append(_segmented(rank, sample, float(scores.values["dice"][index]), found))
+        shown.append(_segmented(rank, sample, float(scores.values["dice"][index]), segment_sample(trained, sample)))
         advance()
     return shown
 
 
+def segment_sample(trained: TrainedModel, sample: Sample) -> np.ndarray:
+    """``(H, W)`` classes, at the image's own size."""
+    inference = trained.inference()
+    logits = inference.run(trained.segment, inference.prepare(sample.image), trained.device)
+    return to_classes(resize_result(logits, *sample.size)[None])[0].numpy()
+
+
+def translate_sample(trained: TrainedModel, sample: Sample) -> Tensor:
+    """What the generator makes of a source image, ``(C', h, w)`` in [-1, 1]."""
+    inference = trained.inference()
+    there = partial(trained.translate, seed=translation_seed(sample.name))
+    return inference.run(there, trained.given.sample(sample, inference), trained.device)
+
+
+def source_images(experiment: Experiment, registry: Registry) -> Dataset:
+    """Source images that were held out, where there are any.
+
+    Raises:
+        UsageError: there are none at all.
+    """
+    source = experiment.data.source
+    assert source is not None
+    held_out = validation_split(source, registry)
+    return normalise_stain(
+        held_out if held_out is not None else build_nonempty(source, "source", registry), experiment.data
+    )
+
+
 def _segmented(rank: str, sample: Sample, dice: float, found: np.ndarray) -> ReportCase:
     assert sample.mask is not None
-    pixels, name = _pixels(sample.image), sample.name
+    pixels, name = shown_pixels(sample.image), sample.name
     compared = {
         "truth": encode_picture(paint_classes(pixels, sample.mask), f"{name} with the true outlines"),
         "prediction": encode_picture(paint_classes(pixels, found), f"{name} with the predicted outlines"),
@@ -162,9 +190,7 @@ class _Translated:
     @classmethod
     def of(cls, trained: TrainedModel, sample: Sample) -> _Translated:
         """Translate, segment, measure."""
-        inference = trained.inference()
-        there = partial(trained.translate, seed=translation_seed(sample.name))
-        result = inference.run(there, trained.given.sample(sample, inference), trained.device)
+        inference, result = trained.inference(), translate_sample(trained, sample)
         if trained.segmenter is None or trained.given.by_mask:
             return cls(sample, result, None, np.nan)
         logits = inference.run(trained.segment, result, trained.device)
@@ -177,7 +203,7 @@ class _Translated:
 
     def case(self, rank: str, by_mask: bool) -> ReportCase:
         """Its pictures; ``by_mask`` says whether the generator was given label maps."""
-        name, mask, source = self.sample.name, self.sample.mask, _pixels(self.sample.image)
+        name, mask, source = self.sample.name, self.sample.mask, shown_pixels(self.sample.image)
         result = resize(to_picture(self.result), *source.shape[:2])
         plain = {}
         if by_mask and mask is not None:
@@ -196,6 +222,6 @@ class _Translated:
         return ReportCase(rank, name, self.sample.size, None if np.isnan(self.dice) else self.dice, plain, compared)
 
 
-def _pixels(image: np.ndarray) -> np.ndarray:
+def shown_pixels(image: np.ndarray) -> np.ndarray:
     """``(H, W, C)`` of any type -> ``(H, W, 3)`` uint8."""
     return to_picture(to_signed_unit(to_tensor(unit_range(image)), torch.device("cpu")))

@@ -14,7 +14,7 @@ from transeg.tools.common.shell_completion import complete_run_folders
 
 
 @click.command()
-@click.argument("path", metavar="RUN|SWEEP", type=PATH, shell_complete=complete_run_folders)
+@click.argument("path", metavar="RUN|SWEEP|LADDER", type=PATH, shell_complete=complete_run_folders)
 @click.option(
     "-o", "--out", type=PATH, metavar="FILE", help="HTML file to write; by default report.html in the folder."
 )
@@ -22,15 +22,17 @@ from transeg.tools.common.shell_completion import complete_run_folders
 @anonymous
 @with_registry
 def report(path: Path, out: Path | None, device: str | None, anonymous: bool, registry: Registry) -> None:
-    """Write what a run or a sweep was and came to as one HTML file.
+    """Write what a run, a sweep or a ladder was and came to as one HTML file.
 
     It needs no other file and no network, is readable on a phone, and can be printed. What there is of the run is
     shown: an unfinished one has a report, too. The images with the best, median and worst results are put through the
     networks again; an older report is replaced. Of a sweep: the leaderboard, its axes against each other, its cells.
+    Of a ladder: what closes how much of the gap, and the same images as each rung segments them.
 
     \b
     toolkit report runs/mine -o report.html
     toolkit report runs/sweep
+    toolkit report ladders/mine
     toolkit report runs/mine -o report.html --anonymous
     """
     from transeg.tools.report.report import write_report

@@ -87,11 +87,21 @@ def _course(label: str, x: Sequence[int], y: Sequence[float]) -> str:
     return f"{label} from {y[0]:.3g} at iteration {x[0]} to {y[-1]:.3g} at {x[-1]}"
 
 
-def plot_estimates(name: str, title: str, rows: Sequence[Estimate], axis: str) -> Markup:
-    """Means with their intervals, one above the other."""
+def plot_estimates(name: str, title: str, rows: Sequence[Estimate], axis: str, marks: Sequence[float] = ()) -> Markup:
+    """Means with their intervals, one above the other.
+
+    Args:
+        name: of the figure.
+        title: what they are.
+        rows: from the top down.
+        axis: what the values are.
+        marks: values to compare them with by eye.
+    """
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
+        for mark in marks:
+            axes.axvline(mark, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
         for place, row in enumerate(reversed(rows)):
             if row.interval is not None:
                 axes.plot(row.interval, (place, place), color=SERIES[0], linewidth=2.5, alpha=0.55)

@@ -49,6 +49,7 @@ def _templates() -> Environment:
         lstrip_blocks=True,
     )
     templates.filters |= {"number": format_value, "ends": format_bounds, "duration": format_duration}
+    templates.filters |= {"percent": format_percent, "probability": format_p}
     return templates
 
 
@@ -61,6 +62,16 @@ def format_value(value: float | None, digits: int = 3) -> str:
 def format_bounds(interval: tuple[float, float] | None, digits: int = 2) -> str:
     """A 95 % interval; nothing for none."""
     return numbers.format_interval(interval, digits, "z").lstrip().replace("-", "\N{MINUS SIGN}")
+
+
+def format_percent(share: float | None) -> str:
+    """A share in percent; the dash for none."""
+    return "\N{EN DASH}" if share is None else f"{share:z.0%}".replace("-", "\N{MINUS SIGN}")
+
+
+def format_p(p: float | None) -> str:
+    """Three digits; what is less is said to be so, and the dash is for none."""
+    return "\N{EN DASH}" if p is None else numbers.format_probability(p).replace("<", "< ")
 
 
 def format_duration(seconds: float) -> str:

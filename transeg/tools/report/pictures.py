@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -98,6 +99,16 @@ def paint_classes(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:
 def class_colour(label: int) -> tuple[int, int, int]:
     """Of a class that is not background."""
     return CLASS_COLOURS[(label - 1) % len(CLASS_COLOURS)]
+
+
+def errors_shown(count: int) -> dict[str, tuple[int, int, int]]:
+    """The colours of what :func:`paint_errors` shows with so many classes but background."""
+    return {kind: colour for kind, colour in ERROR_COLOURS.items() if kind != CONFUSED or count > 1}
+
+
+def css_colours(colours: Mapping[str, tuple[int, int, int]]) -> dict[str, str]:
+    """Colours as a page names them."""
+    return {name: f"rgb({red}, {green}, {blue})" for name, (red, green, blue) in colours.items()}
 
 
 def paint_errors(pixels: np.ndarray, predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Writes the report of a run or of a sweep."""
+"""Writes the report of a run, a sweep or a ladder."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from rich.console import Console
 
 from transeg.core.errors import UsageError
 from transeg.core.registry import Registry
+from transeg.tools.ladder.ladder_results import ladder_path
 from transeg.tools.report import page
+from transeg.tools.report.ladder_report import render_ladder_page
 from transeg.tools.report.run_report import render_run_page
 from transeg.tools.report.sweep_report import render_sweep_page
 from transeg.tools.sweep.sweep_folder import is_sweep
@@ -20,7 +22,7 @@ def write_report(
     """Write what a folder tells as one HTML file.
 
     Args:
-        path: of a run or of a sweep.
+        path: of a run, a sweep or a ladder.
         out: the file; an older report there is replaced.
         registry: where components come from.
         console: for progress.
@@ -34,7 +36,9 @@ def write_report(
     if not path.is_dir():
         raise UsageError(f"There is no folder {path}; name that of a run, as --run-dir did.")
     page.check_writable(out)
-    if is_sweep(path):
+    if is_sweep(path) and ladder_path(path).exists():
+        made = render_ladder_page(path, registry, console, device, anonymous=anonymous)
+    elif is_sweep(path):
         made = render_sweep_page(path, registry, anonymous=anonymous)
     else:
         made = render_run_page(path, registry, console, device, anonymous=anonymous)

@@ -8,19 +8,17 @@ from pathlib import Path
 
 from rich.console import Console
 
-from transeg.core.builders.datasets import build_nonempty, normalise_stain, validation_split
+from transeg.core.builders.datasets import build_nonempty, normalise_stain
 from transeg.core.device import keep_freed_memory, pick_device
 from transeg.core.distributed.progress_bar import progress_bar
 from transeg.core.errors import TransegError
 from transeg.core.evaluation.metrics.table import all_rows, digits_of, drawn_in, titles, units
-from transeg.core.experiment.schema import Experiment
 from transeg.core.inference.trained_model import TrainedModel
-from transeg.core.interfaces import Dataset
 from transeg.core.registry import Registry
 from transeg.tools.common.anonymity import Anonymity
 from transeg.tools.report import evaluation_tables, facts, page, training_curves
-from transeg.tools.report.cases import LOOKED_AT, ReportCase, rank_cases, test_cases, translated_cases
-from transeg.tools.report.pictures import CONFUSED, ERROR_COLOURS, WIDTH, class_colour
+from transeg.tools.report.cases import LOOKED_AT, ReportCase, rank_cases, source_images, test_cases, translated_cases
+from transeg.tools.report.pictures import WIDTH, class_colour, css_colours, errors_shown
 from transeg.tools.report.record import Record
 
 
@@ -143,7 +141,7 @@ def _galleries(
         translations = None
         if trained.generator is not None:
             translations = _filled_gallery(
-                "source", lambda: translated_cases(trained, _source(trained.experiment, registry), advance)
+                "source", lambda: translated_cases(trained, source_images(trained.experiment, registry), advance)
             )
     return galleries, translations
 
@@ -171,22 +169,8 @@ def _filled_gallery(label: str, cases: Callable[[], list[ReportCase]]) -> Galler
         return Gallery(label, [], f"Its images cannot be shown: {error}")
 
 
-def _source(experiment: Experiment, registry: Registry) -> Dataset:
-    """Source images that were held out, where there are any."""
-    source = experiment.data.source
-    assert source is not None
-    held_out = validation_split(source, registry)
-    return normalise_stain(
-        held_out if held_out is not None else build_nonempty(source, "source", registry), experiment.data
-    )
-
-
 def _legend(trained: TrainedModel | None) -> dict[str, dict[str, str]]:
     """CSS colours by what they stand for: classes, and errors."""
     names = [] if trained is None else trained.domains.class_names[1:]
-    errors = {kind: colour for kind, colour in ERROR_COLOURS.items() if kind != CONFUSED or len(names) > 1}
     classes = {name: class_colour(number) for number, name in enumerate(names, start=1)}
-    return {
-        what: {name: f"rgb({red}, {green}, {blue})" for name, (red, green, blue) in colours.items()}
-        for what, colours in (("classes", classes), ("errors", errors))
-    }
+    return {"classes": css_colours(classes), "errors": css_colours(errors_shown(len(names)))}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import tomllib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,42 +79,56 @@ def render_sweep_page(path: Path, registry: Registry, *, anonymous: bool = False
     scores = {cell.name: read_scores(cell.folder.path) for cell in sweep.cells}
     boards = (found["leaderboard"] or {"tests": {}})["tests"]
     others = _others(boards)
+    return page.render(
+        "sweep.html",
+        Anonymity(path, tomllib.loads(definition)) if anonymous else None,
+        title=path.resolve().name,
+        sweep=sweep,
+        anchors=_anchors(sweep),
+        metrics=titles(others, rows),
+        digits={metric: digits_of(metric, rows) for metric in others},
+        units=units(others, rows),
+        boards=[_board(sweep, label, number, board, scores) for number, (label, board) in enumerate(boards.items())],
+        definition=definition,
+        **cells_shown(sweep, found["cells"], scores),
+    )
+
+
+def cells_shown(
+    sweep: Sweep, found: Sequence[Mapping[str, Any]], scores: Mapping[str, Mapping[str, Scores]]
+) -> dict[str, Any]:
+    """What ``cells.html`` tells of the cells of a sweep, or of a ladder.
+
+    Args:
+        sweep: whose cells they are.
+        found: of each ``name``, ``state`` and ``reason``.
+        scores: of each by test set.
+    """
     labels = list(dict.fromkeys(label for each in scores.values() for label in each))
-    states = {each["name"]: each for each in found["cells"]}
+    states = {each["name"]: each for each in found}
     lines = [
         CellLine(
             cell,
             states[cell.name]["state"],
             states[cell.name]["reason"],
             {label: scores[cell.name][label].mean("dice") if label in scores[cell.name] else None for label in labels},
-            f"cell-{number}",
+            _anchor(number),
         )
-        for number, cell in enumerate(sweep.cells, start=1)
+        for number, cell in enumerate(sweep.cells)
     ]
     count: dict[str, int] = {}
     for line in lines:
         count[line.state] = count.get(line.state, 0) + 1
-    return page.render(
-        "sweep.html",
-        Anonymity(path, tomllib.loads(definition)) if anonymous else None,
-        title=path.resolve().name,
-        sweep=sweep,
-        lines=lines,
-        labels=labels,
-        count=count,
-        anchors=_anchors(sweep, lines),
-        metrics=titles(others, rows),
-        digits={metric: digits_of(metric, rows) for metric in others},
-        units=units(others, rows),
-        boards=[_board(sweep, label, number, board, scores) for number, (label, board) in enumerate(boards.items())],
-        curves=_curves(sweep),
-        definition=definition,
-    )
+    return {"lines": lines, "labels": labels, "count": count, "curves": _curves(sweep)}
 
 
-def _anchors(sweep: Sweep, lines: list[CellLine]) -> dict[str, str]:
+def _anchor(number: int) -> str:
+    return f"cell-{number + 1}"
+
+
+def _anchors(sweep: Sweep) -> dict[str, str]:
     """Where the first cell of each combination is in the page."""
-    places = {line.cell.name: line.anchor for line in lines}
+    places = {cell.name: _anchor(number) for number, cell in enumerate(sweep.cells)}
     return {name: places[cells[0].name] for name, cells in sweep.combinations().items()}
 
 

@@ -85,7 +85,7 @@ def _axis(option: str, values: Any) -> dict[str, Settings]:
         raise UsageError(f"The axis {option} of a sweep has no value.")
     for number, each in enumerate(settings):
         if each in settings[:number]:
-            raise UsageError(f"The axis {option} of a sweep has the same value twice: {values[number]!r}.")
+            raise UsageError(f"The axis {option} of a sweep has the same value twice: {list(values)[number]!r}.")
     return dict(zip(_distinct(texts), settings, strict=True))
 
 
