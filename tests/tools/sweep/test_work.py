@@ -187,5 +187,6 @@ def test_processes_are_told_everything(sweep, tmp_path):
         "--device": "cuda:1",
         "--config": str(sweep.cells[0].definition),
         "--run-dir": str(sweep.cells[0].folder.path),
+        "--shared": str(sweep.path / "stages"),
         "--registry": str(tmp_path / "mine.toml"),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -91,6 +92,7 @@ def launch(
     registry: Registry,
     console: Console,
     own_hooks: Callable[[PlannedStage], Sequence[Hook]] = lambda _: (),
+    shared: Path | None = None,
 ) -> dict[str, Any]:
     """Run what was prepared, and give back what ``metrics.json`` holds.
 
@@ -99,6 +101,7 @@ def launch(
         registry: where components come from.
         console: for progress.
         own_hooks: makes those that the trainings of a stage get from the caller, besides the plugins'.
+        shared: where runs of a sweep note which trainings they have in common; None for a run by itself.
     """
     device = rank_device(torch.device(prepared.experiment.device))
     if prepared.experiment.train.sync_batch_norm and rank_and_world_size()[1] > 1:
@@ -115,7 +118,8 @@ def launch(
         of_plugins = [hook for made in relay.transeg_runner_hooks(experiment=planned.experiment) for hook in made]
         return [*of_plugins, *own_hooks(planned)]
 
-    run = Run(prepared.folder, experiment, prepared.parts, prepared.networks, registry, console, prepared.resume, hooks)
+    parts, networks = prepared.parts, prepared.networks
+    run = Run(prepared.folder, experiment, parts, networks, registry, console, prepared.resume, hooks, shared)
     metrics = run()
     leave_ranks()
     return metrics

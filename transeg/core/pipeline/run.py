@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from transeg.core.builders.fingerprints import fingerprint
 from transeg.core.distributed.collectives import rank_and_world_size
 from transeg.core.errors import TransegError
 from transeg.core.evaluation.translation_quality import judge_translation
+from transeg.core.experiment.choices import StrategyChoice
 from transeg.core.experiment.identity import Identity, identify
 from transeg.core.experiment.paths import dataset_root
 from transeg.core.experiment.planned_stages import PlannedStage, build_strategy, plan_stages
@@ -26,6 +28,7 @@ from transeg.core.inference.trained_model import TrainedModel, trained_identity
 from transeg.core.interfaces import Dataset
 from transeg.core.interfaces.strategies import BASELINE
 from transeg.core.pipeline.products import Products
+from transeg.core.pipeline.shared_stages import shared_training, training_key
 from transeg.core.pipeline.stage import StageRun, measure
 from transeg.core.registry import Registry
 from transeg.core.runs.environment import describe_environment
@@ -48,6 +51,7 @@ class Run:
         console: for progress.
         resume: whether to go on from checkpoints.
         hooks: makes those that are added to the trainings of a stage.
+        shared: where runs of a sweep note which trainings they have in common; None for a run by itself.
     """
 
     folder: RunFolder
@@ -58,6 +62,7 @@ class Run:
     console: Console
     resume: bool
     hooks: Callable[[PlannedStage], Sequence[Hook]]
+    shared: Path | None = None
 
     def __call__(self) -> dict[str, Any]:
         """Run.
@@ -116,12 +121,24 @@ class Run:
                 console=self.console,
                 resume=self.resume,
                 hooks=self.hooks,
+                shared=partial(self._shared, each, list(planned.values()), delegated),
             )
             each_fold = stage.learn(parts, identities[name])
             if each.folder == ".":
                 folds = each_fold
                 held_out = parts.val if each.stage.folds and self.experiment.fold is not None else None
         return self._measured(planned, folds, held_out)
+
+    def _shared(
+        self, planned: PlannedStage, stages: Sequence[PlannedStage], strategy: StrategyChoice, identity: Identity
+    ) -> AbstractContextManager[None]:
+        """What a training of a stage goes on in, where other runs have an equal one. Several processes share none: the
+        others would give up a first one that waits for hours.
+        """
+        key = training_key(planned, stages, strategy, identity)
+        if self.shared is None or key is None or rank_and_world_size()[1] > 1:
+            return nullcontext()
+        return shared_training(self.shared, key, self.folder, self.folder.part(planned.folder), self.console)
 
     def _fingerprints(self) -> dict[str, str]:
         """Of the run's data sets, by what they serve as."""

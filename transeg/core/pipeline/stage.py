@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -50,6 +51,7 @@ class StageRun:
         console: for progress.
         resume: whether to go on from checkpoints.
         hooks: makes those that are added to its trainings.
+        shared: keeps equal trainings of other runs waiting, by the identity of the stage.
     """
 
     run: RunFolder
@@ -64,6 +66,7 @@ class StageRun:
     console: Console
     resume: bool
     hooks: Callable[[PlannedStage], Sequence[Hook]]
+    shared: Callable[[Identity], AbstractContextManager[None]]
 
     @property
     def folder(self) -> RunFolder:
@@ -83,7 +86,8 @@ class StageRun:
         """
         experiment, title = self.planned.experiment, self.title
         if not self.planned.folds or parts.held is None:
-            self._train(experiment, parts, self.folder, identity, title)
+            with self.shared(identity):
+                self._train(experiment, parts, self.folder, identity, title)
             self._note(self.folder, experiment)
             return None
         single = experiment.model_copy(update={"folds": None})

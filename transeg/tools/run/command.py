@@ -49,6 +49,7 @@ from transeg.tools.run.plan_tables import show_loading, show_plan
 )
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in --run-dir.")
 @click.option("--dry-run", is_flag=True, help="Check and build everything, print the plan and stop.")
+@click.option("--shared", type=PATH, hidden=True)
 @as_json
 @with_registry
 def run(
@@ -57,6 +58,7 @@ def run(
     config: Path | None,
     resume: bool,
     dry_run: bool,
+    shared: Path | None,
     as_json: bool,
     more: tuple[str, ...],
     **named: Any,
@@ -99,7 +101,7 @@ def run(
         if as_json:
             click.echo(json.dumps(prepared.plan(), indent=2))
         return
-    metrics = launch(prepared, registry, console)
+    metrics = launch(prepared, registry, console, shared=shared)
     if console.quiet:
         return
     if as_json:

@@ -61,6 +61,11 @@ class Cell:
         """Locked by the process of `toolkit sweep` that takes care of the cell."""
         return self.folder.path / ".claim"
 
+    @property
+    def shared(self) -> Path:
+        """Where the sweep's cells note which trainings they have in common."""
+        return self.folder.path.parent.parent / "stages"
+
     def state(self) -> State:
         """What has become of it by now."""
         if self.folder.metrics.exists():

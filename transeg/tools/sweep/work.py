@@ -128,6 +128,7 @@ def cell_command(cell: Cell, device: str, registry: Registry) -> list[str]:
     """What trains a cell, from its beginning or from its checkpoint on."""
     files = [text for file in registry.files for text in ("--registry", str(file))]
     where = ["--config", str(cell.definition), "--run-dir", str(cell.folder.path)]
+    where += ["--shared", str(cell.shared)]
     return [sys.executable, "-m", "transeg", "run", "--resume", "--device", device, *where, *files]
 
 
