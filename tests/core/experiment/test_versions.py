@@ -4,6 +4,7 @@ import pytest
 
 from transeg.core.errors import UsageError
 from transeg.core.experiment import identity, versions
+from transeg.core.experiment.command_line import settings_of
 from transeg.core.experiment.completion import complete_experiment, load_experiment
 from transeg.core.experiment.identity import Identity, identify, neutral_values, training_options
 from transeg.core.experiment.schema import read_experiment
@@ -124,3 +125,19 @@ def test_paths_are_no_part_of_an_identity(joint, tmp_path):
     assert one == two
     assert one.get("data.source.root") is None
     assert str(tmp_path) not in str(identity.identify(experiments[0], REGISTRY, {}).options)
+
+
+@pytest.mark.parametrize("kind", ["strategy", "generator", "segmenter", "loss"])
+def test_a_name_alone_stands_for_a_components_table(kind):
+    assert upgrade({kind: "mine", "seed": 1}, REGISTRY) == {kind: {"name": "mine"}, "seed": 1}
+    assert settings_of({"assignments": [f"{kind}=mine", f"{kind}.depth=3"]}, {}, REGISTRY)[kind] == {
+        "name": "mine",
+        "depth": 3,
+    }
+    with pytest.raises(UsageError, match=f"{kind} is a name or a table, not 3; say --{kind} NAME"):
+        upgrade({kind: 3}, REGISTRY)
+
+
+def test_what_must_be_a_table_is_said_to_be_one():
+    with pytest.raises(UsageError, match=r"augmentation is a table, not 'square'; .* such as augmentation\.preset"):
+        complete_experiment({**JOINT, "augmentation": "square"}, REGISTRY)

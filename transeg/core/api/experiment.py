@@ -10,7 +10,7 @@ from typing import Any, Self
 from transeg.core.errors import UsageError
 from transeg.core.experiment.command_line import settings_of
 from transeg.core.experiment.completion import complete_experiment
-from transeg.core.experiment.settings import Settings, merge, parse_assignment, read_settings
+from transeg.core.experiment.settings import Settings, merge, parse_assignment, read_settings, spell_out_names
 from transeg.core.experiment.versions import upgrade
 from transeg.core.files import write_text
 from transeg.core.registry import Registry
@@ -161,7 +161,7 @@ def _tables(options: Mapping[str, Any] | Sequence[str]) -> Settings:
             parts.append(value)
     tables: Settings = {}
     for part in parts:
-        tables = merge(tables, part)
+        tables = merge(tables, spell_out_names(part))
     return tables
 
 

@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from transeg.core.errors import UsageError, did_you_mean
-from transeg.core.experiment.settings import Settings, merge, parse_assignment, parse_distiller
+from transeg.core.experiment.settings import (
+    COMPONENTS,
+    Settings,
+    merge,
+    parse_assignment,
+    parse_distiller,
+    spell_out_names,
+)
 from transeg.core.manifest import DatasetEntry
 from transeg.core.registry import Registry
 
@@ -68,7 +75,7 @@ def settings_of(named: Mapping[str, Any], under: Settings, registry: Registry) -
     """
     plain = ("baseline", "folds", "transductive", "seed", "device", "devices")
     settings: Settings = {key: named[key] for key in plain if named.get(key) is not None}
-    for kind in ("strategy", "generator", "segmenter", "loss"):
+    for kind in COMPONENTS:
         if named.get(kind):
             settings[kind] = {"name": named[kind]}
             drop_other_component(under, (kind,), named[kind])
@@ -92,7 +99,7 @@ def settings_of(named: Mapping[str, Any], under: Settings, registry: Registry) -
         settings.setdefault("distillation", {})[part] = tables
         under.get("distillation", {}).pop(part, None)
     for text in named.get("assignments") or ():
-        settings = merge(settings, _for_tests(parse_assignment(text), settings))
+        settings = merge(settings, _for_tests(spell_out_names(parse_assignment(text)), settings))
     return settings
 
 

@@ -428,6 +428,9 @@ def _sentence(fault: Any) -> str:
         return f"{where} is missing; say --set {where}=..."
     if fault["type"] == "value_error":
         return f"{str(fault['ctx']['error'])[0].upper()}{str(fault['ctx']['error'])[1:]}."
+    if fault["type"] in ("model_type", "model_attributes_type"):
+        first = _known_options(fault["loc"])[0]
+        return f"{where} is a table, not {fault['input']!r}; set one of its options, such as {first}."
     message = fault["msg"]
     return f"{where} cannot be {fault['input']!r}: {message[0].lower()}{message[1:]}."
 

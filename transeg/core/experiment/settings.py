@@ -14,6 +14,8 @@ from transeg.core.errors import UsageError
 
 Settings = dict[str, Any]
 """Nested tables, as in an experiment file."""
+COMPONENTS = ("strategy", "generator", "segmenter", "loss")
+"""Tables of an experiment file that each hold a component and its options."""
 
 
 def read_settings(path: Path) -> Settings:
@@ -28,6 +30,22 @@ def read_settings(path: Path) -> Settings:
         raise UsageError(f"The experiment file {path} cannot be read: {error.strerror}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"The experiment file {path} is not valid TOML: {error}.") from error
+
+
+def spell_out_names(settings: Mapping[str, Any]) -> Settings:
+    """Settings in which a component that is only named, as in ``loss = "dice"``, has a table, as in ``[loss]``.
+
+    Raises:
+        UsageError: something is neither a name nor a table.
+    """
+    found = dict(settings)
+    for kind in COMPONENTS:
+        given = found.get(kind, {})
+        if isinstance(given, str):
+            found[kind] = {"name": given}
+        elif not isinstance(given, Mapping):
+            raise UsageError(f"{kind} is a name or a table, not {given!r}; say --{kind} NAME.")
+    return found
 
 
 def parse_assignment(text: str) -> Settings:

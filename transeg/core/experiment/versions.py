@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from transeg.core.errors import UsageError
-from transeg.core.experiment.settings import Settings, merge
+from transeg.core.experiment.settings import Settings, merge, spell_out_names
 from transeg.core.manifest import StrategyEntry
 from transeg.core.registry import Registry
 
@@ -41,13 +41,10 @@ def upgrade(settings: Settings, registry: Registry, *, stored: bool = False) -> 
             f"The experiment file has format {version}, but this transeg reads formats up to {FORMAT}: a newer one "
             "wrote it, so install that."
         )
-    settings = _with_sum(_without_retired(settings, stored))
+    settings = _with_sum(_without_retired(spell_out_names(settings), stored))
     if stored:
         settings = merge({key: table for key, table in NEUTRAL.items() if key in settings}, settings)
     strategy = settings.get("strategy", {})
-    strategy = {"name": strategy} if isinstance(strategy, str) else strategy
-    if not isinstance(strategy, dict):
-        raise UsageError(f"strategy is a name or a table, not {strategy!r}; say --strategy NAME.")
     if "name" in strategy:
         for table in former_tables(registry) & settings.keys():
             strategy = merge(strategy, _former(settings.pop(table), table, str(strategy["name"]), registry))
@@ -72,8 +69,7 @@ def _former(options: Any, table: str, strategy: str, registry: Registry) -> Sett
 def _with_sum(settings: Settings) -> Settings:
     """The loss that was called `hybrid` as the sum of losses that it stood for."""
     loss = settings.get("loss", {})
-    loss = {"name": loss} if isinstance(loss, str) else loss
-    if not isinstance(loss, dict) or loss.get("name") != "hybrid":
+    if loss.get("name") != "hybrid":
         return settings
     given = loss.get("hybrid", {})
     terms = loss.get("terms", given.get("terms", "ce+dice") if isinstance(given, dict) else "ce+dice")

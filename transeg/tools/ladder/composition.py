@@ -14,7 +14,7 @@ from transeg.core.experiment.choices import DatasetChoice
 from transeg.core.experiment.command_line import drop_other_component
 from transeg.core.experiment.completion import complete_experiment
 from transeg.core.experiment.schema import Experiment
-from transeg.core.experiment.settings import Settings, merge, set_options
+from transeg.core.experiment.settings import Settings, merge, set_options, spell_out_names
 from transeg.core.experiment.shares import KEPT, is_shared_by_ratio
 from transeg.core.registry import Registry
 from transeg.tools.ladder.rungs import LOWEST, USUAL, Rung, parse_rungs
@@ -75,7 +75,7 @@ def compose(settings: Settings, names: Sequence[str], registry: Registry, device
     left_out: dict[str, str] = {}
     for rung in chosen:
         try:
-            found[rung.name] = _settings(rung, reference, document, own.get(rung.name, {}), registry)
+            found[rung.name] = _settings(rung, reference, document, spell_out_names(own.get(rung.name, {})), registry)
         except UsageError as error:
             if rung.name == LOWEST:
                 raise
@@ -93,8 +93,7 @@ def _check_composable(settings: Settings, own: Any) -> None:
     for role, why in (("synthetic", "a rung says what is learned from"), ("val", "target labels must choose nothing")):
         if isinstance(data, dict) and role in data:
             raise UsageError(f"A ladder takes no --{role}, for {why}; leave it out.")
-    name = settings.get("strategy", {})
-    name = name.get("name", STRATEGIES[0]) if isinstance(name, dict) else name
+    name = settings.get("strategy", {}).get("name", STRATEGIES[0])
     if name not in STRATEGIES:
         raise UsageError(f"A ladder's rungs have strategies of their own, not {name}; leave --strategy out.")
     if settings.get("folds") is not None:
@@ -103,8 +102,6 @@ def _check_composable(settings: Settings, own: Any) -> None:
 
 def _reference(settings: Settings, registry: Registry, device: str) -> Experiment:
     named = {"strategy": {"name": STRATEGIES[0]}, "generator": {"name": GENERATOR}, "segmenter": {"name": SEGMENTER}}
-    if isinstance(settings.get("strategy"), str):  # as in files of format 1
-        named.pop("strategy")
     reference = complete_experiment({**merge(named, settings), "device": device}, registry)
     if reference.data.target is None:
         raise UsageError("A ladder leads from the source to a target; say --target NAME:FOLDER.")
