@@ -95,7 +95,8 @@ def test_killed_finished_and_read_again(tmp_path):
     pictures = page.partition('id="pictures"')[2].partition('id="cells"')[0]
     strips = [strip.count("<img") for strip in pictures.split('class="pictures strip"')[1:]]
     translating = {"fda", "joint", "joint+self-training"}
-    assert strips == [4, 4, *(4 if name in translating else 3 for name in ORDER)]  # images, truth, and of those that translate a source image
+    # the images, the truth, and each rung; those that translate show a source image, too
+    assert strips == [4, 4, *(4 if name in translating else 3 for name in ORDER)]
     assert pictures.count("data:image/webp") == sum(strips)
 
     experiments = [read_experiment(cell.definition, Registry()) for cell in cells.values()]
@@ -129,5 +130,6 @@ def test_a_dry_run_writes_nothing(toolkit, tmp_path):
     output = toolkit("ladder", "--ladder-dir", tmp_path / "new", *options).output
     assert "source, low frequencies exchanged" in output
     assert "All alike: unet" in output
-    assert re.search(r"Estimated from a few steps of each rung: \S+ to \S+ hours for 3 runs", " ".join(output.split()))
+    estimate = r"Estimated from a few steps and validation images of each rung: \S+ to \S+ hours for 3 runs"
+    assert re.search(estimate, " ".join(output.split()))
     assert not (tmp_path / "new").exists()

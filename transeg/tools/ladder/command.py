@@ -43,7 +43,8 @@ from transeg.tools.ladder.rungs import RUNGS
 @click.option(
     "--dry-run",
     is_flag=True,
-    help="Check every rung, time a few steps of it, show what would be trained in how many hours, and stop.",
+    help="Check every rung, time a few steps and validation images of it, show what would be trained in how many "
+    "hours, and stop.",
 )
 @as_json
 @with_registry

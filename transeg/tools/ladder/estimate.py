@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from rich.console import Console
 
+from transeg.core.builders.folds import Subset
 from transeg.core.distributed.progress_bar import progress_bar
 from transeg.core.errors import TransegError
 from transeg.core.experiment.request import RunRequest
@@ -24,8 +25,10 @@ from transeg.tools.ladder.rungs import parse_rung
 from transeg.tools.sweep.definition import cell_experiment
 from transeg.tools.sweep.sweep_folder import Cell
 
-WARM, TIMED = 2, 6
+WARM, TIMED = 1, 3
 """Steps that are slower, since memory is taken and kernels are chosen, and those that count."""
+VALIDATED = 2
+"""Validation images that are timed; the time of all is scaled up from theirs."""
 HOUR = 3600
 Range = tuple[float, float]
 
@@ -44,7 +47,7 @@ class Duration:
 
 
 def estimate_hours(ladder: Ladder, registry: Registry, console: Console) -> Duration:
-    """Train a few steps of each rung in a folder that is thrown away, validate once, and extrapolate.
+    """Train a few steps of each rung in a folder that is thrown away, validate on a few images, and extrapolate.
 
     A rung with several trainings, the later of which need data that the earlier make, is not timed.
 
@@ -89,7 +92,12 @@ def _hours(experiment: Experiment, path: Path, registry: Registry) -> Range | No
         prepared = prepare(RunRequest(short, folder, resume=False), registry, dry_run=False)
         if len(prepared.stages) > 1:
             return None
-        launch(prepared, registry, Console(quiet=True))
+        val, scale = prepared.parts.val, 1.0
+        if val is not None and len(val) > VALIDATED:
+            few, scale = Subset([(val, index) for index in range(VALIDATED)]), len(val) / VALIDATED
+            prepared = replace(prepared, parts=replace(prepared.parts, val=few))
+        unjudged = replace(prepared.networks, judge=None)  # what a generator's images are like is no part of a training
+        launch(replace(prepared, networks=unjudged), registry, Console(quiet=True))
     except InterruptedRunError:
         raise
     except TransegError:
@@ -98,7 +106,8 @@ def _hours(experiment: Experiment, path: Path, registry: Registry) -> Range | No
     seconds = [line["seconds_per_iteration"] for line in lines if "seconds_per_iteration" in line][WARM:]
     if not seconds:
         return None
-    train = experiment.train
-    validating = read_json(folder.times).get(".", {}).get("validation", 0.0) * (train.iterations // train.val_interval)
+    train, spent = experiment.train, read_json(folder.times).get(".", {})
+    each_time = spent.get("validation", 0.0) * scale + spent.get("pictures", 0.0) / 2  # one is drawn at the end, too
+    validating = each_time * -(-train.iterations // train.val_interval)
     fastest, slowest = ((train.iterations * each + validating) / HOUR for each in (min(seconds), max(seconds)))
     return fastest, slowest
