@@ -78,10 +78,10 @@ def _mean(runs: list[Path], label: str, metric: str) -> float | None:
 
 def page() -> str:
     """The whole page: what is written by hand, and behind it the tables of a ladder."""
-    blocks = ["<!-- written by docs/results.py from docs/results/ -->", (TEXT / "head.md").read_text(encoding="utf-8")]
+    blocks = ["<!-- written by docs/results.py from docs/results/ -->", (TEXT / "head.txt").read_text(encoding="utf-8")]
     for path in sorted(TEXT.glob("*.json")):
-        blocks += [(TEXT / f"{path.stem}.md").read_text(encoding="utf-8"), *_tables(read_json(path))]
-    return "\n\n".join([*(block.strip() for block in blocks), (TEXT / "tail.md").read_text(encoding="utf-8")])
+        blocks += [(TEXT / f"{path.stem}.txt").read_text(encoding="utf-8"), *_tables(read_json(path))]
+    return "\n\n".join([*(block.strip() for block in blocks), (TEXT / "tail.txt").read_text(encoding="utf-8")])
 
 
 def _tables(found: dict[str, Any]) -> list[str]:
