@@ -226,6 +226,39 @@ def nnunet(root):
     (root / "dataset.json").write_text(json.dumps(description))
 
 
+def square(left, top, side):
+    return [[left, top], [left + side, top], [left + side, top + side], [left, top + side]]
+
+
+def labelme(root):
+    """A polygon, a rectangle and what is unknown in each image."""
+    for index in range(20):
+        save(root / f"{index}.png", pixels(index))
+        shapes = [
+            {"label": "nucleus", "points": square(2, 3, 5 + index % 3), "shape_type": "polygon", "group_id": None},
+            {"label": "gland", "points": [[12, 9], [20, 15]], "shape_type": "rectangle", "group_id": None},
+            {"label": "__ignore__", "points": square(0, 16, 4), "shape_type": "polygon", "group_id": None},
+        ]
+        content = {"shapes": shapes, "imagePath": f"{index}.png", "imageHeight": 20, "imageWidth": 24}
+        (root / f"{index}.json").write_text(json.dumps(content))
+
+
+def geojson(root):
+    """A square with a hole, and two squares that are one object, in each image."""
+    closed = [[*ring, ring[0]] for ring in (square(2, 3, 8), square(4, 5, 3), square(12, 1, 4), square(18, 9, 5))]
+    for index in range(20):
+        save(root / f"{index}.png", pixels(index))
+        features = [
+            {"type": "Feature", "geometry": geometry, "properties": {"classification": {"name": name}}}
+            for name, geometry in (
+                ("Tumor", {"type": "Polygon", "coordinates": closed[:2]}),
+                ("Stroma", {"type": "MultiPolygon", "coordinates": [closed[2:3], closed[3:]]}),
+            )
+        ]
+        content = {"type": "FeatureCollection", "features": features}
+        (root / f"{index}.geojson").write_text(json.dumps(content))
+
+
 BUILDERS = {
     "cvc-clinicdb": functools.partial(folders, images="Original", masks="Ground Truth"),
     "polyp-benchmark": polyp_benchmark,
@@ -239,7 +272,9 @@ BUILDERS = {
     "tissue": tissue,
     "axon": axon,
     "em": em,
+    "geojson": geojson,
     "hdf5": hdf5,
+    "labelme": labelme,
     "nnunet": nnunet,
 }
 

@@ -1,0 +1,225 @@
+"""Objects that a program stores as outlines in JSON, filled to masks."""
+
+from __future__ import annotations
+
+import json
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from transeg.core.data.file_dataset import FileDataset, Pair, choose_split, holds_splits, list_pairs
+from transeg.core.data.listing import IMAGES, find_folder
+from transeg.core.errors import DataError, did_you_mean
+from transeg.core.interfaces import IGNORE
+
+ANNOTATIONS = ("annotations", "annotation", "labels", "json", "geojson")
+LARGEST = 32 * 2**20
+"""Bytes of a file: parsed, the shortest lists take twenty times as much memory."""
+CROSSINGS = 10**7
+"""Of an object's outline with rows of pixels, more than any drawn one has in an image of a hundred megapixels."""
+
+Polygon = Sequence[np.ndarray]
+"""An outline, and those of its holes: ``(P, 2)`` float64 of x and y each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outlined:
+    """An object: its class's name, and the polygons that it consists of."""
+
+    name: str
+    polygons: Sequence[Polygon]
+
+
+class OutlineDataset(FileDataset):
+    """Images with a JSON file of outlines for each, of the same stem, beside it or in a folder `annotations/`.
+
+    Args:
+        root: the folder.
+        split: `train`, `val`, `test` or `all`.
+        classes: names, background first; None for those in the files.
+        ignore: name of what is unknown; None for nothing.
+        channels: of the images.
+        ratio: shares of train, val and test.
+        seed: of the shuffle before images are shared out.
+
+    Raises:
+        ValueError: there is no image with a file of outlines, or there are more classes than a mask can number.
+    """
+
+    reads_pairs_alone = True
+    endings: ClassVar[frozenset[str]] = frozenset({".json"})
+
+    @classmethod
+    def is_divided(cls, root: Path, _options: Mapping[str, Any], /) -> bool:
+        return holds_splits(find_folder(root, *IMAGES) or root)
+
+    def __init__(
+        self,
+        root: Path,
+        split: Literal["train", "val", "test", "all"],
+        *,
+        classes: tuple[str, ...] | None,
+        ignore: str | None,
+        channels: int,
+        ratio: tuple[float, float, float],
+        seed: int,
+    ) -> None:
+        images = find_folder(root, *IMAGES) or root
+        everything, faults = list_pairs(images, find_folder(root, *ANNOTATIONS) or images, mask_endings=self.endings)
+        self.channels = channels
+        self.ignore = ignore
+        self.classes = classes or ("background", *self._names(everything))
+        if not 2 <= len(self.classes) <= IGNORE:
+            raise ValueError(
+                f"{root} has {len(self.classes) - 1} classes of objects; 1 to {IGNORE - 1} can be told apart"
+            )
+        super().__init__(choose_split(everything, split, lists=None, where="", ratio=ratio, seed=seed), faults)
+
+    @abstractmethod
+    def objects(self, content: Any, size: tuple[int, int] | None) -> list[Outlined]:
+        """The objects in a decoded file.
+
+        Args:
+            content: whatever JSON can hold.
+            size: height and width of the image; None where only names are wanted.
+
+        Raises:
+            ValueError: it is not of the format; a clause that follows the file's name.
+        """
+
+    def labels(self, pair: Pair, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        assert pair.mask is not None
+        try:
+            return fill_objects(self.objects(parse_annotations(pair.mask), size), size, self.classes, self.ignore)
+        except ValueError as error:
+            raise DataError(f"{pair.mask} {error}.", str(pair.mask)) from error
+
+    def _names(self, pairs: Sequence[Pair]) -> list[str]:
+        """Of classes in all files, whichever split they are in; what is wrong with a file is said when it is read."""
+        names: set[str] = set()
+        for pair in pairs:
+            assert pair.mask is not None
+            try:
+                names |= {found.name for found in self.objects(parse_annotations(pair.mask), None)}
+            except ValueError:
+                continue
+        return sorted(names - {"background", self.ignore})
+
+
+def parse_annotations(path: Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        ValueError: it cannot be read, or is too large; a clause that follows the file's name.
+    """
+    try:
+        if (size := path.stat().st_size) > LARGEST:
+            raise ValueError(f"has {size / 2**20:.0f} MB; up to {LARGEST // 2**20} are read, so divide it")
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError("is not in UTF-8, so it is no JSON") from error
+    except OSError as error:
+        raise ValueError(f"cannot be read: {error.strerror}") from error
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("is nested too deeply for annotations") from error
+    except ValueError as error:
+        raise ValueError(f"is no JSON: {error}") from error
+
+
+def read_points(points: Any, least: int) -> np.ndarray:
+    """``(P, 2)`` float64 of x and y, from lists of at least two numbers.
+
+    Args:
+        points: whatever JSON can hold.
+        least: points that there must be.
+
+    Raises:
+        ValueError: they are no points, or too few; a clause.
+    """
+    if not isinstance(points, list) or not all(isinstance(point, list) and len(point) >= 2 for point in points):
+        raise ValueError("has an outline that is no list of points")
+    if any(type(value) not in (int, float) for point in points for value in point[:2]):
+        raise ValueError("has a point whose coordinates are no numbers")
+    if len(points) < least:
+        raise ValueError(f"has an outline of {len(points)} points, which enclose nothing: {least} are needed")
+    try:
+        return np.array([point[:2] for point in points], np.float64)
+    except OverflowError as error:
+        raise ValueError("has a point whose coordinates are too large") from error
+
+
+def fill_objects(
+    objects: Sequence[Outlined], size: tuple[int, int], classes: Sequence[str], ignore: str | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Number objects from 1 on and fill them, the largest first, so that the smallest stays whole.
+
+    Returns:
+        ``(H, W)`` uint8 of classes, 255 where an object is of the class ``ignore``, and ``(H, W)`` int32 of numbers.
+
+    Raises:
+        ValueError: a class is unknown, or an outline impossible; a clause.
+    """
+    mask, instances = np.zeros(size, np.uint8), np.zeros(size, np.int32)
+    numbers = {name: number for number, name in enumerate(classes)}
+    if ignore is not None:
+        numbers[ignore] = IGNORE
+    if unknown := sorted({found.name for found in objects} - set(numbers)):
+        raise ValueError(
+            f"has the class {unknown[0]!r}, which is none of {', '.join(classes)}"
+            f"{did_you_mean(unknown[0], list(classes)).rstrip('.')}"
+        )
+    order = sorted(range(len(objects)), key=lambda i: -sum(_area(polygon) for polygon in objects[i].polygons))
+    for index in order:
+        number = numbers[objects[index].name]
+        for polygon in objects[index].polygons:
+            top, left, inside = fill_polygon(polygon, size)
+            part = np.s_[top : top + inside.shape[0], left : left + inside.shape[1]]
+            mask[part][inside] = number
+            instances[part][inside] = index + 1 if 0 < number < IGNORE else 0
+    return mask, instances
+
+
+def fill_polygon(polygon: Polygon, size: tuple[int, int]) -> tuple[int, int, np.ndarray]:
+    """The pixels whose centres lie in a polygon, by the even-odd rule: a hole, or a part that crosses another, is out.
+
+    The pixel in row 0 and column 0 reaches from 0 to 1, so that its centre is at 0.5. OpenCV's ``fillPoly`` also paints
+    whatever the outline touches, by which objects grow each time that they are written and read.
+
+    Returns:
+        Top, left, and ``(h, w)`` truth values of the part of the image that the polygon may reach.
+
+    Raises:
+        ValueError: a point is not finite or lies far outside, or there are too many; a clause.
+    """
+    points = np.concatenate(polygon)
+    if not (np.isfinite(points).all() and (np.abs(points - np.array(size[::-1]) / 2) <= 1.5 * max(size)).all()):
+        raise ValueError(f"has a point that lies far outside the image of {size[1]}x{size[0]} pixels")
+    corners = np.stack([points.min(axis=0), points.max(axis=0)])
+    (left, top), (right, bottom) = np.clip(np.ceil(corners - 0.5), 0, size[::-1]).astype(int)
+    height, width = int(bottom - top), int(right - left)
+    begin = np.concatenate([ring - (left, top) - 0.5 for ring in polygon])
+    end = np.concatenate([np.roll(ring, -1, axis=0) - (left, top) - 0.5 for ring in polygon])
+    low, high = np.minimum(begin[:, 1], end[:, 1]), np.maximum(begin[:, 1], end[:, 1])
+    first, last = (np.clip(np.ceil(y), 0, height).astype(np.int64) for y in (low, high))
+    counts = last - first
+    if counts.sum() > CROSSINGS:
+        raise ValueError("has an outline that crosses the image too often to be filled")
+    edge = np.repeat(np.arange(len(counts)), counts)
+    row = np.arange(len(edge)) - np.repeat(np.cumsum(counts) - counts, counts) + first[edge]
+    (x, y), (dx, dy) = begin[edge].T, (end - begin)[edge].T
+    column = np.clip(np.ceil(x + (row - y) * dx / dy), 0, width).astype(np.int64)
+    toggles = np.bincount(row * (width + 1) + column, minlength=height * (width + 1)).reshape(height, width + 1)
+    return int(top), int(left), np.cumsum(toggles, axis=1)[:, :width] % 2 == 1
+
+
+def _area(polygon: Polygon) -> float:
+    """Of the outline, without its holes."""
+    x, y = polygon[0].T
+    with np.errstate(all="ignore"):  # what is not finite is refused when it is filled
+        return float(abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2)
