@@ -15,6 +15,7 @@ from rich.console import Console
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
+from transeg.core.builders.datasets import training_windows
 from transeg.core.data.augmentation import Transform, split_appearance
 from transeg.core.data.cache import SampleCache, image_cache
 from transeg.core.data.stream import (
@@ -29,19 +30,15 @@ from transeg.core.data.stream import (
     TrainingDomain,
     training_loader,
 )
-from transeg.core.data.windows import RegionReader, Windows, class_pools, sampling_pools
+from transeg.core.data.windows import RegionReader, class_pools, sampling_pools
 from transeg.core.distributed.collectives import broadcast_from_first, rank_and_world_size
 from transeg.core.distributed.progress_bar import progress_bar
 from transeg.core.errors import TransegError, UsageError
 from transeg.core.evaluation.evaluation_items import EvaluationSet, evaluation_loader
+from transeg.core.evaluation.judge import Judge, uses_feature_networks
 from transeg.core.evaluation.metrics.image_metrics import ImageMetric
 from transeg.core.evaluation.scores import SegmentationMetric
-from transeg.core.evaluation.translation_quality import (
-    Judge,
-    TranslationMetric,
-    TranslationSet,
-    uses_feature_networks,
-)
+from transeg.core.evaluation.translation_quality import TranslationMetric, TranslationSet
 from transeg.core.experiment.identity import Identity
 from transeg.core.experiment.schema import DataOptions, Experiment, TrainOptions
 from transeg.core.inference import visualization
@@ -340,14 +337,6 @@ def _loader(
         workers=experiment.data.workers,
         device=device,
     )
-
-
-def training_windows(data: DataOptions, dataset: Dataset, limit: int) -> Windows | None:
-    """Those that are cut out of the first so many images of a dataset (0 for all); None where images are not cut."""
-    if data.tile is None or data.stride is None:
-        return None
-    count = min(limit, len(dataset)) if limit else len(dataset)
-    return Windows([dataset.size_of(index) for index in range(count)], data.tile, data.stride)
 
 
 def _domain(

@@ -49,8 +49,8 @@ def show_loading(experiment: Experiment, console: Console) -> None:
 def show_plan(prepared: Prepared, registry: Registry, console: Console) -> None:
     """What a run is going to do."""
     from transeg.core.experiment.defaults import departures
-    from transeg.core.pipeline.run import describe_selection
     from transeg.core.training.parts import count_parameters
+    from transeg.core.training.selection import describe_selection
 
     experiment, parts, built = prepared.experiment, prepared.parts, prepared.networks
     grid = Table.grid(padding=(0, 2))
@@ -171,7 +171,7 @@ def _batch(experiment: Experiment) -> str:
 
 def _pixels(data: DataOptions, parts: Parts) -> str:
     """What training sees of an image."""
-    from transeg.core.training.train import training_windows
+    from transeg.core.builders.datasets import training_windows
 
     windows = None if parts.source is None else training_windows(data, parts.source, data.source_limit)
     drawn = f" ({len(windows):,} windows on the source, by {data.tile_sampling})" if windows else ""
