@@ -11,6 +11,7 @@ from conftest import BOTH, SUPERVISED, TINY_CUT, TINY_TRAINING, TRANSLATION, com
 from PIL import Image
 
 from transeg.core.data.images import read_image
+from transeg.core.inference.sliding_window import Inference
 from transeg.core.inference.trained_model import TrainedModel
 from transeg.core.registry import Registry
 from transeg.core.runs.run_folder import RunFolder
@@ -195,7 +196,28 @@ class TestUse:
         assert set(np.unique(mask)) <= {0, 255}
         likely = np.asarray(Image.open(tmp_path / "out" / "probabilities" / "a.png"))
         assert ((likely > 65535 / 2) == (mask > 0)).mean() > 0.999
-        assert Image.open(tmp_path / "out" / "overlays" / "b.png").size == (31, 77)
+        assert Image.open(tmp_path / "out" / "overlays" / "a.jpg").size == (50, 30)
+        assert Image.open(tmp_path / "out" / "overlays" / "b.jpg").size == (31, 77)
+
+    def test_predict_without_overlays_and_by_images_of_one_size(self, joint_run, toolkit, tmp_path, monkeypatch):
+        images = tmp_path / "images"
+        images.mkdir()
+        random = np.random.default_rng(0)
+        for number, side in enumerate((40, 40, 40, 56, 40)):
+            pixels = random.integers(0, 256, (side, side, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(images / f"{number}.png")
+        (images / "1b.png").write_text("nothing")
+        said = toolkit("predict", joint_run, images, "-o", tmp_path / "alone", "--no-overlays", "--window", 0, code=1)
+        assert "outlines" not in said.stdout
+        assert "1b.png" in said.stderr
+        assert not (tmp_path / "alone" / "overlays").exists()
+        monkeypatch.setattr(Inference, "fits", lambda self, image, others, device: image.shape == others[0].shape)
+        toolkit("predict", joint_run, images, "-o", tmp_path / "together", "--window", 0, code=1)
+        for number in range(5):
+            alone, together = (
+                np.asarray(Image.open(tmp_path / kind / "masks" / f"{number}.png")) for kind in ("alone", "together")
+            )
+            assert (alone == together).mean() > 0.999  # a batch may be rounded in another way
 
     def test_predict_one_file_without_the_data(self, joint_run, toolkit, tmp_path):
         Image.new("L", (40, 40)).save(tmp_path / "grey.png")

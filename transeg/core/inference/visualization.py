@@ -77,7 +77,7 @@ def draw_outlines(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
     inner[:, 1:] &= found[:, :-1]
     inner[:, :-1] &= found[:, 1:]
     result = picture.copy()
-    result[found & ~inner] = (255, 220, 0)
+    result[np.nonzero(found & ~inner)] = (255, 220, 0)
     return result
 
 
