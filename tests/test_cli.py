@@ -100,7 +100,7 @@ assert not heavy, heavy
         ("run --segmenter unet --loss focal --dry-run", {"scipy.stats", "scipy.spatial"}),
         ("predict {runs}/joint {runs}/images --out masks", {"scipy"}),
         ("translate {runs}/joint {runs}/images --out translated", {"scipy"}),
-        ("compare {runs}/joint {runs}/joint", {"torch", "cv2"}),
+        ("compare {runs}/joint {runs}/joint", {"torch", "cv2", "scipy"}),
     ],
 )
 def test_commands_import_what_they_use(command, more, tmp_path):

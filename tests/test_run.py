@@ -28,6 +28,14 @@ def same(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
+def test_validations_see_so_many_images(toolkit, tmp_path):
+    run, settings = tmp_path / "run", ["--set", "data.val_limit=1", "--set", "data.source.count=20"]
+    toolkit(*command(SUPERVISED, "--run-dir", run, *settings))
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert {line["val/images"] for line in lines if "val/images" in line} == {1}
+    assert "(1 of 2 images)" in " ".join(toolkit(*command(SUPERVISED, "--dry-run", *settings)).stdout.split())
+
+
 def test_joint(joint_run):
     assert {path.name for path in joint_run.iterdir()} >= FOLDER
     metrics = json.loads((joint_run / "metrics.json").read_text())

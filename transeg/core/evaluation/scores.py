@@ -293,10 +293,10 @@ def evaluate(
             scores.append(None)
             advance()
             continue
-        logits = inference.run(forward, item.image, device)
+        logits = resize_result(inference.run(forward, item.image, device), *item.mask.shape)
         scores.append(score_in_detail(item, logits, metrics))
         if counts is not None:
-            prediction = to_classes(resize_result(logits, *item.mask.shape)[None])[0].numpy()
+            prediction = to_classes(logits[None])[0].numpy()
             counts.add(item.name, item.group, prediction, item.mask.numpy(), item.instances)
         advance()
     if counts is not None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from mmengine.hooks import Hook
 from rich.console import Console
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
+from torch.utils.data import Dataset as TorchDataset
 
 from transeg.core.builders.datasets import training_windows
 from transeg.core.data.augmentation import Transform, split_appearance
@@ -74,6 +76,8 @@ PREVIEW_ROWS = 4
 FITTED = 64
 """Target images that a generator is fitted to at most."""
 _FIT = 73
+
+T = TypeVar("T")
 
 
 class InterruptedRunError(TransegError):
@@ -396,7 +400,8 @@ def _validations(training: Training, inference: Inference, cache: SampleCache | 
         sets = []
         for number, (label, dataset, view) in enumerate(training.validations):
             images = EvaluationSet(dataset, inference, cache)
-            loader = evaluation_loader(images, batch_size=batch_size, workers=workers, again=True)
+            seen = _evenly(images, experiment.data.val_limit if number == 0 else 0)
+            loader = evaluation_loader(seen, batch_size=batch_size, workers=workers, again=True)
             metric = SegmentationMetric(parts.domains.class_names, training.image_metrics)
             metric.prefix = "val" if number == 0 else label
             sets.append(ValidationSet(loader, metric, view))
@@ -407,6 +412,14 @@ def _validations(training: Training, inference: Inference, cache: SampleCache | 
     given = build_conditioning(experiment.generator, parts.domains)
     if not (given.by_mask or parts.val.paired or uses_feature_networks(experiment.quality)):
         return []
-    items = TranslationSet(parts.val, given, inference, cache)
+    items = _evenly(TranslationSet(parts.val, given, inference, cache), experiment.data.val_limit)
     pictures = evaluation_loader(items, batch_size=batch_size, workers=workers, again=True)
     return [ValidationSet(pictures, TranslationMetric(training.judge, parts.target, inference), "source")]
+
+
+def _evenly(items: TorchDataset[T], limit: int) -> TorchDataset[T]:
+    """So many items that lie evenly among all; all where the limit is 0 or there are no more."""
+    count = len(items)  # type: ignore[arg-type]  # as every dataset here, it has a length
+    if not limit or limit >= count:
+        return items
+    return Subset(items, np.linspace(0, count - 1, limit).round().astype(int).tolist())

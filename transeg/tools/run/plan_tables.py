@@ -81,7 +81,7 @@ def show_plan(prepared: Prepared, registry: Registry, console: Console) -> None:
         add(name, value)
     if built.segmenter is not None:
         selection = describe_selection(experiment, parts, registry)
-        add("selection", selection + (f" ({_images(len(parts.val))})" if parts.val else ""))
+        add("selection", selection + (f" ({_images(len(parts.val), experiment.data.val_limit)})" if parts.val else ""))
     for name, value in _training(prepared):
         add(name, value)
     networks = {"generator": built.generator, "segmenter": built.segmenter}
