@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from transeg.core.inference.overlapping import AHEAD, BEHIND, WriteBehind, read_ahead
+from transeg.core.inference.overlapping import AHEAD, BEHIND, WorkBehind, read_ahead
 
 
 def test_what_is_read_comes_in_order_and_not_far_ahead():
@@ -42,7 +42,7 @@ def test_work_is_done_in_order_and_not_far_behind():
         gate.wait(10)
         done.append(number)
 
-    with WriteBehind() as behind:
+    with WorkBehind() as behind:
         threading.Timer(0.05, gate.set).start()
         for number in range(BEHIND + 5):
             behind(lambda number=number: work(number))
@@ -55,7 +55,7 @@ def test_the_first_error_of_work_is_raised():
     def fail():
         raise OSError("no space left")
 
-    with pytest.raises(OSError, match="no space left"), WriteBehind() as behind:
+    with pytest.raises(OSError, match="no space left"), WorkBehind() as behind:
         behind(fail)
 
 
@@ -69,7 +69,7 @@ def test_what_waits_is_done_before_an_error_but_not_before_an_interrupt(error, d
         count.append(1)
 
     def leave():
-        with WriteBehind() as behind:
+        with WorkBehind() as behind:
             behind(work)
             behind(work)
             begun.wait(10)

@@ -1,4 +1,4 @@
-"""Files are read ahead of what computes with them, and written behind it, in threads and in order."""
+"""Work in threads: files are read ahead of what computes with them, and results written or measured behind it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ READERS = 2
 AHEAD = 4
 """Images that are decoded before they are wanted."""
 BEHIND = 2
-"""Images that wait to be written."""
+"""Images that wait for a thread to write or to measure them."""
 
 
 @contextmanager
@@ -47,15 +47,19 @@ def read_ahead(read: Callable[[T], R], items: Sequence[T]) -> Iterator[Iterator[
         threads.shutdown(cancel_futures=True)
 
 
-class WriteBehind:
-    """Does work in one other thread, in order; at most :data:`BEHIND` pieces of it wait.
+class WorkBehind:
+    """Does work in other threads; little of it waits. One thread does it in order.
 
     An error of the work is raised by a later call or at the end of the block, the first one first. Where the block is
     left by an error of its own, what waits is still done; where it is interrupted, only what has begun.
+
+    Args:
+        threads: that work; at most :data:`BEHIND` pieces wait for each.
     """
 
-    def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, "write")
+    def __init__(self, threads: int = 1) -> None:
+        self._threads = ThreadPoolExecutor(threads, "behind")
+        self._most = BEHIND * threads
         self._waiting: deque[Future[None]] = deque()
 
     def __enter__(self) -> Self:
@@ -68,12 +72,12 @@ class WriteBehind:
             if error is None or isinstance(error, Exception):
                 self.finish()
         finally:
-            self._thread.shutdown(cancel_futures=True)
+            self._threads.shutdown(cancel_futures=True)
 
     def __call__(self, work: Callable[[], None]) -> None:
         """Have a piece of work done."""
-        self._waiting.append(self._thread.submit(work))
-        while len(self._waiting) > BEHIND:
+        self._waiting.append(self._threads.submit(work))
+        while len(self._waiting) > self._most:
             self._waiting.popleft().result()
 
     def finish(self) -> None:

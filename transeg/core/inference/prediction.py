@@ -22,7 +22,7 @@ from transeg.core.data.unread_endings import describe_unread, say_unread
 from transeg.core.data.writing import image_suffix, write_atomically, write_together
 from transeg.core.errors import Failures, UsageError
 from transeg.core.inference.masks import class_map, shown_mask
-from transeg.core.inference.overlapping import WriteBehind, read_ahead
+from transeg.core.inference.overlapping import WorkBehind, read_ahead
 from transeg.core.inference.reading import Reading
 from transeg.core.inference.sliding_window import Inference, resize_result
 from transeg.core.inference.trained_model import TrainedModel
@@ -106,7 +106,7 @@ def predict_files(
             behind(partial(write, file, shown, class_map(logits), kept))
 
     group: list[tuple[Path, np.ndarray, Tensor]] = []
-    with WriteBehind() as behind, read_ahead(read, files) as images:
+    with WorkBehind() as behind, read_ahead(read, files) as images:
         for file, found in images:
             with failures.collect():
                 image = found.result()
@@ -172,7 +172,7 @@ def translate_files(
             return image_of_labels(trained, image, translator.inference, file.stem)
         return translate_image(translator, image, file.stem, scale)
 
-    with WriteBehind() as behind, read_ahead(read, files) as images:
+    with WorkBehind() as behind, read_ahead(read, files) as images:
         for file, found in images:
             with failures.collect():
                 image = found.result()
