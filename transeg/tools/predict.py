@@ -19,6 +19,11 @@ from transeg.tools.common.console import stderr_console
 @click.argument("images", metavar="IMAGES", type=common.PATH)
 @common.out
 @click.option("--probabilities", is_flag=True, help="Write probabilities as 16-bit PNG files, too.")
+@click.option(
+    "--overlays/--no-overlays",
+    default=True,
+    help="Whether to write the images with the masks' outlines, too: JPEG files where images have 8 bits and colour.",
+)
 @common.translate_with
 @common.direction
 @common.rescale
@@ -46,7 +51,8 @@ def predict(registry: Registry, run_dir: Path, images: Path, **named: Any) -> No
 
     failures = Failures()
     count, out = predict_images(run_dir, images, registry, stderr_console(), failures=failures, **named)
-    Console().print(f"{count} masks in {out / 'masks'}, outlines in {out / 'overlays'}", highlight=False)
+    outlines = f", outlines in {out / 'overlays'}" if named["overlays"] else ""
+    Console().print(f"{count} masks in {out / 'masks'}{outlines}", highlight=False)
     if named["counting"] is not None:
         Console().print(f"Objects: {out / 'counts.csv'}, {out / 'objects.csv'}", highlight=False)
     if named["morphometry"] is not None:

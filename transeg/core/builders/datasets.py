@@ -14,7 +14,7 @@ from transeg.core.data.rescaling import RescaledDataset
 from transeg.core.data.splits import SPLITS
 from transeg.core.data.stain import StainNormalisedDataset, stain_normaliser
 from transeg.core.data.unread_endings import describe_unread
-from transeg.core.data.windows import RegionReader
+from transeg.core.data.windows import RegionReader, Windows
 from transeg.core.errors import DataError, UsageError
 from transeg.core.experiment.choices import SPLIT_OF_ROLE, DatasetChoice
 from transeg.core.experiment.completion import complete_dataset
@@ -168,3 +168,11 @@ def check_compatible(class_names: Sequence[str], channels: int, others: Mapping[
             )
         if dataset.channels != channels:
             raise UsageError(f"{label} has images of {dataset.channels} channels, not {channels} as in the training.")
+
+
+def training_windows(data: DataOptions, dataset: Dataset, limit: int) -> Windows | None:
+    """Those that are cut out of the first so many images of a dataset (0 for all); None where images are not cut."""
+    if data.tile is None or data.stride is None:
+        return None
+    count = min(limit, len(dataset)) if limit else len(dataset)
+    return Windows([dataset.size_of(index) for index in range(count)], data.tile, data.stride)

@@ -116,6 +116,8 @@ class DataOptions(Options):
     """Train on the first so many source images; 0 for all."""
     target_limit: int = Field(0, ge=0)
     """Train on the first so many target images; 0 for all."""
+    val_limit: int = Field(0, ge=0)
+    """Validate during a training on so many of the validation images, evenly among all; 0 for all. Tests see all."""
     samples_per_epoch: PositiveInt = 1000
     """Samples between two renewals of the pseudo-labels."""
     workers: int = Field(ge=0)

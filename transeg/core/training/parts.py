@@ -23,8 +23,8 @@ from transeg.core.builders.networks import build_generator, build_segmenter
 from transeg.core.builders.seen_images import SeenImages, check_unseen
 from transeg.core.data.finite import check_floats
 from transeg.core.errors import UsageError
+from transeg.core.evaluation.judge import Judge, is_measurable
 from transeg.core.evaluation.metrics.image_metrics import check_metrics
-from transeg.core.evaluation.translation_quality import Judge, is_measurable
 from transeg.core.experiment.planned_stages import plan_stages
 from transeg.core.experiment.schema import DataOptions, Experiment
 from transeg.core.inference.conditioning import Conditioning

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,7 +15,9 @@ from mmengine.hooks import Hook
 from rich.console import Console
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
+from torch.utils.data import Dataset as TorchDataset
 
+from transeg.core.builders.datasets import training_windows
 from transeg.core.data.augmentation import Transform, split_appearance
 from transeg.core.data.cache import SampleCache, image_cache
 from transeg.core.data.stream import (
@@ -29,19 +32,15 @@ from transeg.core.data.stream import (
     TrainingDomain,
     training_loader,
 )
-from transeg.core.data.windows import Windows, class_pools, sampling_pools, telling_window
+from transeg.core.data.windows import class_pools, sampling_pools, telling_window
 from transeg.core.distributed.collectives import broadcast_from_first, rank_and_world_size
 from transeg.core.distributed.progress_bar import progress_bar
 from transeg.core.errors import TransegError, UsageError
 from transeg.core.evaluation.evaluation_items import EvaluationSet, evaluation_loader
+from transeg.core.evaluation.judge import Judge, uses_feature_networks
 from transeg.core.evaluation.metrics.image_metrics import ImageMetric
 from transeg.core.evaluation.scores import SegmentationMetric
-from transeg.core.evaluation.translation_quality import (
-    Judge,
-    TranslationMetric,
-    TranslationSet,
-    uses_feature_networks,
-)
+from transeg.core.evaluation.translation_quality import TranslationMetric, TranslationSet
 from transeg.core.experiment.identity import Identity
 from transeg.core.experiment.schema import DataOptions, Experiment, TrainOptions
 from transeg.core.inference import visualization
@@ -77,6 +76,8 @@ PREVIEW_ROWS = 4
 FITTED = 64
 """Target images that a generator is fitted to at most."""
 _FIT = 73
+
+T = TypeVar("T")
 
 
 class InterruptedRunError(TransegError):
@@ -338,14 +339,6 @@ def _loader(
     )
 
 
-def training_windows(data: DataOptions, dataset: Dataset, limit: int) -> Windows | None:
-    """Those that are cut out of the first so many images of a dataset (0 for all); None where images are not cut."""
-    if data.tile is None or data.stride is None:
-        return None
-    count = min(limit, len(dataset)) if limit else len(dataset)
-    return Windows([dataset.size_of(index) for index in range(count)], data.tile, data.stride)
-
-
 def _domain(
     experiment: Experiment,
     dataset: Dataset,
@@ -403,7 +396,8 @@ def _validations(training: Training, inference: Inference, cache: SampleCache | 
         sets = []
         for number, (label, dataset, view) in enumerate(training.validations):
             images = EvaluationSet(dataset, inference, cache)
-            loader = evaluation_loader(images, batch_size=batch_size, workers=workers, again=True)
+            seen = _evenly(images, experiment.data.val_limit if number == 0 else 0)
+            loader = evaluation_loader(seen, batch_size=batch_size, workers=workers, again=True)
             metric = SegmentationMetric(parts.domains.class_names, training.image_metrics)
             metric.prefix = "val" if number == 0 else label
             sets.append(ValidationSet(loader, metric, view))
@@ -414,6 +408,14 @@ def _validations(training: Training, inference: Inference, cache: SampleCache | 
     given = build_conditioning(experiment.generator, parts.domains)
     if not (given.by_mask or parts.val.paired or uses_feature_networks(experiment.quality)):
         return []
-    items = TranslationSet(parts.val, given, inference, cache)
+    items = _evenly(TranslationSet(parts.val, given, inference, cache), experiment.data.val_limit)
     pictures = evaluation_loader(items, batch_size=batch_size, workers=workers, again=True)
     return [ValidationSet(pictures, TranslationMetric(training.judge, parts.target, inference), "source")]
+
+
+def _evenly(items: TorchDataset[T], limit: int) -> TorchDataset[T]:
+    """So many items that lie evenly among all; all where the limit is 0 or there are no more."""
+    count = len(items)  # type: ignore[arg-type]  # as every dataset here, it has a length
+    if not limit or limit >= count:
+        return items
+    return Subset(items, np.linspace(0, count - 1, limit).round().astype(int).tolist())
