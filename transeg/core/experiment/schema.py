@@ -205,6 +205,9 @@ class TrainOptions(Options):
     checkpoint_interval: PositiveInt = 250
     val_interval: PositiveInt = 250
     log_interval: PositiveInt = 10
+    selection: Literal["dice", "agreement"] = "dice"
+    """Which checkpoint is the best: that with the highest `dice` on validation images; or, where there are target
+    images, with the highest `agreement` about these of the segmenter and the moving average of its weights."""
     watch_tests: int = Field(0, ge=0)
     """Look at so many images of the first test set at each validation, to measure what choosing the best checkpoint
     without target labels costs; it chooses nothing."""

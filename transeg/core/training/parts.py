@@ -234,6 +234,8 @@ def _check_data(experiment: Experiment, parts: Parts, judge: Judge | None, regis
         UsageError: one of them does not.
     """
     domains, tests = parts.domains, parts.tests
+    if experiment.train.selection == "agreement":
+        _check_agreement(experiment, parts)
     if experiment.baseline != "none" and domains.source_channels != domains.target_channels:
         raise UsageError(
             f"There can be no source-only baseline: source images have {domains.source_channels} channels, "
@@ -263,6 +265,21 @@ def _check_data(experiment: Experiment, parts: Parts, judge: Judge | None, regis
     if parts.validates_target and parts.val is not None:
         others["val"] = parts.val
     check_compatible(domains.class_names, domains.target_channels, others)
+
+
+def _check_agreement(experiment: Experiment, parts: Parts) -> None:
+    """Whether a segmenter can be asked at validations what it and its average think of target images.
+
+    Raises:
+        UsageError: there is none, or there are no such images, or no validations.
+    """
+    for there, lack in (
+        (experiment.segmenter, "a segmenter, and none is trained"),
+        (parts.target, "target images; say --target NAME:FOLDER"),
+        (parts.val, "validations, and there are no validation images"),
+    ):
+        if there is None:
+            raise UsageError(f"train.selection=agreement needs {lack}, or leave it out.")
 
 
 def _check_channels(domains: DomainProperties) -> None:

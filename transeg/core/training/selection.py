@@ -10,6 +10,8 @@ from transeg.core.training.parts import Parts
 
 def describe_selection(experiment: Experiment, parts: Parts, registry: Registry) -> str:
     """How the best checkpoint was chosen, in words."""
+    if experiment.train.selection == "agreement":
+        return "highest agreement of the segmenter and its moving average about target images"
     if experiment.folds is not None:
         which = "each fold" if experiment.fold is None else f"fold {experiment.fold} of {experiment.folds}"
         return f"highest Dice on the images that {which} holds out"

@@ -48,7 +48,7 @@ from transeg.core.inference.sliding_window import Inference
 from transeg.core.inference.trained_model import TrainedModel, build_conditioning, joint_multiple
 from transeg.core.interfaces import Dataset, Generator, Sample, Segmenter, Stage, Strategy, Validation
 from transeg.core.models.compilation import compilable_networks, compile_networks, fuse_optimizers
-from transeg.core.models.ema import EMA
+from transeg.core.models.ema import EMA, shorten_decay
 from transeg.core.models.forward import to_signed_unit
 from transeg.core.runs.run_folder import RunFolder
 from transeg.core.training.build import Build
@@ -62,11 +62,11 @@ from transeg.core.training.hooks.progress import ProgressHook
 from transeg.core.training.hooks.scalars import ScalarsHook
 from transeg.core.training.hooks.schedule import ScheduleHook
 from transeg.core.training.hooks.timings import TimingsHook
-from transeg.core.training.hooks.watch import DECAY, WatchHook
 from transeg.core.training.loop import ValidationSet
 from transeg.core.training.parts import Parts
 from transeg.core.training.precision import matmul_precision
 from transeg.core.training.runner import Runner
+from transeg.core.training.target_hooks import selects_by_agreement, target_hooks
 from transeg.core.training.tasks.segmentation_task import SegmentationTask
 from transeg.core.training.tasks.task import Task
 from transeg.core.training.tasks.updates import Updates
@@ -143,8 +143,12 @@ def train(training: Training, console: Console, *, resume: bool, extra_hooks: Se
         ScheduleHook(task),
         EMAHook(averages),
         GuardHook(options.log_interval),
-        CheckpointHook(options.checkpoint_interval),
+        CheckpointHook(
+            options.checkpoint_interval,
+            "val/agreement" if selects_by_agreement(experiment, parts) else "val/dice",
+        ),
         interrupt,
+        *target_hooks(experiment, task, parts, averages),
         *([DistillationHook(distillation)] if distillation is not None else []),
         *extra_hooks,
     ]
@@ -158,7 +162,6 @@ def train(training: Training, console: Console, *, resume: bool, extra_hooks: Se
             ScalarsHook(folder.scalars, trackers, options.log_interval),
             PreviewHook(draw, folder.previews, trackers, options.val_interval),
             progress,
-            *_watch(training, task, averages),
         ]
     kept = experiment.data.cache_bytes
     cache = None if kept is None else SampleCache(image_cache(), kept)
@@ -257,28 +260,6 @@ def _averaged(task: Task, options: TrainOptions) -> dict[str, float]:
     decays = {name: shorten_decay(decay, options.iterations) for name, decay in wanted.items()}
     segments = getattr(task, "segmenter", None) is not None
     return {**decays, "segmenter": options.ema} if segments and options.ema is not None else decays
-
-
-def shorten_decay(decay: float, iterations: int) -> float:
-    """A decay with which an average reaches back over a 20th of the training at most, and over two iterations at least.
-
-    From 20,000 iterations on, 0.999 is left as it is.
-    """
-    return min(decay, max(0.5, 1 - 20 / iterations))
-
-
-def _watch(training: Training, task: Task, averages: EMA) -> list[WatchHook]:
-    """What looks at test images while a segmenter is trained, where that is wanted."""
-    experiment, parts = training.experiment, training.parts
-    count, tests = experiment.train.watch_tests, next(iter(parts.tests.values()), None)
-    if not count or tests is None or not isinstance(task, SegmentationTask):
-        return []
-    watched = Subset(EvaluationSet(tests, task.inference), range(min(count, len(tests))))
-    loader = DataLoader(watched, batch_size=1, collate_fn=list, generator=torch.Generator())
-    averaged = "segmenter" in _averaged(task, experiment.train)
-    decay = shorten_decay(DECAY, experiment.train.iterations)
-    average = None if averaged else EMA(task, {"segmenter": decay})
-    return [WatchHook(task, averages, loader, average, max(2, len(parts.domains.class_names)))]
 
 
 class _Preview:

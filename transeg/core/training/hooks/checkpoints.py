@@ -9,19 +9,21 @@ from mmengine.runner import Runner
 
 
 class CheckpointHook(Hook):
-    """Writes ``last.pt`` at intervals and at the end, ``best.pt`` where the validation Dice is highest.
+    """Writes ``last.pt`` at intervals and at the end, ``best.pt`` where a metric of the validation is highest.
 
     A checkpoint is taken before an iteration, after the validation of the one before, so that a resumed run neither
     repeats nor misses a validation.
 
     Args:
         interval: iterations between two checkpoints.
+        metric: by which ``best.pt`` is chosen.
     """
 
     priority = "VERY_LOW"
 
-    def __init__(self, interval: int) -> None:
+    def __init__(self, interval: int, metric: str = "val/dice") -> None:
         self._interval = interval
+        self._metric = metric
         self._saved = -1
         self.best_score = -1.0
         self.best_iteration = -1
@@ -43,9 +45,9 @@ class CheckpointHook(Hook):
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Save the best segmenter; a score that is undefined counts as zero. Generators are as good as their end."""
-        if not metrics or "val/dice" not in metrics:
+        if not metrics or self._metric not in metrics:
             return
-        score = metrics["val/dice"] or 0.0
+        score = metrics[self._metric] or 0.0
         if score > self.best_score:
             self.best_score, self.best_iteration = score, runner.iter
             runner.save_best()
