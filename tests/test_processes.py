@@ -16,7 +16,8 @@ from test_resume import assert_same, iterations
 from transeg.core.distributed import collectives as distributed
 from transeg.core.distributed import ranks
 from transeg.core.errors import TransegError, UsageError
-from transeg.core.pipeline import processes
+from transeg.core.experiment.schema import Experiment
+from transeg.core.pipeline import launch, processes
 
 SETTINGS = [*TINY_DATA, *TINY_TEST, "segmenter.base=4", "segmenter.variant=paper", "data.size=32", "train.batch_size=2"]
 LONG = ["train.iterations=14", "train.checkpoint_interval=3", "train.val_interval=4", "train.log_interval=1"]
@@ -251,6 +252,25 @@ class TestDevices:
         assert str(distributed.rank_device(torch.device("cuda:0"))) == "cuda:1"
         assert chosen == ["cuda:1"]
         assert str(distributed.rank_device(torch.device("cpu"))) == "cpu"
+
+    def test_each_rank_takes_it_before_anything_is_built_there(self, chosen, monkeypatch):
+        """The networks that judge a generator's images, for one."""
+        built = []
+
+        def build_parts(experiment, registry):
+            built.append((experiment.device, *chosen))
+            raise UsageError("enough")
+
+        monkeypatch.setattr(distributed, "rank_and_world_size", lambda: (1, 2))
+        monkeypatch.setattr(launch, "rank_and_world_size", lambda: (1, 2))
+        monkeypatch.setattr(launch, "join_ranks", lambda: None)
+        monkeypatch.setattr(launch, "build_parts", build_parts)
+        monkeypatch.setenv("LOCAL_RANK", "1")
+        tracking = SimpleNamespace(trackers=())
+        experiment = Experiment.model_construct(device="cuda", devices=2, tracking=tracking)
+        with pytest.raises(UsageError, match="enough"):
+            launch.prepare(SimpleNamespace(experiment=experiment), None, dry_run=False)
+        assert built == [("cuda:1", "cuda:1")]
 
     def test_one_that_is_not_there_is_refused(self, chosen, monkeypatch):
         with pytest.raises(UsageError, match="2 GPUs, counted from 0, so there is no cuda:2"):
