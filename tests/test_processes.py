@@ -1,11 +1,13 @@
 """Runs in several processes: how they start, end, are killed and go on."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -296,6 +298,38 @@ def test_what_nccl_refuses_is_said_and_not_taken_for_a_lost_process(monkeypatch)
     with pytest.raises(TransegError, match="Duplicate GPU detected") as caught:
         distributed.broadcast_state(torch.nn.Linear(1, 1))
     assert not isinstance(caught.value, ranks.LostProcessError)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:561] Connection closed by peer [127.0.0.1]:27811.",
+        "[../third_party/gloo/gloo/transport/tcp/unbound_buffer.cc:78] Timed out waiting 6000ms for recv operation",
+        "Application timeout caused pair closure",
+    ],
+)
+def test_a_lost_process_is_known_by_what_gloo_says(monkeypatch, text):
+    with pytest.raises(ranks.LostProcessError, match="Another process of this run has ended"):
+        broadcast_failing_with(RuntimeError(text), monkeypatch)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB."),
+        RuntimeError("Tensors must be contiguous"),
+        RuntimeError("[enforce fail at gloo/transport/tcp/pair.cc:490] op.preamble.length <= op.nbytes. 8 vs 4"),
+    ],
+)
+def test_what_else_goes_wrong_keeps_its_words(monkeypatch, error):
+    with pytest.raises(type(error), match=re.escape(str(error))):
+        broadcast_failing_with(error, monkeypatch)
+
+
+def broadcast_failing_with(error, monkeypatch):
+    monkeypatch.setattr(distributed, "rank_and_world_size", lambda: (0, 2))
+    monkeypatch.setattr(distributed.dist, "broadcast", Mock(side_effect=error))
+    distributed.broadcast_state(torch.nn.Linear(1, 1))
 
 
 def test_there_must_be_a_gpu_for_each_process(monkeypatch):
