@@ -20,7 +20,8 @@ _BLOCK = 64
 class Noise:
     """The chance in a translation: rows of equal seeds get equal draws, whatever else is in the batch.
 
-    Draws are made on the CPU, so that they are the same on every device, and in every window of an image.
+    Draws are made on the CPU, so that they are the same on every device, and in every window of an image; :func:`send`
+    brings them to a GPU without waiting for it.
 
     Attributes:
         seeds: ``(N,)`` int64, of each row.
