@@ -5,10 +5,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner
 from conftest import BOTH, SUPERVISED, TRANSLATION, command
 
-from transeg.cli import main
+from transeg.cli import Later, main
 from transeg.core.errors import TransegError
 
 SLOW_TO_IMPORT = {"torchvision", "timm", "albumentations", "torchmetrics", "mmengine", "matplotlib", "optuna"}
@@ -82,7 +83,7 @@ def test_info_of_nothing(toolkit):
 def test_browsing_imports_nothing_heavy(arguments):
     code = f"""
 import sys
-from transeg.cli import main
+from transeg.cli import Later, main
 try:
     main({arguments!r})
 except SystemExit as end:
@@ -285,3 +286,13 @@ def test_what_is_wrong_with_a_run_is_said_before_torch_is_imported(wrong):
     }
     assert "click" in imported
     assert not {"torch", "numpy", "mmengine"} & imported
+
+
+def test_a_full_gpu_is_no_fault_of_ours(toolkit, monkeypatch):
+    def fill():
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+
+    monkeypatch.setattr(Later, "make_context", lambda *_, **__: fill())
+    said = " ".join(toolkit("list", code=1).stderr.split())
+    assert "The GPU's memory is not enough." in said
+    assert "fault" not in said

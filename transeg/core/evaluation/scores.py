@@ -38,6 +38,7 @@ from transeg.core.evaluation.metrics.table import IN_PLACE_OF
 from transeg.core.evaluation.statistics import bootstrap_intervals
 from transeg.core.inference.overlapping import WorkBehind
 from transeg.core.inference.sliding_window import Forward, Inference, resize_result
+from transeg.core.inference.translator import loading_workers
 from transeg.core.interfaces import IGNORE, Dataset
 from transeg.core.models.forward import to_classes, to_probabilities
 
@@ -292,7 +293,8 @@ def evaluate(
         DataError: an image cannot be read, or none can.
     """
     items = EvaluationSet(dataset, inference)
-    loader = evaluation_loader(items if failures is None else ReadableItems(items), batch_size=1, workers=workers)
+    readable = items if failures is None else ReadableItems(items)
+    loader = evaluation_loader(readable, batch_size=1, workers=loading_workers(dataset, workers))
     scores: list[DetailedScore | None] = []
 
     def measure(place: int, item: EvaluationItem, logits: Tensor) -> None:

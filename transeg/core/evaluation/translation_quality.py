@@ -32,7 +32,7 @@ from transeg.core.evaluation.scores import SharedMetric
 from transeg.core.inference.conditioning import Conditioning
 from transeg.core.inference.sliding_window import Inference
 from transeg.core.inference.trained_model import TrainedModel
-from transeg.core.inference.translator import translation_seed
+from transeg.core.inference.translator import loading_workers, translation_seed
 from transeg.core.interfaces import Dataset, Sample
 from transeg.core.models.forward import to_classes, to_signed_unit
 
@@ -212,7 +212,8 @@ def judge_translation(
         for way in ways:
             metric = TranslationMetric(way.judge, way.reference, inference)
             items = Subset(TranslationSet(way.images, trained.given, inference), range(way.count))
-            for (item,) in evaluation_loader(items, batch_size=1, workers=trained.experiment.data.workers):
+            workers = loading_workers(way.images, trained.experiment.data.workers)
+            for (item,) in evaluation_loader(items, batch_size=1, workers=workers):
                 there = partial(trained.translate, direction=way.direction, seed=translation_seed(item.name))
                 made, back = inference.run(there, item.given, trained.device), None
                 if way.back is not None:

@@ -78,7 +78,9 @@ def prepare(request: RunRequest, registry: Registry, *, dry_run: bool) -> Prepar
             "--devices 1."
         )
     check_installed(request.experiment.tracking)
-    parts, networks = build_parts(request.experiment, registry)
+    device = rank_device(torch.device(request.experiment.device))  # before anything is put there, such as the judge
+    own = request.experiment.model_copy(update={"device": str(device)})
+    parts, networks = build_parts(own, registry)
     stages = plan_stages(request.experiment, registry)
     labelled = {"source": parts.source, "synthetic": parts.synthetic, **parts.tests}
     shares = look_at_few({label: dataset for label, dataset in labelled.items() if dataset is not None}, "source")

@@ -84,7 +84,7 @@ def image_set_metrics(made: Tensor, real: Tensor) -> dict[str, float]:
     values = {}
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():  # the subsets are drawn at random
         warnings.filterwarnings("ignore", message=".*save all extracted features")
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)  # the CPU's alone: torch.manual_seed would begin a GPU's anew, too
         for name, make in metrics.items():
             metric = make(_Features(made.shape[1]))
             metric.update(made.double(), real=False)
