@@ -203,6 +203,9 @@ class TrainOptions(Options):
     warmup: float = Field(0.0, ge=0, lt=1)
     """Share of the training in which that rate first rises, from a 25th of it, along a cosine."""
     checkpoint_interval: PositiveInt = 250
+    """Iterations from one checkpoint to the next."""
+    checkpoint_minutes: PositiveFloat | None = None
+    """Write one, too, where so many minutes have passed since the last: what a kill may cost, whatever a step takes."""
     val_interval: PositiveInt = 250
     log_interval: PositiveInt = 10
     selection: Literal["dice", "agreement"] = "dice"
@@ -350,6 +353,7 @@ RUNTIME = (
     "baseline",
     "quality",
     "train.checkpoint_interval",
+    "train.checkpoint_minutes",
     "train.log_interval",
     "train.watch_tests",
     "train.compile",

@@ -146,6 +146,7 @@ def train(training: Training, console: Console, *, resume: bool, extra_hooks: Se
         CheckpointHook(
             options.checkpoint_interval,
             "val/agreement" if selects_by_agreement(experiment, parts) else "val/dice",
+            options.checkpoint_minutes,
         ),
         interrupt,
         *target_hooks(experiment, task, parts, averages),

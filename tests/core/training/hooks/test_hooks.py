@@ -94,6 +94,22 @@ def test_an_average_that_validations_do_not_see_survives_a_checkpoint_all_the_sa
     assert resumed_task.segmenter.shift.item() == pytest.approx(0.2)
 
 
+def test_checkpoints_by_minutes_as_well_as_by_iterations(monkeypatch):
+    class Runner:
+        iter = 0
+
+        def save_last(self):
+            kept.append(self.iter)
+
+    kept, clock, runner = [], [0.0], Runner()
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    hook = CheckpointHook(100, minutes=2)
+    for runner.iter in range(250):
+        clock[0] = 3.0 * runner.iter
+        hook.before_train_iter(runner, runner.iter)
+    assert kept == [40, 80, 100, 140, 180, 200, 240]  # 40 steps of 3 seconds are two minutes
+
+
 def test_the_best_checkpoint_is_that_of_its_rule():
     class Saved:
         iter = 0
