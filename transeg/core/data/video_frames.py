@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple, Self
@@ -97,7 +98,7 @@ class VideoFile:
             raise DataError(f"{path} is no regular file, so it is not read.", str(path))
         self._open()
         self._begin = self._stream.start_time or 0
-        self._unit = float(self._stream.time_base or 1)
+        self._unit = float(self.unit)
 
     def __enter__(self) -> Self:
         return self
@@ -110,9 +111,14 @@ class VideoFile:
         self._file.close()
 
     @property
-    def rate(self) -> float:
+    def rate(self) -> Fraction:
         """Frames a second, on average; 0 where nothing says it."""
-        return float(self._stream.average_rate or self._stream.guessed_rate or 0)
+        return self._stream.average_rate or self._stream.guessed_rate or Fraction(0)
+
+    @property
+    def unit(self) -> Fraction:
+        """Seconds that times are counted in."""
+        return self._stream.time_base or Fraction(1)
 
     @property
     def seconds(self) -> float:
@@ -141,6 +147,26 @@ class VideoFile:
             raise DataError(f"{self.path} holds no frame that can be decoded.", str(self.path))
         if self.seconds - end > SLACK + 2 * gap:
             raise self._damaged(end, f"it says it is {self.seconds:.1f} s long, but is cut off")
+
+    def chosen(self, fps: float, start: float, end: float) -> Iterator[Frame]:
+        """The first frame of each part of a second.
+
+        Args:
+            fps: how many parts a second has; 0 for all frames.
+            start: seconds, from where on.
+            end: seconds, up to where; 0 for the end of the video.
+
+        Raises:
+            DataError: as for :meth:`frames`, as far as it is looked at.
+        """
+        last = -1
+        for frame in self.frames(start):
+            if end and frame.seconds >= end:
+                return
+            part = int((frame.seconds - start) * fps + 1e-6)
+            if frame.seconds >= start and (not fps or part > last):
+                last = part
+                yield frame
 
     def _open(self) -> None:
         import av

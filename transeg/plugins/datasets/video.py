@@ -328,15 +328,9 @@ def _found(path: Path, wanted: Wanted) -> Found:
 def _looked_through(path: Path, wanted: Wanted, _state: tuple[int, int] | None) -> Found:
     """Decode a video once; the splits and roles of a run ask for the same again and again."""
     candidates = _Candidates()
-    slot = -1
     with VideoFile(path, WHAT) as video:
-        for frame in video.frames(wanted.start):
-            if wanted.end and frame.seconds >= wanted.end:
-                break
-            passed = int((frame.seconds - wanted.start) * wanted.fps + 1e-6)
-            if frame.seconds >= wanted.start and passed > slot:
-                slot = passed
-                candidates.add(frame, path)
+        for frame in video.chosen(wanted.fps, wanted.start, wanted.end):
+            candidates.add(frame, path)
     if not candidates.places:
         raise DataError(f"{path} has no frame between start={wanted.start:g} and end={wanted.end:g}.", str(path))
     sharp = _sharp(candidates.sharpness, wanted.blur)
