@@ -1,3 +1,4 @@
+import contextlib
 import pickle
 
 import av
@@ -90,6 +91,13 @@ def test_pictures_are_upright(tmp_path):
     plain, turned = all_of(tmp_path / "plain.mp4")[0].image, all_of(tmp_path / "turned.mp4")[0].image
     assert (turned == np.rot90(plain)).all()
     assert difference(plain, FRAMES[0]) < 20
+
+
+def test_of_two_interlaced_instants_one_is_taken(tmp_path):
+    both = np.full((48, 64, 3), 40, np.uint8)
+    both[1::2] = 200
+    write_video(tmp_path / "a.mp4", [both] * 3, flags="+ildct+ilme")
+    assert all_of(tmp_path / "a.mp4")[1].image == pytest.approx(40, abs=2)
 
 
 def test_frames_that_show_nothing_new_are_skipped_and_counted(tmp_path, caplog):
@@ -227,3 +235,20 @@ def test_from_where_it_is_taken_changes_no_frame(tmp_path, name, codec):
     assert len(late) == 32
     assert late.keys() == set(names(part))
     assert all((late[sample.name] == sample.image).all() for sample in part)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
+def test_whatever_is_in_a_file_a_sentence_says_what_is_wrong(tmp_path, name):
+    write_video(tmp_path / name, FRAMES)
+    whole, draws = (tmp_path / name).read_bytes(), np.random.default_rng(1)
+    for number in range(20):
+        content = bytearray(whole)
+        for place in draws.integers(0, len(whole), draws.integers(1, 40)):
+            content[place] = draws.integers(256)
+        path = tmp_path / f"{number}{name}"
+        path.write_bytes(content[: draws.integers(len(whole))] if number % 3 == 0 else content)
+        dataset = all_of(path)
+        assert len(dataset) or len(dataset.faults) == 1
+        for index in range(0, len(dataset), 6):
+            with contextlib.suppress(DataError):
+                assert dataset[index].size == dataset.size_of(index)

@@ -253,6 +253,8 @@ class VideoFile:
                 if picture.is_corrupt:
                     raise self._damaged(seconds, "a frame is corrupt")
                 yield Frame(pts, seconds, keyframe, picture)
+        except IndexError as error:  # PyAV knows the streams that a file begins with
+            raise self._damaged(seconds, "another stream begins there") from error
         except (av.FFmpegError, ValueError) as error:
             raise self._damaged(seconds, _reason(error)) from error
 
@@ -269,6 +271,8 @@ class VideoFile:
         streams = self._file.streams.video
         if not streams:
             raise DataError(f"{self.path} holds no video, only sound or data.", str(self.path))
+        if streams[0].codec_context is None:
+            raise DataError(f"{self.path} has a codec that cannot be decoded.", str(self.path))
         width, height = streams[0].width, streams[0].height
         if not 0 < width * height <= MOST_PIXELS:
             raise DataError(f"{self.path} has frames of {width}x{height} pixels, which are not read.", str(self.path))
