@@ -103,7 +103,8 @@ def build_nonempty(choice: DatasetChoice, role: str, registry: Registry, label: 
         raise UsageError(f"{dataset.faults[0].reason}{more} See all with: toolkit data verify {choice}")
     if not len(dataset):
         root = dataset_root(choice, registry)
-        for folder in [] if root is None else [root, *(place for place in sorted(root.iterdir()) if place.is_dir())]:
+        inside = sorted(root.iterdir()) if root is not None and root.is_dir() else []
+        for folder in [] if root is None else [root, *(place for place in inside if place.is_dir())]:
             if unread := describe_unread(folder):
                 raise UsageError(f"The dataset {choice} has no image; {folder} {unread}.")
         option = f"data.test.{label}" if label else f"data.{role}"
