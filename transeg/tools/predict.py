@@ -105,8 +105,6 @@ def _predict_video(registry: Registry, run_dir: Path, video: Path, **named: Any)
             option = {"counting": "--count", "assignments": "--set"}.get(name, f"--{name}")
             raise UsageError(f"{option} is for images, and {video} is a video; extract its frames first.")
     if not named.pop("overlays"):
-        raise UsageError(
-            "The outlines are what a video is written for; leave --no-overlays out, or extract its frames."
-        )
+        raise UsageError("A video is written for its outlines; leave --no-overlays out, or extract its frames.")
     count, table = predict_video(run_dir, video, registry, stderr_console(), **named)
     Console().print(f"{count} frames in {named['out']}, a line for each in {table}", highlight=False)
