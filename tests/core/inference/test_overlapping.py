@@ -59,6 +59,19 @@ def test_the_first_error_of_work_is_raised():
         behind(fail)
 
 
+def test_later_errors_do_not_stand_in_for_the_first():
+    def fail(number):
+        raise OSError(f"{number} is there already")
+
+    def work():
+        with WorkBehind() as behind:
+            for number in range(BEHIND + 3):
+                behind(lambda number=number: fail(number))
+
+    with pytest.raises(OSError, match="0 is there already"):
+        work()
+
+
 @pytest.mark.parametrize(("error", "done"), [(ValueError, 2), (KeyboardInterrupt, 1)])
 def test_what_waits_is_done_before_an_error_but_not_before_an_interrupt(error, done):
     begun, gate, count = threading.Event(), threading.Event(), []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Self, TypeVar
@@ -50,8 +50,8 @@ def read_ahead(read: Callable[[T], R], items: Sequence[T]) -> Iterator[Iterator[
 class WorkBehind:
     """Does work in other threads; little of it waits. One thread does it in order.
 
-    An error of the work is raised by a later call or at the end of the block, the first one first. Where the block is
-    left by an error of its own, what waits is still done; where it is interrupted, only what has begun.
+    An error of the work is raised by a later call or at the end of the block, the first one alone. Where the block is
+    left by an error, what waits is still done; where it is interrupted, only what has begun.
 
     Args:
         threads: that work; at most :data:`BEHIND` pieces wait for each.
@@ -69,8 +69,10 @@ class WorkBehind:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
-            if error is None or isinstance(error, Exception):
+            if error is None:
                 self.finish()
+            elif isinstance(error, Exception):
+                wait(self._waiting)  # whatever these end with, it came later
         finally:
             self._threads.shutdown(cancel_futures=True)
 
