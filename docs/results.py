@@ -77,11 +77,16 @@ def _mean(runs: list[Path], label: str, metric: str) -> float | None:
 
 
 def page() -> str:
-    """The whole page: what is written by hand, and behind it the tables of a ladder."""
-    blocks = ["<!-- written by docs/results.py from docs/results/ -->", (TEXT / "head.txt").read_text(encoding="utf-8")]
-    for path in sorted(TEXT.glob("*.json")):
-        blocks += [(TEXT / f"{path.stem}.txt").read_text(encoding="utf-8"), *_tables(read_json(path))]
-    return "\n\n".join([*(block.strip() for block in blocks), (TEXT / "tail.txt").read_text(encoding="utf-8")])
+    """The whole page: what is written by hand, and behind each part the tables of its ladder, where it has one."""
+    blocks = ["<!-- written by docs/results.py from docs/results/ -->", _text("head")]
+    for name in sorted({path.stem for path in TEXT.glob("*.txt")} - {"head", "tail"}):
+        tables = TEXT / f"{name}.json"
+        blocks += [_text(name), *(_tables(read_json(tables)) if tables.exists() else [])]
+    return "\n\n".join([*blocks, _text("tail")]) + "\n"
+
+
+def _text(name: str) -> str:
+    return (TEXT / f"{name}.txt").read_text(encoding="utf-8").strip()
 
 
 def _tables(found: dict[str, Any]) -> list[str]:

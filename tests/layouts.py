@@ -3,11 +3,14 @@
 import csv
 import functools
 import json
+from fractions import Fraction
 
+import av
 import h5py
 import numpy as np
 import tifffile
 import yaml
+from av.video.reformatter import ColorRange, Colorspace
 from PIL import Image
 from scipy.io import savemat
 
@@ -259,6 +262,52 @@ def geojson(root):
         (root / f"{index}.geojson").write_text(json.dumps(content))
 
 
+def scene(index, height=48, width=64):
+    """A texture that moves, and is another one in each video."""
+    rows, columns = np.mgrid[:height, :width]
+    waves = [np.sin(columns / (3 + index % 3) + index), np.cos(rows / 4 - index / 2), np.sin((rows + columns) / 5)]
+    return np.stack([(wave * 90 + 128).astype(np.uint8) for wave in waves], -1)
+
+
+def write_video(path, frames, *, rate=10, codec="libx264", pixels="yuv420p", times=None, full=False, turn=0, **options):
+    """Pictures ``(H, W, 3)`` as a video that says how its colours are meant.
+
+    Args:
+        times: of the frames in milliseconds; by default even ones.
+        full: whether black is 0, not 16.
+        turn: degrees that players turn it by, against the clock.
+        options: of the codec.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream(codec, rate=rate, options={name: str(value) for name, value in options.items()})
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = pixels
+        stream.codec_context.colorspace = Colorspace.ITU601
+        stream.codec_context.color_range = ColorRange.JPEG if full else ColorRange.MPEG
+        if turn:
+            stream.set_display_rotation(turn)
+        if times is not None:
+            stream.codec_context.time_base = Fraction(1, 1000)
+        for number, frame in enumerate(frames):
+            picture = av.VideoFrame.from_ndarray(frame).reformat(
+                format=pixels,
+                dst_colorspace=Colorspace.ITU601,
+                src_color_range=ColorRange.JPEG,
+                dst_color_range=ColorRange.JPEG if full else ColorRange.MPEG,
+            )
+            picture.pts = number if times is None else times[number]
+            picture.time_base = Fraction(1, rate if times is None else 1000)
+            file.mux(stream.encode(picture))
+        file.mux(stream.encode())
+
+
+def video(root):
+    """Four videos of two seconds."""
+    for index in range(4):
+        write_video(root / f"scope{index}.mp4", [scene(20 * index + number) for number in range(20)])
+
+
 BUILDERS = {
     "cvc-clinicdb": functools.partial(folders, images="Original", masks="Ground Truth"),
     "polyp-benchmark": polyp_benchmark,
@@ -276,6 +325,7 @@ BUILDERS = {
     "hdf5": hdf5,
     "labelme": labelme,
     "nnunet": nnunet,
+    "video": video,
 }
 
 

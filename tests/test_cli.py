@@ -2,14 +2,18 @@ import json
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner
 from conftest import BOTH, SUPERVISED, TRANSLATION, command
 
-from transeg.cli import main
+from transeg.cli import Later, main
 from transeg.core.errors import TransegError
 
+SLOW_TO_IMPORT = {"torchvision", "timm", "albumentations", "torchmetrics", "mmengine", "matplotlib", "optuna"}
+SLOW_TO_IMPORT |= {"skimage", "sklearn", "pandas", "onnx", "tensorboard", "sympy", "torch._dynamo"}
 KEYS = {"kind", "name", "package", "status", "summary", "params", "paper", "tags"}
 
 
@@ -79,7 +83,7 @@ def test_info_of_nothing(toolkit):
 def test_browsing_imports_nothing_heavy(arguments):
     code = f"""
 import sys
-from transeg.cli import main
+from transeg.cli import Later, main
 try:
     main({arguments!r})
 except SystemExit as end:
@@ -88,6 +92,34 @@ heavy = {{"torch", "numpy", "mmengine", "albumentations", "cv2", "PIL", "timm", 
 assert not heavy, heavy
 """
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize(
+    ("command", "more"),
+    [
+        ("run --generator cut --segmenter hardnet --dry-run", {"scipy.stats", "scipy.spatial"}),
+        ("run --segmenter unet --loss focal --dry-run", {"scipy.stats", "scipy.spatial"}),
+        ("predict {runs}/joint {runs}/images --out masks", {"scipy"}),
+        ("translate {runs}/joint {runs}/images --out translated", {"scipy"}),
+        ("compare {runs}/joint {runs}/joint", {"torch", "cv2", "scipy"}),
+    ],
+)
+def test_commands_import_what_they_use(command, more, tmp_path):
+    """docs/decisions/startup.md; nothing is timed, since a machine may be busy."""
+    code = """
+import sys
+from transeg.cli import main
+try:
+    main(sys.argv[2:])
+except SystemExit as end:
+    assert end.code == 0
+loaded = set(sys.argv[1].split(",")) & set(sys.modules)
+assert not loaded, loaded
+"""
+    runs = Path(__file__).parent / "stored_runs"
+    words = [word.format(runs=runs) for word in command.split()]
+    unwanted = ",".join({*SLOW_TO_IMPORT, *more})
+    subprocess.run([sys.executable, "-c", code, unwanted, *words], check=True, cwd=tmp_path, stdout=subprocess.DEVNULL)
 
 
 @pytest.mark.slow
@@ -254,3 +286,13 @@ def test_what_is_wrong_with_a_run_is_said_before_torch_is_imported(wrong):
     }
     assert "click" in imported
     assert not {"torch", "numpy", "mmengine"} & imported
+
+
+def test_a_full_gpu_is_no_fault_of_ours(toolkit, monkeypatch):
+    def fill():
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+
+    monkeypatch.setattr(Later, "make_context", lambda *_, **__: fill())
+    said = " ".join(toolkit("list", code=1).stderr.split())
+    assert "The GPU's memory is not enough." in said
+    assert "fault" not in said

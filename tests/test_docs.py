@@ -27,6 +27,10 @@ def test_generated_pages_are_as_new_as_what_they_are_made_of(tmp_path):
     assert not stale, f"run `make docs`: {stale}"
 
 
+def test_the_page_of_results_is_as_new_as_what_it_is_made_of():
+    assert (DOCS / "results.md").read_text() == runpy.run_path(str(DOCS / "results.py"))["page"]()
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_files_and_code_that_pages_name_exist(page):
     text = page.read_text()

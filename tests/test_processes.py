@@ -1,11 +1,13 @@
 """Runs in several processes: how they start, end, are killed and go on."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -16,7 +18,8 @@ from test_resume import assert_same, iterations
 from transeg.core.distributed import collectives as distributed
 from transeg.core.distributed import ranks
 from transeg.core.errors import TransegError, UsageError
-from transeg.core.pipeline import processes
+from transeg.core.experiment.schema import Experiment
+from transeg.core.pipeline import launch, processes
 
 SETTINGS = [*TINY_DATA, *TINY_TEST, "segmenter.base=4", "segmenter.variant=paper", "data.size=32", "train.batch_size=2"]
 LONG = ["train.iterations=14", "train.checkpoint_interval=3", "train.val_interval=4", "train.log_interval=1"]
@@ -252,6 +255,25 @@ class TestDevices:
         assert chosen == ["cuda:1"]
         assert str(distributed.rank_device(torch.device("cpu"))) == "cpu"
 
+    def test_each_rank_takes_it_before_anything_is_built_there(self, chosen, monkeypatch):
+        """The networks that judge a generator's images, for one."""
+        built = []
+
+        def build_parts(experiment, registry):
+            built.append((experiment.device, *chosen))
+            raise UsageError("enough")
+
+        monkeypatch.setattr(distributed, "rank_and_world_size", lambda: (1, 2))
+        monkeypatch.setattr(launch, "rank_and_world_size", lambda: (1, 2))
+        monkeypatch.setattr(launch, "join_ranks", lambda: None)
+        monkeypatch.setattr(launch, "build_parts", build_parts)
+        monkeypatch.setenv("LOCAL_RANK", "1")
+        tracking = SimpleNamespace(trackers=())
+        experiment = Experiment.model_construct(device="cuda", devices=2, tracking=tracking)
+        with pytest.raises(UsageError, match="enough"):
+            launch.prepare(SimpleNamespace(experiment=experiment), None, dry_run=False)
+        assert built == [("cuda:1", "cuda:1")]
+
     def test_one_that_is_not_there_is_refused(self, chosen, monkeypatch):
         with pytest.raises(UsageError, match="2 GPUs, counted from 0, so there is no cuda:2"):
             distributed.rank_device(torch.device("cuda:2"))
@@ -276,6 +298,38 @@ def test_what_nccl_refuses_is_said_and_not_taken_for_a_lost_process(monkeypatch)
     with pytest.raises(TransegError, match="Duplicate GPU detected") as caught:
         distributed.broadcast_state(torch.nn.Linear(1, 1))
     assert not isinstance(caught.value, ranks.LostProcessError)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:561] Connection closed by peer [127.0.0.1]:27811.",
+        "[../third_party/gloo/gloo/transport/tcp/unbound_buffer.cc:78] Timed out waiting 6000ms for recv operation",
+        "Application timeout caused pair closure",
+    ],
+)
+def test_a_lost_process_is_known_by_what_gloo_says(monkeypatch, text):
+    with pytest.raises(ranks.LostProcessError, match="Another process of this run has ended"):
+        broadcast_failing_with(RuntimeError(text), monkeypatch)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB."),
+        RuntimeError("Tensors must be contiguous"),
+        RuntimeError("[enforce fail at gloo/transport/tcp/pair.cc:490] op.preamble.length <= op.nbytes. 8 vs 4"),
+    ],
+)
+def test_what_else_goes_wrong_keeps_its_words(monkeypatch, error):
+    with pytest.raises(type(error), match=re.escape(str(error))):
+        broadcast_failing_with(error, monkeypatch)
+
+
+def broadcast_failing_with(error, monkeypatch):
+    monkeypatch.setattr(distributed, "rank_and_world_size", lambda: (0, 2))
+    monkeypatch.setattr(distributed.dist, "broadcast", Mock(side_effect=error))
+    distributed.broadcast_state(torch.nn.Linear(1, 1))
 
 
 def test_there_must_be_a_gpu_for_each_process(monkeypatch):

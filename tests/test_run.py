@@ -11,6 +11,7 @@ from conftest import BOTH, SUPERVISED, TINY_CUT, TINY_TRAINING, TRANSLATION, com
 from PIL import Image
 
 from transeg.core.data.images import read_image
+from transeg.core.inference.sliding_window import Inference
 from transeg.core.inference.trained_model import TrainedModel
 from transeg.core.registry import Registry
 from transeg.core.runs.run_folder import RunFolder
@@ -25,6 +26,14 @@ def weights(folder, name="last"):
 
 def same(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_validations_see_so_many_images(toolkit, tmp_path):
+    run, settings = tmp_path / "run", ["--set", "data.val_limit=1", "--set", "data.source.count=20"]
+    toolkit(*command(SUPERVISED, "--run-dir", run, *settings))
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert {line["val/images"] for line in lines if "val/images" in line} == {1}
+    assert "(1 of 2 images)" in " ".join(toolkit(*command(SUPERVISED, "--dry-run", *settings)).stdout.split())
 
 
 def test_joint(joint_run):
@@ -195,7 +204,28 @@ class TestUse:
         assert set(np.unique(mask)) <= {0, 255}
         likely = np.asarray(Image.open(tmp_path / "out" / "probabilities" / "a.png"))
         assert ((likely > 65535 / 2) == (mask > 0)).mean() > 0.999
-        assert Image.open(tmp_path / "out" / "overlays" / "b.png").size == (31, 77)
+        assert Image.open(tmp_path / "out" / "overlays" / "a.jpg").size == (50, 30)
+        assert Image.open(tmp_path / "out" / "overlays" / "b.jpg").size == (31, 77)
+
+    def test_predict_without_overlays_and_by_images_of_one_size(self, joint_run, toolkit, tmp_path, monkeypatch):
+        images = tmp_path / "images"
+        images.mkdir()
+        random = np.random.default_rng(0)
+        for number, side in enumerate((40, 40, 40, 56, 40)):
+            pixels = random.integers(0, 256, (side, side, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(images / f"{number}.png")
+        (images / "1b.png").write_text("nothing")
+        said = toolkit("predict", joint_run, images, "-o", tmp_path / "alone", "--no-overlays", "--window", 0, code=1)
+        assert "outlines" not in said.stdout
+        assert "1b.png" in said.stderr
+        assert not (tmp_path / "alone" / "overlays").exists()
+        monkeypatch.setattr(Inference, "fits", lambda self, image, others, device: image.shape == others[0].shape)
+        toolkit("predict", joint_run, images, "-o", tmp_path / "together", "--window", 0, code=1)
+        for number in range(5):
+            alone, together = (
+                np.asarray(Image.open(tmp_path / kind / "masks" / f"{number}.png")) for kind in ("alone", "together")
+            )
+            assert (alone == together).mean() > 0.999  # a batch may be rounded in another way
 
     def test_predict_one_file_without_the_data(self, joint_run, toolkit, tmp_path):
         Image.new("L", (40, 40)).save(tmp_path / "grey.png")

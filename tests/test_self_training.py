@@ -115,3 +115,20 @@ def test_a_segmenter_cannot_see_images_of_different_channels(toolkit, tmp_path):
     grey = ["--target", f"folder:{tmp_path / 'grey'}", "--set", "data.target.channels=1"]
     said = toolkit("run", *line, *grey, "--dry-run", code=2).stderr
     assert "Source images have 3 channels and target images 1" in " ".join(said.split())
+
+
+def test_agreement_about_target_images_selects(toolkit, tmp_path):
+    settings = ["train.selection=agreement", "train.iterations=6", "train.val_interval=2", "train.watch_tests=2"]
+    toolkit(*command(WAYS["alone"], "--run-dir", tmp_path / "run", "--set", *settings))
+    table = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert table["selection"] == "highest agreement of the segmenter and its moving average about target images"
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    agreed = {line["iteration"]: line["val/agreement"] for line in lines if "val/agreement" in line}
+    assert list(agreed) == [2, 4, 6]
+    assert table["best_iteration"] == max(agreed, key=agreed.get)
+    assert {"watch/entropy", "watch/agreement"} <= set().union(*lines)
+
+
+def test_agreement_needs_target_images(toolkit):
+    said = toolkit("run", "--segmenter", "unet", "--dry-run", "--set", "train.selection=agreement", code=2).output
+    assert "train.selection=agreement needs target images; say --target NAME:FOLDER" in " ".join(said.split())

@@ -15,6 +15,11 @@ from transeg.core.errors import TransegError, UsageError, did_you_mean
 from transeg.core.manifest import CommandEntry
 from transeg.tools.common.options import installed_registry
 
+OUT_OF_MEMORY = (
+    "The GPU's memory is not enough. Give it less at a time, with a smaller --window where there is that option; end "
+    "what else computes there; or say --device cpu."
+)
+"""Of all but trainings, which say for themselves what makes them smaller."""
 EPILOG = "Every command has --help. Start with: toolkit run --generator cut --segmenter hardnet"
 
 
@@ -79,6 +84,8 @@ class Toolkit(click.Group):
         except Exception as error:
             if ctx.params["debug"]:
                 raise
+            if isinstance(error, getattr(sys.modules.get("torch"), "OutOfMemoryError", ())):
+                raise Failure(OUT_OF_MEMORY, 1) from error
             message = f"{type(error).__name__}: {error}. This is a fault of transeg; --debug shows where it happened."
             raise Failure(message, 1) from error
 

@@ -13,7 +13,7 @@ from transeg.core.registry import Registry
 REGISTRY = Registry()
 COMPONENTS = list(REGISTRY.components("dataset"))
 OPTIONS = {"phantom": {"count": 10, "side": 16}}
-UNLABELLED = {"aligned", "unitopatho"}
+UNLABELLED = {"aligned", "unitopatho", "video"}
 NOT_KEPT = {"phantom", "hdf5", "pannuke"}  # made, or in files of many images that need little decoding
 NUMBERED = {"pannuke", "consep", "glas", "monuseg", "labelme", "geojson"}
 

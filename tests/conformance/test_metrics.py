@@ -22,6 +22,8 @@ from transeg.core.evaluation.scores import score_in_detail
 from transeg.core.interfaces import IGNORE
 from transeg.core.registry import Registry
 
+ABSENT = {"hd95_um", "cldice"}
+"""What the runs below do not have: distances in micrometres, and a metric that nobody asked for."""
 EXAMPLE = Path(__file__).parents[2] / "examples" / "plugin"
 ROWS = """
 [plugin]
@@ -104,7 +106,7 @@ class TestTheExample:
 
     def test_is_in_a_comparison_and_a_leaderboard(self, example, run, toolkit):
         compared = json.loads(toolkit("compare", run, run, "--json").stdout)["tests"]["phantom"]["metrics"]
-        assert list(compared) == [*(name for name in shown_in("compare") if name != "hd95_um"), "brier"]
+        assert list(compared) == [*(name for name in shown_in("compare") if name not in ABSENT), "brier"]
         with_copy = [run, run / "evaluation"]
         ranked = json.loads(toolkit("compare", *with_copy, "--baseline", run, "--json").stdout)
         assert [row["rank"] for row in ranked["tests"]["phantom"]["metrics"]["brier"]["rows"]] == [1, 1]
@@ -123,7 +125,7 @@ class TestTheExample:
         for name in ("a", "b"):
             evaluated(tmp_path / name, dice=values, iou=values, surface_dice=values, hd95=values)
         found = json.loads(toolkit("compare", tmp_path / "a", tmp_path / "b", "--json").stdout)
-        assert [*found["tests"]["kvasir"]["metrics"], "hd95_um"] == shown_in("compare")
+        assert list(found["tests"]["kvasir"]["metrics"]) == [name for name in shown_in("compare") if name not in ABSENT]
 
     def test_a_search_can_go_by_it(self, example, toolkit, tmp_path):
         line = command(SUPERVISED)[1:]

@@ -22,7 +22,7 @@ NOTE = ".transeg-written.jsonl"
 
 
 @contextmanager
-def claimed(folder: Path, command: str, inputs: Iterable[Path] = ()) -> Iterator[None]:
+def claimed(folder: Path, command: str, inputs: Iterable[Path] = (), *, deep: bool = True) -> Iterator[None]:
     """Write into a folder for as long as this lasts, and over nothing there but the command's own files.
 
     All that goes through :func:`transeg.core.files.replacing` is held to it.
@@ -31,8 +31,9 @@ def claimed(folder: Path, command: str, inputs: Iterable[Path] = ()) -> Iterator
         folder: it need not exist.
         command: the name of the one that writes.
         inputs: files that it reads: they are never written over, even where the same command has made them.
+        deep: whether it writes into folders below, too, so that what was left unfinished there is removed.
     """
-    sweep_unfinished(folder)
+    sweep_unfinished(folder, deep=deep)
     claim = _Claim(folder, command, inputs)
     guards.append(claim)
     try:

@@ -98,6 +98,8 @@ class DatasetEntry(Entry, frozen=True):
     """Names of the classes, background first, where no option says otherwise; as `Dataset.classes` of its class."""
     needs_root: bool = True
     """Whether it reads a folder."""
+    takes_file: bool = False
+    """Whether it reads a single file in place of a folder, too."""
     preset: dict[str, Any] = {}
     """Options of an experiment that suit this dataset better than the published sizes, as nested tables; those under
     ``generator/NAME`` and ``segmenter/NAME`` are for that component alone."""

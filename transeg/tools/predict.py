@@ -8,7 +8,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from transeg.core.errors import Failures
+from transeg.core.errors import Failures, UsageError
 from transeg.core.registry import Registry
 from transeg.tools.common import options as common
 from transeg.tools.common.console import stderr_console
@@ -18,7 +18,22 @@ from transeg.tools.common.console import stderr_console
 @common.run_dir
 @click.argument("images", metavar="IMAGES", type=common.PATH)
 @common.out
+@click.option(
+    "--fps",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="N",
+    help="Frames of a video a second; by default all.",
+)
+@click.option("--from", "start", type=click.FloatRange(min=0), metavar="SECONDS", help="From where on in a video.")
+@click.option(
+    "--to", "end", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Up to where in a video."
+)
 @click.option("--probabilities", is_flag=True, help="Write probabilities as 16-bit PNG files, too.")
+@click.option(
+    "--overlays/--no-overlays",
+    default=True,
+    help="Whether to write the images with the masks' outlines, too: JPEG files where images have 8 bits and colour.",
+)
 @common.translate_with
 @common.direction
 @common.rescale
@@ -29,7 +44,15 @@ from transeg.tools.common.console import stderr_console
 @common.with_counting
 @common.with_morphometry
 @common.with_registry
-def predict(registry: Registry, run_dir: Path, images: Path, **named: Any) -> None:
+def predict(
+    registry: Registry,
+    run_dir: Path,
+    images: Path,
+    fps: float | None,
+    start: float | None,
+    end: float | None,
+    **named: Any,
+) -> None:
     """Segment IMAGES, a file or a folder, with the model of RUN.
 
     Images of a domain that it does not know are translated first with --translate-with. Writes masks at each image's
@@ -40,15 +63,48 @@ def predict(registry: Registry, run_dir: Path, images: Path, **named: Any) -> No
     \b
     toolkit predict RUN images -o out --morphometry --pixel-size 0.13
 
+    Of a video, OUT is a video, too, with the outlines, and beside it is a CSV file with a line for each frame: its
+    time, and of each class the area in pixels and the number of components.
+
+    \b
+    toolkit predict RUN scope.mp4 -o out.mp4 --from 60 --to 90
+
     Files that cannot be read are named at the end. Nothing is written over but what an earlier predict has written.
     """
     from transeg.core.api.image_files import predict_images
+    from transeg.core.data.video_frames import is_video
 
+    of_video = {"--fps": fps, "--from": start, "--to": end}
+    if images.is_file() and is_video(images):
+        _predict_video(registry, run_dir, images, fps=fps or 0.0, start=start or 0.0, end=end or 0.0, **named)
+        return
+    for option, value in of_video.items():
+        if value is not None:
+            raise UsageError(f"{option} is for a video, and {images} is none.")
     failures = Failures()
     count, out = predict_images(run_dir, images, registry, stderr_console(), failures=failures, **named)
-    Console().print(f"{count} masks in {out / 'masks'}, outlines in {out / 'overlays'}", highlight=False)
+    outlines = f", outlines in {out / 'overlays'}" if named["overlays"] else ""
+    Console().print(f"{count} masks in {out / 'masks'}{outlines}", highlight=False)
     if named["counting"] is not None:
         Console().print(f"Objects: {out / 'counts.csv'}, {out / 'objects.csv'}", highlight=False)
     if named["morphometry"] is not None:
         Console().print(f"Fibres: {out / 'morphometry.csv'}, {out / 'fibres.csv'}", highlight=False)
     failures.conclude("segmented")
+
+
+def _predict_video(registry: Registry, run_dir: Path, video: Path, **named: Any) -> None:
+    """Segment a video.
+
+    Raises:
+        UsageError: an option is for images.
+    """
+    from transeg.core.api.video_prediction import predict_video
+
+    for name in ("probabilities", "counting", "morphometry", "assignments"):
+        if named.pop(name):
+            option = {"counting": "--count", "assignments": "--set"}.get(name, f"--{name}")
+            raise UsageError(f"{option} is for images, and {video} is a video; extract its frames first.")
+    if not named.pop("overlays"):
+        raise UsageError("A video is written for its outlines; leave --no-overlays out, or extract its frames.")
+    count, table = predict_video(run_dir, video, registry, stderr_console(), **named)
+    Console().print(f"{count} frames in {named['out']}, a line for each in {table}", highlight=False)

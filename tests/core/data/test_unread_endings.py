@@ -29,7 +29,7 @@ def test_files_that_nothing_reads_are_counted_and_named(tmp_path):
     )
     assert f"ffmpeg -i {tmp_path / 'a.MP4'} frames/%06d.png" in said
     assert describe_unread(tmp_path / "c.nii.gz").startswith(
-        "is a volume, which transeg does not read; save its slices"
+        "is a volume, which transeg does not read as images; save its slices"
     )
     assert describe_unread(tmp_path / "notes.txt") == ""
 
@@ -37,7 +37,9 @@ def test_files_that_nothing_reads_are_counted_and_named(tmp_path):
 def test_commands_name_them(tmp_path, caplog):
     fill(tmp_path, "scope.mp4")
     for path in (tmp_path, tmp_path / "scope.mp4"):
-        with pytest.raises(UsageError, match=r"video.*which transeg does not read; extract its frames.*ffmpeg"):
+        with pytest.raises(
+            UsageError, match=r"video.*which transeg does not read as images; name it as a dataset, video:.*ffmpeg"
+        ):
             list_image_files(path)
     with pytest.raises(ValueError, match=r"holds 1 video .*ffmpeg"):
         list_pairs(tmp_path, None)

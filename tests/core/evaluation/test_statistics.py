@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import bootstrap
+from scipy.stats import bootstrap, permutation_test
 
 from transeg.core.evaluation.statistics import bootstrap_intervals, group_sums, holm_adjust, paired_permutation_test
 
@@ -48,6 +48,18 @@ def test_p_of_few_groups_is_exact():
     flipped = [abs(np.dot(signs, differences)) for signs in product((-1, 1), repeat=8)]
     expected = np.mean(np.array(flipped) >= abs(differences.sum()) - 1e-12)
     assert paired_permutation_test(differences, ALONE[:8]) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("count", [2, 13, 14, 300])
+def test_p_agrees_with_scipy(count):
+    for shift in (0.0, 0.1, 0.3):
+        differences = RNG.normal(shift, size=count).round(1)  # many ties
+        expected = permutation_test(
+            (differences,), lambda x, axis: x.sum(axis), permutation_type="samples", n_resamples=9999, rng=1
+        ).pvalue
+        exact, spread = 2**count <= 9999, 2 * np.sqrt(max(expected, 1e-3) / 9999)
+        found = paired_permutation_test(differences, [str(number) for number in range(count)])
+        assert found == pytest.approx(expected, abs=1e-12 if exact else 4 * spread)
 
 
 def test_groups_change_sides_as_a_whole():

@@ -1,14 +1,17 @@
 """What windows do to translated images: nothing that can be seen."""
 
+import os
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from transeg.core.evaluation.scores import evaluate
 from transeg.core.inference.sliding_window import OVERLAP, Axis, Inference
-from transeg.core.inference.translator import resample_labels, to_pixels, translation_seed
-from transeg.core.interfaces import Noise, Sample
+from transeg.core.inference.translator import TranslatedDataset, resample_labels, to_pixels, translation_seed
+from transeg.core.interfaces import Dataset, Noise, Sample
 from transeg.core.registry import Registry
 
 CPU = torch.device("cpu")
@@ -115,3 +118,41 @@ def test_many_objects_keep_numbers_of_their_own():
     assert found.shape == (4, 4)
     assert len(np.unique(found)) == 4
     assert ((found > 0) == (np.kron(instances, np.ones((2, 2))) > 0)).all()
+
+
+class TwoSquares(Dataset):
+    """Two labelled images."""
+
+    classes = ("background", "square")
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        mask = np.zeros((32, 32), np.uint8)
+        mask[8:24, 8 + index : 20] = 1
+        return Sample(np.repeat(mask[:, :, None] * 255, 3, 2), mask, str(index), "")
+
+
+class Translating:
+    """Stands for a translator, and tells in which processes it is called."""
+
+    makes = 3
+
+    def __init__(self, device, note):
+        self.trained, self.note = SimpleNamespace(device=torch.device(device)), note
+
+    def __call__(self, image, name):
+        with self.note.open("a") as file:
+            file.write(f"{os.getpid()}\n")
+        return 255 - image
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_gpu_translates_in_the_main_process(tmp_path, device):
+    """Forked processes cannot use it; of a CPU they make the same."""
+    note = tmp_path / "note"
+    translated = TranslatedDataset(TwoSquares(), Translating(device, note))
+    scores = evaluate(lambda image, _: -image[:, :1], translated, Inference(None), CPU, workers=1)
+    assert [score.values["dice"] for score in scores] == [1, 1]
+    assert (set(map(int, note.read_text().split())) == {os.getpid()}) == (device == "cuda")

@@ -7,11 +7,10 @@ from torch import nn
 
 from transeg.cli import main
 from transeg.core.inference.trained_model import TrainedModel
-from transeg.core.models.ema import EMA
+from transeg.core.models.ema import EMA, shorten_decay
 from transeg.core.registry import Registry
 from transeg.core.runs.run_folder import RunFolder
 from transeg.core.training.tasks.task import Task
-from transeg.core.training.train import shorten_decay
 
 RUN = ["--generator", "syndiff"], [*TINY_DATA, *TINY_TRAINING, *TINY_TARGET, *TINY_SYNDIFF]
 BOTH = ["--generator", "syndiff", "--segmenter", "unet"], [*RUN[1], *TINY_TEST, "segmenter.base=4", "baseline=none"]

@@ -77,12 +77,12 @@ def test_geojson(tmp_path):
 
 
 BAD_POINTS = {
-    "[[0, 0], [2e9, 0], [2e9, 2e9]]": "far outside",
-    "[[0, 0], [NaN, 0], [4, 4]]": "far outside",
-    "[[0, 0], [4, 4]]": "2 points",
-    '[[0, 0], ["4", 0], [4, 4]]': "no numbers",
-    f"[[0, 0], [{'9' * 400}, 0], [4, 4]]": "too large",
-    "7": "no list of points",
+    "[[0, 0], [2e9, 0], [2e9, 2e9]]": "has .*far outside",
+    "[[0, 0], [NaN, 0], [4, 4]]": "is no JSON",
+    "[[0, 0], [4, 4]]": "has .*2 points",
+    '[[0, 0], ["4", 0], [4, 4]]': "has .*no numbers",
+    f"[[0, 0], [{'9' * 400}, 0], [4, 4]]": "has .*too large|is no JSON",
+    "7": "has .*no list of points",
 }
 
 
@@ -90,7 +90,7 @@ BAD_POINTS = {
 def test_impossible_outlines_are_refused(tmp_path, points):
     labelme(tmp_path)
     (tmp_path / "0.json").write_text(f'{{"shapes": [{{"label": "nucleus", "points": {points}}}]}}')
-    with pytest.raises(DataError, match=f"0.json has .*{BAD_POINTS[points]}"):
+    with pytest.raises(DataError, match=f"0.json ({BAD_POINTS[points]})"):
         Labelme(tmp_path, "all")[0]
     (tmp_path / "q").mkdir()
     geojson(tmp_path / "q")
@@ -99,7 +99,7 @@ def test_impossible_outlines_are_refused(tmp_path, points):
         '"properties": {"classification": {"name": "Tumor"}}}'
     )
     (tmp_path / "q" / "0.geojson").write_text(f'{{"features": [{feature}]}}')
-    with pytest.raises(DataError, match=f"0.geojson has .*{BAD_POINTS[points]}"):
+    with pytest.raises(DataError, match=f"0.geojson ({BAD_POINTS[points]})"):
         GeoJSON(tmp_path / "q", "all")[0]
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from transeg.core.evaluation.metrics.table import TABLE
 from transeg.tools.ladder.ladder_results import _tests
-from transeg.tools.ladder.ladder_tables import _over_rival
+from transeg.tools.ladder.ladder_tables import over_rival
 
 GROUPS = 12
 
@@ -33,5 +33,5 @@ def test_over_the_rival(tmp_path):
     assert over["fda"]["ci"][0] < 0 < over["fda"]["ci"][1]
     assert found["tests"]["set"]["dice"]["entries"][3]["share"] == pytest.approx(0.4 / 0.6)
     sentence = "Above source-strong in Dice, with an interval that excludes zero: joint +0.100 [0.100, 0.100]."
-    assert _over_rival(over) == [sentence]
-    assert _over_rival({}) == []
+    assert over_rival(over) == [sentence]
+    assert over_rival({}) == []

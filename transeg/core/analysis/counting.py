@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from scipy.ndimage import distance_transform_edt, find_objects, label
 
 from transeg.core.errors import UsageError, did_you_mean
 from transeg.core.interfaces import IGNORE
@@ -113,6 +112,8 @@ def counting_from_options(count: bool, method: str | None, min_area: int | None)
 
 def _components(region: np.ndarray) -> list[Region]:
     """What hangs together, corners included."""
+    from scipy.ndimage import label
+
     return _regions(label(region, NEIGHBOURS)[0])
 
 
@@ -137,6 +138,7 @@ def _watershed(region: np.ndarray) -> list[Region]:
     Each top of the distance that stands at least :data:`PROMINENCE` above the way to a higher one is an object
     (Vincent & Soille, doi:10.1109/34.87344; tops by their dynamics, Grimaud, doi:10.1117/12.60650).
     """
+    from scipy.ndimage import distance_transform_edt, find_objects, label
     from skimage.morphology import h_maxima
     from skimage.segmentation import watershed
 

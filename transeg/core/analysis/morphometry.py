@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.ndimage import distance_transform_edt, label
 
 from transeg.core.analysis.counting import NEIGHBOURS
 from transeg.core.errors import UsageError
@@ -90,6 +89,7 @@ class Morphometry:
 
     def __call__(self, mask: np.ndarray) -> tuple[list[Fibre], TissueMeasurements]:
         """The fibres of an ``(H, W)`` label map, and its areas."""
+        from scipy.ndimage import label
         from skimage.measure import regionprops
 
         pixel = math.prod(self.pixel_size)
@@ -117,6 +117,7 @@ class Morphometry:
             axons: ``(H, W)`` numbers, 0 where there is none.
             myelin: ``(H, W)`` bool; what no axon is connected with stays 0.
         """
+        from scipy.ndimage import distance_transform_edt
         from skimage.segmentation import watershed
 
         either = (axons > 0) | myelin

@@ -26,9 +26,10 @@ from transeg.core.data.splits import SPLITS
 from transeg.core.distributed.collectives import broadcast_from_first, join_ranks
 from transeg.core.distributed.progress_bar import progress_bar, progress_console
 from transeg.core.errors import Failures, UsageError, did_you_mean
+from transeg.core.evaluation.judge import Judge, is_measurable
 from transeg.core.evaluation.measurement import measure_masks, measure_segmenter
 from transeg.core.evaluation.metrics.image_metrics import check_metrics
-from transeg.core.evaluation.translation_quality import Judge, is_measurable, judge_translation
+from transeg.core.evaluation.translation_quality import judge_translation
 from transeg.core.experiment.choices import DatasetChoice
 from transeg.core.experiment.command_line import label_tests, parse_dataset
 from transeg.core.experiment.completion import complete_dataset

@@ -45,6 +45,7 @@ def predict_images(
     direction: str | None = None,
     rescale: float | None = None,
     assignments: Sequence[str] = (),
+    overlays: bool = True,
     failures: Failures,
 ) -> tuple[int, Path]:
     """Segment image files; see :func:`transeg.core.inference.prediction.predict_files`. Gives the number of masks and
@@ -90,6 +91,7 @@ def predict_images(
             reading=reading,
             translator=translator,
             scale=scale,
+            overlays=overlays,
         )
     return len(files) - len(failures.reasons), out
 

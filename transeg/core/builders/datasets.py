@@ -14,7 +14,7 @@ from transeg.core.data.rescaling import RescaledDataset
 from transeg.core.data.splits import SPLITS
 from transeg.core.data.stain import StainNormalisedDataset, stain_normaliser
 from transeg.core.data.unread_endings import describe_unread
-from transeg.core.data.windows import RegionReader
+from transeg.core.data.windows import RegionReader, Windows
 from transeg.core.errors import DataError, UsageError
 from transeg.core.experiment.choices import SPLIT_OF_ROLE, DatasetChoice
 from transeg.core.experiment.completion import complete_dataset
@@ -103,7 +103,8 @@ def build_nonempty(choice: DatasetChoice, role: str, registry: Registry, label: 
         raise UsageError(f"{dataset.faults[0].reason}{more} See all with: toolkit data verify {choice}")
     if not len(dataset):
         root = dataset_root(choice, registry)
-        for folder in [] if root is None else [root, *(place for place in sorted(root.iterdir()) if place.is_dir())]:
+        inside = sorted(root.iterdir()) if root is not None and root.is_dir() else []
+        for folder in [] if root is None else [root, *(place for place in inside if place.is_dir())]:
             if unread := describe_unread(folder):
                 raise UsageError(f"The dataset {choice} has no image; {folder} {unread}.")
         option = f"data.test.{label}" if label else f"data.{role}"
@@ -168,3 +169,11 @@ def check_compatible(class_names: Sequence[str], channels: int, others: Mapping[
             )
         if dataset.channels != channels:
             raise UsageError(f"{label} has images of {dataset.channels} channels, not {channels} as in the training.")
+
+
+def training_windows(data: DataOptions, dataset: Dataset, limit: int) -> Windows | None:
+    """Those that are cut out of the first so many images of a dataset (0 for all); None where images are not cut."""
+    if data.tile is None or data.stride is None:
+        return None
+    count = min(limit, len(dataset)) if limit else len(dataset)
+    return Windows([dataset.size_of(index) for index in range(count)], data.tile, data.stride)

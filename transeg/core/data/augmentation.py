@@ -9,15 +9,17 @@ import os
 import random
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 
 from transeg.core.errors import DataError, UsageError, did_you_mean
 
+if TYPE_CHECKING:
+    import albumentations as A
+
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks a server for its newest version when imported
-import albumentations as A
-import cv2
 
 cv2.setNumThreads(0)  # data loader workers are the parallelism
 
@@ -25,6 +27,10 @@ Transform = dict[str, Any]
 
 CROP = "RandomCrop"
 """The transform that cuts out the training size; it comes first where a list does not name it."""
+
+
+MOVING = frozenset({"HorizontalFlip", "VerticalFlip", "D4", "Rotate", "Affine", "RandomScale", CROP})
+"""Transforms of the presets that move pixels: they need not be looked up, which takes a second the first time."""
 
 
 class Augmentation:
@@ -42,6 +48,8 @@ class Augmentation:
     """
 
     def __init__(self, transforms: Sequence[Transform], size: int | None, seed: int, stream: int) -> None:
+        import albumentations as A
+
         crop = {"name": CROP, "height": size, "width": size, "pad_if_needed": True}
         named = size is None or any(t.get("name") == CROP for t in transforms)
         steps = list(transforms) if named else [crop, *transforms]
@@ -96,9 +104,15 @@ def split_appearance(transforms: Sequence[Transform]) -> tuple[list[Transform], 
     geometry: list[Transform] = []
     appearance: list[Transform] = []
     for each in transforms:
-        alone = issubclass(_find(str(each.get("name", ""))), A.ImageOnlyTransform)
-        (appearance if alone else geometry).append(each)
+        name = str(each.get("name", ""))
+        (geometry if name in MOVING or not _is_of_images_alone(name) else appearance).append(each)
     return geometry, appearance
+
+
+def _is_of_images_alone(name: str) -> bool:
+    import albumentations as A
+
+    return issubclass(_find(name), A.ImageOnlyTransform)
 
 
 def _build(transform: Transform) -> A.BasicTransform:
@@ -115,6 +129,8 @@ def _build(transform: Transform) -> A.BasicTransform:
 
 
 def _find(name: str) -> type[A.BasicTransform]:
+    import albumentations as A
+
     found = getattr(A, name, None)
     if not (isinstance(found, type) and issubclass(found, A.BasicTransform)):
         known = [n for n in dir(A) if isinstance(getattr(A, n), type) and issubclass(getattr(A, n), A.BasicTransform)]

@@ -16,7 +16,7 @@ from transeg.core.data.serialization import encode_sample, open_sample
 from transeg.core.errors import TransegError
 from transeg.core.interfaces import Dataset, Origin, Sample
 
-DECODERS = ("numpy", "opencv-python-headless", "pillow", "tifffile", "imagecodecs", "scipy")
+DECODERS = ("numpy", "opencv-python-headless", "pillow", "tifffile", "imagecodecs", "scipy", "av")
 """Packages that pixels depend on."""
 SETTLED = 2.0
 """Seconds: what changed in the last ones may change again without another time of change."""

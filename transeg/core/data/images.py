@@ -258,11 +258,13 @@ def read_instances(path: Path, page: int | None = None) -> np.ndarray:
 
 
 def write_image(path: Path, pixels: np.ndarray) -> None:
-    """Write ``(H, W)`` or ``(H, W, C)`` uint8 or uint16 as PNG, or as TIFF where the path says so."""
+    """Write ``(H, W)`` or ``(H, W, C)`` uint8 or uint16 as PNG, or as TIFF or, 8 bits, JPEG where the path says so."""
     path.parent.mkdir(parents=True, exist_ok=True)
     squeezed = pixels[:, :, 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
     if path.suffix == ".tif":
         tifffile.imwrite(path, squeezed, photometric="minisblack", planarconfig="contig")
+    elif path.suffix == ".jpg":
+        Image.fromarray(squeezed).save(path, quality=90, subsampling=0)  # thin lines keep their colour
     else:
         Image.fromarray(squeezed).save(path)
 

@@ -6,7 +6,7 @@ import logging
 from collections import Counter
 from pathlib import Path
 
-VIDEO = "video", "extract its frames, for instance: ffmpeg -i {file} frames/%06d.png"
+VIDEO = "video", "name it as a dataset, video:{file}, or extract its frames: ffmpeg -i {file} frames/%06d.png"
 VOLUME = "volume", "save its slices as images, for instance as PNG or TIFF"
 DICOM = "DICOM file", "save it as an image, for instance: dcmj2pnm +on16 {file} image.png"
 SLIDE = "slide or microscope file", "export the wanted regions as TIFF, for instance with QuPath or Fiji"
@@ -45,13 +45,13 @@ def describe_unread(place: Path) -> str:
     """A clause on what a folder, or a file, holds that is not read, and what to do; '' where there is no such thing."""
     if not place.is_dir():
         ending = unread_ending(place)
-        return f"is a {KINDS[ending][0]}, which transeg does not read; {_cure(place)}" if ending else ""
+        return f"is a {KINDS[ending][0]}, which transeg does not read as images; {_cure(place)}" if ending else ""
     counts = count_unread(place)
     if not counts:
         return ""
     listed = ", ".join(f"{n} {KINDS[ending][0]}{'s' * (n > 1)} ({ending})" for ending, n in counts.items())
     first = next(path for path in sorted(place.iterdir()) if unread_ending(path) and not path.name.startswith("."))
-    return f"holds {listed}, which transeg does not read; {_cure(first)}"
+    return f"holds {listed}, which transeg does not read as images; {_cure(first)}"
 
 
 def say_unread(folder: Path) -> None:

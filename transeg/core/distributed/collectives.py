@@ -199,7 +199,10 @@ def _parts(rows: Sequence[Row]) -> list[list[Row]]:
 
 @contextmanager
 def _together() -> Iterator[None]:
-    """Say of whatever keeps ranks from sharing that one of them is gone, which it is except for faults of our own."""
+    """Say what keeps ranks from sharing: that one of them is gone, or that GPUs do not reach each other.
+
+    Whatever else goes wrong, such as a lack of memory, keeps its own words.
+    """
     try:
         yield
     except dist.DistBackendError as error:  # NCCL's, and most often of its own: where a rank is gone, it waits
@@ -209,7 +212,17 @@ def _together() -> Iterator[None]:
             f"GPU of its own."
         ) from error
     except RuntimeError as error:
+        if not _of_lost_peer(error):
+            raise
         raise LostProcessError("Another process of this run has ended.") from error
+
+
+def _of_lost_peer(error: RuntimeError) -> bool:
+    """Whether a connection to another rank was lost; of gloo's errors only the text says so."""
+    if isinstance(error, dist.DistNetworkError | dist.DistStoreError):
+        return True
+    text = str(error)
+    return (text.startswith("[") and "gloo/transport" in text and "enforce fail" not in text) or "pair closure" in text
 
 
 def _buckets(parameters: Sequence[nn.Parameter]) -> Iterator[list[nn.Parameter]]:

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from transeg.core.data.cache import CachedDataset, SampleCache
+from transeg.core.data.packed_items import PackedItems
 from transeg.core.data.stream import begin_worker
 from transeg.core.distributed.collectives import rank_and_world_size
 from transeg.core.errors import DataError
@@ -96,7 +97,7 @@ def evaluation_loader(items: TorchDataset[T], *, batch_size: int, workers: int, 
         sampler=range(rank, count, ranks),
         num_workers=workers,
         persistent_workers=again and workers > 0,
-        collate_fn=list,
+        collate_fn=PackedItems,
         worker_init_fn=begin_worker,
         generator=torch.Generator(),
     )

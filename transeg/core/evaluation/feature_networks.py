@@ -7,10 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from torch import Tensor, nn
-from torchmetrics.functional.image.lpips import _LPIPS
 
 from transeg.core.errors import TransegError, UsageError, did_you_mean
 from transeg.core.inference.trained_model import TrainedModel
@@ -65,6 +63,8 @@ def perceptual_distance(path: Path, device: torch.device) -> Callable[[Tensor, T
     Raises:
         TransegError: the file cannot be read, or holds something else.
     """
+    from torchmetrics.functional.image.lpips import _LPIPS
+
     network = _LPIPS(pnet_rand=True, net="alex")
     stages = {2: "slice1", 5: "slice2", 8: "slice3", 10: "slice4", 12: "slice5"}
     key_map = [
@@ -96,6 +96,8 @@ def _of_run(folder: RunFolder, registry: Registry, device: torch.device) -> Feat
 
 
 def _of_timm(name: str, path: Path, device: torch.device) -> Features:
+    import timm
+
     if not timm.is_model(name):
         raise UsageError(f"timm has no network {name!r} (quality.features).{did_you_mean(name, timm.list_models())}")
     network: nn.Module = timm.create_model(name, pretrained=False, num_classes=0)

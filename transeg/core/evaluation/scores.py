@@ -11,6 +11,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -35,12 +36,18 @@ from transeg.core.evaluation.metrics.polyp_protocol import ThresholdCurves, poly
 from transeg.core.evaluation.metrics.surface import PIXELS, surface_metrics
 from transeg.core.evaluation.metrics.table import IN_PLACE_OF
 from transeg.core.evaluation.statistics import bootstrap_intervals
+from transeg.core.inference.overlapping import WorkBehind
 from transeg.core.inference.sliding_window import Forward, Inference, resize_result
+from transeg.core.inference.translator import loading_workers
 from transeg.core.interfaces import IGNORE, Dataset
 from transeg.core.models.forward import to_classes, to_probabilities
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
+
+MEASURERS = 4
+"""Threads that measure images while the network has the next ones; SciPy, where the time goes, lets them run at once.
+"""
 
 
 @dataclass(frozen=True)
@@ -269,6 +276,8 @@ def evaluate(
 ) -> list[DetailedScore]:
     """Score every image of a labelled dataset, at its own size. Ranks share the images; all get all scores.
 
+    Images are measured in threads while the network has the next ones; in one of them, where there are ``metrics``.
+
     Args:
         forward: images -> logits.
         dataset: the images.
@@ -284,21 +293,27 @@ def evaluate(
         DataError: an image cannot be read, or none can.
     """
     items = EvaluationSet(dataset, inference)
-    loader = evaluation_loader(items if failures is None else ReadableItems(items), batch_size=1, workers=workers)
+    readable = items if failures is None else ReadableItems(items)
+    loader = evaluation_loader(readable, batch_size=1, workers=loading_workers(dataset, workers))
     scores: list[DetailedScore | None] = []
-    for (item,) in loader:
-        if isinstance(item, DataError):
-            assert failures is not None
-            failures.reasons.append(str(item))
+
+    def measure(place: int, item: EvaluationItem, logits: Tensor) -> None:
+        scores[place] = score_in_detail(item, logits, metrics)
+
+    with WorkBehind(1 if metrics else min(MEASURERS, torch.get_num_threads())) as behind:  # plugins may count on one
+        for place, (item,) in enumerate(loader):
             scores.append(None)
+            if isinstance(item, DataError):
+                assert failures is not None
+                failures.reasons.append(str(item))
+                advance()
+                continue
+            logits = resize_result(inference.run(forward, item.image, device), *item.mask.shape)
+            behind(partial(measure, place, item, logits))
+            if counts is not None:
+                prediction = to_classes(logits[None])[0].numpy()
+                counts.add(item.name, item.group, prediction, item.mask.numpy(), item.instances)
             advance()
-            continue
-        logits = inference.run(forward, item.image, device)
-        scores.append(score_in_detail(item, logits, metrics))
-        if counts is not None:
-            prediction = to_classes(resize_result(logits, *item.mask.shape)[None])[0].numpy()
-            counts.add(item.name, item.group, prediction, item.mask.numpy(), item.instances)
-        advance()
     if counts is not None:
         counts.share()
     if failures is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -23,22 +23,18 @@ from transeg.core.data.stream import to_tensor
 from transeg.core.data.wrapper import DatasetWrapper
 from transeg.core.distributed.collectives import broadcast_from_first, gather_in_order
 from transeg.core.distributed.progress_bar import progress_bar
-from transeg.core.errors import UsageError
 from transeg.core.evaluation.evaluation_items import evaluation_loader
-from transeg.core.evaluation.feature_networks import Features, feature_network, perceptual_distance
+from transeg.core.evaluation.judge import Judge, can_round_trip
 from transeg.core.evaluation.metrics.counts import count_pixels, overlap_ratios
 from transeg.core.evaluation.metrics.image_quality import image_set_metrics, paired_image_metrics
 from transeg.core.evaluation.metrics.table import metrics_of
 from transeg.core.evaluation.scores import SharedMetric
-from transeg.core.experiment.schema import QualityOptions
 from transeg.core.inference.conditioning import Conditioning
 from transeg.core.inference.sliding_window import Inference
 from transeg.core.inference.trained_model import TrainedModel
-from transeg.core.inference.translator import translation_seed
-from transeg.core.interfaces import Dataset, Generator, Sample
+from transeg.core.inference.translator import loading_workers, translation_seed
+from transeg.core.interfaces import Dataset, Sample
 from transeg.core.models.forward import to_classes, to_signed_unit
-from transeg.core.registry import Registry
-from transeg.core.runs.run_folder import RunFolder
 
 MEANS = metrics_of("made")
 """Values of single images."""
@@ -94,48 +90,6 @@ class TranslationSet(TorchDataset[TranslationItem]):
 
 def _at(given: Tensor, counterpart: np.ndarray) -> np.ndarray:
     return resize(unit_range(counterpart), *given.shape[1:])
-
-
-@dataclass(frozen=True)
-class Judge:
-    """The networks that judge images, as far as the experiment names them.
-
-    Attributes:
-        device: where they are.
-        features: for FID and KID.
-        distance: LPIPS.
-        segmenter: a run's segmenter, trained on real images: what it finds in an image made from a label map should be
-            that label map.
-    """
-
-    device: torch.device
-    features: Features | None
-    distance: Callable[[Tensor, Tensor], Tensor] | None
-    segmenter: TrainedModel | None
-
-    @classmethod
-    def from_options(cls, options: QualityOptions, classes: int, registry: Registry, device: torch.device) -> Judge:
-        """Load what the options name.
-
-        Raises:
-            UsageError: it is not there or does not fit.
-            TransegError: it cannot be read.
-        """
-        segmenter = None
-        if options.segmenter is not None:
-            segmenter = TrainedModel.load(RunFolder(options.segmenter), registry, str(device))
-            known = len(segmenter.domains.class_names)
-            if segmenter.segmenter is None or known != classes:
-                finds = f"finds {known} classes" if segmenter.segmenter else "trained a generator alone"
-                raise UsageError(
-                    f"quality.segmenter: the run {options.segmenter} {finds}, but the images have {classes} classes."
-                )
-        return cls(
-            device,
-            feature_network(options.features, registry, device) if options.features else None,
-            perceptual_distance(options.lpips, device) if options.lpips else None,
-            segmenter,
-        )
 
 
 class TranslationMetric(SharedMetric):
@@ -229,21 +183,6 @@ class TranslationMetric(SharedMetric):
         return self._of_reference
 
 
-def is_measurable(generator: Generator, given: Conditioning, options: QualityOptions) -> bool:
-    """Whether anything can measure a generator's images, given pairs where it learns from them."""
-    return generator.paired or can_round_trip(generator, given) or uses_feature_networks(options)
-
-
-def uses_feature_networks(options: QualityOptions) -> bool:
-    """Whether there is something to say of images without counterparts that are not translated back."""
-    return options.features is not None or options.segmenter is not None
-
-
-def can_round_trip(generator: Generator, given: Conditioning) -> bool:
-    """Whether what a generator makes of an image can be brought back."""
-    return len(generator.directions) > 1 and not given.by_mask
-
-
 def judge_translation(
     trained: TrainedModel,
     datasets: Mapping[str, Dataset],
@@ -273,7 +212,8 @@ def judge_translation(
         for way in ways:
             metric = TranslationMetric(way.judge, way.reference, inference)
             items = Subset(TranslationSet(way.images, trained.given, inference), range(way.count))
-            for (item,) in evaluation_loader(items, batch_size=1, workers=trained.experiment.data.workers):
+            workers = loading_workers(way.images, trained.experiment.data.workers)
+            for (item,) in evaluation_loader(items, batch_size=1, workers=workers):
                 there = partial(trained.translate, direction=way.direction, seed=translation_seed(item.name))
                 made, back = inference.run(there, item.given, trained.device), None
                 if way.back is not None:

@@ -32,7 +32,8 @@ def check_paths(experiment: Experiment, registry: Registry) -> None:
 
 
 def dataset_root(choice: DatasetChoice, registry: Registry) -> Path | None:
-    """The folder of a dataset: its own, or the one of its name in TRANSEG_DATA; None where it reads no folder.
+    """The folder of a dataset, or its file where it takes one: its own, or the one of its name in TRANSEG_DATA; None
+    where it reads no folder.
 
     Raises:
         UsageError: it does not exist, or one is named where none is read.
@@ -52,7 +53,7 @@ def dataset_root(choice: DatasetChoice, registry: Registry) -> Path | None:
             f"that holds {choice.name}/."
         )
     root = choice.root or Path(base or "", choice.name)
-    if not root.is_dir():
+    if not root.is_dir() and not (entry.takes_file and root.is_file()):
         if root.exists() and (unread := describe_unread(root)):
             raise UsageError(f"{root} {unread}, and name their folder.")
         raise UsageError(f"The folder {root} of the dataset {choice.name} does not exist.")

@@ -116,6 +116,8 @@ class DataOptions(Options):
     """Train on the first so many source images; 0 for all."""
     target_limit: int = Field(0, ge=0)
     """Train on the first so many target images; 0 for all."""
+    val_limit: int = Field(0, ge=0)
+    """Validate during a training on so many of the validation images, evenly among all; 0 for all. Tests see all."""
     samples_per_epoch: PositiveInt = 1000
     """Samples between two renewals of the pseudo-labels."""
     workers: int = Field(ge=0)
@@ -201,8 +203,14 @@ class TrainOptions(Options):
     warmup: float = Field(0.0, ge=0, lt=1)
     """Share of the training in which that rate first rises, from a 25th of it, along a cosine."""
     checkpoint_interval: PositiveInt = 250
+    """Iterations from one checkpoint to the next."""
+    checkpoint_minutes: PositiveFloat | None = None
+    """Write one, too, where so many minutes have passed since the last: what a kill may cost, whatever a step takes."""
     val_interval: PositiveInt = 250
     log_interval: PositiveInt = 10
+    selection: Literal["dice", "agreement"] = "dice"
+    """Which checkpoint is the best: that with the highest `dice` on validation images; or, where there are target
+    images, with the highest `agreement` about these of the segmenter and the moving average of its weights."""
     watch_tests: int = Field(0, ge=0)
     """Look at so many images of the first test set at each validation, to measure what choosing the best checkpoint
     without target labels costs; it chooses nothing."""
@@ -345,6 +353,7 @@ RUNTIME = (
     "baseline",
     "quality",
     "train.checkpoint_interval",
+    "train.checkpoint_minutes",
     "train.log_interval",
     "train.watch_tests",
     "train.compile",

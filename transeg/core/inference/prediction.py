@@ -22,6 +22,7 @@ from transeg.core.data.unread_endings import describe_unread, say_unread
 from transeg.core.data.writing import image_suffix, write_atomically, write_together
 from transeg.core.errors import Failures, UsageError
 from transeg.core.inference.masks import class_map, shown_mask
+from transeg.core.inference.overlapping import WorkBehind, read_ahead
 from transeg.core.inference.reading import Reading
 from transeg.core.inference.sliding_window import Inference, resize_result
 from transeg.core.inference.trained_model import TrainedModel
@@ -72,45 +73,66 @@ def predict_files(
     reading: Reading,
     translator: Translator | None = None,
     scale: tuple[float, float] = (1.0, 1.0),
+    overlays: bool = True,
 ) -> None:
     """Write masks, overlays and, where asked for, probabilities, all at each image's own size.
 
-    Masks of one class are 0 and 255, of several classes their numbers. Probabilities are 16-bit PNG files, one for
+    Masks of one class are 0 and 255, of several classes their numbers. Overlays are JPEG files of images that come in
+    colour and 8 bits, as photographs do, else PNG. Probabilities are 16-bit PNG files, one for
     each class but background. Images too large for memory, in windows, give TIFF files; see
     :func:`transeg.core.inference.whole_slide.predict_slide`. ``tables`` get each mask to count or
     measure what is in it. The height and width of images are multiplied by ``scale``, and images brought by
     ``translator`` into the domain that the segmenter knows; masks come back at the size of the file. Files that cannot
     be read are left to ``failures``.
-    """
 
-    def predict(file: Path) -> None:
-        by_bands = translator is None and scale == (1, 1) and reading.page is None
-        if by_bands and is_large(trained, file, inference):
-            predict_slide(trained, file, out, inference, with_probabilities, reading.range)
-            return
-        channels = trained.domains.target_channels if translator is None else translator.takes
-        image = reading.image(file, channels)
-        logits = segment_image(trained, image, inference, translator=translator, scale=scale, name=file.stem)
-        mask = class_map(logits)
-        write_together(_results(file, image, mask, logits if with_probabilities else None, trained, out))
+    Files are read ahead and written behind in threads, in order; on a GPU, images of one size are segmented together.
+    """
+    by_bands = translator is None and scale == (1, 1) and reading.page is None
+    channels = trained.domains.target_channels if translator is None else translator.takes
+
+    def read(file: Path) -> np.ndarray | None:
+        return None if by_bands and is_large(trained, file, inference) else reading.image(file, channels)
+
+    def write(file: Path, image: np.ndarray | None, mask: np.ndarray, logits: Tensor | None) -> None:
+        write_together(_results(file, image, mask, logits, trained, out))
         for table in tables:
             table.add(file.stem, mask)
 
-    for file in files:
-        with failures.collect():
-            predict(file)
-        advance()
+    def segment(group: Sequence[tuple[Path, np.ndarray, Tensor]]) -> None:
+        results = inference.run_together(trained.segment, [prepared for _, _, prepared in group], trained.device)
+        for (file, image, _), result in zip(group, results, strict=True):
+            logits = resize_result(result, *image.shape[:2])
+            shown, kept = image if overlays else None, logits if with_probabilities else None
+            behind(partial(write, file, shown, class_map(logits), kept))
+
+    group: list[tuple[Path, np.ndarray, Tensor]] = []
+    with WorkBehind() as behind, read_ahead(read, files) as images:
+        for file, found in images:
+            with failures.collect():
+                image = found.result()
+                if image is None:
+                    behind.finish()
+                    predict_slide(trained, file, out, inference, with_probabilities, reading.range, overlays=overlays)
+                else:
+                    prepared = _prepared(trained, image, inference, translator, scale, file.stem)
+                    if group and not inference.fits(prepared, [other for _, _, other in group], trained.device):
+                        segment(group)
+                        group = []
+                    group.append((file, image, prepared))
+            advance()
+        if group:
+            segment(group)
 
 
 def _results(
-    file: Path, image: np.ndarray, mask: np.ndarray, logits: Tensor | None, trained: TrainedModel, out: Path
+    file: Path, image: np.ndarray | None, mask: np.ndarray, logits: Tensor | None, trained: TrainedModel, out: Path
 ) -> dict[Path, np.ndarray]:
-    """The pictures that are written of an image, by their files."""
+    """The pictures that are written of an image, by their files; no overlay where no image is given."""
     names = trained.domains.class_names
-    pictures = {
-        out / "masks" / f"{file.stem}.png": shown_mask(mask, len(names)),
-        out / "overlays" / f"{file.stem}.png": draw_outlines(to_uint8(image), mask),
-    }
+    pictures = {out / "masks" / f"{file.stem}.png": shown_mask(mask, len(names))}
+    if image is not None:
+        suffix = ".jpg" if image.dtype == np.uint8 and image.shape[2] == 3 else ".png"
+        pictures[out / "overlays" / f"{file.stem}{suffix}"] = draw_outlines(to_uint8(image), mask)
     if logits is not None:
         for name, values in zip(names[1:], to_probabilities(logits[None])[0], strict=True):
             suffix = "" if len(names) == 2 else f"-{name}"
@@ -135,23 +157,32 @@ def translate_files(
     read are left to ``failures``.
     """
     trained = translator.trained
+    by_mask = trained.given.by_mask
+    by_bands = not by_mask and scale == (1, 1) and reading.page is None
 
-    def translate(file: Path) -> None:
-        if trained.given.by_mask:
-            labels = read_labels(file, len(trained.domains.class_names))
-            made = image_of_labels(trained, labels, translator.inference, file.stem)
-        elif scale == (1, 1) and reading.page is None and is_large(trained, file, translator.inference):
-            translate_slide(translator, file, out, reading.range)
-            return
-        else:
-            image = reading.image(file, translator.takes)
-            made = translate_image(translator, image, file.stem, scale)
-        write_atomically(out / f"{file.stem}{image_suffix(made)}", made)
+    def read(file: Path) -> np.ndarray | None:
+        if by_mask:
+            return read_labels(file, len(trained.domains.class_names))
+        if by_bands and is_large(trained, file, translator.inference):
+            return None
+        return reading.image(file, translator.takes)
 
-    for file in files:
-        with failures.collect():
-            translate(file)
-        advance()
+    def make(file: Path, image: np.ndarray) -> np.ndarray:
+        if by_mask:
+            return image_of_labels(trained, image, translator.inference, file.stem)
+        return translate_image(translator, image, file.stem, scale)
+
+    with WorkBehind() as behind, read_ahead(read, files) as images:
+        for file, found in images:
+            with failures.collect():
+                image = found.result()
+                if image is None:
+                    behind.finish()
+                    translate_slide(translator, file, out, reading.range)
+                else:
+                    made = make(file, image)
+                    behind(partial(write_atomically, out / f"{file.stem}{image_suffix(made)}", made))
+            advance()
 
 
 def segment_image(
@@ -173,11 +204,23 @@ def segment_image(
         scale: what its height and width are multiplied by before.
         name: decides the chance of the translation; see :func:`translation_seed`.
     """
+    prepared = _prepared(trained, image, inference, translator, scale, name)
+    return resize_result(inference.run(trained.segment, prepared, trained.device), *image.shape[:2])
+
+
+def _prepared(
+    trained: TrainedModel,
+    image: np.ndarray,
+    inference: Inference,
+    translator: Translator | None,
+    scale: tuple[float, float],
+    name: str | int,
+) -> Tensor:
+    """``(H, W, C)`` -> ``(C, h, w)`` as the segmenter takes it; see :func:`segment_image`."""
     known = scale_image(image, scale)
     if translator is not None:
         known = translator(known, name)
-    prepared = inference.prepare(trained.normalised(known))
-    return resize_result(inference.run(trained.segment, prepared, trained.device), *image.shape[:2])
+    return inference.prepare(trained.normalised(known))
 
 
 def translate_image(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Self
@@ -74,6 +74,25 @@ class Inference:
             height, width = image.shape[1:]
             return torch.cat(list(self.bands(forward, lambda region: _part(image, region), (height, width), device)), 1)
         return self._whole(forward)(to_signed_unit(image, device)[None], None)[0].float().cpu()
+
+    def fits(self, image: Tensor, others: Sequence[Tensor], device: torch.device) -> bool:
+        """Whether a prepared image may go through the network together with others.
+
+        Whole images of one size do on a GPU. A CPU gains nothing by it, and windows have batches of their own.
+        """
+        return (
+            device.type != "cpu"
+            and not self.window
+            and (image.shape, image.dtype) == (others[0].shape, others[0].dtype)
+            and (len(others) + 1) * image[0].numel() <= BATCH_PIXELS
+        )
+
+    @torch.inference_mode()
+    def run_together(self, forward: Forward, images: Sequence[Tensor], device: torch.device) -> list[Tensor]:
+        """As :meth:`run`, for images of which each :meth:`fits` those before it."""
+        if len(images) == 1:
+            return [self.run(forward, images[0], device)]
+        return list(self._whole(forward)(to_signed_unit(torch.stack(list(images)), device), None).float().cpu())
 
     @torch.inference_mode()
     def bands(self, forward: Forward, read: Read, size: tuple[int, int], device: torch.device) -> Iterator[Tensor]:

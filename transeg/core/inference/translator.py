@@ -213,6 +213,21 @@ class TranslatedDataset(DatasetWrapper):
         sample = self._dataset[index]
         return replace(sample, image=self._translator(sample.image, sample.name), target=None)
 
+    @property
+    def on_gpu(self) -> bool:
+        """Whether samples are made on a GPU."""
+        return self._translator.trained.device.type != "cpu"
+
+
+def loading_workers(dataset: Dataset, wanted: int) -> int:
+    """How many processes load a dataset: none where a GPU makes its samples, which forked processes cannot use.
+
+    Args:
+        dataset: what is loaded.
+        wanted: the number for others.
+    """
+    return 0 if isinstance(dataset, TranslatedDataset) and dataset.on_gpu else wanted
+
 
 def to_pixels(image: Tensor, dtype: Any = np.uint8) -> np.ndarray:
     """``(C, H, W)`` in [-1, 1] -> ``(H, W, C)`` uint8, uint16 or float32 in [0, 1]."""

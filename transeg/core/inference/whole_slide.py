@@ -75,6 +75,8 @@ def predict_slide(
     inference: Inference,
     with_probabilities: bool,
     range_: Range | None,
+    *,
+    overlays: bool = True,
 ) -> None:
     """As :func:`transeg.core.inference.prediction.predict_files`, for one large image.
 
@@ -83,9 +85,9 @@ def predict_slide(
     slide = Slide(path, trained.domains.target_channels, range_)
     height, width = slide.size
     names = trained.domains.class_names
-    overview = Overview(slide.size)
+    overview = Overview(slide.size) if overlays else None
     with ExitStack() as stack:
-        overlay = stack.enter_context(replacing(out / "overlays" / f"{path.stem}.png"))
+        overlay = stack.enter_context(replacing(out / "overlays" / f"{path.stem}.png")) if overlays else None
         masks = stack.enter_context(replacing(out / "masks" / f"{path.stem}.tif"))
         files = []
         for name in names[1:] if with_probabilities else ():
@@ -96,13 +98,15 @@ def predict_slide(
         def rows() -> Iterator[np.ndarray]:
             for top, logits in slide.bands(trained.segment, inference, trained.device):
                 mask = class_map(logits)
-                overview.add(top, slide.read(Region(top, 0, len(mask), width)), mask)
+                if overview is not None:
+                    overview.add(top, slide.read(Region(top, 0, len(mask), width)), mask)
                 for file, values in zip(files, to_probabilities(logits[None])[0] if files else (), strict=True):
                     file.write((values.numpy() * 65535).round().astype(np.uint16))
                 yield shown_mask(mask, len(names))[:, :, None]
 
         write_tiff(masks, rows(), height, width, 1)
-        write_image(overlay, draw_outlines(overview.picture, overview.mask))
+        if overlay is not None and overview is not None:
+            write_image(overlay, draw_outlines(overview.picture, overview.mask))
 
 
 def translate_slide(translator: Translator, path: Path, out: Path, range_: Range | None) -> None:

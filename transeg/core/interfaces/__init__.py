@@ -12,13 +12,13 @@ from transeg.core.interfaces.strategies import NetworkKind, Stage, Strategy, Val
 
 if TYPE_CHECKING:
     from transeg.core.interfaces.datasets import About, Dataset, Fault, Origin, Region, Sample, Writer, Written
-    from transeg.core.interfaces.generators import Batch, Generator, Noise, Optimization, Phase
+    from transeg.core.interfaces.generators import Batch, Generator, Noise, Optimization, Phase, send
     from transeg.core.interfaces.losses import DistillationLoss, Loss
     from transeg.core.interfaces.segmenters import Segmenter
 
 _MODULES = {
     "datasets": ("About", "Dataset", "Fault", "Origin", "Region", "Sample", "Writer", "Written"),
-    "generators": ("Batch", "Generator", "Noise", "Optimization", "Phase"),
+    "generators": ("Batch", "Generator", "Noise", "Optimization", "Phase", "send"),
     "losses": ("DistillationLoss", "Loss"),
     "segmenters": ("Segmenter",),
 }
@@ -48,6 +48,7 @@ __all__ = [
     "View",
     "Writer",
     "Written",
+    "send",
     "stage_of",
 ]
 

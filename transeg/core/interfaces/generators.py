@@ -20,7 +20,8 @@ _BLOCK = 64
 class Noise:
     """The chance in a translation: rows of equal seeds get equal draws, whatever else is in the batch.
 
-    Draws are made on the CPU, so that they are the same on every device, and in every window of an image.
+    Draws are made on the CPU, so that they are the same on every device, and in every window of an image; :func:`send`
+    brings them to a GPU without waiting for it.
 
     Attributes:
         seeds: ``(N,)`` int64, of each row.
@@ -65,6 +66,16 @@ class Noise:
             y, x = top - above * _BLOCK, left - before * _BLOCK
             rows.append(np.block(blocks)[:, y : y + height, x : x + width])
         return torch.from_numpy(np.stack(rows))
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the CPU on a device; while a GPU gets it, from memory that is pinned for that, nobody waits.
+
+    Args:
+        tensor: of any shape.
+        device: where it goes; on the CPU it stays as it is.
+    """
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def _normal(key: tuple[int, ...], shape: tuple[int, ...]) -> np.ndarray:

@@ -58,5 +58,17 @@ class EMA:
         parameters = self._all()
         self._averages = {key: average.to(parameters[key].device, copy=True) for key, average in state.items()}
 
+    def __contains__(self, name: str) -> bool:
+        """Whether a submodule is averaged."""
+        return name in self._parameters
+
     def _all(self) -> dict[str, nn.Parameter]:
         return {key: p for parameters in self._parameters.values() for key, p in parameters.items()}
+
+
+def shorten_decay(decay: float, iterations: int) -> float:
+    """A decay with which an average reaches back over a 20th of the training at most, and over two iterations at least.
+
+    From 20,000 iterations on, 0.999 is left as it is.
+    """
+    return min(decay, max(0.5, 1 - 20 / iterations))

@@ -106,6 +106,11 @@ class OperatorTrace(TorchDispatchMode):
         self._reads: Counter[int] = Counter()
         self._alive: list[Tensor] = []  # so that no id is given twice
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing is compiled while a network is watched; to say so, PyTorch would import its compiler for seconds."""
+        return False
+
     def run(self, image: Tensor) -> list[Tensor]:
         """The logits of every head."""
         norms = [module for module in self._network.modules() if isinstance(module, nn.BatchNorm2d)]

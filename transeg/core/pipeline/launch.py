@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from mmengine.hooks import Hook
 from rich.console import Console
 
 from transeg.core.builders.looked_at import ClassShares, look_at_few
@@ -18,13 +17,14 @@ from transeg.core.errors import UsageError
 from transeg.core.experiment.planned_stages import PlannedStage, plan_stages
 from transeg.core.experiment.request import RunRequest
 from transeg.core.experiment.schema import Experiment
-from transeg.core.pipeline.run import Run
 from transeg.core.registry import Registry
 from transeg.core.runs.run_folder import RunFolder
-from transeg.core.training.build import check_batch_norms
 from transeg.core.training.parts import Networks, Parts, build_parts
 from transeg.core.training.precision import precision_warning
 from transeg.core.training.trackers import check_installed
+
+if TYPE_CHECKING:
+    from mmengine.hooks import Hook
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,9 @@ def prepare(request: RunRequest, registry: Registry, *, dry_run: bool) -> Prepar
             "--devices 1."
         )
     check_installed(request.experiment.tracking)
-    parts, networks = build_parts(request.experiment, registry)
+    device = rank_device(torch.device(request.experiment.device))  # before anything is put there, such as the judge
+    own = request.experiment.model_copy(update={"device": str(device)})
+    parts, networks = build_parts(own, registry)
     stages = plan_stages(request.experiment, registry)
     labelled = {"source": parts.source, "synthetic": parts.synthetic, **parts.tests}
     shares = look_at_few({label: dataset for label, dataset in labelled.items() if dataset is not None}, "source")
@@ -103,6 +105,9 @@ def launch(
         own_hooks: makes those that the trainings of a stage get from the caller, besides the plugins'.
         shared: where runs of a sweep note which trainings they have in common; None for a run by itself.
     """
+    from transeg.core.pipeline.run import Run
+    from transeg.core.training.build import check_batch_norms
+
     device = rank_device(torch.device(prepared.experiment.device))
     if prepared.experiment.train.sync_batch_norm and rank_and_world_size()[1] > 1:
         check_batch_norms(prepared.networks.generator, prepared.networks.segmenter)

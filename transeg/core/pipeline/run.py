@@ -35,6 +35,7 @@ from transeg.core.runs.environment import describe_environment
 from transeg.core.runs.run_folder import RunFolder
 from transeg.core.runs.timings import time_step
 from transeg.core.training.parts import Networks, Parts
+from transeg.core.training.selection import describe_selection
 from transeg.core.training.train import InterruptedRunError, preview_samples
 
 
@@ -234,15 +235,3 @@ class Run:
         inference, out = trained.inference(), self.folder.evaluation
         with time_step(self.folder, self.folder, "judging translations"):
             return judge_translation(trained, datasets, parts.target, judge, inference, out, self.console)
-
-
-def describe_selection(experiment: Experiment, parts: Parts, registry: Registry) -> str:
-    """How the best checkpoint was chosen, in words."""
-    if experiment.folds is not None:
-        which = "each fold" if experiment.fold is None else f"fold {experiment.fold} of {experiment.folds}"
-        return f"highest Dice on the images that {which} holds out"
-    if experiment.segmenter is None or parts.val is None:
-        return "the last iteration"
-    if experiment.data.val is not None:
-        return f"highest Dice on the labelled validation images of {experiment.data.val.name}"
-    return f"highest Dice on {build_strategy(experiment.strategy, registry).selection(experiment)}"

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from transeg.core.data.augmentation import Augmentation, Transform
+from transeg.core.interfaces import send
 
 SEEN, STRONG = 40, 41
 """Streams of changes: of what a segmenter sees of translated images, and of what makes a strong view."""
@@ -41,5 +42,5 @@ class AppearanceChanges:
         rows = ((image.detach() + 1) * 127.5).round().clamp(0, 255).byte()  # every transform takes 8 bits
         pixels = rows.permute(0, 2, 3, 1).contiguous().cpu().numpy()
         changed = [self._augment(position, row)[0] for position, row in zip(positions.tolist(), pixels, strict=True)]
-        tensor = torch.from_numpy(np.stack(changed)).permute(0, 3, 1, 2).to(image.device, image.dtype)
+        tensor = send(torch.from_numpy(np.stack(changed)), image.device).permute(0, 3, 1, 2).to(image.dtype)
         return image + (tensor / 127.5 - 1 - image).detach()

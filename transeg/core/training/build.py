@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
-from timm.layers import BatchNormAct2d, convert_sync_batchnorm
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -151,6 +150,8 @@ def _with_shared_batch_norm(network: nn.Module) -> nn.Module:
 
     timm's conversion knows timm's own norms, which have an activation in them: PyTorch's would drop that.
     """
+    from timm.layers import convert_sync_batchnorm
+
     return cast("nn.Module", convert_sync_batchnorm(network))
 
 
@@ -160,6 +161,8 @@ def check_batch_norms(*networks: nn.Module | None) -> None:
     Raises:
         UsageError: one is of a class that would lose what it does besides.
     """
+    from timm.layers import BatchNormAct2d
+
     for network in networks:
         for norm in () if network is None else network.modules():
             own = isinstance(norm, _BatchNorm) and type(norm).forward is not _BatchNorm.forward

@@ -228,7 +228,7 @@ def build_distillation(
         return None
     terms: dict[str, list[Term]] = {teacher.name: [] for teacher in teachers}
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(experiment.seed)
+        torch.default_generator.manual_seed(experiment.seed)  # the CPU's alone, which is put back afterwards
         for label, choice in options.terms.items():
             cls = registry.load(registry.find("loss", choice.name))
             where = f"distillation.terms.{label}"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from transeg.core.interfaces import Noise
+from transeg.core.interfaces import Noise, send
 
 _STREAM = 60
 
@@ -31,8 +31,8 @@ class Masking:
     def __call__(self, image: Tensor, fill: Tensor, noise: Noise) -> Tensor:
         """The images ``(N, C, H, W)`` with a value of each channel, ``(1, C, 1, 1)``, where they are hidden."""
         height, width = image.shape[2:]
-        draws = noise.field(_STREAM, 1, -(-height // self.block), -(-width // self.block)).to(image.device)
-        hidden = draws < torch.special.ndtri(torch.tensor(self.ratio, device=draws.device))
+        draws = noise.field(_STREAM, 1, -(-height // self.block), -(-width // self.block))
+        hidden = send(draws < torch.special.ndtri(torch.tensor(self.ratio)), image.device)
         for side in (2, 3):
             hidden = hidden.repeat_interleave(self.block, side)
         return torch.where(hidden[:, :, :height, :width], fill.to(image.dtype), image)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from transeg.core.interfaces import IGNORE, Noise
+from transeg.core.interfaces import IGNORE, Noise, send
 
 Mix = Callable[[Tensor, int, Noise], Tensor]
 """From label maps ``(N, H, W)`` int64, the number of classes and the chance in it to the pixels that are pasted,
@@ -25,7 +25,7 @@ def classmix(mask: Tensor, classes: int, noise: Noise) -> Tensor:
     shown = torch.stack([(mask == number).flatten(1).any(1) for number in range(classes)], 1)
     count = shown.sum(1, keepdim=True)
     wanted = torch.minimum((count + 1) // 2, count - 1)
-    draws = noise.vector(_ORDER, classes).to(mask.device).masked_fill(~shown, -torch.inf)
+    draws = send(noise.vector(_ORDER, classes), mask.device).masked_fill(~shown, -torch.inf)
     chosen = draws.argsort(1, descending=True).argsort(1) < wanted
     pasted = chosen.gather(1, mask.clamp(max=classes - 1).flatten(1)).view_as(mask)
     return pasted & (mask != IGNORE)
@@ -38,7 +38,7 @@ def cutmix(mask: Tensor, _classes: int, noise: Noise) -> Tensor:
     perturbations", BMVC 2020, arXiv:1906.01916.
     """
     height, width = mask.shape[1:]
-    shape, top, left = (noise.integers(stream, _STEPS).to(mask.device) / _STEPS for stream in (_SHAPE, _TOP, _LEFT))
+    shape, top, left = (send(noise.integers(stream, _STEPS), mask.device) / _STEPS for stream in (_SHAPE, _TOP, _LEFT))
     sides = (height * 0.5**shape).round(), (width * 0.5 ** (1 - shape)).round()
     rows, columns = (
         _between((length - side) * begin, side, length)

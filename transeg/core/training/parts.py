@@ -23,8 +23,8 @@ from transeg.core.builders.networks import build_generator, build_segmenter
 from transeg.core.builders.seen_images import SeenImages, check_unseen
 from transeg.core.data.finite import check_floats
 from transeg.core.errors import UsageError
+from transeg.core.evaluation.judge import Judge, is_measurable
 from transeg.core.evaluation.metrics.image_metrics import check_metrics
-from transeg.core.evaluation.translation_quality import Judge, is_measurable
 from transeg.core.experiment.planned_stages import plan_stages
 from transeg.core.experiment.schema import DataOptions, Experiment
 from transeg.core.inference.conditioning import Conditioning
@@ -234,6 +234,8 @@ def _check_data(experiment: Experiment, parts: Parts, judge: Judge | None, regis
         UsageError: one of them does not.
     """
     domains, tests = parts.domains, parts.tests
+    if experiment.train.selection == "agreement":
+        _check_agreement(experiment, parts)
     if experiment.baseline != "none" and domains.source_channels != domains.target_channels:
         raise UsageError(
             f"There can be no source-only baseline: source images have {domains.source_channels} channels, "
@@ -263,6 +265,21 @@ def _check_data(experiment: Experiment, parts: Parts, judge: Judge | None, regis
     if parts.validates_target and parts.val is not None:
         others["val"] = parts.val
     check_compatible(domains.class_names, domains.target_channels, others)
+
+
+def _check_agreement(experiment: Experiment, parts: Parts) -> None:
+    """Whether a segmenter can be asked at validations what it and its average think of target images.
+
+    Raises:
+        UsageError: there is none, or there are no such images, or no validations.
+    """
+    for there, lack in (
+        (experiment.segmenter, "a segmenter, and none is trained"),
+        (parts.target, "target images; say --target NAME:FOLDER"),
+        (parts.val, "validations, and there are no validation images"),
+    ):
+        if there is None:
+            raise UsageError(f"train.selection=agreement needs {lack}, or leave it out.")
 
 
 def _check_channels(domains: DomainProperties) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,7 +15,9 @@ from mmengine.hooks import Hook
 from rich.console import Console
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
+from torch.utils.data import Dataset as TorchDataset
 
+from transeg.core.builders.datasets import training_windows
 from transeg.core.data.augmentation import Transform, split_appearance
 from transeg.core.data.cache import SampleCache, image_cache
 from transeg.core.data.stream import (
@@ -29,19 +32,15 @@ from transeg.core.data.stream import (
     TrainingDomain,
     training_loader,
 )
-from transeg.core.data.windows import Windows, class_pools, sampling_pools, telling_window
+from transeg.core.data.windows import class_pools, sampling_pools, telling_window
 from transeg.core.distributed.collectives import broadcast_from_first, rank_and_world_size
 from transeg.core.distributed.progress_bar import progress_bar
 from transeg.core.errors import TransegError, UsageError
 from transeg.core.evaluation.evaluation_items import EvaluationSet, evaluation_loader
+from transeg.core.evaluation.judge import Judge, uses_feature_networks
 from transeg.core.evaluation.metrics.image_metrics import ImageMetric
 from transeg.core.evaluation.scores import SegmentationMetric
-from transeg.core.evaluation.translation_quality import (
-    Judge,
-    TranslationMetric,
-    TranslationSet,
-    uses_feature_networks,
-)
+from transeg.core.evaluation.translation_quality import TranslationMetric, TranslationSet
 from transeg.core.experiment.identity import Identity
 from transeg.core.experiment.schema import DataOptions, Experiment, TrainOptions
 from transeg.core.inference import visualization
@@ -49,7 +48,7 @@ from transeg.core.inference.sliding_window import Inference
 from transeg.core.inference.trained_model import TrainedModel, build_conditioning, joint_multiple
 from transeg.core.interfaces import Dataset, Generator, Sample, Segmenter, Stage, Strategy, Validation
 from transeg.core.models.compilation import compilable_networks, compile_networks, fuse_optimizers
-from transeg.core.models.ema import EMA
+from transeg.core.models.ema import EMA, shorten_decay
 from transeg.core.models.forward import to_signed_unit
 from transeg.core.runs.run_folder import RunFolder
 from transeg.core.training.build import Build
@@ -63,11 +62,11 @@ from transeg.core.training.hooks.progress import ProgressHook
 from transeg.core.training.hooks.scalars import ScalarsHook
 from transeg.core.training.hooks.schedule import ScheduleHook
 from transeg.core.training.hooks.timings import TimingsHook
-from transeg.core.training.hooks.watch import DECAY, WatchHook
 from transeg.core.training.loop import ValidationSet
 from transeg.core.training.parts import Parts
 from transeg.core.training.precision import matmul_precision
 from transeg.core.training.runner import Runner
+from transeg.core.training.target_hooks import selects_by_agreement, target_hooks
 from transeg.core.training.tasks.segmentation_task import SegmentationTask
 from transeg.core.training.tasks.task import Task
 from transeg.core.training.tasks.updates import Updates
@@ -77,6 +76,8 @@ PREVIEW_ROWS = 4
 FITTED = 64
 """Target images that a generator is fitted to at most."""
 _FIT = 73
+
+T = TypeVar("T")
 
 
 class InterruptedRunError(TransegError):
@@ -142,8 +143,13 @@ def train(training: Training, console: Console, *, resume: bool, extra_hooks: Se
         ScheduleHook(task),
         EMAHook(averages),
         GuardHook(options.log_interval),
-        CheckpointHook(options.checkpoint_interval),
+        CheckpointHook(
+            options.checkpoint_interval,
+            "val/agreement" if selects_by_agreement(experiment, parts) else "val/dice",
+            options.checkpoint_minutes,
+        ),
         interrupt,
+        *target_hooks(experiment, task, parts, averages),
         *([DistillationHook(distillation)] if distillation is not None else []),
         *extra_hooks,
     ]
@@ -157,7 +163,6 @@ def train(training: Training, console: Console, *, resume: bool, extra_hooks: Se
             ScalarsHook(folder.scalars, trackers, options.log_interval),
             PreviewHook(draw, folder.previews, trackers, options.val_interval),
             progress,
-            *_watch(training, task, averages),
         ]
     kept = experiment.data.cache_bytes
     cache = None if kept is None else SampleCache(image_cache(), kept)
@@ -258,28 +263,6 @@ def _averaged(task: Task, options: TrainOptions) -> dict[str, float]:
     return {**decays, "segmenter": options.ema} if segments and options.ema is not None else decays
 
 
-def shorten_decay(decay: float, iterations: int) -> float:
-    """A decay with which an average reaches back over a 20th of the training at most, and over two iterations at least.
-
-    From 20,000 iterations on, 0.999 is left as it is.
-    """
-    return min(decay, max(0.5, 1 - 20 / iterations))
-
-
-def _watch(training: Training, task: Task, averages: EMA) -> list[WatchHook]:
-    """What looks at test images while a segmenter is trained, where that is wanted."""
-    experiment, parts = training.experiment, training.parts
-    count, tests = experiment.train.watch_tests, next(iter(parts.tests.values()), None)
-    if not count or tests is None or not isinstance(task, SegmentationTask):
-        return []
-    watched = Subset(EvaluationSet(tests, task.inference), range(min(count, len(tests))))
-    loader = DataLoader(watched, batch_size=1, collate_fn=list, generator=torch.Generator())
-    averaged = "segmenter" in _averaged(task, experiment.train)
-    decay = shorten_decay(DECAY, experiment.train.iterations)
-    average = None if averaged else EMA(task, {"segmenter": decay})
-    return [WatchHook(task, averages, loader, average, max(2, len(parts.domains.class_names)))]
-
-
 class _Preview:
     """Draws the same few samples at every call."""
 
@@ -336,14 +319,6 @@ def _loader(
         workers=experiment.data.workers,
         device=device,
     )
-
-
-def training_windows(data: DataOptions, dataset: Dataset, limit: int) -> Windows | None:
-    """Those that are cut out of the first so many images of a dataset (0 for all); None where images are not cut."""
-    if data.tile is None or data.stride is None:
-        return None
-    count = min(limit, len(dataset)) if limit else len(dataset)
-    return Windows([dataset.size_of(index) for index in range(count)], data.tile, data.stride)
 
 
 def _domain(
@@ -403,7 +378,8 @@ def _validations(training: Training, inference: Inference, cache: SampleCache | 
         sets = []
         for number, (label, dataset, view) in enumerate(training.validations):
             images = EvaluationSet(dataset, inference, cache)
-            loader = evaluation_loader(images, batch_size=batch_size, workers=workers, again=True)
+            seen = _evenly(images, experiment.data.val_limit if number == 0 else 0)
+            loader = evaluation_loader(seen, batch_size=batch_size, workers=workers, again=True)
             metric = SegmentationMetric(parts.domains.class_names, training.image_metrics)
             metric.prefix = "val" if number == 0 else label
             sets.append(ValidationSet(loader, metric, view))
@@ -414,6 +390,14 @@ def _validations(training: Training, inference: Inference, cache: SampleCache | 
     given = build_conditioning(experiment.generator, parts.domains)
     if not (given.by_mask or parts.val.paired or uses_feature_networks(experiment.quality)):
         return []
-    items = TranslationSet(parts.val, given, inference, cache)
+    items = _evenly(TranslationSet(parts.val, given, inference, cache), experiment.data.val_limit)
     pictures = evaluation_loader(items, batch_size=batch_size, workers=workers, again=True)
     return [ValidationSet(pictures, TranslationMetric(training.judge, parts.target, inference), "source")]
+
+
+def _evenly(items: TorchDataset[T], limit: int) -> TorchDataset[T]:
+    """So many items that lie evenly among all; all where the limit is 0 or there are no more."""
+    count = len(items)  # type: ignore[arg-type]  # as every dataset here, it has a length
+    if not limit or limit >= count:
+        return items
+    return Subset(items, np.linspace(0, count - 1, limit).round().astype(int).tolist())

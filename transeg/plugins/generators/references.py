@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from transeg.core.interfaces import Noise
+from transeg.core.interfaces import Noise, send
 
 _STREAM = 0
 
@@ -24,5 +24,5 @@ def draw_references(references: Tensor, count: int, noise: Noise | None) -> Tens
         ``(count, ...)``.
     """
     noise = noise or Noise(torch.zeros(count, dtype=torch.long))
-    share = torch.special.ndtr(noise.vector(_STREAM, 1)[:, 0].to(references.device))
+    share = torch.special.ndtr(send(noise.vector(_STREAM, 1)[:, 0], references.device))
     return references[(share * len(references)).long().clamp(max=len(references) - 1)]

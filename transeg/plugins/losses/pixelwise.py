@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.ops import sigmoid_focal_loss
 
 from transeg.core.interfaces import Loss
 from transeg.plugins.losses.targets import masked_mean, one_vs_rest
@@ -44,6 +43,8 @@ class FocalLoss(Loss):
         self._alpha = alpha
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        from torchvision.ops import sigmoid_focal_loss
+
         truth = one_vs_rest(logits, target)
         loss = sigmoid_focal_loss(logits.float(), truth, self._alpha, self._gamma, reduction="none")
         return masked_mean(loss, target)

@@ -129,6 +129,8 @@ def _settings(rung: Rung, reference: Experiment, document: Settings, own: Settin
     assert reference.data.target is not None
     if rung.target:
         made["data"]["target"] = document["data"]["target"]
+    elif document["train"].get("selection") == "agreement":
+        made["train"] = {"selection": "dice"}  # there is nothing to agree about
     if rung.labels == "target":
         made["data"]["source"] = _labelled(rung, reference.data.target, registry, keeps_val=True)
     if rung.few:

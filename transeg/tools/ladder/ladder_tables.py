@@ -70,7 +70,7 @@ def show_ladder(found: Mapping[str, Any], console: Console) -> None:
         console.print(f"\n{escape(label)}: {counts}", highlight=False)
         tested = first["groups"] >= LEAST_GROUPS
         console.print(_table(metrics, found["rungs"], tested))
-        for line in [*remarks(first, tested), *_over_rival(found["over_rival"].get(label, {}))]:
+        for line in [*remarks(first, tested), *over_rival(found["over_rival"].get(label, {}))]:
             console.print(escape(line), highlight=False)
         if not tested:
             _show_groups(first, console)
@@ -152,8 +152,8 @@ def remarks(board: Mapping[str, Any], tested: bool) -> list[str]:
     return said
 
 
-def _over_rival(differences: Mapping[str, Any]) -> list[str]:
-    """Which rungs are worth their trouble: a sentence."""
+def over_rival(differences: Mapping[str, Any]) -> list[str]:
+    """Which rungs are worth their trouble: a sentence, or none where that is not known."""
     better = [
         f"{name} {format_number(each['difference'], '+')}{format_interval(each['ci'])}"
         for name, each in differences.items()

@@ -16,7 +16,7 @@ from transeg.core.files import read_json
 from transeg.core.registry import Registry
 from transeg.tools.common.anonymity import Anonymity
 from transeg.tools.ladder.ladder_results import ladder_path, ladder_results
-from transeg.tools.ladder.ladder_tables import remarks, selections
+from transeg.tools.ladder.ladder_tables import over_rival, remarks, selections
 from transeg.tools.ladder.rungs import HIGHEST, LOWEST
 from transeg.tools.report import figures, page
 from transeg.tools.report.ladder_pictures import ladder_pictures
@@ -88,7 +88,11 @@ def render_ladder_page(
         rungs=found["rungs"],
         left_out=found["left_out"],
         selections=selections(found["rungs"]),
-        boards=[_board(label, number, metrics) for number, (label, metrics) in enumerate(found["tests"].items())],
+        boards=[
+            _board(label, number, metrics, over_rival(found["over_rival"].get(label, {})))
+            for number, (label, metrics) in enumerate(found["tests"].items())
+        ],
+        regret=found["regret"],
         metrics=titles(METRICS, TABLE),
         pictures=ladder_pictures(runs, registry, console, device),
         definition=definition,
@@ -96,7 +100,7 @@ def render_ladder_page(
     )
 
 
-def _board(label: str, number: int, metrics: dict[str, Any]) -> RungBoard:
+def _board(label: str, number: int, metrics: dict[str, Any], above: list[str]) -> RungBoard:
     entries = metrics[METRICS[0]]["entries"]
     tested = metrics[METRICS[0]]["groups"] >= LEAST_GROUPS
     between = [entry for entry in entries if entry["share"] is not None and entry["entry"] not in (LOWEST, HIGHEST)]
@@ -110,7 +114,7 @@ def _board(label: str, number: int, metrics: dict[str, Any]) -> RungBoard:
         label,
         metrics,
         tested,
-        remarks(metrics[METRICS[0]], tested),
+        [*remarks(metrics[METRICS[0]], tested), *above],
         max(between, key=lambda entry: entry["share"], default=None),
         figures.plot_estimates(
             f"shares-{number}", f"Share of the gap on {label}", shares, "percent of the gap in Dice", (0, 100)

@@ -91,7 +91,8 @@ def _course(record: Record, number: int, names: list[str]) -> TrainingCurves:
         shown: dict[str, tuple[list[int], list[float]]] = {}
         for key in shared:
             shown |= curve(key, key.removeprefix("val/"))
-        best = None if several else _best(*scalar_series(lines[names[0]], "val/dice"))
+        rule = "val/agreement" if "val/agreement" in kinds else "val/dice"
+        best = None if several else _best(*scalar_series(lines[names[0]], rule))
         axis = "Dice on the images that each fold holds out" if several else "on validation images"
         validation[axis] = figures.plot_curves(f"validation-{number}", axis, shown, mark=best)
     validation |= {f"{name} on validation images": small(f"val/{name}") for name in OF_IMAGES if f"val/{name}" in kinds}
@@ -124,9 +125,9 @@ def _on_each_other(one: tuple[list[int], list[float]], other: tuple[list[int], l
     return one[0] == other[0] and np.allclose(one[1], other[1], rtol=0, atol=0.01 * max(other[1]))
 
 
-def _best(iterations: list[int], dice: list[float]) -> int | None:
-    """The first iteration with the highest Dice, whose checkpoint was kept; None without any."""
-    return iterations[dice.index(max(dice))] if dice else None
+def _best(iterations: list[int], values: list[float]) -> int | None:
+    """The first iteration with the highest value, whose checkpoint was kept; None without any."""
+    return iterations[values.index(max(values))] if values else None
 
 
 def stage_times(record: Record) -> list[StageTime]:

@@ -49,8 +49,8 @@ def show_loading(experiment: Experiment, console: Console) -> None:
 def show_plan(prepared: Prepared, registry: Registry, console: Console) -> None:
     """What a run is going to do."""
     from transeg.core.experiment.defaults import departures
-    from transeg.core.pipeline.run import describe_selection
     from transeg.core.training.parts import count_parameters
+    from transeg.core.training.selection import describe_selection
 
     experiment, parts, built = prepared.experiment, prepared.parts, prepared.networks
     grid = Table.grid(padding=(0, 2))
@@ -81,7 +81,7 @@ def show_plan(prepared: Prepared, registry: Registry, console: Console) -> None:
         add(name, value)
     if built.segmenter is not None:
         selection = describe_selection(experiment, parts, registry)
-        add("selection", selection + (f" ({_images(len(parts.val))})" if parts.val else ""))
+        add("selection", selection + (f" ({_images(len(parts.val), experiment.data.val_limit)})" if parts.val else ""))
     for name, value in _training(prepared):
         add(name, value)
     networks = {"generator": built.generator, "segmenter": built.segmenter}
@@ -171,7 +171,7 @@ def _batch(experiment: Experiment) -> str:
 
 def _pixels(data: DataOptions, parts: Parts) -> str:
     """What training sees of an image."""
-    from transeg.core.training.train import training_windows
+    from transeg.core.builders.datasets import training_windows
 
     windows = None if parts.source is None else training_windows(data, parts.source, data.source_limit)
     drawn = f" ({len(windows):,} windows on the source, by {data.tile_sampling})" if windows else ""

@@ -16,8 +16,8 @@ from rich.table import Table
 from transeg.tools.sweep.cell_progress import read_cell_progress
 from transeg.tools.sweep.sweep_folder import Cell, State, Sweep
 
-LINE_SECONDS = 60.0
-"""At most one plain line about running cells in this time."""
+LINE_SECONDS, TABLE_SECONDS = 60.0, 2.0
+"""At most one plain line about running cells in this time, and one new table: each asks the locks of all cells."""
 COLOURS: dict[State, str] = {"done": "green", "running": "cyan", "failed": "red", "waiting": "dim"}
 
 
@@ -33,7 +33,7 @@ class LiveTable:
         self._sweep = sweep
         self._console = console
         self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
-        self._last_line = time.monotonic()
+        self._last = time.monotonic() if self._live is None else -TABLE_SECONDS
 
     def __enter__(self) -> Self:
         if self._live is not None:
@@ -62,21 +62,26 @@ class LiveTable:
         self._console.print("[yellow]Stopping after this iteration; press Ctrl-C again to stop at once.[/]")
 
     def update(self) -> None:
-        """Look at all cells."""
+        """Look at all cells, where it is time to."""
+        if time.monotonic() - self._last < (LINE_SECONDS if self._live is None else TABLE_SECONDS):
+            return
         states = cell_states(self._sweep)
         if self._live is not None:
+            self._last = time.monotonic()
             shown = [cell for cell in self._sweep.cells if states[cell.name] in ("running", "failed")]
             self._live.update(Group(build_table(shown, states), format_counts(states)), refresh=True)
-        elif time.monotonic() - self._last_line > LINE_SECONDS:
+        else:
             running = [
                 f"{cell.name} {_how_far(cell)[0]}" for cell in self._sweep.cells if states[cell.name] == "running"
             ]
             self._say(f"{format_counts(states)} ({', '.join(running)})")
 
     def _say(self, line: str) -> None:
-        self._last_line = time.monotonic()
         if self._live is None:
+            self._last = time.monotonic()
             self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+        else:
+            self._last = -TABLE_SECONDS  # the table shows it at once
 
 
 def cell_states(sweep: Sweep) -> dict[str, State]:

@@ -1,4 +1,5 @@
 import math
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -55,7 +56,9 @@ def test_sets_against_their_formulas():
     assert values["kid"] == pytest.approx(within - 2 * kernel(x, y).mean(), rel=1e-6)
 
 
-def test_sets_of_different_size_repeat_themselves():
+def test_sets_of_different_size_repeat_themselves(monkeypatch):
+    """And whoever draws beside them goes on where he was, on a GPU, too."""
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", Mock(side_effect=AssertionError))
     x, y = torch.randn(30, 4), torch.randn(12, 4)
     state = torch.get_rng_state()
     assert image_set_metrics(x, y) == image_set_metrics(x, y)

@@ -75,7 +75,7 @@ def test_a_tracker_that_cannot_begin_stops_the_training_before_it_has_begun(tmp_
     def refuse(place):
         raise OSError("no server answers")
 
-    monkeypatch.setitem(trackers.BACKENDS, "wandb", refuse)
+    monkeypatch.setattr("transeg.core.training.trackers.wandb.WandbBackend", refuse)
     with pytest.raises(TransegError, match="The tracker wandb cannot begin: no server answers"):
         note(RunFolder(tmp_path), RunFolder(tmp_path), "wandb")
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
-from torchmetrics.image.fid import FrechetInceptionDistance
-from torchmetrics.image.kid import KernelInceptionDistance
+
+if TYPE_CHECKING:
+    from torchmetrics.image.fid import FrechetInceptionDistance
+    from torchmetrics.image.kid import KernelInceptionDistance
 
 SIGMA, RADIUS = 1.5, 5
 """Of SSIM's Gaussian window: pixels within the radius count."""
@@ -30,6 +32,8 @@ def paired_image_metrics(made: Tensor, real: Tensor) -> dict[str, float]:
         intensities in [0, 1], whatever an image's own minimum and maximum are. At most 100 decibels, which is more than
         16 bits can tell.
     """
+    from torchmetrics.functional.image import peak_signal_noise_ratio
+
     a, b = ((image.float() + 1) / 2 for image in (made, real))
     psnr = peak_signal_noise_ratio(a, b, data_range=1.0)
     return {"ssim": structural_similarity(a, b), "psnr": min(100.0, float(psnr)), "l1": float((a - b).abs().mean())}
@@ -48,6 +52,8 @@ def structural_similarity(a: Tensor, b: Tensor) -> float:
     Returns:
         NaN where a side is shorter than the window, 11 pixels.
     """
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
     if min(a.shape[1:]) <= 2 * RADIUS:
         return math.nan
     found = structural_similarity_index_measure(a[None], b[None], sigma=SIGMA, data_range=1.0, return_full_image=True)
@@ -66,6 +72,9 @@ def image_set_metrics(made: Tensor, real: Tensor) -> dict[str, float]:
         ``fid`` (Heusel et al., arXiv:1706.08500), which is too large for few images; ``kid`` (Binkowski et al.,
         arXiv:1801.01401), which is not, and may be below zero.
     """
+    from torchmetrics.image.fid import FrechetInceptionDistance
+    from torchmetrics.image.kid import KernelInceptionDistance
+
     size = min(len(made), len(real), SUBSET)
     subsets = 1 if size == max(len(made), len(real)) else 100
     metrics: dict[str, Callable[[nn.Module], FrechetInceptionDistance | KernelInceptionDistance]] = {
@@ -75,7 +84,7 @@ def image_set_metrics(made: Tensor, real: Tensor) -> dict[str, float]:
     values = {}
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():  # the subsets are drawn at random
         warnings.filterwarnings("ignore", message=".*save all extracted features")
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)  # the CPU's alone: torch.manual_seed would begin a GPU's anew, too
         for name, make in metrics.items():
             metric = make(_Features(made.shape[1]))
             metric.update(made.double(), real=False)

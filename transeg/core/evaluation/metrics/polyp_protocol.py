@@ -11,7 +11,6 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from scipy.ndimage import distance_transform_edt, gaussian_filter
 
 LEVELS = 256
 WHITE = LEVELS - 1
@@ -129,6 +128,8 @@ def weighted_f(prediction: np.ndarray, truth: np.ndarray, valid: np.ndarray) -> 
     if not truth.any():
         return 0.0
     error = np.abs(prediction - truth)
+    from scipy.ndimage import distance_transform_edt, gaussian_filter
+
     distance, nearest = distance_transform_edt(~truth, return_indices=True)
     spread = error[tuple(nearest)] * valid
     surrounding = gaussian_filter(spread, sigma=5, radius=3, mode="constant")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.ndimage import binary_erosion, distance_transform_edt
 
 TOLERANCE = 2.0
 """How far apart, in pixels, two outlines may be to agree in the surface Dice; of pixels that are no squares, in squares
@@ -39,6 +38,8 @@ def surface_metrics(
         return math.hypot(*np.multiply(truth.shape, pixel_size)), 0.0
     box = _bounding_box(either)
     first, second = _outline(prediction[box]), _outline(truth[box])
+    from scipy.ndimage import distance_transform_edt
+
     away, back = (distance_transform_edt(~outline, sampling=pixel_size) for outline in (second, first))
     distances = away[first], back[second]
     hausdorff = max(np.percentile(distance, 95) for distance in distances)
@@ -49,6 +50,8 @@ def surface_metrics(
 
 def _outline(region: np.ndarray) -> np.ndarray:
     """Pixels of the region that have one of four neighbours outside of it, or lie at the edge."""
+    from scipy.ndimage import binary_erosion
+
     return region & ~binary_erosion(region)
 
 

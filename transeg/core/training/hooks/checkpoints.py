@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from transeg.core.distributed.collectives import any_rank
+
 
 class CheckpointHook(Hook):
-    """Writes ``last.pt`` at intervals and at the end, ``best.pt`` where the validation Dice is highest.
+    """Writes ``last.pt`` at intervals and at the end, ``best.pt`` where a metric of the validation is highest.
 
     A checkpoint is taken before an iteration, after the validation of the one before, so that a resumed run neither
     repeats nor misses a validation.
 
     Args:
         interval: iterations between two checkpoints.
+        metric: by which ``best.pt`` is chosen.
+        minutes: between two checkpoints at most, but for the iteration that is under way; None for as long as it takes.
     """
 
     priority = "VERY_LOW"
 
-    def __init__(self, interval: int) -> None:
+    def __init__(self, interval: int, metric: str = "val/dice", minutes: float | None = None) -> None:
         self._interval = interval
+        self._metric = metric
+        self._minutes = minutes
+        self._since = time.monotonic()
         self._saved = -1
         self.best_score = -1.0
         self.best_iteration = -1
@@ -37,15 +45,16 @@ class CheckpointHook(Hook):
         checkpoint["best"] = {"score": self.best_score, "iteration": self.best_iteration}
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Save where an interval has ended."""
-        if batch_idx and batch_idx % self._interval == 0:
+        """Save where an interval has ended, or the minutes have passed."""
+        late = self._minutes is not None and any_rank(time.monotonic() - self._since >= 60 * self._minutes)
+        if batch_idx and (late or batch_idx % self._interval == 0):
             self._save(runner)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Save the best segmenter; a score that is undefined counts as zero. Generators are as good as their end."""
-        if not metrics or "val/dice" not in metrics:
+        if not metrics or self._metric not in metrics:
             return
-        score = metrics["val/dice"] or 0.0
+        score = metrics[self._metric] or 0.0
         if score > self.best_score:
             self.best_score, self.best_iteration = score, runner.iter
             runner.save_best()
@@ -60,3 +69,4 @@ class CheckpointHook(Hook):
         if runner.iter != self._saved:
             runner.save_last()
             self._saved = runner.iter
+            self._since = time.monotonic()

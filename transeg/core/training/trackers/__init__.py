@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from mmengine.visualization import BaseVisBackend
 
 from transeg.core.errors import TransegError
 from transeg.core.experiment.schema import Experiment, TrackingOptions
@@ -19,17 +19,14 @@ from transeg.core.files import read_json, write_json
 from transeg.core.optional_packages import require
 from transeg.core.runs.run_folder import RunFolder
 from transeg.core.training.trackers.context import TrackerContext
-from transeg.core.training.trackers.mlflow import MLflowBackend
-from transeg.core.training.trackers.tensorboard import TensorboardBackend
-from transeg.core.training.trackers.wandb import WandbBackend
+
+if TYPE_CHECKING:
+    from mmengine.visualization import BaseVisBackend
 
 logger = logging.getLogger("transeg.trackers")
 
-BACKENDS: dict[str, Callable[[TrackerContext], BaseVisBackend]] = {
-    "tensorboard": TensorboardBackend,
-    "wandb": WandbBackend,
-    "mlflow": MLflowBackend,
-}
+BACKENDS = {"tensorboard": "TensorboardBackend", "wandb": "WandbBackend", "mlflow": "MLflowBackend"}
+"""The backend's class, in the module of the tracker's name."""
 NEEDS = {"tensorboard": (), "wandb": ("wandb",), "mlflow": ("mlflow", "sqlalchemy", "alembic")}
 """Packages that a tracker imports; the extra of its name has them."""
 
@@ -94,7 +91,7 @@ def start_trackers(experiment: Experiment, run: RunFolder, folder: RunFolder, ti
     for name in dict.fromkeys(experiment.tracking.trackers):
         place = TrackerContext(experiment.tracking, run, folder, title, stored.get(name))
         try:
-            backends[name] = BACKENDS[name](place)
+            backends[name] = getattr(import_module(f"{__name__}.{name}"), BACKENDS[name])(place)
             backends[name].add_config(experiment)
         except Exception as error:
             raise TransegError(f"The tracker {name} cannot begin: {error}") from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
 
 from transeg.plugins.datasets.phantom.scene import CameraView
 
@@ -49,6 +48,8 @@ def _highlights(view: CameraView, rng: np.random.Generator, falloff: np.ndarray)
 
 
 def _through_lens(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    from scipy.ndimage import gaussian_filter
+
     size = len(image)
     y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
     image = image * np.clip(1.25 - 0.55 * (x * x + y * y), 0, 1)[..., None]

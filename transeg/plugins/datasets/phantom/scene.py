@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 FIELD_OF_VIEW = np.radians(120.0)
 MOST_TURNED = 40.0
@@ -59,7 +58,20 @@ def draw_scene(rng: np.random.Generator) -> Scene:
 def _turned_towards(place: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Look more or less away from the tube's axis, towards a place in it."""
     pitch, yaw = np.radians(rng.uniform(0, MOST_TURNED)) * np.array([place[1], place[0]]) / np.linalg.norm(place)
-    return Rotation.from_euler("xy", (-pitch, yaw)).as_matrix().astype(np.float32)
+    return _rotation(-pitch, yaw).astype(np.float32)
+
+
+def _rotation(about_x: float, about_y: float) -> np.ndarray:
+    """``(3, 3)``: a turn about x, then one about y, by way of their quaternion, to the last bit as SciPy has it."""
+    (sin_x, sin_y), (cos_x, cos_y) = np.sin((about_x / 2, about_y / 2)), np.cos((about_x / 2, about_y / 2))
+    x, y, z, w = cos_y * sin_x, sin_y * cos_x, -sin_y * sin_x, cos_y * cos_x
+    return np.array(
+        [
+            [x * x - y * y - z * z + w * w, 2 * (x * y - z * w), 2 * (x * z + y * w)],
+            [2 * (x * y + z * w), -x * x + y * y - z * z + w * w, 2 * (y * z - x * w)],
+            [2 * (x * z - y * w), 2 * (y * z + x * w), -x * x - y * y + z * z + w * w],
+        ]
+    )
 
 
 @dataclass(frozen=True)
@@ -127,7 +139,8 @@ def _wall(scene: Scene, points: np.ndarray) -> np.ndarray:
 def _polyps(scene: Scene, points: np.ndarray) -> np.ndarray:
     depth = np.full(points.shape[:-1], -np.inf, dtype=np.float32)
     for centre, radius in zip(scene.centres, scene.radii, strict=True):
-        depth = np.maximum(depth, radius - np.sqrt(((points - centre) ** 2).sum(-1)))
+        x, y, z = (points[..., axis] - centre[axis] for axis in range(3))
+        np.maximum(depth, radius - np.sqrt(x * x + y * y + z * z), out=depth)
     return depth
 
 

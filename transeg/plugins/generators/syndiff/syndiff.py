@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from transeg.core.interfaces import Batch, Generator, Noise, Optimization, Phase
+from transeg.core.interfaces import Batch, Generator, Noise, Optimization, Phase, send
 from transeg.plugins.generators.layers import to_float32
 from transeg.plugins.generators.syndiff.denoiser import LATENT, Denoiser
 from transeg.plugins.generators.syndiff.diffusion import STEPS, Diffusion
@@ -245,15 +245,13 @@ class SynDiff(Generator):
             like: images of the domain.
         """
         noise, stream = batch.noise(), 10 * (2 * phase + domain)
-        size = like.shape[1:]
-        fields = [noise.field(stream + offset, *size).to(like) for offset in range(3)]
-        return PhaseNoise(
-            noise.integers(stream + 3, STEPS).to(like.device),
-            fields[0],
-            fields[1],
-            noise.vector(stream + 4, LATENT).to(like),
-            fields[2],
-        )
+        fields = [noise.field(stream + offset, *like.shape[1:]) for offset in range(3)]
+        drawn = [*fields, noise.vector(stream + 4, LATENT), noise.integers(stream + 3, STEPS).float()]
+        # one copy for all of them: each takes a GPU as long to begin as thousands of pixels
+        together = send(torch.cat([draw.flatten() for draw in drawn]), like.device).to(like.dtype)
+        parts = together.split([draw.numel() for draw in drawn])
+        first, second, third, latent, step = (part.view_as(draw) for part, draw in zip(parts, drawn, strict=True))
+        return PhaseNoise(step.long(), first, second, latent, third)
 
     def _judge_steps(self, side: Side, batch: Batch, number: int) -> dict[str, Tensor]:
         draws = self.draws(batch, 0, number, side.real)
@@ -291,13 +289,17 @@ class SynDiff(Generator):
     def _sample(self, denoiser: Denoiser, condition: Tensor, noise: Noise, stream: int) -> Tensor:
         """All steps back from pure noise: ``(N, C, H, W)`` of one domain -> ``(N, C', H, W)`` of the other."""
         size = denoiser.out_channels, *condition.shape[2:]
-        image = noise.field(stream, *size).to(condition)
+
+        def on_device(draw: Tensor) -> Tensor:
+            return send(draw, condition.device).to(condition.dtype)
+
+        image = on_device(noise.field(stream, *size))
         for step in reversed(range(STEPS)):
             steps = torch.full((image.shape[0],), step, device=image.device)
-            latent = noise.vector(stream + 2 * step + 1, LATENT).to(image)
+            latent = on_device(noise.vector(stream + 2 * step + 1, LATENT))
             guess = denoiser(torch.cat((image, condition), 1), steps, latent)
             if step > 0:
-                back = noise.field(stream + 2 * step + 2, *size).to(image)
+                back = on_device(noise.field(stream + 2 * step + 2, *size))
                 image = self.diffusion.earlier(guess, image, steps, back)
         return guess  # the last step back is the guess itself
 
