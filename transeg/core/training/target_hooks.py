@@ -11,7 +11,7 @@ from transeg.core.distributed.collectives import rank_and_world_size
 from transeg.core.evaluation.evaluation_items import EvaluationSet
 from transeg.core.experiment.schema import Experiment
 from transeg.core.models.ema import EMA, shorten_decay
-from transeg.core.training.hooks.agreement import AgreementHook
+from transeg.core.training.hooks.average_agreement import AgreementHook
 from transeg.core.training.hooks.ema import EMAHook
 from transeg.core.training.hooks.watch import WatchHook
 from transeg.core.training.parts import Parts

@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader
 from transeg.core.evaluation.evaluation_items import EvaluationItem
 from transeg.core.interfaces import Segmenter
 from transeg.core.models.ema import EMA
-from transeg.core.training.hooks.agreement import AgreementHook
+from transeg.core.training.hooks.average_agreement import AgreementHook
 from transeg.core.training.hooks.checkpoints import CheckpointHook
 from transeg.core.training.hooks.ema import EMAHook
 from transeg.core.training.hooks.watch import WatchHook

@@ -13,7 +13,7 @@ from transeg.core.evaluation.evaluation_items import EvaluationItem
 from transeg.core.inference.sliding_window import resize_result
 from transeg.core.models.ema import EMA
 from transeg.core.models.forward import to_classes, to_probabilities
-from transeg.core.training.hooks.agreement import both_logits, mask_dice
+from transeg.core.training.hooks.average_agreement import both_logits, mask_dice
 from transeg.core.training.tasks.segmentation_task import SegmentationTask
 
 
