@@ -22,7 +22,7 @@ def test_a_slice_is_measured_once_and_beside_the_cpu(tmp_path):
         call("--out", out, "--device", "cpu", "--only", "supervised-fp32")
     (line,) = map(json.loads, out.read_text().splitlines())
     assert "error" not in line, line
-    assert line["difference"] == 0
+    assert line["difference"] == pytest.approx(0, abs=1e-4)  # threads may add in another order
     assert len(line["losses"]) == len(line["seconds"]) == 4
 
 
