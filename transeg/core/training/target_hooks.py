@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from mmengine.hooks import Hook
-from torch.utils.data import DataLoader, Subset
 
 from transeg.core.distributed.collectives import rank_and_world_size
 from transeg.core.evaluation.evaluation_items import EvaluationSet
@@ -51,9 +49,8 @@ def target_hooks(experiment: Experiment, task: Task, parts: Parts, averages: EMA
         hooks.append(AgreementHook(task, average, images, classes))
     if watches:
         assert tests is not None
-        watched = Subset(EvaluationSet(tests, task.inference), range(min(experiment.train.watch_tests, len(tests))))
-        loader = DataLoader(watched, batch_size=1, collate_fn=list, generator=torch.Generator())
-        hooks.append(WatchHook(task, average, loader, classes, validates_average=validated))
+        items, count = EvaluationSet(tests, task.inference), min(experiment.train.watch_tests, len(tests))
+        hooks.append(WatchHook(task, average, items, count, classes, validates_average=validated))
     return hooks
 
 

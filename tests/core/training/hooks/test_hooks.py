@@ -3,7 +3,6 @@
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
 
 from transeg.core.evaluation.evaluation_items import EvaluationItem
 from transeg.core.interfaces import Segmenter
@@ -38,8 +37,8 @@ def trained(shift=0.2, **options):
     average.update()
     task.segmenter.shift.data.fill_(shift)
     average.update()
-    loader = DataLoader([EvaluationItem("a", "a", IMAGE, MASK)], batch_size=1, collate_fn=list)
-    return task, average, WatchHook(task, average, loader, 2, **{"validates_average": False, **options})
+    items = [EvaluationItem("a", "a", IMAGE, MASK)]
+    return task, average, WatchHook(task, average, items, 1, 2, **{"validates_average": False, **options})
 
 
 def measure(hook):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from skimage.morphology import skeletonize
 
 from transeg.core.interfaces import IGNORE
-from transeg.core.optional_packages import require
 
 
 def centreline_dice(probabilities: np.ndarray, labels: np.ndarray, pixel_size: float | None) -> float | None:  # noqa: ARG001  # of the contract
@@ -21,11 +21,7 @@ def centreline_dice(probabilities: np.ndarray, labels: np.ndarray, pixel_size: f
 
     Returns:
         A number in [0, 1]; None where neither the truth nor the prediction has a pixel of any class.
-
-    Raises:
-        UsageError: scikit-image is not installed.
     """
-    require("skimage", "watershed", "The metric cldice")
     known = labels != IGNORE
     predicted = np.where(known, probabilities.argmax(0), 0)
     truth = np.where(known, labels, 0)
@@ -35,8 +31,6 @@ def centreline_dice(probabilities: np.ndarray, labels: np.ndarray, pixel_size: f
 
 
 def _of_class(predicted: np.ndarray, truth: np.ndarray) -> float | None:
-    from skimage.morphology import skeletonize
-
     if not (predicted.any() or truth.any()):
         return None
     if not (predicted.any() and truth.any()):

@@ -15,8 +15,7 @@ from transeg.core.errors import TransegError, UsageError, did_you_mean
 from transeg.core.evaluation.metrics.table import all_components
 from transeg.core.interfaces.metrics import ImageMetricFunction
 from transeg.core.manifest import Component, MetricEntry
-from transeg.core.optional_packages import require
-from transeg.core.registry import BUILTIN, Registry
+from transeg.core.registry import Registry
 
 logger = logging.getLogger(__name__)
 
@@ -93,14 +92,14 @@ def check_metrics(names: Iterable[str], registry: Registry) -> None:
 
     Raises:
         UsageError: one is not there.
+        TransegError: one cannot be loaded.
     """
     components = {component.name: component for component in all_components(registry)}
     for name in names:
         if name not in components:
             raise UsageError(f"There is no metric {name!r}.{did_you_mean(name, components)} See: toolkit list metrics")
-        component = components[name]
-        if component.package == BUILTIN and component.entry.requires:
-            require("skimage", component.entry.requires, f"The metric {name}")
+        if components[name].entry.entry:
+            _function(components[name], registry)
 
 
 def _function(component: Component, registry: Registry) -> ImageMetricFunction:

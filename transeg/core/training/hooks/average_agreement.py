@@ -41,17 +41,17 @@ class AgreementHook(Hook):
             return
         values = []
         for image in self._images:
-            plain, averaged = both_logits(self._task, self._average, [image])
-            values.append(mask_dice(to_classes(plain[0][None])[0], to_classes(averaged[0][None])[0], self._classes))
+            plain, averaged = (to_classes(each[None])[0] for each in both_logits(self._task, self._average, image))
+            values.append(mask_dice(plain, averaged, self._classes))
         defined = [value for value in values if not np.isnan(value)]
         metrics["val/agreement"] = float(np.mean(defined)) if defined else 0.0
 
 
-def both_logits(task: SegmentationTask, average: EMA, images: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-    """Logits ``(K, h, w)`` of target images: of a segmenter's weights, and of their average."""
-    plain = task.validate(task.segment_target, images)
+def both_logits(task: SegmentationTask, average: EMA, image: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits ``(K, h, w)`` of a target image ``(C, h, w)``: of a segmenter's weights, and of their average."""
+    (plain,) = task.validate(task.segment_target, [image])
     with average.in_place():
-        averaged = task.validate(task.segment_target, images)
+        (averaged,) = task.validate(task.segment_target, [image])
     return plain, averaged
 
 

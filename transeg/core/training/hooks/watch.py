@@ -7,9 +7,8 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor
-from torch.utils.data import DataLoader
 
-from transeg.core.evaluation.evaluation_items import EvaluationItem
+from transeg.core.evaluation.evaluation_items import EvaluationSet
 from transeg.core.inference.sliding_window import resize_result
 from transeg.core.models.ema import EMA
 from transeg.core.models.forward import to_classes, to_probabilities
@@ -28,7 +27,8 @@ class WatchHook(Hook):
     Args:
         task: whose segmenter is watched.
         average: of its weights.
-        loader: of the images.
+        items: labelled images, read anew at each validation.
+        count: how many of them.
         classes: number of classes.
         validates_average: whether validations see the average.
     """
@@ -39,14 +39,16 @@ class WatchHook(Hook):
         self,
         task: SegmentationTask,
         average: EMA,
-        loader: DataLoader[EvaluationItem],
+        items: EvaluationSet,
+        count: int,
         classes: int,
         *,
         validates_average: bool,
     ) -> None:
         self._task = task
         self._average = average
-        self._loader = loader
+        self._items = items
+        self._count = count
         self._classes = classes
         self._validates_average = validates_average
 
@@ -56,16 +58,16 @@ class WatchHook(Hook):
         if metrics is None:
             return
         found: dict[str, list[float]] = {"entropy": [], "agreement": [], "dice": [], "dice_average": []}
-        for items in self._loader:
-            plain, averaged = both_logits(self._task, self._average, [item.image for item in items])
-            for item, *logits in zip(items, plain, averaged, strict=True):
-                own, average = (resize_result(each, *item.mask.shape) for each in logits)
-                seen = average if self._validates_average else own
-                masks = [to_classes(each[None])[0] for each in (own, average, seen)]
-                found["entropy"].append(_entropy(seen))
-                found["agreement"].append(mask_dice(masks[0], masks[1], self._classes))
-                found["dice"].append(mask_dice(masks[2], item.mask, self._classes))
-                found["dice_average"].append(mask_dice(masks[1], item.mask, self._classes))
+        for index in range(self._count):
+            item = self._items[index]
+            both = both_logits(self._task, self._average, item.image)
+            logits = [resize_result(each, *item.mask.shape) for each in both]
+            own, average = (to_classes(each[None])[0] for each in logits)
+            found["entropy"].append(_entropy(logits[self._validates_average]))
+            found["agreement"].append(mask_dice(own, average, self._classes))
+            found["dice_average"].append(mask_dice(average, item.mask, self._classes))
+            kept = average if self._validates_average else own
+            found["dice"].append(mask_dice(kept, item.mask, self._classes))
         metrics |= {
             f"watch/{name}": float(np.nanmean(values)) for name, values in found.items() if not np.isnan(values).all()
         }
