@@ -126,7 +126,7 @@ def child(arguments: argparse.Namespace) -> None:
     task = task_of(method, updates, arguments.full).to(device)
     if channels_last:
         task.to(memory_format=torch.channels_last)
-    fuse_optimizers((o.optimizer for o in task.optimizers().values()), None, device)
+    fuse_optimizers((o.optimizer for o in task.optimizers().values()), True)
     wrappers = OptimWrapperDict(**{name: OptimWrapper(o.optimizer) for name, o in task.optimizers().items()})
     shape = arguments.batch, channels(method), arguments.size, arguments.size
     images = [torch.randint(256, shape, dtype=torch.uint8) for _ in range(2)]

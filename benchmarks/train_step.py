@@ -43,6 +43,7 @@ def ours(case: str, size: int, count: int, device: str) -> Step:
     from transeg.core.device import keep_freed_memory
     from transeg.core.inference.conditioning import Conditioning
     from transeg.core.interfaces import Batch, Generator, Optimization
+    from transeg.core.models.compilation import fuse_optimizers
     from transeg.core.models.forward import translate
     from transeg.core.training.losses import LossSum
     from transeg.core.training.tasks.joint_task import JointTask
@@ -71,6 +72,7 @@ def ours(case: str, size: int, count: int, device: str) -> Step:
         optimization = Optimization(torch.optim.Adam(segmenter.parameters(), lr=2e-4))
         task = JointTask(generator, segmenter, loss, optimization, lambda _: 1e-3, None, 250, given, 0.5)
     task.to(device).train()
+    fuse_optimizers((o.optimizer for o in task.optimizers().values()), True)
     wrappers = OptimWrapperDict(**{name: OptimWrapper(o.optimizer) for name, o in task.optimizers().items()})
     images = [torch.rand(count, channels, size, size) * 2 - 1 for _ in range(2)]
     if case == "sample":

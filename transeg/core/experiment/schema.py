@@ -186,8 +186,8 @@ class TrainOptions(Options):
     """Train with networks that torch.compile has translated."""
     channels_last: bool = False
     """Keep images and weights with their channels innermost while training."""
-    fused: bool | None = None
-    """Update all weights of an optimizer in one pass; by default on a GPU, and elsewhere as each generator says."""
+    fused: bool = True
+    """Update all weights of an optimizer in one pass, where it can."""
     lr: PositiveFloat = 1e-4
     """The segmenter's learning rate; a generator's rates are its own options."""
     weight_decay: float = Field(0.0, ge=0)

@@ -14,19 +14,17 @@ from transeg.core.errors import TransegError
 from transeg.core.interfaces import Generator, Segmenter
 
 
-def fuse_optimizers(optimizers: Iterable[Optimizer], fused: bool | None, device: torch.device) -> None:
-    """Let each optimizer that can update all of its weights in one pass.
+def fuse_optimizers(optimizers: Iterable[Optimizer], fused: bool) -> None:
+    """Let each optimizer that can update all of its weights in one pass, or have none do so.
 
     Args:
         optimizers: before their first step.
-        fused: whether to; None for yes on a GPU, and elsewhere as each optimizer was built.
-        device: where the weights are.
+        fused: whether to.
     """
-    wanted = fused if fused is not None else device.type == "cuda" or None
     for optimizer in optimizers:
-        if wanted is not None and "fused" in optimizer.defaults:
+        if "fused" in optimizer.defaults:
             for group in (optimizer.defaults, *optimizer.param_groups):
-                group["fused"] = wanted
+                group["fused"] = fused
 
 
 def load_optimizer_state(optimizer: Optimizer, state: Mapping[str, Any]) -> None:

@@ -227,7 +227,7 @@ def _apply_options(task: Task, train: TrainOptions, device: torch.device) -> Non
         task.scales = train.scales
     if train.channels_last:
         task.to(memory_format=torch.channels_last)
-    fuse_optimizers((o.optimizer for o in task.optimizers().values()), train.fused, device)
+    fuse_optimizers((o.optimizer for o in task.optimizers().values()), train.fused)
 
 
 def _fit(generator: Generator, experiment: Experiment, parts: Parts, device: torch.device) -> None:
