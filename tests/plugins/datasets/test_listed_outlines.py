@@ -15,6 +15,7 @@ from pycocotools import mask as coco_masks
 from transeg.core.errors import DataError
 from transeg.plugins.datasets.coco import COCO, decompress_runs
 from transeg.plugins.datasets.cvat import CVAT
+from transeg.plugins.datasets.outlines import read_runs
 
 
 def test_coco(tmp_path):
@@ -136,6 +137,24 @@ def test_compressed_runs_are_those_of_the_tools_of_coco(lengths):
     lengths = np.array(lengths) ** 4
     runs = coco_masks.frPyObjects({"size": [1, int(lengths.sum())], "counts": lengths.tolist()}, 1, int(lengths.sum()))
     assert decompress_runs(runs["counts"].decode()).tolist() == lengths.tolist()
+
+
+@given(st.integers(1, 6), st.integers(1, 6), st.booleans(), st.randoms(use_true_random=False))
+@settings(max_examples=200, deadline=None, derandomize=True)
+def test_runs_are_filled_where_they_are(height, width, down, random):
+    region = np.array([random.random() < 0.4 for _ in range(height * width)]).reshape(height, width)
+    values = region.ravel("F" if down else "C")
+    turns = np.flatnonzero(np.diff(values.astype(np.int8), prepend=0, append=not values[-1]))
+    lengths = np.diff(turns, prepend=0)
+    top, left, inside = read_runs(lengths, (2, 3, height, width), down=down).fill()
+    whole = np.zeros((height + 2, width + 3), bool)
+    whole[top : top + inside.shape[0], left : left + inside.shape[1]] = inside
+    assert np.array_equal(whole[2:, 3:], region)
+
+
+def test_an_empty_mask_shows_nothing(tmp_path):
+    shape = '<mask label="a" rle="0" left="3" top="3" width="0" height="0"/>'
+    assert not one_image(tmp_path, shape)[0].mask.any()
 
 
 BAD_SEGMENTATIONS = {

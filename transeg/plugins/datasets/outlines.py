@@ -42,10 +42,16 @@ class Runs:
     down: bool
 
     def fill(self) -> tuple[int, int, np.ndarray]:
-        """As :func:`fill_polygon` does."""
+        """As :func:`fill_polygon` does; only the lines that the region reaches, as images may have many of them."""
         top, left, height, width = self.box
-        inside = np.repeat(np.arange(len(self.lengths)) % 2 == 1, self.lengths)
-        return top, left, inside.reshape(width, height).T if self.down else inside.reshape(height, width)
+        if not self.lengths[1::2].any():
+            return top, left, np.zeros((0, 0), bool)
+        line = height if self.down else width
+        ends = np.cumsum(self.lengths)
+        first, last = self.lengths[0] // line, -(-ends[1::2][-1] // line)
+        lengths = np.diff(np.clip(ends, first * line, last * line), prepend=first * line)
+        inside = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths).reshape(last - first, line)
+        return (top, left + int(first), inside.T) if self.down else (top + int(first), left, inside)
 
 
 @dataclass(frozen=True, slots=True)
