@@ -145,12 +145,17 @@ def _coco_annotation(found: PredictedObject, size: tuple[int, int]) -> dict[str,
 
 
 def _run_lengths(found: PredictedObject, size: tuple[int, int]) -> dict[str, Any]:
+    """Compressed; only the columns that the object reaches are looked at, as there may be thousands of objects."""
     from pycocotools import mask
 
-    whole = np.zeros(size, np.uint8, order="F")
-    height, width = found.inside.shape
-    whole[found.top : found.top + height, found.left : found.left + width] = found.inside
-    return {"size": list(size), "counts": mask.encode(whole)["counts"].decode()}
+    height, width = size
+    rows, columns = found.inside.shape
+    reached = np.zeros((height, columns), np.int8)
+    reached[found.top : found.top + rows] = found.inside
+    turns = np.flatnonzero(np.diff(reached.ravel(order="F"), prepend=0, append=0)) + found.left * height
+    lengths = np.diff(turns, prepend=0, append=height * width)
+    compressed = mask.frPyObjects({"size": list(size), "counts": lengths.tolist()}, height, width)
+    return {"size": list(size), "counts": compressed["counts"].decode()}
 
 
 def _rounded(found: PredictedObject) -> float:
