@@ -262,6 +262,52 @@ def geojson(root):
         (root / f"{index}.geojson").write_text(json.dumps(content))
 
 
+def coco(root):
+    """A polygon, what runs say, and a crowd in each image."""
+    images, annotations = [], []
+    for index in range(20):
+        save(root / "images" / f"{index}.png", pixels(index))
+        images.append({"id": index + 5, "file_name": f"{index}.png", "height": 20, "width": 24})
+        runs = {"size": [20, 24], "counts": [20 * 12 + 5, 6, 14, 6, 20 * 24 - 20 * 12 - 31]}
+        for category, segmentation, crowd in (
+            (3, [np.ravel(square(2, 3, 5 + index % 3)).tolist()], 0),
+            (1, runs, 0),
+            (1, [np.ravel(square(0, 16, 4)).tolist()], 1),
+        ):
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": index + 5,
+                    "category_id": category,
+                    "segmentation": segmentation,
+                    "iscrowd": crowd,
+                }
+            )
+    categories = [{"id": 3, "name": "nucleus"}, {"id": 1, "name": "gland"}]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    (root / "annotations").mkdir()
+    (root / "annotations" / "instances_default.json").write_text(json.dumps(content))
+
+
+def cvat(root):
+    """A polygon, a box that is turned by a quarter, and a mask in each image."""
+    images = []
+    for index in range(20):
+        save(root / "images" / f"{index}.png", pixels(index))
+        points = ";".join(f"{x},{y}" for x, y in square(2, 3, 5 + index % 3))
+        images.append(
+            f'<image id="{index}" name="{index}.png" width="24" height="20">'
+            f'<polygon label="nucleus" source="manual" points="{points}" z_order="0"/>'
+            '<box label="gland" xtl="13" ytl="8" xbr="19" ybr="10" rotation="90.00" z_order="0"/>'
+            '<mask label="gland" rle="1, 2, 1, 4" left="20" top="1" width="4" height="2" z_order="0"/></image>'
+        )
+    labels = "".join(f"<label><name>{name}</name><color>#fff</color></label>" for name in ("nucleus", "gland"))
+    (root / "annotations.xml").write_text(
+        '<?xml version="1.0" encoding="utf-8"?>\n<annotations><version>1.1</version>'
+        f"<meta><task><labels>{labels}</labels></task></meta>{''.join(images)}</annotations>"
+    )
+
+
 def scene(index, height=48, width=64):
     """A texture that moves, and is another one in each video."""
     rows, columns = np.mgrid[:height, :width]
@@ -320,6 +366,8 @@ BUILDERS = {
     "monuseg": monuseg,
     "tissue": tissue,
     "axon": axon,
+    "coco": coco,
+    "cvat": cvat,
     "em": em,
     "geojson": geojson,
     "hdf5": hdf5,

@@ -15,7 +15,7 @@ COMPONENTS = list(REGISTRY.components("dataset"))
 OPTIONS = {"phantom": {"count": 10, "side": 16}}
 UNLABELLED = {"aligned", "unitopatho", "video"}
 NOT_KEPT = {"phantom", "hdf5", "pannuke"}  # made, or in files of many images that need little decoding
-NUMBERED = {"pannuke", "consep", "glas", "monuseg", "labelme", "geojson"}
+NUMBERED = {"pannuke", "consep", "glas", "monuseg", "labelme", "geojson", "coco", "cvat"}
 
 
 @pytest.fixture(params=COMPONENTS, ids=str)

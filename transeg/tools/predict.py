@@ -34,6 +34,14 @@ from transeg.tools.common.console import stderr_console
     default=True,
     help="Whether to write the images with the masks' outlines, too: JPEG files where images have 8 bits and colour.",
 )
+@click.option(
+    "--format",
+    "written",
+    type=click.Choice(["masks", "coco", "geojson", "labelme"]),
+    default="masks",
+    help="Write objects as polygons beside the masks, to correct them in another program: annotations.json of COCO, or "
+    "a file for each image in annotations/; by default masks alone.",
+)
 @common.translate_with
 @common.direction
 @common.rescale
@@ -51,6 +59,7 @@ def predict(
     fps: float | None,
     start: float | None,
     end: float | None,
+    written: str,
     **named: Any,
 ) -> None:
     """Segment IMAGES, a file or a folder, with the model of RUN.
@@ -62,6 +71,12 @@ def predict(
 
     \b
     toolkit predict RUN images -o out --morphometry --pixel-size 0.13
+
+    With --format, objects are written as polygons, too: for QuPath (geojson), labelme, or programs that read COCO.
+    Corrected, they are labels: the datasets geojson, labelme and coco read them.
+
+    \b
+    toolkit predict RUN images -o out --format geojson
 
     Of a video, OUT is a video, too, with the outlines, and beside it is a CSV file with a line for each frame: its
     time, and of each class the area in pixels and the number of components.
@@ -75,6 +90,7 @@ def predict(
     from transeg.core.data.video_frames import is_video
 
     of_video = {"--fps": fps, "--from": start, "--to": end}
+    named["polygons"] = polygons = None if written == "masks" else written
     if images.is_file() and is_video(images):
         _predict_video(registry, run_dir, images, fps=fps or 0.0, start=start or 0.0, end=end or 0.0, **named)
         return
@@ -89,6 +105,9 @@ def predict(
         Console().print(f"Objects: {out / 'counts.csv'}, {out / 'objects.csv'}", highlight=False)
     if named["morphometry"] is not None:
         Console().print(f"Fibres: {out / 'morphometry.csv'}, {out / 'fibres.csv'}", highlight=False)
+    if polygons is not None:
+        place = out / ("annotations.json" if polygons == "coco" else "annotations")
+        Console().print(f"Polygons: {place}", highlight=False)
     failures.conclude("segmented")
 
 
@@ -100,9 +119,9 @@ def _predict_video(registry: Registry, run_dir: Path, video: Path, **named: Any)
     """
     from transeg.core.api.video_prediction import predict_video
 
-    for name in ("probabilities", "counting", "morphometry", "assignments"):
+    for name in ("probabilities", "counting", "morphometry", "assignments", "polygons"):
         if named.pop(name):
-            option = {"counting": "--count", "assignments": "--set"}.get(name, f"--{name}")
+            option = {"counting": "--count", "assignments": "--set", "polygons": "--format"}.get(name, f"--{name}")
             raise UsageError(f"{option} is for images, and {video} is a video; extract its frames first.")
     if not named.pop("overlays"):
         raise UsageError("A video is written for its outlines; leave --no-overlays out, or extract its frames.")

@@ -17,6 +17,7 @@ from transeg.core.claims import claimed
 from transeg.core.distributed.progress_bar import progress_bar
 from transeg.core.errors import DataError, Failures, UsageError
 from transeg.core.inference.pixel_size import PixelSize, rescale_factors, scale_reference
+from transeg.core.inference.polygon_files import polygon_documents
 from transeg.core.inference.prediction import list_image_files, predict_files, translate_files
 from transeg.core.inference.reading import Reading
 from transeg.core.inference.sliding_window import Inference
@@ -46,13 +47,15 @@ def predict_images(
     rescale: float | None = None,
     assignments: Sequence[str] = (),
     overlays: bool = True,
+    polygons: str | None = None,
     failures: Failures,
 ) -> tuple[int, Path]:
     """Segment image files; see :func:`transeg.core.inference.prediction.predict_files`. Gives the number of masks and
     the folder.
 
     Where objects are counted, :class:`transeg.core.analysis.count_tables.ObjectTables` lie in the folder, too, and
-    where fibres are measured :class:`transeg.core.analysis.fibre_tables.FibreTables`. Images of a foreign domain are
+    where fibres are measured :class:`transeg.core.analysis.fibre_tables.FibreTables`, and where ``polygons`` names one
+    of :data:`transeg.core.inference.polygon_files.FORMATS` what that module writes. Images of a foreign domain are
     first translated with the run ``translate_with``. See :func:`transeg.core.inference.pixel_size.rescale_factors` for
     how images are resampled before, and :class:`transeg.core.inference.reading.Reading` for ``assignments``.
     """
@@ -68,7 +71,8 @@ def predict_images(
     inference = trained.inference(window, flips)
     names = trained.domains.class_names
     measuring = morphometry.of(names) if morphometry is not None else None
-    for option, wanted in (("--count", counting), ("--morphometry", measuring)):
+    wholly = (("--count", counting), ("--morphometry", measuring), (f"--format {polygons}", polygons))
+    for option, wanted in wholly:
         large = _large(trained, files, inference) if wanted is not None else []
         if large:
             raise UsageError(f"{option}: {large[0]} is too large to be taken whole; cut it into smaller images.")
@@ -78,6 +82,9 @@ def predict_images(
             tables.append(stack.enter_context(ObjectTables(counting, out, names)))
         if measuring is not None:
             tables.append(stack.enter_context(FibreTables(measuring, out)))
+        documents = None
+        if polygons is not None:
+            documents = stack.enter_context(polygon_documents(polygons, out, names, files))
         advance = stack.enter_context(progress_bar(console, "segmenting", len(files)))
         predict_files(
             trained,
@@ -92,6 +99,7 @@ def predict_images(
             translator=translator,
             scale=scale,
             overlays=overlays,
+            polygons=documents,
         )
     return len(files) - len(failures.reasons), out
 

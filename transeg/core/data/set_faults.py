@@ -136,8 +136,8 @@ def masks_elsewhere(images: Sequence[CheckedImage], unread: Sequence[UnreadFiles
             faults.append(
                 Fault(
                     str(group.files[0]),
-                    f"No image has a mask, but {group.files[0]} and its like hold outlines, which are not read; draw "
-                    "them into mask files, with the program that made them or, for instance, pycocotools.",
+                    f"No image has a mask, but {group.files[0]} and its like hold outlines, which are not read; choose "
+                    "the dataset that reads those of the program that made them (toolkit list datasets).",
                 )
             )
     return faults[:1]

@@ -46,15 +46,19 @@ def write_atomically(path: Path, pixels: np.ndarray) -> None:
     write_together({path: pixels})
 
 
-def write_together(images: Mapping[Path, np.ndarray]) -> None:
-    """Write the files of one sample, each whole or not at all; where the last is there, all are.
+def write_together(files: Mapping[Path, np.ndarray | bytes]) -> None:
+    """Write the files of one sample, pixels as images, each whole or not at all; where the last is there, all are.
 
     They get their names at once when all are written, so that a kill hardly ever leaves one without the others. Nobody
     waits for the disk: of a hundred thousand files that would take hours.
     """
     with ExitStack() as stack:  # leaves in the reverse order
-        for path, pixels in reversed(list(images.items())):
-            write_image(stack.enter_context(replacing(path, durable=False)), pixels)
+        for path, content in reversed(list(files.items())):
+            unfinished = stack.enter_context(replacing(path, durable=False))
+            if isinstance(content, bytes):
+                unfinished.write_bytes(content)
+            else:
+                write_image(unfinished, content)
 
 
 def has_image(folder: Path, name: str) -> bool:

@@ -23,6 +23,8 @@ from transeg.core.data.writing import image_suffix, write_atomically, write_toge
 from transeg.core.errors import Failures, UsageError
 from transeg.core.inference.masks import class_map, shown_mask
 from transeg.core.inference.overlapping import WorkBehind, read_ahead
+from transeg.core.inference.polygon_files import Documents
+from transeg.core.inference.predicted_objects import predicted_objects
 from transeg.core.inference.reading import Reading
 from transeg.core.inference.sliding_window import Inference, resize_result
 from transeg.core.inference.trained_model import TrainedModel
@@ -74,6 +76,7 @@ def predict_files(
     translator: Translator | None = None,
     scale: tuple[float, float] = (1.0, 1.0),
     overlays: bool = True,
+    polygons: Documents | None = None,
 ) -> None:
     """Write masks, overlays and, where asked for, probabilities, all at each image's own size.
 
@@ -83,7 +86,7 @@ def predict_files(
     :func:`transeg.core.inference.whole_slide.predict_slide`. ``tables`` get each mask to count or
     measure what is in it. The height and width of images are multiplied by ``scale``, and images brought by
     ``translator`` into the domain that the segmenter knows; masks come back at the size of the file. Files that cannot
-    be read are left to ``failures``.
+    be read are left to ``failures``. ``polygons`` makes what is written of the objects in each mask beside it.
 
     Files are read ahead and written behind in threads, in order; on a GPU, images of one size are segmented together.
     """
@@ -94,7 +97,8 @@ def predict_files(
         return None if by_bands and is_large(trained, file, inference) else reading.image(file, channels)
 
     def write(file: Path, image: np.ndarray | None, mask: np.ndarray, logits: Tensor | None) -> None:
-        write_together(_results(file, image, mask, logits, trained, out))
+        results = _results(file, image, mask, logits, trained, out, with_probabilities, polygons)
+        write_together(results)
         for table in tables:
             table.add(file.stem, mask)
 
@@ -102,7 +106,7 @@ def predict_files(
         results = inference.run_together(trained.segment, [prepared for _, _, prepared in group], trained.device)
         for (file, image, _), result in zip(group, results, strict=True):
             logits = resize_result(result, *image.shape[:2])
-            shown, kept = image if overlays else None, logits if with_probabilities else None
+            shown, kept = image if overlays else None, logits if with_probabilities or polygons is not None else None
             behind(partial(write, file, shown, class_map(logits), kept))
 
     group: list[tuple[Path, np.ndarray, Tensor]] = []
@@ -125,20 +129,31 @@ def predict_files(
 
 
 def _results(
-    file: Path, image: np.ndarray | None, mask: np.ndarray, logits: Tensor | None, trained: TrainedModel, out: Path
-) -> dict[Path, np.ndarray]:
-    """The pictures that are written of an image, by their files; no overlay where no image is given."""
+    file: Path,
+    image: np.ndarray | None,
+    mask: np.ndarray,
+    logits: Tensor | None,
+    trained: TrainedModel,
+    out: Path,
+    with_probabilities: bool,
+    polygons: Documents | None,
+) -> dict[Path, np.ndarray | bytes]:
+    """What is written of an image, by its files; no overlay where no image is given."""
     names = trained.domains.class_names
-    pictures = {out / "masks" / f"{file.stem}.png": shown_mask(mask, len(names))}
+    written: dict[Path, np.ndarray | bytes] = {out / "masks" / f"{file.stem}.png": shown_mask(mask, len(names))}
     if image is not None:
         suffix = ".jpg" if image.dtype == np.uint8 and image.shape[2] == 3 else ".png"
-        pictures[out / "overlays" / f"{file.stem}{suffix}"] = draw_outlines(to_uint8(image), mask)
-    if logits is not None:
-        for name, values in zip(names[1:], to_probabilities(logits[None])[0], strict=True):
-            suffix = "" if len(names) == 2 else f"-{name}"
-            pixels = (values.numpy() * 65535).round().astype(np.uint16)
-            pictures[out / "probabilities" / f"{file.stem}{suffix}.png"] = pixels
-    return pictures
+        written[out / "overlays" / f"{file.stem}{suffix}"] = draw_outlines(to_uint8(image), mask)
+    if logits is None:
+        return written
+    probabilities = to_probabilities(logits[None])[0].numpy()
+    for name, values in zip(names[1:], probabilities, strict=True) if with_probabilities else ():
+        suffix = "" if len(names) == 2 else f"-{name}"
+        pixels = (values * 65535).round().astype(np.uint16)
+        written[out / "probabilities" / f"{file.stem}{suffix}.png"] = pixels
+    if polygons is not None:
+        written |= polygons(file, mask.shape[:2], list(predicted_objects(mask, probabilities)))
+    return written
 
 
 def translate_files(

@@ -61,7 +61,7 @@ class Labelme(OutlineDataset):
                 )
             key = ("shape", index) if group is None else (label, group)
             outline = _outline(shape) if size is not None else np.empty((0, 2))
-            before = found[key].polygons if key in found else ()
+            before = found[key].parts if key in found else ()
             found[key] = Outlined(label, [*before, [outline]])
         return list(found.values())
 

@@ -1,4 +1,4 @@
-"""Objects that a program stores as outlines in JSON, filled to masks."""
+"""Objects that programs store as outlines, filled to masks, and datasets with a JSON file of them for each image."""
 
 from __future__ import annotations
 
@@ -28,11 +28,45 @@ Polygon = Sequence[np.ndarray]
 
 
 @dataclass(frozen=True, slots=True)
+class Runs:
+    """A region of an image as lengths of runs, by turns outside and inside.
+
+    Attributes:
+        lengths: int64, as :func:`read_runs` checks them.
+        box: top, left, height and width of what they run through.
+        down: whether they run down the columns, else along the rows.
+    """
+
+    lengths: np.ndarray
+    box: tuple[int, int, int, int]
+    down: bool
+
+    def fill(self) -> tuple[int, int, np.ndarray]:
+        """As :func:`fill_polygon` does; only the lines that the region reaches, as images may have many of them."""
+        top, left, height, width = self.box
+        if not self.lengths[1::2].any():
+            return top, left, np.zeros((0, 0), bool)
+        line = height if self.down else width
+        ends = np.cumsum(self.lengths)
+        first, last = self.lengths[0] // line, -(-ends[1::2][-1] // line)
+        lengths = np.diff(np.clip(ends, first * line, last * line), prepend=first * line)
+        inside = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths).reshape(last - first, line)
+        return (top, left + int(first), inside.T) if self.down else (top + int(first), left, inside)
+
+
+@dataclass(frozen=True, slots=True)
 class Outlined:
-    """An object: its class's name, and the polygons that it consists of."""
+    """An object.
+
+    Attributes:
+        name: its class's.
+        parts: that it consists of.
+        level: objects of a higher one cover others, however large they are.
+    """
 
     name: str
-    polygons: Sequence[Polygon]
+    parts: Sequence[Polygon | Runs]
+    level: int = 0
 
 
 class OutlineDataset(FileDataset):
@@ -117,18 +151,27 @@ def parse_annotations(path: Path) -> Any:
     Raises:
         ValueError: it cannot be read, or is too large; a clause that follows the file's name.
     """
-    try:
-        if (size := path.stat().st_size) > LARGEST:
-            raise ValueError(f"has {size / 2**20:.0f} MB; up to {LARGEST // 2**20} are read, so divide it")
-        content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
-    except OSError as error:
-        raise ValueError(f"cannot be read: {error.strerror}") from error
+    content = read_bounded(path, LARGEST)
     try:
         return msgspec.json.decode(content)
     except RecursionError as error:
         raise ValueError("is nested too deeply for annotations") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"is no JSON: {error}") from error
+
+
+def read_bounded(path: Path, largest: int) -> bytes:
+    """A text file, without the mark of UTF-8 before it.
+
+    Raises:
+        ValueError: it cannot be read, or has more bytes than are allowed; a clause that follows the file's name.
+    """
+    try:
+        if (size := path.stat().st_size) > largest:
+            raise ValueError(f"has {size / 2**20:.0f} MB; up to {largest // 2**20} are read, so divide it")
+        return path.read_bytes().removeprefix(codecs.BOM_UTF8)
+    except OSError as error:
+        raise ValueError(f"cannot be read: {error.strerror}") from error
 
 
 def read_points(points: Any, least: int) -> np.ndarray:
@@ -153,10 +196,31 @@ def read_points(points: Any, least: int) -> np.ndarray:
         raise ValueError("has a point whose coordinates are too large") from error
 
 
+def read_runs(lengths: Sequence[Any] | np.ndarray, box: tuple[int, int, int, int], *, down: bool) -> Runs:
+    """A region from the lengths of its runs.
+
+    Args:
+        lengths: whatever a file says.
+        box: within the image; see :class:`Runs`.
+        down: likewise.
+
+    Raises:
+        ValueError: they are no lengths, or do not fill the box; a clause.
+    """
+    area = box[2] * box[3]
+    if not isinstance(lengths, np.ndarray):
+        if any(type(length) is not int or not 0 <= length <= area for length in lengths):
+            raise ValueError("has a run whose length is no number of pixels")
+        lengths = np.array(lengths, np.int64)
+    if (lengths < 0).any() or (lengths > area).any() or lengths.sum() != area:
+        raise ValueError(f"has runs that do not fill {box[3]}x{box[2]} pixels")
+    return Runs(lengths, box, down)
+
+
 def fill_objects(
     objects: Sequence[Outlined], size: tuple[int, int], classes: Sequence[str], ignore: str | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Number objects from 1 on and fill them, the largest first, so that the smallest stays whole.
+    """Number objects from 1 on and fill them, of each level the largest first, so that the smallest stays whole.
 
     Returns:
         ``(H, W)`` uint8 of classes, 255 where an object is of the class ``ignore``, and ``(H, W)`` int32 of numbers.
@@ -173,11 +237,13 @@ def fill_objects(
             f"has the class {unknown[0]!r}, which is none of {', '.join(classes)}"
             f"{did_you_mean(unknown[0], list(classes)).rstrip('.')}"
         )
-    order = sorted(range(len(objects)), key=lambda i: -sum(_area(polygon) for polygon in objects[i].polygons))
+    order = sorted(
+        range(len(objects)), key=lambda i: (objects[i].level, -sum(_area(part) for part in objects[i].parts))
+    )
     for index in order:
         number = numbers[objects[index].name]
-        for polygon in objects[index].polygons:
-            top, left, inside = fill_polygon(polygon, size)
+        for filling in objects[index].parts:
+            top, left, inside = filling.fill() if isinstance(filling, Runs) else fill_polygon(filling, size)
             part = np.s_[top : top + inside.shape[0], left : left + inside.shape[1]]
             mask[part][inside] = number
             instances[part][inside] = index + 1 if 0 < number < IGNORE else 0
@@ -217,8 +283,10 @@ def fill_polygon(polygon: Polygon, size: tuple[int, int]) -> tuple[int, int, np.
     return int(top), int(left), np.cumsum(toggles, axis=1)[:, :width] % 2 == 1
 
 
-def _area(polygon: Polygon) -> float:
-    """Of the outline, without its holes."""
-    x, y = polygon[0].T
+def _area(part: Polygon | Runs) -> float:
+    """Of what an outline encloses, its holes, too."""
+    if isinstance(part, Runs):
+        return float(part.lengths[1::2].sum())
+    x, y = part[0].T
     with np.errstate(all="ignore"):  # what is not finite is refused when it is filled
         return float(abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2)
