@@ -7,6 +7,7 @@ from fractions import Fraction
 
 import av
 import h5py
+import nibabel
 import numpy as np
 import tifffile
 import yaml
@@ -308,6 +309,23 @@ def video(root):
         write_video(root / f"scope{index}.mp4", [scene(20 * index + number) for number in range(20)])
 
 
+LYING = np.array([[0, 0, 3.0, -8], [-0.5, 0, 0, 9], [0, -0.25, 0, 7], [0, 0, 0, 1]])
+"""The affine of a volume whose axes go to the back, to the feet and to the right, in steps of 0.5, 0.25 and 3 mm."""
+
+
+def write_volume(path, voxels, affine=LYING, kind=nibabel.Nifti1Image):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nibabel.save(kind(voxels, affine), path)
+
+
+def nifti(root):
+    """Six volumes whose slices are as large as :func:`pixels`."""
+    for index in range(6):
+        greys = np.stack([pixels(10 * index + number)[:, :, 0] for number in range(14)], -1)
+        write_volume(root / "images" / f"case{index}.nii.gz", greys.astype(np.int16) - 100)
+        write_volume(root / "labels" / f"case{index}.nii.gz", (greys > 128).astype(np.uint8))
+
+
 BUILDERS = {
     "cvc-clinicdb": functools.partial(folders, images="Original", masks="Ground Truth"),
     "polyp-benchmark": polyp_benchmark,
@@ -324,6 +342,7 @@ BUILDERS = {
     "geojson": geojson,
     "hdf5": hdf5,
     "labelme": labelme,
+    "nifti": nifti,
     "nnunet": nnunet,
     "video": video,
 }
