@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from transeg.core.data.decoded_image import Range
-from transeg.core.data.intensities import to_unit
+from transeg.core.data.intensities import percentile_range, to_unit
 from transeg.core.data.lru_cache import LRUCache
 from transeg.core.errors import DataError
 from transeg.core.files import replacing
@@ -36,10 +36,8 @@ MOST_BYTES = 2**29
 """Of voxels, in a compressed file: such a file is unpacked whole, and could claim to hold any number."""
 FURTHEST = 2**24
 """Bytes of a compressed file before its first voxel."""
-PERCENTILES = 0.5, 99.5
-"""Of the voxels that are not 0, what becomes black and white where nobody says it (Ma et al., arXiv:2304.12306)."""
 LOOKED_AT = 2**22
-"""Voxels of a volume from which these are taken, evenly spread."""
+"""Voxels of a volume of which the percentiles are taken, evenly spread."""
 APART = 0.1
 """Of a voxel, as far as the corners of a volume and those of its labels may lie from each other."""
 MICROMETRES = {1: 1e6, 2: 1e3, 3: 1.0}
@@ -164,7 +162,7 @@ class VolumeFile:
         Args:
             axis: across which it is.
             index: of the slice.
-            range_: intensities that become 0 and 1; None for each channel's :data:`PERCENTILES`. What lies outside is
+            range_: intensities that become 0 and 1; None for each channel's own. What lies outside is
                 cut off.
 
         Raises:
@@ -188,15 +186,13 @@ class VolumeFile:
 
     @cached_property
     def ranges(self) -> tuple[Range, ...]:
-        """Of each channel the :data:`PERCENTILES`, in which a volume that is all alike becomes black."""
+        """Of each channel :func:`transeg.core.data.intensities.percentile_range`."""
         found = []
         voxels = self._voxels().reshape(-1, self.channels, order="F")
         step = math.ceil(len(voxels) / LOOKED_AT) | 1  # odd, since sides are even
         for channel in range(self.channels):
             values = voxels[::step, channel].astype(np.float64) * self._slope + self._inter
-            values = values[np.isfinite(values) & (values != 0)]
-            low, high = map(float, np.percentile(values, PERCENTILES)) if len(values) else (0.0, 1.0)
-            found.append((low, high if high > low else low + 1.0))
+            found.append(percentile_range(values))
         return tuple(found)
 
     def check_alike(self, labels: VolumeFile) -> None:
