@@ -74,8 +74,11 @@ def predict(
     \b
     toolkit predict RUN scan.nii.gz -o out --set axis=2 --set range=[-160,240]
 
+    Of DICOM images, a file or a folder of them, masks are PNG files, one for each frame.
+
     Files that cannot be read are named at the end. Nothing is written over but what an earlier predict has written.
     """
+    from transeg.core.api.dicom_prediction import holds_dicom
     from transeg.core.api.image_files import predict_images
     from transeg.core.api.volume_prediction import volumes_in
     from transeg.core.data.video_frames import is_video
@@ -89,6 +92,9 @@ def predict(
             raise UsageError(f"{option} is for a video, and {images} is none.")
     if volumes := volumes_in(images):
         _predict_volumes(registry, run_dir, images, volumes, **named)
+        return
+    if holds_dicom(images):
+        _predict_dicom(registry, run_dir, images, **named)
         return
     failures = Failures()
     count, out = predict_images(run_dir, images, registry, stderr_console(), failures=failures, **named)
@@ -127,12 +133,37 @@ def _predict_volumes(registry: Registry, run_dir: Path, place: Path, volumes: li
     """
     from transeg.core.api.volume_prediction import predict_volumes
 
-    for name in ("probabilities", "counting", "morphometry"):
-        if named.pop(name):
-            option = {"counting": "--count"}.get(name, f"--{name}")
-            raise UsageError(f"{option} is for images, and {place} holds volumes; save their slices as images first.")
+    _refuse_for_files("volumes; save their slices as images first", place, named)
     del named["overlays"]  # a viewer lays label volumes over the images
     failures = Failures()
     count, out = predict_volumes(run_dir, volumes, registry, stderr_console(), failures=failures, **named)
     Console().print(f"{count} label volumes in {out / 'masks'}", highlight=False)
     failures.conclude("segmented")
+
+
+def _predict_dicom(registry: Registry, run_dir: Path, place: Path, **named: Any) -> None:
+    """Segment DICOM images.
+
+    Raises:
+        UsageError: an option is for other images.
+    """
+    from transeg.core.api.dicom_prediction import predict_dicom
+
+    _refuse_for_files("DICOM files; save them as PNG first", place, named)
+    failures = Failures()
+    count, out = predict_dicom(run_dir, place, registry, stderr_console(), failures=failures, **named)
+    outlines = f", outlines in {out / 'overlays'}" if named["overlays"] else ""
+    Console().print(f"{count} masks in {out / 'masks'}{outlines}", highlight=False)
+    failures.conclude("segmented")
+
+
+def _refuse_for_files(what: str, place: Path, named: dict[str, Any]) -> None:
+    """Take out of the options those that measure image files.
+
+    Raises:
+        UsageError: one of them is said.
+    """
+    for name in ("probabilities", "counting", "morphometry"):
+        if named.pop(name):
+            option = {"counting": "--count"}.get(name, f"--{name}")
+            raise UsageError(f"{option} is for image files, and {place} holds {what}.")
