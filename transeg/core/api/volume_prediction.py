@@ -15,7 +15,7 @@ from transeg.core.api.run_networks import load_trained
 from transeg.core.claims import claimed
 from transeg.core.data.decoded_image import Range
 from transeg.core.data.images import fit_channels
-from transeg.core.data.volume_file import LabelVolume, VolumeFile, is_volume, open_volume, volume_stem
+from transeg.core.data.volume_file import AXIAL, LabelVolume, VolumeFile, is_volume, open_volume, volume_stem
 from transeg.core.distributed.progress_bar import progress_bar
 from transeg.core.errors import DataError, Failures, UsageError
 from transeg.core.experiment.settings import parse_assignment
@@ -31,7 +31,6 @@ from transeg.core.runs.run_folder import RunFolder
 
 WHAT = "A NIfTI volume"
 """Needs nibabel."""
-AXIAL = 2
 
 logger = logging.getLogger("transeg.data")
 

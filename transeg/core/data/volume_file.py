@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from nibabel.nifti1 import Nifti1Header
 
 ENDINGS = (".nii", ".nii.gz")
+AXIAL = 2
+"""The axis that slices lie across where nobody says another."""
 SIZES = (348, 540)
 """Bytes of the headers of NIfTI-1 and NIfTI-2."""
 MOST_CHANNELS = 4
