@@ -7,7 +7,9 @@ from fractions import Fraction
 
 import av
 import h5py
+import nibabel
 import numpy as np
+import pydicom
 import tifffile
 import yaml
 from av.video.reformatter import ColorRange, Colorspace
@@ -354,6 +356,57 @@ def video(root):
         write_video(root / f"scope{index}.mp4", [scene(20 * index + number) for number in range(20)])
 
 
+LYING = np.array([[0, 0, 3.0, -8], [-0.5, 0, 0, 9], [0, -0.25, 0, 7], [0, 0, 0, 1]])
+"""The affine of a volume whose axes go to the back, to the feet and to the right, in steps of 0.5, 0.25 and 3 mm."""
+
+
+def write_volume(path, voxels, affine=LYING, kind=nibabel.Nifti1Image):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nibabel.save(kind(voxels, affine), path)
+
+
+def nifti(root):
+    """Six volumes whose slices are as large as :func:`pixels`."""
+    for index in range(6):
+        greys = np.stack([pixels(10 * index + number)[:, :, 0] for number in range(14)], -1)
+        write_volume(root / "images" / f"case{index}.nii.gz", greys.astype(np.int16) - 100)
+        write_volume(root / "labels" / f"case{index}.nii.gz", (greys > 128).astype(np.uint8))
+
+
+def write_dicom(path, stored, *, patient="DOE^JANE", study="1.2.3", series="1.2.3.4", **tags):
+    """Stored values ``(H, W)``, ``(H, W, 3)`` or, with NumberOfFrames, more, as an uncompressed file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = pydicom.Dataset()
+    file.file_meta = pydicom.dataset.FileMetaDataset()
+    file.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    file.SOPClassUID, file.SOPInstanceUID = pydicom.uid.SecondaryCaptureImageStorage, pydicom.uid.generate_uid()
+    file.PatientName, file.PatientID = patient, patient
+    file.StudyInstanceUID, file.SeriesInstanceUID = study, series
+    coloured = stored.shape[-1] == 3
+    file.Rows, file.Columns = stored.shape[-3:-1] if coloured else stored.shape[-2:]
+    file.SamplesPerPixel, file.PhotometricInterpretation = (3, "RGB") if coloured else (1, "MONOCHROME2")
+    if coloured:
+        file.PlanarConfiguration = 0
+    file.BitsAllocated = file.BitsStored = 8 * stored.dtype.itemsize
+    file.HighBit, file.PixelRepresentation = file.BitsStored - 1, int(stored.dtype.kind == "i")
+    file.PixelData = stored.tobytes() + b"\0" * (stored.nbytes % 2)
+    for tag, value in tags.items():
+        setattr(file, tag, value)
+    file.save_as(path, enforce_file_format=True)
+
+
+def dicom(root):
+    """Six patients of two images, in folders as archives write them."""
+    for index in range(12):
+        place, patient = f"scan{index // 2}/IM{index % 2}", f"DOE^JANE{index // 2}"
+        greys = pixels(index)[:, :, 0]
+        window = {"WindowCenter": 100, "WindowWidth": 150, "PixelSpacing": [0.5, 0.25]}
+        write_dicom(
+            root / "images" / place, greys.astype(np.int16), patient=patient, series=f"1.2.{index // 2}", **window
+        )
+        save(root / "masks" / f"{place}.png", (greys > 128).astype(np.uint8) * 255)
+
+
 BUILDERS = {
     "cvc-clinicdb": functools.partial(folders, images="Original", masks="Ground Truth"),
     "polyp-benchmark": polyp_benchmark,
@@ -368,10 +421,12 @@ BUILDERS = {
     "axon": axon,
     "coco": coco,
     "cvat": cvat,
+    "dicom": dicom,
     "em": em,
     "geojson": geojson,
     "hdf5": hdf5,
     "labelme": labelme,
+    "nifti": nifti,
     "nnunet": nnunet,
     "video": video,
 }

@@ -13,7 +13,14 @@ from transeg.core.experiment.completion import complete_dataset
 from transeg.core.registry import Registry
 
 REGISTRY = Registry()
-ELSEWHERE = {"phantom", "pannuke", "hdf5", "video"}  # made, or in files of many images: their own tests
+ELSEWHERE = {
+    "phantom",
+    "pannuke",
+    "hdf5",
+    "video",
+    "nifti",
+    "dicom",
+}  # made, or in files of many images: their own tests
 COMPONENTS = [c for c in REGISTRY.components("dataset") if c.name not in ELSEWHERE]
 
 

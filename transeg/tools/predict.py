@@ -45,7 +45,7 @@ from transeg.tools.common.console import stderr_console
 @common.translate_with
 @common.direction
 @common.rescale
-@common.assignments("Set how images are read, as for a dataset: range=[0, 4095] or page=0.")
+@common.assignments("Set how images are read, as for a dataset: range=[0, 4095] or page=0; of volumes also axis=2.")
 @common.window
 @common.flips
 @common.device
@@ -84,9 +84,18 @@ def predict(
     \b
     toolkit predict RUN scope.mp4 -o out.mp4 --from 60 --to 90
 
+    Of NIfTI volumes, a file or a folder of them, OUT gets label volumes with the same affine.
+
+    \b
+    toolkit predict RUN scan.nii.gz -o out --set axis=2 --set range=[-160,240]
+
+    Of DICOM images, a file or a folder of them, masks are PNG files, one for each frame.
+
     Files that cannot be read are named at the end. Nothing is written over but what an earlier predict has written.
     """
+    from transeg.core.api.dicom_prediction import holds_dicom
     from transeg.core.api.image_files import predict_images
+    from transeg.core.api.volume_prediction import volumes_in
     from transeg.core.data.video_frames import is_video
 
     of_video = {"--fps": fps, "--from": start, "--to": end}
@@ -97,6 +106,12 @@ def predict(
     for option, value in of_video.items():
         if value is not None:
             raise UsageError(f"{option} is for a video, and {images} is none.")
+    if volumes := volumes_in(images):
+        _predict_volumes(registry, run_dir, images, volumes, **named)
+        return
+    if holds_dicom(images):
+        _predict_dicom(registry, run_dir, images, **named)
+        return
     failures = Failures()
     count, out = predict_images(run_dir, images, registry, stderr_console(), failures=failures, **named)
     outlines = f", outlines in {out / 'overlays'}" if named["overlays"] else ""
@@ -127,3 +142,47 @@ def _predict_video(registry: Registry, run_dir: Path, video: Path, **named: Any)
         raise UsageError("A video is written for its outlines; leave --no-overlays out, or extract its frames.")
     count, table = predict_video(run_dir, video, registry, stderr_console(), **named)
     Console().print(f"{count} frames in {named['out']}, a line for each in {table}", highlight=False)
+
+
+def _predict_volumes(registry: Registry, run_dir: Path, place: Path, volumes: list[Path], **named: Any) -> None:
+    """Segment volumes.
+
+    Raises:
+        UsageError: an option is for images.
+    """
+    from transeg.core.api.volume_prediction import predict_volumes
+
+    _refuse_for_files("volumes; save their slices as images first", place, named)
+    del named["overlays"]  # a viewer lays label volumes over the images
+    failures = Failures()
+    count, out = predict_volumes(run_dir, volumes, registry, stderr_console(), failures=failures, **named)
+    Console().print(f"{count} label volumes in {out / 'masks'}", highlight=False)
+    failures.conclude("segmented")
+
+
+def _predict_dicom(registry: Registry, run_dir: Path, place: Path, **named: Any) -> None:
+    """Segment DICOM images.
+
+    Raises:
+        UsageError: an option is for other images.
+    """
+    from transeg.core.api.dicom_prediction import predict_dicom
+
+    _refuse_for_files("DICOM files; save them as PNG first", place, named)
+    failures = Failures()
+    count, out = predict_dicom(run_dir, place, registry, stderr_console(), failures=failures, **named)
+    outlines = f", outlines in {out / 'overlays'}" if named["overlays"] else ""
+    Console().print(f"{count} masks in {out / 'masks'}{outlines}", highlight=False)
+    failures.conclude("segmented")
+
+
+def _refuse_for_files(what: str, place: Path, named: dict[str, Any]) -> None:
+    """Take out of the options those that measure image files.
+
+    Raises:
+        UsageError: one of them is said.
+    """
+    for name in ("probabilities", "counting", "morphometry"):
+        if named.pop(name):
+            option = {"counting": "--count"}.get(name, f"--{name}")
+            raise UsageError(f"{option} is for image files, and {place} holds {what}.")

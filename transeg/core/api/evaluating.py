@@ -23,6 +23,7 @@ from transeg.core.builders.datasets import (
 from transeg.core.builders.seen_images import check_unseen, recall_seen, unseen_rest
 from transeg.core.claims import claimed
 from transeg.core.data.splits import SPLITS
+from transeg.core.data.volume_file import AXIAL, is_volume
 from transeg.core.distributed.collectives import broadcast_from_first, join_ranks
 from transeg.core.distributed.progress_bar import progress_bar, progress_console
 from transeg.core.errors import Failures, UsageError, did_you_mean
@@ -30,6 +31,7 @@ from transeg.core.evaluation.judge import Judge, is_measurable
 from transeg.core.evaluation.measurement import measure_masks, measure_segmenter
 from transeg.core.evaluation.metrics.image_metrics import check_metrics
 from transeg.core.evaluation.translation_quality import judge_translation
+from transeg.core.evaluation.volume_scores import measure_volumes
 from transeg.core.experiment.choices import DatasetChoice
 from transeg.core.experiment.command_line import label_tests, parse_dataset
 from transeg.core.experiment.completion import complete_dataset
@@ -327,7 +329,8 @@ def evaluate_masks(
     out: Path,
     counting: Counting | None = None,
 ) -> dict[str, Any]:
-    """Measure mask files on labelled datasets; see :func:`transeg.core.evaluation.measurement.measure_masks`.
+    """Measure mask files on labelled datasets; see :func:`transeg.core.evaluation.measurement.measure_masks`, or of a
+    folder of NIfTI files :func:`transeg.core.evaluation.volume_scores.measure_volumes`.
 
     Args:
         masks: folder of masks.
@@ -341,10 +344,18 @@ def evaluate_masks(
         out: gets the CSV files.
         counting: how objects are counted, too; None for not at all.
     """
-    datasets = labelled_datasets(tests, split, assignments, registry)
+    choices = _labelled_choices(tests, split, assignments, registry)
+    datasets = _labelled(choices, registry)
     numbers = None if values is None else _whole_numbers("--values", values)
+    volumes = sorted(path for path in masks.iterdir() if is_volume(path)) if masks.is_dir() else []
+    for option, said in (("--values", values), ("--count", counting)):
+        if volumes and said is not None:
+            raise UsageError(f"{option} is for mask files, but {masks} holds volumes.")
     total = sum(len(dataset) for dataset in datasets.values())
     with claimed(out, "measure"), progress_bar(console, "measuring", total) as advance:
+        if volumes:
+            axes = {label: int(choice.options.get("axis", AXIAL)) for label, choice in choices.items()}
+            return measure_volumes(volumes, datasets, axes, out, advance, suffix=suffix)
         return measure_masks(masks, datasets, out, advance, values=numbers, suffix=suffix, counting=counting)
 
 
@@ -362,12 +373,22 @@ def labelled_datasets(
     Raises:
         UsageError: one of them cannot be built, or has no masks.
     """
+    return _labelled(_labelled_choices(tests, split, assignments, registry), registry)
+
+
+def _labelled_choices(
+    tests: Sequence[str], split: str | None, assignments: Sequence[str], registry: Registry
+) -> dict[str, DatasetChoice]:
+    """What datasets are chosen; see :func:`labelled_datasets`."""
     data: Settings = {"test": label_tests([parse_dataset(text, registry, assignments) for text in tests], registry)}
     expand_tests(data, registry)
-    choices = {
+    return {
         label: complete_dataset(table if split is None else {**table, "split": split}, "test", registry)
         for label, table in data["test"].items()
     }
+
+
+def _labelled(choices: Mapping[str, DatasetChoice], registry: Registry) -> dict[str, Dataset]:
     datasets = {label: build_nonempty(choice, "test", registry, label) for label, choice in choices.items()}
     check_labelled(datasets)
     return datasets

@@ -18,6 +18,8 @@ IN_THE_DARK = (
     f"has 16 bits per channel, but no value above {DARK - 1}; if that is white, say range=[0,{DARK - 1}], or it is "
     "almost black"
 )
+PERCENTILES = 0.5, 99.5
+"""Of intensities that are not 0, what becomes black and white where nothing says it (Ma et al., arXiv:2304.12306)."""
 CURE = "say which of them become 0 and 1 with range=[LOW, HIGH]"
 
 
@@ -68,3 +70,10 @@ def holds_for(range_: Range | None, pixels: np.ndarray) -> bool:
     if pixels.dtype == np.uint8:
         return range_[1] <= 255
     return pixels.dtype == np.uint16 or range_[1] <= 1 or bool(pixels.max(initial=0) > 1 or pixels.min(initial=0) < 0)
+
+
+def percentile_range(values: np.ndarray) -> Range:
+    """The :data:`PERCENTILES` of intensities of any shape, in which what is all alike is black."""
+    known = values[np.isfinite(values) & (values != 0)]
+    low, high = map(float, np.percentile(known, PERCENTILES)) if known.size else (0.0, 1.0)
+    return low, high if high > low else low + 1.0

@@ -7,8 +7,9 @@ from collections import Counter
 from pathlib import Path
 
 VIDEO = "video", "name it as a dataset, video:{file}, or extract its frames: ffmpeg -i {file} frames/%06d.png"
-VOLUME = "volume", "save its slices as images, for instance as PNG or TIFF"
-DICOM = "DICOM file", "save it as an image, for instance: dcmj2pnm +on16 {file} image.png"
+NIFTI = "NIfTI volume", "name it as a dataset, nifti:{file}, or nifti: and its folder; predict takes it as it is"
+VOLUME = "volume", "save it as NIfTI (.nii.gz), for instance with SimpleITK, or its slices as PNG or TIFF"
+DICOM = "DICOM file", "name it as a dataset, dicom:{file}, or dicom: and its folder; predict takes it as it is"
 SLIDE = "slide or microscope file", "export the wanted regions as TIFF, for instance with QuPath or Fiji"
 PHOTO = "photo", "convert it, for instance: magick {file} image.png"
 
@@ -19,7 +20,8 @@ KINDS = {
     ending: kind
     for kind, endings in (
         (VIDEO, ".mp4 .avi .mov .mkv .mpg .mpeg .m4v .wmv .webm"),
-        (VOLUME, ".nii .nii.gz .mha .mhd .nrrd"),
+        (NIFTI, ".nii .nii.gz"),
+        (VOLUME, ".mha .mhd .nrrd"),
         (DICOM, ".dcm .dicom"),
         (SLIDE, ".svs .ndpi .mrxs .scn .vsi .bif .czi .lif .nd2 .oib .oif .lsm .ims"),
         (PHOTO, ".heic .heif .avif .jxl .jfif .jpe .j2k .psd .dng .nef .cr2 .arw .exr"),

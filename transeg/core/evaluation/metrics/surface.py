@@ -8,12 +8,12 @@ import numpy as np
 
 TOLERANCE = 2.0
 """How far apart, in pixels, two outlines may be to agree in the surface Dice; of pixels that are no squares, in squares
-of the same area."""
+of the same area, and of voxels in cubes of the same volume."""
 PIXELS = 1.0, 1.0
 
 
 def surface_metrics(
-    prediction: np.ndarray, truth: np.ndarray, valid: np.ndarray, pixel_size: tuple[float, float] = PIXELS
+    prediction: np.ndarray, truth: np.ndarray, valid: np.ndarray, pixel_size: tuple[float, ...] = PIXELS
 ) -> tuple[float, float]:
     """Compare the outlines of a predicted and a true region.
 
@@ -22,10 +22,10 @@ def surface_metrics(
     (Nikolov et al., arXiv:1809.04430), counted in pixels.
 
     Args:
-        prediction: ``(H, W)`` bool.
-        truth: ``(H, W)`` bool.
-        valid: ``(H, W)`` bool, the pixels that count; the others are as if outside the image.
-        pixel_size: height and width of a pixel, in the unit of the distance.
+        prediction: ``(H, W)``, or ``(D, H, W)``, bool.
+        truth: likewise.
+        valid: likewise, the pixels that count; the others are as if outside the image.
+        pixel_size: height and width of a pixel, or depth, height and width, in the unit of the distance.
 
     Returns:
         Both metrics. Where one region is empty the worst there is, the image's diagonal and 0; where both are, NaN.
@@ -43,18 +43,21 @@ def surface_metrics(
     away, back = (distance_transform_edt(~outline, sampling=pixel_size) for outline in (second, first))
     distances = away[first], back[second]
     hausdorff = max(np.percentile(distance, 95) for distance in distances)
-    reach = TOLERANCE * math.sqrt(math.prod(pixel_size)) * (1 + 1e-9)  # two pixels are two, however they are rounded
+    reach = (
+        TOLERANCE * math.prod(pixel_size) ** (1 / len(pixel_size)) * (1 + 1e-9)
+    )  # two pixels are two, however they are rounded
     near = np.concatenate(distances) <= reach
     return float(hausdorff), float(near.mean())
 
 
 def _outline(region: np.ndarray) -> np.ndarray:
-    """Pixels of the region that have one of four neighbours outside of it, or lie at the edge."""
+    """Pixels of the region that have one of four neighbours (of a voxel, six) outside of it, or lie at the edge."""
     from scipy.ndimage import binary_erosion
 
     return region & ~binary_erosion(region)
 
 
-def _bounding_box(mask: np.ndarray) -> tuple[slice, slice]:
-    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
-    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+def _bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
+    others = (tuple(other for other in range(mask.ndim) if other != axis) for axis in range(mask.ndim))
+    places = [np.flatnonzero(mask.any(axes)) for axes in others]
+    return tuple(slice(place[0], place[-1] + 1) for place in places)

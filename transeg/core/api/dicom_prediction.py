@@ -1,0 +1,136 @@
+"""Segments DICOM images with what a run has learned, and writes masks that say nothing of a patient."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from transeg.core.api.run_networks import load_trained
+from transeg.core.claims import claimed
+from transeg.core.data.dicom_frames import DicomFrame, dicom_frames, is_dicom, read_dicom
+from transeg.core.data.images import EXTENSIONS, fit_channels
+from transeg.core.data.writing import write_together
+from transeg.core.distributed.progress_bar import progress_bar
+from transeg.core.errors import DataError, Failures, UsageError
+from transeg.core.inference.masks import class_map, shown_mask
+from transeg.core.inference.pixel_size import PixelSize, rescale_factors, scale_reference
+from transeg.core.inference.prediction import segment_image
+from transeg.core.inference.reading import Reading
+from transeg.core.inference.translator import Translator
+from transeg.core.inference.visualization import draw_outlines
+from transeg.core.inference.whole_slide import to_uint8
+from transeg.core.registry import Registry
+from transeg.core.runs.run_folder import RunFolder
+
+WHAT = "A DICOM image"
+"""Needs pydicom."""
+
+
+def holds_dicom(place: Path) -> bool:
+    """Whether a place is a DICOM file, or a folder that holds such files, also in folders below, and no image."""
+    if place.is_file():
+        return is_dicom(place)
+    if not place.is_dir() or any(path.suffix.lower() in EXTENSIONS for path in place.iterdir()):
+        return False
+    return any(is_dicom(path) for path in place.rglob("*") if not path.name.startswith("."))
+
+
+def predict_dicom(
+    run_dir: Path,
+    place: Path,
+    registry: Registry,
+    console: Console,
+    *,
+    out: Path,
+    window: int | None,
+    flips: bool,
+    device: str | None,
+    pixel_size: PixelSize | None = None,
+    translate_with: Path | None = None,
+    direction: str | None = None,
+    rescale: float | None = None,
+    assignments: Sequence[str] = (),
+    overlays: bool = True,
+    failures: Failures,
+) -> tuple[int, Path]:
+    """Segment DICOM images frame by frame.
+
+    Writes ``masks/<name>.png``, and the images with the masks' outlines where wanted; names are those of
+    :class:`transeg.core.data.dicom_frames.DicomFrame`. See :func:`transeg.core.api.image_files.predict_images` for what
+    is not said here.
+
+    Args:
+        run_dir: of the run.
+        place: a file, or a folder.
+        registry: where components come from.
+        console: for progress.
+        out: the folder.
+        window: of the inference.
+        flips: of the inference.
+        device: to compute on.
+        pixel_size: of all images; by default what each says.
+        translate_with: run that brings images into the domain that the segmenter knows.
+        direction: of that translation.
+        rescale: factor on images.
+        assignments: ``range`` of the dataset dicom; by default that of the run, else what files say.
+        overlays: whether to write outlines.
+        failures: get the files that cannot be read.
+
+    Returns:
+        How many images were segmented, and the folder.
+
+    Raises:
+        UsageError: an option does not fit.
+    """
+    reading = Reading.of(assignments)
+    if reading.page is not None:
+        raise UsageError("--set page is for images of several pages; all frames of a DICOM file are segmented.")
+    frames, faults = dicom_frames(place, WHAT)
+    failures.reasons += [fault.reason for fault in faults]
+    trained = load_trained(RunFolder(run_dir), registry, device)
+    channels, translator = trained.domains.target_channels, None
+    if translate_with is not None:
+        translator = Translator.adapting(translate_with, registry, device, direction=direction, channels=channels)
+        channels = translator.takes
+    range_ = reading.within(scale_reference(trained.experiment, translator).range).range
+    inference, names = trained.inference(window, flips), trained.domains.class_names
+    series: dict[str, list[DicomFrame]] = defaultdict(list)
+    for frame in frames:
+        series[frame.series].append(frame)
+    count = 0
+    with (
+        claimed(out, "predict", [frame.path for frame in frames]),
+        progress_bar(console, "segmenting", len(frames)) as advance,
+    ):
+        for frame in frames:
+            with failures.collect():
+                image = _fitted(frame, read_dicom(frame, range_, tuple(series[frame.series])), channels)
+                size = pixel_size or frame.pixel_size
+                scale = rescale_factors(trained.experiment, translator, size, rescale)
+                logits = segment_image(trained, image, inference, translator=translator, scale=scale, name=frame.name)
+                mask = class_map(logits)
+                pictures = {out / "masks" / f"{frame.name}.png": shown_mask(mask, len(names))}
+                if overlays:
+                    pictures[out / "overlays" / f"{frame.name}.png"] = draw_outlines(to_uint8(image), mask)
+                write_together(pictures)
+                count += 1
+            advance()
+    return count, out
+
+
+def _fitted(frame: DicomFrame, pixels: np.ndarray, channels: int) -> np.ndarray:
+    """An image of the network's channels.
+
+    Raises:
+        DataError: it cannot be that.
+    """
+    image = fit_channels(pixels, channels, lambda _: None, alpha=False)
+    if image is None:
+        raise DataError(
+            f"{frame.path} has {pixels.shape[2]} channels, but the run knows images of {channels}.", str(frame.path)
+        )
+    return image
