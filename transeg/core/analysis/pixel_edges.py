@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from scipy.ndimage import label
 
 Rings = list[np.ndarray]
 """An outline clockwise, and those of its holes against the clock: ``(P, 2)`` int64 of x and y each."""
@@ -22,6 +21,8 @@ def trace_parts(region: np.ndarray) -> list[Rings]:
     Returns:
         Parts by their first pixels, row by row; a ring has a point where it turns, and its first is not repeated.
     """
+    from scipy.ndimage import label
+
     parts, count = label(region)
     outlines: list[Rings] = [[] for _ in range(count)]
     holes: list[Rings] = [[] for _ in range(count)]

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import find_objects, label
 
 from transeg.core.analysis.counting import NEIGHBOURS
 from transeg.core.analysis.pixel_edges import Rings, trace_parts
@@ -45,6 +44,8 @@ def predicted_objects(mask: np.ndarray, probabilities: np.ndarray) -> Iterator[P
         mask: ``(H, W)`` label map.
         probabilities: ``(K - 1, H, W)`` of the classes but background.
     """
+    from scipy.ndimage import find_objects, label
+
     for number in range(1, len(probabilities) + 1):
         region = mask == number
         numbers, count = label(region, NEIGHBOURS)
