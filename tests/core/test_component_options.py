@@ -54,12 +54,17 @@ def test_values_are_converted_and_completed(tmp_path, monkeypatch):
     assert values == {"width": 5, "mode": "a", "file": tmp_path / "a.txt", "inherited": 0.5, "sizes": (1, 2)}
 
 
+@pytest.mark.parametrize(("text", "sizes"), [("0, 127", (0, 127)), ("5", (5,)), ([1, 2], (1, 2))])
+def test_lists_are_divided_by_commas_where_a_shell_would_eat_quotes(text, sizes):
+    assert check_options(Thing, {"sizes": text}, "thing")["sizes"] == sizes
+
+
 def test_unknown_options_get_the_nearest():
     with pytest.raises(UsageError, match=r"no option thing.widht. Did you mean 'width'"):
         check_options(Thing, {"widht": 1}, "thing")
 
 
-@pytest.mark.parametrize(("name", "value"), [("width", "wide"), ("mode", "c"), ("sizes", 3)])
+@pytest.mark.parametrize(("name", "value"), [("width", "wide"), ("mode", "c"), ("sizes", 3), ("sizes", "1,a")])
 def test_wrong_values_get_a_sentence(name, value):
     with pytest.raises(UsageError, match=rf"thing.{name} cannot be {value!r}"):
         check_options(Thing, {name: value}, "thing")

@@ -80,11 +80,30 @@ def check_options(component: type, given: Mapping[str, Any], where: str) -> dict
 
 def _converted(option: Option, value: Any, where: str) -> Any:
     try:
-        converted = TypeAdapter(option.type, config=FINITE).validate_python(value)
+        converted = _validated(option.type, value)
     except ValidationError as error:
         fault = error.errors()[0]["msg"]
         raise UsageError(f"{where} cannot be {value!r}: {fault[0].lower()}{fault[1:]}.") from error
     return converted.expanduser().resolve() if isinstance(converted, Path) else converted
+
+
+def _validated(hint: Any, value: Any) -> Any:
+    """A value of a type; ``a,b``, as on a command line, is a list where no string is wanted.
+
+    Raises:
+        ValidationError: it is of another type.
+    """
+    adapter = TypeAdapter(hint, config=FINITE)
+    try:
+        return adapter.validate_python(value)
+    except ValidationError:
+        if not isinstance(value, str) or not _takes_list(hint):
+            raise
+    return adapter.validate_python([part.strip() for part in value.split(",")])
+
+
+def _takes_list(hint: Any) -> bool:
+    return typing.get_origin(hint) in (tuple, list) or any(_takes_list(part) for part in typing.get_args(hint))
 
 
 def _name(hint: Any) -> str:
