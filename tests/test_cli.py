@@ -189,7 +189,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(toolkit, tmp_path, parts):
 
 def test_the_demo_says_what_it_makes_smaller(toolkit):
     plan = " ".join(toolkit("run", "--generator", "cut", "--segmenter", "hardnet", "--dry-run").stdout.split())
-    for fact in ("data.size 64 (published: 256)", "(published: 12500)", "generator.width 16 (published: 64)"):
+    for fact in ("data.size 96 (published: 256)", "(published: 12500)", "generator.width 16 (published: 64)"):
         assert fact in plan
     assert "source-only baseline" in plan
 

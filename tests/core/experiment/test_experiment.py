@@ -51,7 +51,7 @@ def test_without_data_it_is_the_phantom_with_its_preset():
     experiment = composed(JOINT)
     assert experiment.data.source.name == experiment.data.target.name == "phantom"
     assert list(experiment.data.test) == ["phantom"]
-    assert experiment.data.size == 64
+    assert experiment.data.size in (96, 128)
     assert experiment.generator.options["width"] < 64
     assert experiment.baseline == "source-only"
     assert composed({"segmenter": {"name": "unet"}}).baseline == "none"
@@ -247,7 +247,7 @@ def test_what_needs_no_component_is_said_before_any_is_imported(changed, sentenc
 def test_a_resumed_experiment_may_repeat_its_options_but_not_change_them():
     stored = complete_experiment(joined(JOINT, {"train": {"iterations": 50}}), REGISTRY)
     written = tomllib.loads(stored.to_toml())
-    repeated = {**JOINT, "train": {"iterations": 50}, "data": {"size": 64}}
+    repeated = {**JOINT, "train": {"iterations": 50}, "data": {"size": 96}}
     same, other, workers = (
         complete_experiment(merge(written, settings), REGISTRY)
         for settings in (repeated, {"train": {"iterations": 60}}, {"data": {"workers": 2}})
