@@ -46,6 +46,7 @@ def test_bad_files_are_named_and_options_that_do_not_fit_are_told(joint_run, too
     line = ["predict", joint_run, scans, "-o", tmp_path / "new"]
     for more, clause in (
         (["--count"], "--count is for image files, and"),
+        (["--format", "coco"], "--format is for image files, and"),
         (["--set", "page=1"], "all frames of a DICOM file are segmented"),
     ):
         assert clause in said(toolkit(*line, *more, code=2))

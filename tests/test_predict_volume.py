@@ -61,6 +61,7 @@ def test_nothing_is_written_over_and_options_that_do_not_fit_are_told(joint_run,
     assert (tmp_path / "out" / "masks" / "a.nii.gz").read_bytes() == b"mine"
     for more, clause in (
         (["--probabilities"], "--probabilities is for image files, and"),
+        (["--format", "geojson"], "--format is for image files, and"),
         (["--set", "axis=3"], "--set axis=3 must be 0 for sagittal"),
         (["--set", "page=1"], "--set page is for images of several pages"),
         (["--fps", 2], "--fps is for a video"),

@@ -182,7 +182,7 @@ def _refuse_for_files(what: str, place: Path, named: dict[str, Any]) -> None:
     Raises:
         UsageError: one of them is said.
     """
-    for name in ("probabilities", "counting", "morphometry"):
+    for name in ("probabilities", "counting", "morphometry", "polygons"):
         if named.pop(name):
-            option = {"counting": "--count"}.get(name, f"--{name}")
+            option = {"counting": "--count", "polygons": "--format"}.get(name, f"--{name}")
             raise UsageError(f"{option} is for image files, and {place} holds {what}.")
