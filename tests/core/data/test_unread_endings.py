@@ -5,7 +5,8 @@ from PIL import Image
 
 from transeg.core.data import unread_endings
 from transeg.core.data.file_dataset import list_pairs
-from transeg.core.data.unread_endings import count_unread, describe_unread
+from transeg.core.data.unread_endings import KINDS, VIDEO, count_unread, describe_unread
+from transeg.core.data.video_frames import ENDINGS
 from transeg.core.errors import UsageError
 from transeg.core.inference.prediction import list_image_files
 
@@ -32,6 +33,10 @@ def test_files_that_nothing_reads_are_counted_and_named(tmp_path):
         f"is a NIfTI volume, which transeg does not read as images; name it as a dataset, nifti:{tmp_path / 'c.nii.gz'}"
     )
     assert describe_unread(tmp_path / "notes.txt") == ""
+
+
+def test_every_video_is_called_one():
+    assert {ending for ending in KINDS if KINDS[ending] is VIDEO} == set(ENDINGS)
 
 
 def test_commands_name_them(tmp_path, caplog):

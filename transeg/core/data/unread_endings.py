@@ -19,7 +19,7 @@ _said: set[Path] = set()
 KINDS = {
     ending: kind
     for kind, endings in (
-        (VIDEO, ".mp4 .avi .mov .mkv .mpg .mpeg .m4v .wmv .webm"),
+        (VIDEO, ".mp4 .avi .mov .mkv .mpg .mpeg .m4v .wmv .webm .ts"),
         (NIFTI, ".nii .nii.gz"),
         (VOLUME, ".mha .mhd .nrrd"),
         (DICOM, ".dcm .dicom"),
