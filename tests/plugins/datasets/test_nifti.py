@@ -254,7 +254,7 @@ def damaged(root):
     huge.set_data_shape((30000, 30000, 30000))
     huge["vox_offset"], huge["magic"] = 352, b"n+1"
     (root / "huge.nii.gz").write_bytes(gzip.compress(huge.binaryblock + bytes(1000)))
-    yield "huge.nii.gz", "MiB of voxels; compressed files are read up to 512 MiB"
+    yield "huge.nii.gz", "MiB of voxels; compressed files are read up to 768 MiB"
     (root / "large.nii").write_bytes(huge.binaryblock + bytes(1000))
     yield "large.nii", "is cut off"
     flat = nibabel.Nifti1Image(np.zeros((4, 5, 6), np.int16), None)

@@ -34,8 +34,9 @@ SIZES = (348, 540)
 """Bytes of the headers of NIfTI-1 and NIfTI-2."""
 MOST_CHANNELS = 4
 """Along the fourth axis: what has more is a series in time, not an image of several channels."""
-MOST_BYTES = 2**29
-"""Of voxels, in a compressed file: such a file is unpacked whole, and could claim to hold any number."""
+MOST_BYTES = 3 * 2**28
+"""Of voxels, in a compressed file: such a file is unpacked whole, and could claim to hold any number. A CT of
+1,500 slices of 512 x 512 pixels has that many."""
 FURTHEST = 2**24
 """Bytes of a compressed file before its first voxel."""
 LOOKED_AT = 2**22
