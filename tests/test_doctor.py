@@ -48,7 +48,8 @@ def findings(toolkit, *, code=0):
 def test_everything_is_looked_at_and_nothing_left_behind(toolkit, tmp_path):
     found = findings(toolkit)
     assert {*found} == {
-        *("transeg", "packages", "versions", "extras", "devices", "cores", "memory", "shared memory", "open files"),
+        *("transeg", "packages", "versions", "imports", "extras", "devices", "cores", "memory", "shared memory"),
+        "open files",
         *("cache", "runs", "plugins", "data"),
     }
     assert all(set(each) == {"name", "state", "found", "advice"} for group in found.values() for each in group)

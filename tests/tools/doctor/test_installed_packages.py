@@ -3,9 +3,16 @@ from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
+import torch
 
 from transeg.tools.doctor import installed_packages
-from transeg.tools.doctor.installed_packages import SERVES, check_extras, check_requirements, check_versions
+from transeg.tools.doctor.installed_packages import (
+    SERVES,
+    check_extras,
+    check_imports,
+    check_requirements,
+    check_versions,
+)
 
 PROJECT = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
 
@@ -61,10 +68,33 @@ def test_a_pair_that_does_not_go_together(installed):
 
 def test_extras(installed):
     needs = ['av>=14; extra == "video"', 'setuptools>=77; extra == "nnunet"', 'nnunetv2; extra == "nnunet"']
+    needs += ['optuna>=4.9; extra == "search"']
     installed({"transeg": "1", "av": "15", "nnunetv2": "2.8"}, {"transeg": needs})
     found = check_extras()
     assert found.state == "note"
     assert found.found.startswith("Installed: video.\n")
     assert "nnunet: toolkit nnunet, and its network; a part of it is there. setuptools>=77 is needed" in found.found
-    assert "wandb: --tracker wandb" in found.found
+    assert "  search: toolkit search\n" in found.found
+    assert "wandb: --tracker wandb, and artifacts; what is installed as transeg is older" in found.found
     assert "pip install" in found.advice
+
+
+def test_packages_that_cannot_be_imported(monkeypatch):
+    def refuse(name):
+        if name == "cv2":
+            raise ImportError("libGL.so.1: cannot open shared object file: No such file or directory")
+
+    assert check_imports().state == "ok"
+    monkeypatch.setattr(installed_packages.importlib, "import_module", refuse)
+    found = check_imports()
+    assert found.state == "fault"
+    assert found.found.startswith("cv2 cannot be imported: libGL.so.1: cannot open shared object file")
+
+
+def test_a_pytorch_that_was_built_for_another_numpy(monkeypatch):
+    def refuse(array):
+        raise RuntimeError("Numpy is not available")
+
+    monkeypatch.setattr(torch, "from_numpy", refuse)
+    assert check_imports().state == "fault"
+    assert check_imports().found == "PyTorch and NumPy cannot exchange arrays: Numpy is not available."

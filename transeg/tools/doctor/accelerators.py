@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from transeg.tools.doctor.finding import Finding, in_gib
+from transeg.tools.doctor.finding import Finding, first_line, in_gib
 
 DRIVER = Path("/proc/driver/nvidia/version")
 
@@ -25,7 +25,7 @@ def check_devices() -> Iterator[Finding]:
         yield Finding(
             "devices",
             "fault",
-            f"PyTorch cannot be imported: {_reason(error)}",
+            f"PyTorch cannot be imported: {first_line(error)}",
             "Install it again: pip install --force-reinstall torch torchvision",
         )
         return
@@ -54,7 +54,7 @@ def _gpu(index: int) -> Finding:
         return Finding(
             "devices",
             "fault",
-            f"{name} cannot be computed on: {_reason(error)}",
+            f"{name} cannot be computed on: {first_line(error)}",
             f"PyTorch {torch.__version__} is built for CUDA {built}; install one that fits GPU and driver, or say "
             "--device cpu.",
         )
@@ -97,10 +97,5 @@ def _refusal() -> str:
             warnings.simplefilter("ignore")
             torch.cuda.init()
     except Exception as error:
-        return _reason(error)
+        return first_line(error)
     return "it finds no device."
-
-
-def _reason(error: Exception) -> str:
-    """The first line of an error, as a sentence."""
-    return (str(error) or type(error).__name__).splitlines()[0].rstrip(".") + "."

@@ -17,7 +17,7 @@ from transeg.core.registry import Registry
 from transeg.tools.common.options import as_json, with_registry
 from transeg.tools.doctor.accelerators import check_devices
 from transeg.tools.doctor.finding import Finding, without_user
-from transeg.tools.doctor.installed_packages import check_extras, check_requirements, check_versions
+from transeg.tools.doctor.installed_packages import check_extras, check_imports, check_requirements, check_versions
 from transeg.tools.doctor.machine import check_cores, check_descriptors, check_memory, check_shared_memory
 from transeg.tools.doctor.places import check_cache, check_current_folder, check_data_root
 from transeg.tools.doctor.plugin_faults import check_plugins
@@ -27,6 +27,7 @@ Findings = Finding | Iterable[Finding]
 CHECKS: tuple[Callable[[], Findings], ...] = (
     check_versions,
     check_requirements,
+    check_imports,
     check_extras,
     check_devices,
     check_cores,

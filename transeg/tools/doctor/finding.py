@@ -45,3 +45,8 @@ def _without_user(text: str) -> str:
 def in_gib(size: float) -> str:
     """Bytes as people read them."""
     return f"{size / 2**30:.1f} GiB"
+
+
+def first_line(error: Exception) -> str:
+    """The beginning of what an error says, as a sentence."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".") + "."

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import platform
+import warnings
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 
@@ -10,10 +12,12 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from transeg import __version__
-from transeg.tools.doctor.finding import Finding
+from transeg.tools.doctor.finding import Finding, first_line
 
 SHOWN = ("torch", "torchvision", "numpy", "mmengine-lite", "timm", "albumentations", "opencv-python-headless")
 """Packages whose versions explain most faults."""
+IMPORTED = ("numpy", "torch", "torchvision", "cv2", "timm", "mmengine")
+"""Modules with compiled parts, or that need those."""
 SERVES = {
     "dicom": "reads DICOM",
     "export": "toolkit export --format onnx, and model cards",
@@ -58,13 +62,46 @@ def check_requirements() -> Iterator[Finding]:
         yield Finding("versions", "ok", "All that transeg needs is there, in versions that go together.")
 
 
+def check_imports() -> Finding:
+    """Whether what every run imports can be: what is installed in a right version may be built for another system or
+    another NumPy, or lack a library of the system.
+    """
+    faults = []
+    for name in IMPORTED:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                importlib.import_module(name)
+        except Exception as error:
+            faults.append(f"{name} cannot be imported: {first_line(error)}")
+    if not faults:
+        try:
+            _exchange_arrays()
+        except Exception as error:
+            faults.append(f"PyTorch and NumPy cannot exchange arrays: {first_line(error)}")
+    if not faults:
+        return Finding("imports", "ok", f"{', '.join(IMPORTED)} can be imported.")
+    advice = "Install again what is named, in an environment of its own: python -m venv, then pip install transeg"
+    return Finding("imports", "fault", " ".join(faults), advice)
+
+
+def _exchange_arrays() -> None:
+    """What a PyTorch that was built for another NumPy refuses."""
+    import numpy as np
+    import torch
+
+    torch.from_numpy(np.zeros(1)).numpy()
+
+
 def check_extras() -> Finding:
     """Which extras of transeg are installed, and what the others are for."""
     whole, lacking = [], []
     for extra, purpose in SERVES.items():
         needs = _needs("transeg", extra)
         unmet = [need for need in needs if not _is_met(need)]
-        if needs and not unmet:
+        if not needs:
+            lacking.append(f"{extra}: {purpose}; what is installed as transeg is older and has no such extra.")
+        elif not unmet:
             whole.append(extra)
         elif len(unmet) == len(needs):
             lacking.append(f"{extra}: {purpose}")
