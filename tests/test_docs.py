@@ -6,12 +6,16 @@ import runpy
 from pathlib import Path
 
 import pytest
+import yaml
+
+from transeg import __version__
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
+    ROOT / "SECURITY.md",
     *(page for folder in ("benchmarks", "docs", "examples", "tests") for page in (ROOT / folder).rglob("*.md")),
 ]
 
@@ -44,3 +48,9 @@ def test_files_and_code_that_pages_name_exist(page):
         except (ImportError, AttributeError):
             missing.append(name)
     assert not missing
+
+
+def test_what_is_cited_is_this_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert {*citation} >= {"cff-version", "message", "title", "authors", "license"}
+    assert citation["version"] == __version__

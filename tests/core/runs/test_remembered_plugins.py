@@ -54,7 +54,25 @@ def test_a_run_brings_no_code_along(made):
         registry.find("loss", "mine")
 
 
-@pytest.mark.parametrize("text", [None, "", "[]", '{"plugins": {}}'])
+@pytest.mark.parametrize("way", ["relative", "around", "of a stage"])
+def test_a_run_brings_no_code_along_by_another_way(made, tmp_path, monkeypatch, way):
+    """Each path names the manifest that lies in the run."""
+    run, manifest = made("run/plugins")
+    (run / "experiment.toml").touch()
+    (tmp_path / "else").mkdir()
+    monkeypatch.chdir(tmp_path)
+    stage = run / "fold-1" if way == "of a stage" else run
+    stage.mkdir(exist_ok=True)
+    ways = {"relative": "run/plugins/mine.toml", "around": f"{tmp_path}/else/../run/plugins/mine.toml"}
+    (stage / "environment.json").write_text(json.dumps({"registry": [ways.get(way, str(manifest))]}))
+    registry = Registry()
+    include_plugins(stage / "experiment.toml", registry)
+    assert registry.files == ()
+    with pytest.raises(UsageError, match="There is no loss 'mine'"):
+        registry.find("loss", "mine")
+
+
+@pytest.mark.parametrize("text", [None, "", "[]", '{"plugins": {}}', '{"registry": [3, null]}', '{"registry": 3}'])
 def test_runs_that_remember_nothing_are_read(tmp_path, text):
     if text is not None:
         (tmp_path / "environment.json").write_text(text)
