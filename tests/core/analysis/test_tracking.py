@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from transeg.core.analysis.tracking import LEAST_IOU, LONGEST_GAP, Tracker, _Track
+from transeg.core.analysis.tracking import LEAST_IOU, LONGEST_GAP, Tracker
 from transeg.core.errors import TransegError
 from transeg.core.interfaces import IGNORE
 
@@ -27,6 +27,8 @@ def test_what_is_said_of_an_object():
     assert (found.id, found.label, found.area) == (1, 1, 8)
     assert (found.row, found.column) == (4.5, 5.5)
     assert (found.top, found.left, found.height, found.width) == (3, 5, 4, 2)
+    assert found.pixels.shape == (4, 2)
+    assert found.pixels.all()
 
 
 def test_one_that_moves_keeps_its_number():
@@ -104,8 +106,8 @@ def test_what_is_kept_does_not_grow():
         tracker.add(frame((0, 0, 2, 2), (5, step % 7 * 5, 4, 4)))
     kept = tracker._tracks.values()
     assert len(kept) <= 2 * (LONGEST_GAP + 2)
-    assert all(isinstance(track, _Track) and track.pixels.size <= 16 for track in kept)
-    assert all(track.pixels.base is None for track in kept)  # a view would keep its whole frame
+    assert all(track.last.pixels.size <= 16 for track in kept)
+    assert all(track.last.pixels.base is None for track in kept)  # a view would keep its whole frame
 
 
 def test_frames_of_two_sizes_are_no_video():

@@ -7,7 +7,7 @@ colours are compared.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import cv2
@@ -36,8 +36,7 @@ class TrackedObject:
         column: likewise.
         top: the first row of its bounding box.
         left: the first column.
-        height: of the box, in pixels.
-        width: likewise.
+        pixels: ``(height, width)`` bool, what of the box is the object's.
     """
 
     id: int
@@ -47,8 +46,17 @@ class TrackedObject:
     column: float
     top: int
     left: int
-    height: int
-    width: int
+    pixels: np.ndarray = field(repr=False, compare=False)
+
+    @property
+    def height(self) -> int:
+        """Of the box, in pixels."""
+        return len(self.pixels)
+
+    @property
+    def width(self) -> int:
+        """Of the box, in pixels."""
+        return int(self.pixels.shape[1])
 
     @property
     def box(self) -> tuple[slice, slice]:
@@ -61,7 +69,6 @@ class _Track:
     """An object that may come again: as it was last seen, and in which frame."""
 
     last: TrackedObject
-    pixels: np.ndarray
     frame: int
 
 
@@ -122,8 +129,9 @@ class Tracker:
                 ids[number] = self._given
             left, top, width, height, area = map(int, boxes[number])
             column, row = map(float, centres[number])
-            each = TrackedObject(ids[number], label, area, row, column, top, left, height, width)
-            self._tracks[each.id] = _Track(each, numbers[each.box] == number, self._frame)
+            pixels = numbers[top : top + height, left : left + width] == number
+            each = TrackedObject(ids[number], label, area, row, column, top, left, pixels)
+            self._tracks[each.id] = _Track(each, self._frame)
             found.append(each)
         return found
 
@@ -133,7 +141,7 @@ class Tracker:
         for id_, track in self._tracks.items():
             if track.last.label != label:
                 continue
-            components, overlaps = np.unique(numbers[track.last.box][track.pixels], return_counts=True)
+            components, overlaps = np.unique(numbers[track.last.box][track.last.pixels], return_counts=True)
             for component, overlap in zip(components.tolist(), overlaps.tolist(), strict=True):
                 iou = overlap / (track.last.area + int(areas[component]) - overlap)
                 if component and iou >= LEAST_IOU:
