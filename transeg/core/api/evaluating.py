@@ -112,11 +112,11 @@ def evaluate_run(
     }
     if tests and split not in ("train", "val"):  # who names these asks for what was trained on
         datasets = _unseen(folder, trained, datasets, choices, registry, console, transductive=bool(transductive))
-    place = out or broadcast_from_first(lambda: new_evaluation(folder, choices or ("validation",)))
-    scores: dict[str, Any] = {}
     if alarms is not None:
         failures = None
         check_videos(datasets)
+    place = out or broadcast_from_first(lambda: new_evaluation(folder, choices or ("validation",)))
+    scores: dict[str, Any] = {}
     if trained.segmenter is not None:
         check_labelled(datasets)
         if translate_with is not None:
