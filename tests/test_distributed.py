@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY_CUT, TINY_DATA, TINY_SYNDIFF, TINY_TARGET, TINY_TEST, command
+from PIL import Image
 from servers import Ranks
 
 from transeg.core.evaluation.scores import evaluate
@@ -263,6 +264,24 @@ def test_tests_are_shared_and_exact(tmp_path, one, two, trained):
     assert {p: b for p, b in written(tmp_path / "one").items() if p.suffix == ".csv"} == {
         p: b for p, b in written(tmp_path / "two").items() if p.suffix == ".csv"
     }
+
+
+def test_videos_are_shared_and_exact(tmp_path, one, two, trained):
+    """Of seven frames of two videos each rank has every second one; put together again, nothing is torn apart."""
+    for number in range(7):
+        for kind in ("images", "masks"):
+            path = tmp_path / "labelled" / kind / f"ward{number // 4}" / f"frame{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pixels = np.random.default_rng(number).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+            Image.fromarray(pixels if kind == "images" else (pixels[:, :, 0] > 250).astype(np.uint8) * 255).save(path)
+    said = {}
+    for name, ranks in (("one", one), ("two", two)):
+        options = ["--test", f"folder:{tmp_path / 'labelled'}", "--frames-per-second", "5", "--alarm-frames", "1"]
+        said[name] = ranks("evaluate", trained / "cut", *options, "--json", "--device", "cpu", "-o", tmp_path / name)
+    assert json.loads(said["one"][0][0])["tests"]["labelled"]["videos"]["classes"]["polyp"]["frames"] == 7
+    assert said["two"][0][0] == said["one"][0][0]
+    table = "videos/labelled.csv"
+    assert (tmp_path / "two" / table).read_bytes() == (tmp_path / "one" / table).read_bytes()
 
 
 def test_judging_is_shared_and_exact(tmp_path, one, two, trained):

@@ -1,4 +1,4 @@
-"""`toolkit predict` on a video: outlines at the frames' own times, and a line for each frame."""
+"""`toolkit predict` on a video: outlines at the frames' own times, and a line for each frame and object."""
 
 import csv
 
@@ -8,6 +8,7 @@ import pytest
 from layouts import scene, write_video
 from PIL import Image
 
+from transeg.core.api import video_prediction
 from transeg.core.data.video_frames import VideoFile
 from transeg.core.inference import overlay_video
 
@@ -47,7 +48,7 @@ def test_every_frame_keeps_its_time(joint_run, toolkit, scope, tmp_path):
         assert file.streams.video[0].average_rate == 10
     table = rows(out.with_suffix(".csv"))
     assert [float(row["seconds"]) for row in table] == [time for time, _ in given]
-    assert there(out.parent) == [".transeg-written.jsonl", "out.csv", "out.mp4"]
+    assert there(out.parent) == [".transeg-written.jsonl", "out.csv", "out.mp4", "out_objects.csv"]
     toolkit("predict", joint_run, scope, "-o", out)  # over what it has written itself
     Image.fromarray(given[7][1]).save(tmp_path / "frame.png")
     toolkit("predict", joint_run, tmp_path / "frame.png", "-o", tmp_path / "image")
@@ -63,18 +64,73 @@ def test_a_part_at_a_rate(joint_run, toolkit, scope, tmp_path):
     assert [time for time, _ in frames(out)[0]] == [0.0, 0.2, 0.4, 0.6, 0.8]
 
 
+def moving(number):
+    """What a network might find: a square that goes right, is not seen for a while, and another from frame 10 on."""
+    mask = np.zeros((64, 96), dtype=np.int64)
+    if number not in (5, 6):
+        mask[30:50, 4 + number : 24 + number] = 1
+    if number >= 10:
+        mask[10:20, 10:30] = 1
+    return mask
+
+
+def test_objects_keep_their_numbers_over_frames(joint_run, toolkit, tmp_path, monkeypatch):
+    """The networks of tests find noise, so something that moves is put in its place."""
+    write_video(tmp_path / "scope.mkv", [np.full((64, 96, 3), 8 * number, np.uint8) for number in range(20)])
+    numbers = iter(range(20))
+    monkeypatch.setattr(video_prediction, "class_map", lambda _: moving(next(numbers)))
+    result = toolkit("predict", joint_run, tmp_path / "scope.mkv", "-o", tmp_path / "out.mp4")
+    assert str(tmp_path / "out_objects.csv") in result.stdout.replace("\n", "")
+    found = rows(tmp_path / "out_objects.csv")
+    first = [row for row in found if row["id"] == "1"]
+    assert [int(row["frame"]) for row in first] == [*range(5), *range(7, 20)]
+    assert [int(row["left"]) for row in first] == [4 + int(row["frame"]) for row in first]
+    assert [int(row["frame"]) for row in found if row["id"] == "2"] == [*range(10, 20)]
+    assert len(found) == 18 + 10
+    assert first[7] == {
+        "frame": "9",
+        "seconds": "0.900",
+        "id": "1",
+        "class": "polyp",
+        "area": "400",
+        "centroid_x": "22.50",
+        "centroid_y": "39.50",
+        "left": "13",
+        "top": "30",
+        "width": "20",
+        "height": "20",
+    }
+    pictures = [picture for _, picture in frames(tmp_path / "out.mp4")[0]]
+    assert np.ptp(pictures[3][34:46, 14:20].max(2).astype(int)) > 60  # a number in the square, which is grey else
+    assert np.ptp(pictures[5][34:46, 14:20].max(2).astype(int)) < 20
+
+
+def test_each_component_of_each_frame_has_its_line(joint_run, toolkit, scope, tmp_path):
+    toolkit("predict", joint_run, scope, "-o", tmp_path / "out.mp4")
+    found = rows(tmp_path / "out_objects.csv")
+    for number, frame in enumerate(rows(tmp_path / "out.csv")):
+        here = [row for row in found if row["frame"] == str(number)]
+        assert {row["seconds"] for row in here} <= {frame["seconds"]}
+        assert len({row["id"] for row in here}) == len(here) == int(frame["components_polyp"])
+        assert sum(int(row["area"]) for row in here) == int(frame["area_polyp"])
+    numbers = [int(row["id"]) for row in found]
+    assert sorted(set(numbers)) == list(range(1, max(numbers, default=0) + 1))
+
+
 def test_nothing_is_written_over_or_left_half(joint_run, toolkit, scope, tmp_path, monkeypatch):
     (tmp_path / "mine.mp4").write_bytes(b"mine")
     (tmp_path / "other.csv").write_text("mine")
+    (tmp_path / "third_objects.csv").write_text("mine")
     before = scope.read_bytes()
     for name, clause in (
         ("mine.mp4", "mine.mp4 is there already"),
         ("other.mp4", "other.csv is there already"),
+        ("third.mp4", "third_objects.csv is there already"),
         ("scope.mp4", "is read, so nothing is written over it"),
     ):
         assert clause in said(toolkit("predict", joint_run, scope, "-o", tmp_path / name, code=2))
     assert (tmp_path / "mine.mp4").read_bytes() == b"mine"
-    assert (tmp_path / "other.csv").read_text() == "mine"
+    assert (tmp_path / "other.csv").read_text() == (tmp_path / "third_objects.csv").read_text() == "mine"
     assert scope.read_bytes() == before
     (tmp_path / "cut.mkv").write_bytes(b"")
     write_video(tmp_path / "whole.mkv", [scene(number) for number in range(60)])

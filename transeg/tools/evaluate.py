@@ -48,6 +48,24 @@ from transeg.tools.common.shell_completion import complete_components, complete_
     help="Run whose segmenter should find in generated images the labels that they were made from.",
 )
 @common.repeatable("--metric", "metrics", "NAME", "Metric to measure that is measured on request alone: cldice.")
+@click.option(
+    "--frames-per-second",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="N",
+    help="Of test images that are frames, whose groups are videos: count false alarms and what was found.",
+)
+@click.option(
+    "--alarm-pixels",
+    type=click.IntRange(min=1),
+    metavar="PIXELS",
+    help="Smallest area of a false alarm in a video; by default 100.",
+)
+@click.option(
+    "--alarm-frames",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Frames one after the other that a false alarm lasts at least; by default 5.",
+)
 @common.with_counting
 @common.as_json
 @common.with_registry
@@ -58,6 +76,9 @@ def evaluate(
     features: str | None,
     lpips: Path | None,
     consistency: Path | None,
+    frames_per_second: float | None,
+    alarm_pixels: int | None,
+    alarm_frames: int | None,
     **named: Any,
 ) -> None:
     """Measure what RUN has learned on labelled images.
@@ -67,14 +88,21 @@ def evaluate(
     what comes back where it has two directions.
     With --count, another table says how predicted and true numbers of objects agree; counts/ beside the CSV files has
     them and a Bland-Altman plot.
+    With --frames-per-second, the groups of the test sets are videos, whose frames are in the natural order of their
+    names: a line says how many false alarms there were per minute without an object in view, and how many objects were
+    found at least once; videos/ beside the CSV files has a line for each video.
     """
+    from transeg.core.analysis.video_alarms import alarm_rule_from_options
     from transeg.core.api.evaluating import evaluate_run
     from transeg.core.experiment.schema import QualityOptions
 
     quality = QualityOptions(features=features, lpips=lpips, segmenter=consistency)
     console = stderr_console()
     failures = Failures()
-    metrics, judged, out = evaluate_run(run_dir, registry, console, quality=quality, failures=failures, **named)
+    alarms = alarm_rule_from_options(frames_per_second, alarm_pixels, alarm_frames)
+    metrics, judged, out = evaluate_run(
+        run_dir, registry, console, quality=quality, failures=failures, alarms=alarms, **named
+    )
     if console.quiet:
         return
     if as_json:

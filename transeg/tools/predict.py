@@ -79,7 +79,8 @@ def predict(
     toolkit predict RUN images -o out --format geojson
 
     Of a video, OUT is a video, too, with the outlines, and beside it is a CSV file with a line for each frame: its
-    time, and of each class the area in pixels and the number of components.
+    time, and of each class the area in pixels and the number of components. Another, called like OUT with _objects,
+    has a line for each of these; an object that is known again in other frames has the same id there.
 
     \b
     toolkit predict RUN scope.mp4 -o out.mp4 --from 60 --to 90
@@ -140,8 +141,9 @@ def _predict_video(registry: Registry, run_dir: Path, video: Path, **named: Any)
             raise UsageError(f"{option} is for images, and {video} is a video; extract its frames first.")
     if not named.pop("overlays"):
         raise UsageError("A video is written for its outlines; leave --no-overlays out, or extract its frames.")
-    count, table = predict_video(run_dir, video, registry, stderr_console(), **named)
+    count, table, objects = predict_video(run_dir, video, registry, stderr_console(), **named)
     Console().print(f"{count} frames in {named['out']}, a line for each in {table}", highlight=False)
+    Console().print(f"Objects: {objects}", highlight=False)
 
 
 def _predict_volumes(registry: Registry, run_dir: Path, place: Path, volumes: list[Path], **named: Any) -> None:

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from transeg.core.analysis.counting import Counting, counting_from_options
+from transeg.core.analysis.video_alarms import AlarmRule, alarm_rule_from_options
+from transeg.core.analysis.video_tables import check_videos
 from transeg.core.api.experiment import Manifests, as_texts, find_components
 from transeg.core.api.run_networks import load_trained
 from transeg.core.builders.datasets import (
@@ -66,6 +68,7 @@ def evaluate_run(
     transductive: bool | None = None,
     assignments: Sequence[str] = (),
     metrics: Sequence[str] = (),
+    alarms: AlarmRule | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any], Path]:
     """Measure a run's segmenter on labelled datasets, and its generator's images; processes of torchrun share them.
 
@@ -84,10 +87,11 @@ def evaluate_run(
         translate_with: a run that translates the images first, into the domain that the segmenter knows.
         direction: of that translation; None for source to target.
         failures: get the images that cannot be read, and the others are measured all the same; None to stop at the
-            first.
+            first. A video must have all of its frames, so with ``alarms`` the first stops always.
         transductive: whether tests that are named may hold images that the run has seen without labels, as target.
         assignments: options of the datasets that are named.
         metrics: those that are measured on request alone, beside those that the run's experiment names.
+        alarms: what counts as an alarm in videos, which are the groups; None where images are no frames.
 
     Returns:
         The table of each dataset by name; the measures of the generator's images, by dataset; the folder of CSV files.
@@ -99,14 +103,18 @@ def evaluate_run(
     choices = _tests(trained, tests, split, assignments, registry)
     if not choices and trained.segmenter is not None:
         raise UsageError("The run has no test set; say which with --test NAME:FOLDER.")
-    if counting is not None and trained.segmenter is None:
-        raise UsageError("--count: this run trained a generator alone, so there is nothing to count.")
+    for option, wanted in (("--count", counting), ("--frames-per-second", alarms)):
+        if wanted is not None and trained.segmenter is None:
+            raise UsageError(f"{option}: this run trained a generator alone, so there is nothing to count.")
     datasets = {
         label: normalise_stain(build_nonempty(choice, "test", registry, label), trained.experiment.data)
         for label, choice in choices.items()
     }
     if tests and split not in ("train", "val"):  # who names these asks for what was trained on
         datasets = _unseen(folder, trained, datasets, choices, registry, console, transductive=bool(transductive))
+    if alarms is not None:
+        failures = None
+        check_videos(datasets)
     place = out or broadcast_from_first(lambda: new_evaluation(folder, choices or ("validation",)))
     scores: dict[str, Any] = {}
     if trained.segmenter is not None:
@@ -121,7 +129,7 @@ def evaluate_run(
             inference, counting = trained.inference(window, flips), counting or trained.counting()
             with claimed(place, "evaluate"):
                 scores = measure_segmenter(
-                    trained, datasets, place, inference, advance, registry, counting, failures, metrics
+                    trained, datasets, place, inference, advance, registry, counting, failures, metrics, alarms
                 )
     options = quality if quality != QualityOptions() else trained.experiment.quality
     images = _given_images(trained, datasets, options, registry, named=bool(tests))
@@ -259,6 +267,9 @@ def evaluate(
     count_method: str | None = None,
     min_area: int | None = None,
     metrics: Sequence[str] = (),
+    frames_per_second: float | None = None,
+    alarm_pixels: int | None = None,
+    alarm_frames: int | None = None,
     registry: Manifests = (),
     progress: bool = False,
 ) -> dict[str, dict[str, Any]]:
@@ -284,6 +295,10 @@ def evaluate(
         count_method: ``components``, ``contours`` or ``watershed``.
         min_area: smallest area of an object that is counted, in pixels.
         metrics: those to measure that are measured on request alone: ``cldice``.
+        frames_per_second: of images that are frames, whose groups are videos and whose names say their order: count
+            false alarms per minute without an object, and objects found at least once.
+        alarm_pixels: smallest area of an alarm, in pixels; by default 100.
+        alarm_frames: frames one after the other that an alarm lasts at least; by default 5.
         registry: manifests (`registry.toml`) whose components are offered, too.
         progress: print what `toolkit evaluate` prints on its way; otherwise nothing.
 
@@ -312,6 +327,7 @@ def evaluate(
         direction=direction,
         transductive=transductive,
         metrics=metrics,
+        alarms=alarm_rule_from_options(frames_per_second, alarm_pixels, alarm_frames),
     )
     return {"tests": tests, "quality": judged}
 

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from rich.console import Console
 
 from transeg.core.analysis.csv_files import CsvFiles
+from transeg.core.analysis.tracking import TrackedObject, Tracker
 from transeg.core.api.run_networks import load_trained
 from transeg.core.claims import claimed
 from transeg.core.data.decoded_image import Range
@@ -27,13 +29,14 @@ from transeg.core.inference.overlay_video import OverlayVideo
 from transeg.core.inference.pixel_size import PixelSize, rescale_factors, scale_reference
 from transeg.core.inference.prediction import segment_image
 from transeg.core.inference.translator import Translator
-from transeg.core.inference.visualization import draw_outlines
+from transeg.core.inference.visualization import draw_numbers, draw_outlines
 from transeg.core.registry import Registry
 from transeg.core.runs.run_folder import RunFolder
 
 WRITTEN = (".mp4", ".mkv", ".mov")
 USUAL_RATE = Fraction(25)
 """Frames a second, where a video does not say."""
+OF_OBJECT = ["frame", "seconds", "id", "class", "area", "centroid_x", "centroid_y", "left", "top", "width", "height"]
 
 logger = logging.getLogger("transeg.data")
 
@@ -55,11 +58,13 @@ def predict_video(
     translate_with: Path | None = None,
     direction: str | None = None,
     rescale: float | None = None,
-) -> tuple[int, Path]:
+) -> tuple[int, Path, Path]:
     """Segment the frames of a video, of which one is in memory at a time.
 
-    Writes the frames with outlines at their own times, and beside that video a CSV file with a line for each: its time,
-    and for each class but background the area in pixels and the number of connected components. See
+    Writes the frames with outlines at their own times, and beside that video two CSV files: ``<name>.csv`` with a line
+    for each frame, its time, and for each class but background the area in pixels and the number of connected
+    components; and ``<name>_objects.csv`` with a line for each of these components, with the number that it has in all
+    frames in which :class:`~transeg.core.analysis.tracking.Tracker` knows it again. See
     :func:`transeg.core.api.image_files.predict_images` for what is not said here.
 
     Args:
@@ -80,7 +85,7 @@ def predict_video(
         rescale: factor on frames.
 
     Returns:
-        How many frames were segmented, and the table.
+        How many frames were segmented, the table of frames and that of objects.
 
     Raises:
         UsageError: an option does not fit.
@@ -103,7 +108,8 @@ def predict_video(
         header = ["seconds", *(f"{what}_{name}" for name in names for what in ("area", "components"))]
         rate = Fraction(fps).limit_denominator(1001) if fps else file.rate or USUAL_RATE
         total = max(0, round(((min(end, file.seconds) if end else file.seconds) - start) * rate))
-        table, count, first = out.with_suffix(".csv"), 0, 0
+        table, objects = out.with_suffix(".csv"), out.with_name(f"{out.stem}_objects.csv")
+        tracker, count, first = Tracker(), 0, 0
         with (
             claimed(out.parent, "predict", [video], deep=False),
             CsvFiles() as tables,
@@ -111,7 +117,7 @@ def predict_video(
             OverlayVideo(unfinished, rate, file.unit) as overlays,
             progress_bar(console, "segmenting", total, "frames") as advance,
         ):
-            rows = tables.begin(table, header)
+            rows, of_objects = tables.begin(table, header), tables.begin(objects, OF_OBJECT)
             for frame in file.chosen(fps, start, end):
                 pixels = frame.pixels()
                 image = _fitted(pixels, channels, range_, video)
@@ -119,13 +125,15 @@ def predict_video(
                 mask = class_map(logits)
                 first = first if count else frame.pts
                 lasts = 0 if fps else frame.picture.duration or 0
-                overlays.add(draw_outlines(pixels, mask), frame.pts - first, lasts)
+                found = tracker.add(mask)
+                overlays.add(draw_numbers(draw_outlines(pixels, mask), found), frame.pts - first, lasts)
                 rows.writerow([f"{frame.seconds:.3f}", *_measures(mask, names)])
+                of_objects.writerows(_object_row(count, frame.seconds, each, names) for each in found)
                 count += 1
                 advance()
             if not count:
                 raise DataError(f"{video} has no frame between --from {start:g} and --to {end:g}.", str(video))
-    return count, table
+    return count, table, objects
 
 
 def _fitted(pixels: np.ndarray, channels: int, range_: Range | None, video: Path) -> np.ndarray:
@@ -144,3 +152,10 @@ def _measures(mask: np.ndarray, names: Sequence[str]) -> list[int]:
         region = (mask == label).astype(np.uint8)
         found += [int(region.sum()), cv2.connectedComponents(region, connectivity=8)[0] - 1]
     return found
+
+
+def _object_row(frame: int, seconds: float, found: TrackedObject, names: Sequence[str]) -> list[Any]:
+    """What :data:`OF_OBJECT` names; rows and columns of pixels count from 0."""
+    centre = f"{found.column:.2f}", f"{found.row:.2f}"
+    box = found.left, found.top, found.width, found.height
+    return [frame, f"{seconds:.3f}", found.id, names[found.label - 1], found.area, *centre, *box]

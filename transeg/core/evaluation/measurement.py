@@ -13,6 +13,8 @@ import torch
 
 from transeg.core.analysis.count_tables import CountAgreement
 from transeg.core.analysis.counting import Counting
+from transeg.core.analysis.video_alarms import AlarmRule
+from transeg.core.analysis.video_tables import VideoAgreement
 from transeg.core.data.file_dataset import mask_values
 from transeg.core.data.images import read_binary_mask, read_label_map
 from transeg.core.data.listing import files_by_stem
@@ -40,6 +42,7 @@ def measure_segmenter(
     counting: Counting | None = None,
     failures: Failures | None = None,
     named: Collection[str] = (),
+    alarms: AlarmRule | None = None,
 ) -> dict[str, Any]:
     """Measure a trained segmenter on labelled datasets.
 
@@ -48,27 +51,31 @@ def measure_segmenter(
         datasets: by the name that they have in the table.
         folder: gets a CSV file with a line for each image of each dataset, in ``calibration/`` what
             :func:`~transeg.core.evaluation.metrics.calibration.calibration_bins` gives for all of them together, and
-            where objects are counted one more line, with a picture, in ``counts/``.
+            where objects are counted one more line, with a picture, in ``counts/``; where groups are videos, a line
+            for each in ``videos/``.
         inference: how images reach the network.
         advance: called after each image.
         registry: where the metrics of plugins come from.
         counting: how objects are counted; None for not at all.
         failures: see :func:`transeg.core.evaluation.scores.evaluate`.
         named: metrics that are measured on request alone, beside those that the experiment names.
+        alarms: what counts as an alarm in videos, which are the groups; None where images are no frames.
 
     Returns:
         See :func:`transeg.core.evaluation.scores.summarize`, for each dataset; and as ``counts`` what
-        :meth:`transeg.core.analysis.count_tables.CountAgreement.summary` says.
+        :meth:`transeg.core.analysis.count_tables.CountAgreement.summary` says, and as ``videos`` what
+        :meth:`transeg.core.analysis.video_tables.VideoAgreement.summary` does.
     """
     table = {}
     names, workers = trained.domains.class_names, trained.experiment.data.workers
     metrics = image_metrics(registry, named={*trained.experiment.metrics, *named})
     for label, dataset in datasets.items():
         counts = CountAgreement(counting, names) if counting is not None else None
+        videos = VideoAgreement(alarms, names) if alarms is not None else None
         scores = evaluate(
-            trained.segment, dataset, inference, trained.device, workers, advance, counts, metrics, failures
+            trained.segment, dataset, inference, trained.device, workers, advance, counts, metrics, failures, videos
         )
-        table[label] = broadcast_from_first(partial(_written, label, scores, names, counts, folder))
+        table[label] = broadcast_from_first(partial(_written, label, scores, names, counts, folder, videos))
     return table
 
 
@@ -181,7 +188,12 @@ def _read(path: Path, values: Mapping[int, int] | None, size: tuple[int, ...]) -
 
 
 def _written(
-    label: str, scores: Sequence[DetailedScore], names: Sequence[str], counts: CountAgreement | None, folder: Path
+    label: str,
+    scores: Sequence[DetailedScore],
+    names: Sequence[str],
+    counts: CountAgreement | None,
+    folder: Path,
+    videos: VideoAgreement | None = None,
 ) -> dict[str, Any]:
     """The table of a dataset, whose single images go into files."""
     scores = in_one_unit(scores, label)
@@ -193,4 +205,7 @@ def _written(
     if counts is not None:
         counts.write(folder / "counts", label)
         table["counts"] = counts.summary()
+    if videos is not None:
+        videos.write(folder / "videos", label)
+        table["videos"] = videos.summary()
     return table

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from transeg.core.analysis.count_tables import CountAgreement
 from transeg.core.analysis.csv_files import CsvFiles
+from transeg.core.analysis.video_tables import VideoAgreement
 from transeg.core.distributed.collectives import (
     all_gather,
     broadcast_from_first,
@@ -273,6 +274,7 @@ def evaluate(
     counts: CountAgreement | None = None,
     metrics: Sequence[ImageMetric] = (),
     failures: Failures | None = None,
+    videos: VideoAgreement | None = None,
 ) -> list[DetailedScore]:
     """Score every image of a labelled dataset, at its own size. Ranks share the images; all get all scores.
 
@@ -288,6 +290,7 @@ def evaluate(
         counts: is given each image to count its objects.
         metrics: measured besides those that are always.
         failures: get the images that cannot be read, and the others are scored all the same; None to stop at the first.
+        videos: is given each image as a frame.
 
     Raises:
         DataError: an image cannot be read, or none can.
@@ -310,18 +313,30 @@ def evaluate(
                 continue
             logits = resize_result(inference.run(forward, item.image, device), *item.mask.shape)
             behind(partial(measure, place, item, logits))
-            if counts is not None:
-                prediction = to_classes(logits[None])[0].numpy()
-                counts.add(item.name, item.group, prediction, item.mask.numpy(), item.instances)
+            _count_objects(item, logits, counts, videos)
             advance()
-    if counts is not None:
-        counts.share()
+    for counted in (counts, videos):
+        if counted is not None:
+            counted.share()
     if failures is not None:
         failures.reasons = all_gather(failures.reasons)
     found = [each for each in gather_in_order(scores) if each is not None]
     if failures is not None and not found:
         raise DataError(f"No image can be used. {failures.reasons[0]}")
     return found
+
+
+def _count_objects(
+    item: EvaluationItem, logits: Tensor, counts: CountAgreement | None, videos: VideoAgreement | None
+) -> None:
+    """Give an image to what counts objects; ``logits`` have the size of its truth."""
+    if counts is None and videos is None:
+        return
+    prediction, truth = to_classes(logits[None])[0].numpy(), item.mask.numpy()
+    if counts is not None:
+        counts.add(item.name, item.group, prediction, truth, item.instances)
+    if videos is not None:
+        videos.add(item.name, item.group, prediction, truth)
 
 
 def write_csv(scores: Sequence[ImageScore], names: Sequence[str], path: Path) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from transeg.core.analysis.tracking import TrackedObject
 from transeg.core.data.writing import write_atomically
 from transeg.core.inference.trained_model import TrainedModel
 from transeg.core.interfaces import IGNORE, Sample
@@ -19,6 +21,9 @@ GAP = 4
 HEADER = 26
 SMALLEST, LARGEST = 192, 384
 """Pixels; pictures of another height are brought to the nearer of these."""
+YELLOW = (255, 220, 0)
+SCALE, MIN_SCALE = 1 / 960, 0.4
+"""Of numbers, for each row of a picture, in units of OpenCV's font, which is about 22 pixels high; and the least."""
 
 
 @torch.no_grad()
@@ -77,7 +82,19 @@ def draw_outlines(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
     inner[:, 1:] &= found[:, :-1]
     inner[:, :-1] &= found[:, 1:]
     result = picture.copy()
-    result[np.nonzero(found & ~inner)] = (255, 220, 0)
+    result[np.nonzero(found & ~inner)] = YELLOW
+    return result
+
+
+def draw_numbers(picture: np.ndarray, objects: Sequence[TrackedObject]) -> np.ndarray:
+    """Write the ids of objects onto ``(H, W, 3)`` uint8, in yellow; not onto those that they would cover."""
+    result = picture.copy()
+    scale = max(MIN_SCALE, len(picture) * SCALE)
+    for found in objects:
+        (width, height), _ = cv2.getTextSize(str(found.id), cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
+        if width < found.width and height < found.height:
+            corner = round(found.column - width / 2), round(found.row + height / 2)
+            cv2.putText(result, str(found.id), corner, cv2.FONT_HERSHEY_SIMPLEX, scale, YELLOW, lineType=cv2.LINE_AA)
     return result
 
 

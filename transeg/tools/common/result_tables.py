@@ -63,6 +63,9 @@ def _show_details(tests: dict[str, Any], console: Console) -> None:
         show_classes(tests, console)
     if any("counts" in values for values in tests.values()):
         show_counts(tests, console)
+    for label, values in tests.items():
+        if "videos" in values:
+            show_videos(label, values["videos"], console)
 
 
 def show_classes(tests: dict[str, Any], console: Console) -> None:
@@ -151,6 +154,19 @@ def show_counts(tests: dict[str, Any], console: Console) -> None:
             cells = [_count_cell(key, row) for key in heads]
             table.add_row(label, name, *map(escape, cells))
     console.print(table)
+
+
+def show_videos(label: str, videos: Mapping[str, Any], console: Console) -> None:
+    """False alarms and found objects in the videos of a test set, a line for each class."""
+    alarm = f"{videos['alarm_pixels']} pixels for {videos['alarm_frames']} frames"
+    for name, row in videos["classes"].items():
+        rate = format_number(row["false_alarms_per_minute"], digits=2)
+        minutes = f"{row['false_alarms_without']} of {alarm} in {row['minutes_without']:.2f} minutes"
+        console.print(
+            f"{escape(label)}: {rate} false alarms per minute without {escape(name)} ({minutes}); "
+            f"{row['found']} of {row['objects']} found at least once.",
+            highlight=False,
+        )
 
 
 def _count_cell(name: str, values: Mapping[str, Any]) -> str:
