@@ -91,7 +91,9 @@ class Pix2pix(Generator):
     def optimizers(self) -> dict[str, Optimization]:
         schedule = partial(linear_decay, constant=EPOCHS[0], decay=EPOCHS[1])
         return {
-            name: Optimization(torch.optim.Adam(network.parameters(), lr=self._lr, betas=(0.5, 0.999)), schedule)
+            name: Optimization(
+                torch.optim.Adam(network.parameters(), lr=self._lr, betas=(0.5, 0.999), fused=True), schedule
+            )
             for name, network in (("D", self.D), ("G", self.G))
         }
 

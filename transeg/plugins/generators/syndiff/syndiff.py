@@ -320,7 +320,9 @@ def cosine_factor(progress: float, lr: float) -> float:
 
 def _adam(networks: Sequence[nn.Module], lr: float) -> Optimization:
     parameters = [parameter for network in networks for parameter in network.parameters()]
-    return Optimization(torch.optim.Adam(parameters, lr=lr, betas=(0.5, 0.9)), partial(cosine_factor, lr=lr))
+    return Optimization(
+        torch.optim.Adam(parameters, lr=lr, betas=(0.5, 0.9), fused=True), partial(cosine_factor, lr=lr)
+    )
 
 
 def _judge_patches(side: Side, made: Tensor) -> dict[str, Tensor]:
