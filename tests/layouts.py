@@ -398,7 +398,7 @@ def write_dicom(path, stored, *, patient="DOE^JANE", study="1.2.3", series="1.2.
 def dicom(root):
     """Six patients of two images, in folders as archives write them."""
     for index in range(12):
-        place, patient = f"scan{index // 2}/IM{index % 2}", f"DOE^JANE{index // 2}"
+        place, patient = f"{index // 2:03}/IM{index % 2}", f"DOE^JANE{index // 2}"
         greys = pixels(index)[:, :, 0]
         window = {"WindowCenter": 100, "WindowWidth": 150, "PixelSpacing": [0.5, 0.25]}
         write_dicom(

@@ -220,12 +220,12 @@ def test_masks_are_matched_by_name(tmp_path):
     dicom(tmp_path)
     dataset = all_of(tmp_path)
     assert not dataset.faults
-    assert names(dataset)[:3] == ["scan0_IM0", "scan0_IM1", "scan1_IM0"]
-    (tmp_path / "masks" / "scan0" / "IM0.png").rename(tmp_path / "masks" / "scan0" / "other.png")
+    assert names(dataset)[:3] == ["000_IM0", "000_IM1", "001_IM0"]
+    (tmp_path / "masks" / "000" / "IM0.png").rename(tmp_path / "masks" / "000" / "other.png")
     said = " ".join(fault.reason for fault in all_of(tmp_path).faults)
-    assert "IM0 has no mask scan0_IM0.png in" in said
+    assert "IM0 has no mask 000_IM0.png in" in said
     assert "other.png is the mask of no image" in said
-    save(tmp_path / "masks" / "scan1" / "IM0.png", np.zeros((4, 4), np.uint8))
+    save(tmp_path / "masks" / "001" / "IM0.png", np.zeros((4, 4), np.uint8))
     assert "they must agree" in " ".join(fault["reason"] for fault in verified(tmp_path)["faults"])
 
 
