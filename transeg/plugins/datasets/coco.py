@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import numpy as np
 
-from transeg.core.data.splits import RATIO
 from transeg.plugins.datasets.listed_outlines import ListedImage, ListedOutlines
 from transeg.plugins.datasets.outlines import Outlined, Polygon, Runs, read_bounded, read_points, read_runs
 
@@ -67,29 +66,6 @@ class COCO(ListedOutlines):
     """
 
     ending = ".json"
-
-    def __init__(
-        self,
-        root: Path,
-        split: Literal["train", "val", "test", "all"],
-        *,
-        annotations: str | None = None,
-        classes: tuple[str, ...] | None = None,
-        ignore: str | None = "__ignore__",
-        channels: int = 3,
-        ratio: tuple[float, float, float] = RATIO,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(
-            root,
-            split,
-            annotations=annotations,
-            classes=classes,
-            ignore=ignore,
-            channels=channels,
-            ratio=ratio,
-            seed=seed,
-        )
 
     @classmethod
     def parse(cls, path: Path) -> tuple[list[str], list[ListedImage]]:

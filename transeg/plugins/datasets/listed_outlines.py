@@ -16,7 +16,7 @@ import numpy as np
 from transeg.core.data.file_dataset import FileDataset, Pair, choose_split, group_by_folder
 from transeg.core.data.images import EXTENSIONS
 from transeg.core.data.listing import IMAGES, find_folder, is_left_by_system, natural_sort_key, plain_name
-from transeg.core.data.splits import FOLDERS
+from transeg.core.data.splits import FOLDERS, RATIO
 from transeg.core.errors import DataError
 from transeg.core.interfaces import IGNORE, Fault, Origin
 from transeg.plugins.datasets.outlines import ANNOTATIONS, Outlined, fill_objects
@@ -86,12 +86,12 @@ class ListedOutlines(FileDataset):
         root: Path,
         split: Literal["train", "val", "test", "all"],
         *,
-        annotations: str | None,
-        classes: tuple[str, ...] | None,
-        ignore: str | None,
-        channels: int,
-        ratio: tuple[float, float, float],
-        seed: int,
+        annotations: str | None = None,
+        classes: tuple[str, ...] | None = None,
+        ignore: str | None = "__ignore__",
+        channels: int = 3,
+        ratio: tuple[float, float, float] = RATIO,
+        seed: int = 0,
     ) -> None:
         files = _find_lists(root, self.ending, annotations)
         parsed = {file: self.parsed(file) for file in files}
