@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from transeg.core.api.run_networks import load_trained
+from transeg.core.api.run_networks import load_adapting, load_trained
 from transeg.core.claims import claimed
 from transeg.core.data.dicom_frames import DicomFrame, dicom_frames, is_dicom, read_dicom
 from transeg.core.data.images import EXTENSIONS, fit_channels
@@ -20,7 +20,6 @@ from transeg.core.inference.masks import class_map, shown_mask
 from transeg.core.inference.pixel_size import PixelSize, rescale_factors, scale_reference
 from transeg.core.inference.prediction import segment_image
 from transeg.core.inference.reading import Reading
-from transeg.core.inference.translator import Translator
 from transeg.core.inference.visualization import draw_outlines
 from transeg.core.inference.whole_slide import to_uint8
 from transeg.core.registry import Registry
@@ -92,10 +91,8 @@ def predict_dicom(
     frames, faults = dicom_frames(place, WHAT)
     failures.reasons += [fault.reason for fault in faults]
     trained = load_trained(RunFolder(run_dir), registry, device)
-    channels, translator = trained.domains.target_channels, None
-    if translate_with is not None:
-        translator = Translator.adapting(translate_with, registry, device, direction=direction, channels=channels)
-        channels = translator.takes
+    translator = load_adapting(translate_with, trained, registry, device, direction)
+    channels = trained.domains.target_channels if translator is None else translator.takes
     range_ = reading.within(scale_reference(trained.experiment, translator).range).range
     inference, names = trained.inference(window, flips), trained.domains.class_names
     series: dict[str, list[DicomFrame]] = defaultdict(list)

@@ -12,7 +12,7 @@ from transeg.core.analysis.count_tables import ObjectTables
 from transeg.core.analysis.counting import Counting
 from transeg.core.analysis.fibre_tables import FibreTables
 from transeg.core.analysis.morphometry import MorphometryOptions
-from transeg.core.api.run_networks import load_trained
+from transeg.core.api.run_networks import load_adapting, load_trained
 from transeg.core.claims import claimed
 from transeg.core.distributed.progress_bar import progress_bar
 from transeg.core.errors import DataError, Failures, UsageError
@@ -62,10 +62,7 @@ def predict_images(
     reading = Reading.of(assignments)
     files = list_image_files(images)
     trained = load_trained(RunFolder(run_dir), registry, device)
-    translator = None
-    if translate_with is not None:
-        channels = trained.domains.target_channels
-        translator = Translator.adapting(translate_with, registry, device, direction=direction, channels=channels)
+    translator = load_adapting(translate_with, trained, registry, device, direction)
     scale = rescale_factors(trained.experiment, translator, pixel_size, rescale)
     reading = reading.within(scale_reference(trained.experiment, translator).range)
     inference = trained.inference(window, flips)

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from transeg.core.analysis.csv_files import CsvFiles
 from transeg.core.analysis.tracking import TrackedObject, Tracker
-from transeg.core.api.run_networks import load_trained
+from transeg.core.api.run_networks import load_adapting, load_trained
 from transeg.core.claims import claimed
 from transeg.core.data.decoded_image import Range
 from transeg.core.data.images import fit_channels
@@ -28,7 +28,6 @@ from transeg.core.inference.masks import class_map
 from transeg.core.inference.overlay_video import OverlayVideo
 from transeg.core.inference.pixel_size import PixelSize, rescale_factors, scale_reference
 from transeg.core.inference.prediction import segment_image
-from transeg.core.inference.translator import Translator
 from transeg.core.inference.visualization import draw_numbers, draw_outlines
 from transeg.core.registry import Registry
 from transeg.core.runs.run_folder import RunFolder
@@ -97,10 +96,8 @@ def predict_video(
         raise UsageError(f"--to {end:g} must be later than --from {start:g}.")
     with VideoFile(video, "A video") as file:
         trained = load_trained(RunFolder(run_dir), registry, device)
-        channels, translator = trained.domains.target_channels, None
-        if translate_with is not None:
-            translator = Translator.adapting(translate_with, registry, device, direction=direction, channels=channels)
-            channels = translator.takes
+        translator = load_adapting(translate_with, trained, registry, device, direction)
+        channels = trained.domains.target_channels if translator is None else translator.takes
         scale = rescale_factors(trained.experiment, translator, pixel_size, rescale)
         range_ = scale_reference(trained.experiment, translator).range
         inference = trained.inference(window, flips)

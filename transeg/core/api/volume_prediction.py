@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from transeg.core.api.run_networks import load_trained
+from transeg.core.api.run_networks import load_adapting, load_trained
 from transeg.core.claims import claimed
 from transeg.core.data.decoded_image import Range
 from transeg.core.data.images import fit_channels
@@ -120,10 +120,7 @@ def predict_volumes(
     """
     axis, reading = _read_as(assignments)
     trained = load_trained(RunFolder(run_dir), registry, device)
-    translator = None
-    if translate_with is not None:
-        channels = trained.domains.target_channels
-        translator = Translator.adapting(translate_with, registry, device, direction=direction, channels=channels)
+    translator = load_adapting(translate_with, trained, registry, device, direction)
     known = scale_reference(trained.experiment, translator)
     if axis is None:
         axis = int(known.options.get("axis", AXIAL))
