@@ -23,7 +23,7 @@ from transeg.tools.export import check
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
-DOCS = Path(__file__).parent.parent / "docs" / "export.md"
+DOCS = Path(__file__).parent.parent / "docs" / "how-to" / "export.md"
 FOLDERS = re.compile(rb"/(transeg|site-packages|bin)/")
 SIZES = [(1, 32, 32), (3, 45, 37), (2, 33, 70)]
 
@@ -145,7 +145,7 @@ def test_the_example_of_the_docs_finds_what_predict_finds(toolkit, exported, run
     Path("model").symlink_to(exported[0])
     pixels = images(1, 6, 8)[0].permute(1, 2, 0).numpy()
     Image.fromarray((pixels * 255).astype(np.uint8)).resize((48, 40), Image.Resampling.BICUBIC).save("photo.png")
-    exec(compile(example, "docs/export.md", "exec"), {})
+    exec(compile(example, "docs/how-to/export.md", "exec"), {})
     toolkit("predict", run, "photo.png", "-o", "out")
     found, expected = (np.asarray(Image.open(file)) > 0 for file in ("mask.png", "out/masks/photo.png"))
     assert found.shape == expected.shape == (40, 48)

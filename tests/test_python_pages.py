@@ -1,4 +1,4 @@
-"""The examples in docs/python.md, the notebooks and the README run."""
+"""The examples in docs/how-to/python.md, the notebooks and the README run."""
 
 import json
 import os
@@ -27,7 +27,7 @@ def run_code(code, folder):
 
 
 def test_the_page_runs(tmp_path):
-    code = "\n".join(blocks(ROOT / "docs" / "python.md"))
+    code = "\n".join(blocks(ROOT / "docs" / "how-to" / "python.md"))
     tiny, count = re.subn(r'("train.iterations": )\d+', r"\g<1>2", code)
     assert count == 2
     small = tiny.replace(

@@ -46,12 +46,20 @@ class Later(click.Command):
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
         """Of the command itself."""
+        return self.loaded().make_context(info_name, args, parent, **extra)
+
+    def loaded(self) -> click.Command:
+        """The command itself.
+
+        Raises:
+            TransegError: its module cannot be imported.
+        """
         module, _, attribute = self.entry.rpartition(":")
         try:
             command: click.Command = getattr(importlib.import_module(module), attribute)
         except Exception as error:
             raise TransegError(f"The command {self.name} cannot be loaded: {type(error).__name__}: {error}.") from error
-        return command.make_context(info_name, args, parent, **extra)
+        return command
 
 
 class Toolkit(click.Group):

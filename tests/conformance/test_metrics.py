@@ -204,7 +204,7 @@ class TestWhatIsWrong:
 
 
 def test_the_metric_in_the_documentation_is_one(tmp_path):
-    text = (EXAMPLE.parents[1] / "docs" / "metrics.md").read_text()
+    text = (EXAMPLE.parents[1] / "docs" / "plugins" / "metric.md").read_text()
     for language, name in (("python", "area.py"), ("toml", "area.toml")):
         (tmp_path / name).write_text(re.search(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)[1])
     (metric,) = image_metrics(Registry([tmp_path / "area.toml"]))

@@ -18,7 +18,7 @@ from transeg.core.registry import Registry
 from transeg.plugins.datasets.dicom import Dicom
 
 BUNDLED = Path(pydicom.__file__).parent / "data" / "test_files"
-PAGE = Path(__file__).parents[3] / "docs" / "volumes.md"
+PAGE = Path(__file__).parents[3] / "docs" / "how-to" / "volumes.md"
 REGISTRY = Registry()
 GREYS = np.arange(240, dtype=np.uint8).reshape(12, 20)
 

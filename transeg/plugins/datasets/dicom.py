@@ -48,7 +48,7 @@ class Dicom(FileDataset):
     file's first window or table (VOI LUT); where it has none, 8 bits are taken as they are, and of more the 0.5th and
     99.5th percentiles of what is not 0 in the series become black and white. MONOCHROME1 is turned over, so that black
     is small. Colours are RGB: palettes and YBR are converted; `range` does not concern them. Compressed files are
-    decoded by pylibjpeg: docs/volumes.md says which. Pixels are as large as `PixelSpacing` says, or else
+    decoded by pylibjpeg: docs/how-to/volumes.md says which. Pixels are as large as `PixelSpacing` says, or else
     `ImagerPixelSpacing`, which is that of the detector.
 
     Nothing that a file says of a patient leaves it: groups are called `patient1`, `patient2` and so on, in the order of
