@@ -70,7 +70,7 @@ def test_the_shared_memory_of_a_container(monkeypatch, tmp_path, free, state):
     ],
 )
 def test_memory(monkeypatch, memory, limit, state, words):
-    monkeypatch.setattr(machine, "_main_memory", lambda: memory)
+    monkeypatch.setattr(machine, "main_memory", lambda: memory)
     monkeypatch.setattr(machine, "memory_limit", lambda: limit)
     assert check_memory().state == state
     assert words in check_memory().found

@@ -7,7 +7,8 @@ import shutil
 from pathlib import Path
 
 from transeg.core.device import available_cores
-from transeg.tools.doctor.control_groups import core_limit, memory_limit
+from transeg.tools.common.control_groups import core_limit, memory_limit
+from transeg.tools.common.main_memory import main_memory
 from transeg.tools.doctor.finding import Finding, in_gib
 
 FEW_DESCRIPTORS = 1024
@@ -46,7 +47,7 @@ def check_cores() -> Finding:
 
 def check_memory() -> Finding:
     """Main memory: all, what is available, and the limit of a container or job."""
-    total, available = _main_memory()
+    total, available = main_memory()
     if total is None:
         return Finding("memory", "ok", "How much there is, this system does not say.")
     limit = memory_limit()
@@ -88,16 +89,3 @@ def check_descriptors() -> Finding:
     allowed = FEW_DESCRIPTORS * 4 if hard == resource.RLIM_INFINITY else min(hard, FEW_DESCRIPTORS * 4)
     advice = f"ulimit -n {allowed}" if allowed > soft else "Ask for more where this is set, or take few data.workers."
     return Finding("open files", "note", f"{found}, which may be few for many loading workers.", advice)
-
-
-def _main_memory() -> tuple[int | None, int | None]:
-    """Bytes in all and available, as far as the system says."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        names = getattr(os, "sysconf_names", {})
-        known = {"SC_PHYS_PAGES", "SC_PAGE_SIZE"} <= set(names)
-        return (os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if known else None), None
-    kibibytes = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines)}
-    available = kibibytes.get("MemAvailable")
-    return kibibytes["MemTotal"] * 1024, None if available is None else available * 1024

@@ -1,6 +1,6 @@
 import pytest
 
-from transeg.tools.doctor.control_groups import core_limit, memory_limit
+from transeg.tools.common.control_groups import core_limit, memory_limit
 
 
 @pytest.fixture

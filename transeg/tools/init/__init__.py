@@ -1,0 +1,1 @@
+"""Looks at images, and proposes an experiment."""
