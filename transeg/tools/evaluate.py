@@ -30,6 +30,7 @@ from transeg.tools.common.shell_completion import complete_components, complete_
 @common.transductive
 @common.window
 @common.flips
+@common.adapt
 @common.device
 @click.option(
     "-o",
@@ -88,6 +89,8 @@ def evaluate(
     what comes back where it has two directions.
     With --count, another table says how predicted and true numbers of objects agree; counts/ beside the CSV files has
     them and a Bland-Altman plot.
+    With --adapt, the model follows each group of images, such as a patient's or a video's, and begins anew with the
+    next.
     With --frames-per-second, the groups of the test sets are videos, whose frames are in the natural order of their
     names: a line says how many false alarms there were per minute without an object in view, and how many objects were
     found at least once; videos/ beside the CSV files has a line for each video.

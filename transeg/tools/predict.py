@@ -48,6 +48,7 @@ from transeg.tools.common.console import stderr_console
 @common.assignments("Set how images are read, as for a dataset: range=[0, 4095] or page=0; of volumes also axis=2.")
 @common.window
 @common.flips
+@common.adapt
 @common.device
 @common.with_counting
 @common.with_morphometry
@@ -92,6 +93,8 @@ def predict(
 
     Of DICOM images, a file or a folder of them, masks are PNG files, one for each frame.
 
+    With --adapt, all images of the folder are one group, such as those of a patient: the model follows them.
+
     Files that cannot be read are named at the end. Nothing is written over but what an earlier predict has written.
     """
     from transeg.core.api.dicom_prediction import holds_dicom
@@ -135,6 +138,7 @@ def _predict_video(registry: Registry, run_dir: Path, video: Path, **named: Any)
     """
     from transeg.core.api.video_prediction import predict_video
 
+    _refuse_adapting(named, video)
     for name in ("probabilities", "counting", "morphometry", "assignments", "polygons"):
         if named.pop(name):
             option = {"counting": "--count", "assignments": "--set", "polygons": "--format"}.get(name, f"--{name}")
@@ -184,7 +188,18 @@ def _refuse_for_files(what: str, place: Path, named: dict[str, Any]) -> None:
     Raises:
         UsageError: one of them is said.
     """
+    _refuse_adapting(named, place)
     for name in ("probabilities", "counting", "morphometry", "polygons"):
         if named.pop(name):
             option = {"counting": "--count", "polygons": "--format"}.get(name, f"--{name}")
             raise UsageError(f"{option} is for image files, and {place} holds {what}.")
+
+
+def _refuse_adapting(named: dict[str, Any], place: Path) -> None:
+    """Take ``adapt`` out of the options.
+
+    Raises:
+        UsageError: it is said.
+    """
+    if named.pop("adapt") != "none":
+        raise UsageError(f"--adapt is for image files, and {place} holds none; save frames or slices as images first.")

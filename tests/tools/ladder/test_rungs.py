@@ -24,6 +24,16 @@ def test_strong_goes_with_any_rung():
     assert (few.name, few.few, few.strong) == ("few=10+strong", 10, True)
 
 
+def test_adapted_rungs_are_trained_as_without_and_stand_behind():
+    assert names("fda+strong+tent", "fda+bn", "fda", "fda+strong") == [
+        "source-only", "fda", "fda+bn", "fda+strong", "fda+strong+tent",
+    ]  # fmt: skip
+    rung = parse_rung("source-only+strong+bn")
+    assert (rung.name, rung.strong, rung.adaptation) == ("source-strong+bn", True, "bn")
+    with pytest.raises(UsageError, match="no rung"):
+        parse_rung("fda+bn+strong")
+
+
 def test_what_is_no_rung():
     with pytest.raises(UsageError, match=r"no rung 'histogramm'.*histogram"):
         names("histogramm")

@@ -41,6 +41,7 @@ from transeg.core.experiment.defaults import expand_tests, share_options, share_
 from transeg.core.experiment.schema import QualityOptions, chosen_dataset
 from transeg.core.experiment.settings import Settings
 from transeg.core.experiment.shares import is_shared_by_ratio
+from transeg.core.inference.adaptation import Adaptation
 from transeg.core.inference.trained_model import TrainedModel
 from transeg.core.inference.translator import TranslatedDataset, Translator
 from transeg.core.interfaces import Dataset
@@ -69,6 +70,7 @@ def evaluate_run(
     assignments: Sequence[str] = (),
     metrics: Sequence[str] = (),
     alarms: AlarmRule | None = None,
+    adapt: Adaptation = "none",
 ) -> tuple[dict[str, Any], dict[str, Any], Path]:
     """Measure a run's segmenter on labelled datasets, and its generator's images; processes of torchrun share them.
 
@@ -92,6 +94,7 @@ def evaluate_run(
         assignments: options of the datasets that are named.
         metrics: those that are measured on request alone, beside those that the run's experiment names.
         alarms: what counts as an alarm in videos, which are the groups; None where images are no frames.
+        adapt: what the segmenter's batch norms take over from each group of images.
 
     Returns:
         The table of each dataset by name; the measures of the generator's images, by dataset; the folder of CSV files.
@@ -99,7 +102,7 @@ def evaluate_run(
     join_ranks()
     check_metrics(metrics, registry)
     folder = RunFolder(run_dir)
-    trained = load_trained(folder, registry, device)
+    trained = load_trained(folder, registry, device, layers=adapt != "none")
     choices = _tests(trained, tests, split, assignments, registry)
     if not choices and trained.segmenter is not None:
         raise UsageError("The run has no test set; say which with --test NAME:FOLDER.")
@@ -129,7 +132,7 @@ def evaluate_run(
             inference, counting = trained.inference(window, flips), counting or trained.counting()
             with claimed(place, "evaluate"):
                 scores = measure_segmenter(
-                    trained, datasets, place, inference, advance, registry, counting, failures, metrics, alarms
+                    trained, datasets, place, inference, advance, registry, counting, failures, metrics, alarms, adapt
                 )
     options = quality if quality != QualityOptions() else trained.experiment.quality
     images = _given_images(trained, datasets, options, registry, named=bool(tests))
@@ -270,6 +273,7 @@ def evaluate(
     frames_per_second: float | None = None,
     alarm_pixels: int | None = None,
     alarm_frames: int | None = None,
+    adapt: Adaptation = "none",
     registry: Manifests = (),
     progress: bool = False,
 ) -> dict[str, dict[str, Any]]:
@@ -299,6 +303,8 @@ def evaluate(
             false alarms per minute without an object, and objects found at least once.
         alarm_pixels: smallest area of an alarm, in pixels; by default 100.
         alarm_frames: frames one after the other that an alarm lasts at least; by default 5.
+        adapt: adapt the segmenter's batch norms to each group of images, without labels: ``bn`` takes their statistics,
+            ``tent`` also minimises the entropy of what is predicted.
         registry: manifests (`registry.toml`) whose components are offered, too.
         progress: print what `toolkit evaluate` prints on its way; otherwise nothing.
 
@@ -328,6 +334,7 @@ def evaluate(
         transductive=transductive,
         metrics=metrics,
         alarms=alarm_rule_from_options(frames_per_second, alarm_pixels, alarm_frames),
+        adapt=adapt,
     )
     return {"tests": tests, "quality": judged}
 

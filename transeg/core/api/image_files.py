@@ -16,9 +16,10 @@ from transeg.core.api.run_networks import load_adapting, load_trained
 from transeg.core.claims import claimed
 from transeg.core.distributed.progress_bar import progress_bar
 from transeg.core.errors import DataError, Failures, UsageError
+from transeg.core.inference.adaptation import Adaptation, BatchNormAdaptation
 from transeg.core.inference.pixel_size import PixelSize, rescale_factors, scale_reference
 from transeg.core.inference.polygon_files import polygon_documents
-from transeg.core.inference.prediction import list_image_files, predict_files, translate_files
+from transeg.core.inference.prediction import list_image_files, predict_files, prepared_images, translate_files
 from transeg.core.inference.reading import Reading
 from transeg.core.inference.sliding_window import Inference
 from transeg.core.inference.trained_model import TrainedModel
@@ -48,6 +49,7 @@ def predict_images(
     assignments: Sequence[str] = (),
     overlays: bool = True,
     polygons: str | None = None,
+    adapt: Adaptation = "none",
     failures: Failures,
 ) -> tuple[int, Path]:
     """Segment image files; see :func:`transeg.core.inference.prediction.predict_files`. Gives the number of masks and
@@ -57,22 +59,31 @@ def predict_images(
     where fibres are measured :class:`transeg.core.analysis.fibre_tables.FibreTables`, and where ``polygons`` names one
     of :data:`transeg.core.inference.polygon_files.FORMATS` what that module writes. Images of a foreign domain are
     first translated with the run ``translate_with``. See :func:`transeg.core.inference.pixel_size.rescale_factors` for
-    how images are resampled before, and :class:`transeg.core.inference.reading.Reading` for ``assignments``.
+    how images are resampled before, and :class:`transeg.core.inference.reading.Reading` for ``assignments``. With
+    ``adapt``, all files are one group for :class:`transeg.core.inference.adaptation.BatchNormAdaptation`.
     """
     reading = Reading.of(assignments)
     files = list_image_files(images)
-    trained = load_trained(RunFolder(run_dir), registry, device)
+    trained = load_trained(RunFolder(run_dir), registry, device, layers=adapt != "none")
     translator = load_adapting(translate_with, trained, registry, device, direction)
     scale = rescale_factors(trained.experiment, translator, pixel_size, rescale)
     reading = reading.within(scale_reference(trained.experiment, translator).range)
     inference = trained.inference(window, flips)
     names = trained.domains.class_names
     measuring = morphometry.of(names) if morphometry is not None else None
-    wholly = (("--count", counting), ("--morphometry", measuring), (f"--format {polygons}", polygons))
+    adapting = None if adapt == "none" else BatchNormAdaptation(trained, adapt, inference)
+    wholly = (
+        ("--count", counting),
+        ("--morphometry", measuring),
+        (f"--format {polygons}", polygons),
+        (f"--adapt {adapt}", adapting),
+    )
     for option, wanted in wholly:
         large = _large(trained, files, inference) if wanted is not None else []
         if large:
             raise UsageError(f"{option}: {large[0]} is too large to be taken whole; cut it into smaller images.")
+    if adapting is not None:
+        adapting(prepared_images(trained, files, inference, reading, translator, scale))
     with claimed(out, "predict", files), ExitStack() as stack:
         tables: list[ObjectTables | FibreTables] = []
         if counting is not None:

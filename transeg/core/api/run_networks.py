@@ -14,16 +14,17 @@ from transeg.core.registry import Registry
 from transeg.core.runs.run_folder import RunFolder
 
 
-def load_trained(folder: RunFolder, registry: Registry, device: str | None) -> TrainedModel:
+def load_trained(folder: RunFolder, registry: Registry, device: str | None, *, layers: bool = False) -> TrainedModel:
     """Read a run folder; see :meth:`transeg.core.inference.trained_model.TrainedModel.load`.
 
     Args:
         folder: of the run.
         registry: where its components come from.
         device: where the networks go; None for a GPU where there is one. Of several processes each takes its own.
+        layers: whether every layer of the segmenter is there, as adapting it needs.
     """
     place = rank_device(torch.device(pick_device(device or "auto")))
-    trained = TrainedModel.load(folder, registry, str(place))
+    trained = TrainedModel.load(folder, registry, str(place), layers=layers)
     if trained.device.type == "cpu":
         keep_freed_memory()
     return trained

@@ -15,6 +15,7 @@ from transeg.core.analysis.count_tables import CountAgreement
 from transeg.core.analysis.counting import Counting
 from transeg.core.analysis.video_alarms import AlarmRule
 from transeg.core.analysis.video_tables import VideoAgreement
+from transeg.core.builders.folds import Subset
 from transeg.core.data.file_dataset import mask_values
 from transeg.core.data.images import read_binary_mask, read_label_map
 from transeg.core.data.listing import files_by_stem
@@ -24,6 +25,7 @@ from transeg.core.errors import DataError, Failures, UsageError
 from transeg.core.evaluation.metrics.image_metrics import image_metrics
 from transeg.core.evaluation.scores import DetailedScore, evaluate, in_one_unit, score_labels, summarize, write_csv
 from transeg.core.files import write_json
+from transeg.core.inference.adaptation import Adaptation, BatchNormAdaptation
 from transeg.core.inference.sliding_window import Inference
 from transeg.core.inference.trained_model import TrainedModel
 from transeg.core.interfaces import Dataset
@@ -43,6 +45,7 @@ def measure_segmenter(
     failures: Failures | None = None,
     named: Collection[str] = (),
     alarms: AlarmRule | None = None,
+    adaptation: Adaptation = "none",
 ) -> dict[str, Any]:
     """Measure a trained segmenter on labelled datasets.
 
@@ -60,6 +63,7 @@ def measure_segmenter(
         failures: see :func:`transeg.core.evaluation.scores.evaluate`.
         named: metrics that are measured on request alone, beside those that the experiment names.
         alarms: what counts as an alarm in videos, which are the groups; None where images are no frames.
+        adaptation: what the segmenter's batch norms take over from each group of images; it needs its ``layers``.
 
     Returns:
         See :func:`transeg.core.evaluation.scores.summarize`, for each dataset; and as ``counts`` what
@@ -69,14 +73,29 @@ def measure_segmenter(
     table = {}
     names, workers = trained.domains.class_names, trained.experiment.data.workers
     metrics = image_metrics(registry, named={*trained.experiment.metrics, *named})
+    adapt = None if adaptation == "none" else BatchNormAdaptation(trained, adaptation, inference)
     for label, dataset in datasets.items():
         counts = CountAgreement(counting, names) if counting is not None else None
         videos = VideoAgreement(alarms, names) if alarms is not None else None
-        scores = evaluate(
-            trained.segment, dataset, inference, trained.device, workers, advance, counts, metrics, failures, videos
-        )
+        scores: list[DetailedScore] = []
+        for part in [dataset] if adapt is None else _by_group(dataset):
+            if adapt is not None:
+                adapt.to_dataset(part)
+            scores += evaluate(
+                trained.segment, part, inference, trained.device, workers, advance, counts, metrics, failures, videos
+            )
         table[label] = broadcast_from_first(partial(_written, label, scores, names, counts, folder, videos))
+    if adapt is not None:
+        adapt.restore()
     return table
+
+
+def _by_group(dataset: Dataset) -> list[Dataset]:
+    """The images of each group, in the order of their first ones."""
+    places: dict[str, list[tuple[Dataset, int]]] = {}
+    for index in range(len(dataset)):
+        places.setdefault(dataset.group_of(index), []).append((dataset, index))
+    return [Subset(group) for group in places.values()]
 
 
 def measure_masks(

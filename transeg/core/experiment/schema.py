@@ -286,6 +286,9 @@ class Experiment(Options):
     counting: CountingOptions | None = None
     metrics: tuple[str, ...] = ()
     """Metrics to measure in tests that are measured on request alone, such as `cldice`."""
+    test_adaptation: Literal["none", "bn", "tent"] = "none"
+    """How tests adapt the segmenter's batch norms to each group of images, without labels: `bn` takes their statistics,
+    `tent` also lets their scales and shifts learn to be sure. It trains nothing else."""
     quality: QualityOptions = QualityOptions()
     distillation: DistillationOptions | None = None
     augmentation: AugmentationOptions
@@ -366,6 +369,7 @@ RUNTIME = (
     "tracking",
     "counting",
     "metrics",
+    "test_adaptation",
 )
 """Options that leave a training's result as it is; all others must be the same when it is resumed."""
 BATCH = ("devices", "train.batch_size", "train.accumulation")

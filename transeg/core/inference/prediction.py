@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +20,8 @@ from transeg.core.data.images import (
 )
 from transeg.core.data.unread_endings import describe_unread, say_unread
 from transeg.core.data.writing import image_suffix, write_atomically, write_together
-from transeg.core.errors import Failures, UsageError
+from transeg.core.errors import DataError, Failures, UsageError
+from transeg.core.inference.adaptation import ENOUGH, evenly
 from transeg.core.inference.masks import class_map, shown_mask
 from transeg.core.inference.overlapping import WorkBehind, read_ahead
 from transeg.core.inference.polygon_files import Documents
@@ -198,6 +199,24 @@ def translate_files(
                     made = make(file, image)
                     behind(partial(write_atomically, out / f"{file.stem}{image_suffix(made)}", made))
             advance()
+
+
+def prepared_images(
+    trained: TrainedModel,
+    files: Sequence[Path],
+    inference: Inference,
+    reading: Reading,
+    translator: Translator | None,
+    scale: tuple[float, float],
+) -> Iterator[Tensor]:
+    """Some of the files, evenly among all, as the segmenter takes them; those that cannot be read are left out."""
+    channels = trained.domains.target_channels if translator is None else translator.takes
+    for index in evenly(len(files), ENOUGH):
+        try:
+            image = reading.image(files[index], channels)
+        except DataError:
+            continue  # it is named where it is to be segmented
+        yield _prepared(trained, image, inference, translator, scale, files[index].stem)
 
 
 def segment_image(

@@ -72,6 +72,7 @@ class TrainedModel:
             TransegError: its checkpoint cannot be read.
         """
         experiment = stored_experiment(folder, registry)
+        layers = layers or experiment.test_adaptation != "none"  # fused convolutions have no batch norms to adapt
         return cls.of_stages(folder, experiment, result_stages(experiment, registry), registry, device, layers=layers)
 
     @classmethod

@@ -169,4 +169,13 @@ def measure(
     total = sum(len(dataset) for dataset in tests.values())
     with progress_bar(console, title, total) as advance, time_step(run, part, "testing"):
         inference, counting = trained.inference(), trained.counting()
-        return measure_segmenter(trained, tests, part.evaluation, inference, advance, registry, counting)
+        return measure_segmenter(
+            trained,
+            tests,
+            part.evaluation,
+            inference,
+            advance,
+            registry,
+            counting,
+            adaptation=trained.experiment.test_adaptation,
+        )

@@ -27,6 +27,7 @@ from transeg.core.evaluation.judge import Judge, is_measurable
 from transeg.core.evaluation.metrics.image_metrics import check_metrics
 from transeg.core.experiment.planned_stages import plan_stages
 from transeg.core.experiment.schema import DataOptions, Experiment
+from transeg.core.inference.adaptation import batch_norms
 from transeg.core.inference.conditioning import Conditioning
 from transeg.core.inference.trained_model import DomainProperties, build_conditioning, trained_domains
 from transeg.core.interfaces import Dataset, Generator, NetworkKind, Segmenter
@@ -167,6 +168,8 @@ def build_parts(experiment: Experiment, registry: Registry) -> tuple[Parts, Netw
     if experiment.segmenter is None:
         return parts, Networks(generator, None, (), judge)
     segmenter, teachers = _segmenter(experiment, parts, registry)
+    if experiment.test_adaptation != "none":
+        batch_norms(segmenter, f"test_adaptation={experiment.test_adaptation}")
     return parts, Networks(generator, segmenter, teachers, judge)
 
 

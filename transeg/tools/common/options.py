@@ -99,6 +99,13 @@ device = click.option(
     "--device", metavar="NAME", help="Device to compute on: cpu, cuda or cuda:1; by default a GPU where there is one."
 )
 flips = click.option("--flips", is_flag=True, help="Average predictions over the four mirrorings of each image.")
+adapt = click.option(
+    "--adapt",
+    type=click.Choice(["none", "bn", "tent"]),
+    default="none",
+    help="Adapt the segmenter's batch norms to each group of images, without labels: bn takes their statistics, tent "
+    "also minimises the entropy of what is predicted; by default none.",
+)
 out = click.option("-o", "--out", required=True, type=PATH, metavar="FOLDER", help="Folder to write to.")
 split = click.option(
     "--split",

@@ -124,6 +124,8 @@ def _settings(rung: Rung, reference: Experiment, document: Settings, own: Settin
         "augmentation": {"transforms": PRESETS["strong"]} if rung.strong else document["augmentation"],
         "data": {"source": document["data"]["source"]},
     }
+    if rung.adaptation != "none":
+        made["test_adaptation"] = rung.adaptation
     if rung.generator:
         made["generator"] = generator if rung.generator in ("named", generator["name"]) else {"name": rung.generator}
     assert reference.data.target is not None

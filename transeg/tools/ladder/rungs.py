@@ -15,6 +15,8 @@ RIVAL = "source-strong"
 """What needs no target image, and so what others are worth the trouble against."""
 STRONG = "+strong"
 """Behind any rung's name: with the augmentation preset of that name."""
+ADAPTED = {"+bn": "bn", "+tent": "tent"}
+"""Behind all of a rung's name: its tests adapt the network to each of their groups; the training is the same."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Rung:
         target: whether it sees target images without their labels.
         strong: whether its augmentation is the preset `strong`.
         few: so many labelled target images are half of each batch; 0 for none.
+        adaptation: of its tests, see :class:`transeg.core.inference.adaptation.BatchNormAdaptation`.
     """
 
     name: str
@@ -40,6 +43,7 @@ class Rung:
     target: bool = False
     strong: bool = False
     few: int = 0
+    adaptation: str = "none"
 
 
 def _table(*rungs: Rung) -> dict[str, Rung]:
@@ -79,12 +83,22 @@ def parse_rungs(names: Sequence[str]) -> list[Rung]:
 
 
 def parse_rung(text: str) -> Rung:
-    """``fda``, ``few=10``, ``joint+strong``; also as the folder of a cell is called, ``few-10``.
+    """``fda``, ``few=10``, ``joint+strong+bn``; also as the folder of a cell is called, ``few-10``.
 
     Raises:
         UsageError: there is no such rung.
     """
     text = text.strip()
+    for ending, method in ADAPTED.items():
+        if text.endswith(ending):
+            rung = _trained_rung(text.removesuffix(ending))
+            learns_from = f"{rung.learns_from}; {method} on each test group"
+            return replace(rung, name=rung.name + ending, learns_from=learns_from, adaptation=method)
+    return _trained_rung(text)
+
+
+def _trained_rung(text: str) -> Rung:
+    """A rung but for what its tests do."""
     name = text.removesuffix(STRONG)
     few = FEW.fullmatch(name)
     if few and int(few[1]):
@@ -96,7 +110,7 @@ def parse_rung(text: str) -> Rung:
     else:
         raise UsageError(
             f"There is no rung {text!r}.{did_you_mean(name, RUNGS)} There are {', '.join(RUNGS)} and few=N, with a "
-            f"number of images, and each of them with {STRONG} behind it."
+            f"number of images, and each of them with {STRONG}, {' or '.join(ADAPTED)} behind it."
         )
     if name == text or rung.strong:
         return rung
@@ -105,8 +119,9 @@ def parse_rung(text: str) -> Rung:
     return replace(rung, name=rung.name + STRONG, learns_from=f"{rung.learns_from}, strong augmentation", strong=True)
 
 
-def _place(rung: Rung) -> tuple[float, int, bool]:
+def _place(rung: Rung) -> tuple[float, int, bool, int]:
     """Labels of the target come last: a few of them, then all."""
-    order = list(RUNGS)
-    plain = rung.name.removesuffix(STRONG)
-    return (len(order) - 1.5 if rung.few else order.index(plain), rung.few, rung.strong)
+    order, adaptations = list(RUNGS), ["none", *ADAPTED.values()]
+    plain = rung.name.removesuffix(f"+{rung.adaptation}").removesuffix(STRONG)
+    place = len(order) - 1.5 if rung.few else order.index(plain)
+    return place, rung.few, rung.strong, adaptations.index(rung.adaptation)
