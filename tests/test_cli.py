@@ -207,6 +207,7 @@ def test_on_a_pipe_there_are_plain_lines(process, tmp_path):
     assert "\x1b" not in result.stdout + result.stderr
     assert "supervised: 3/3" in result.stderr
     assert str(tmp_path / "run" / "previews" / "final.png") in result.stdout
+    assert f"toolkit predict {tmp_path / 'run'} IMAGES -o masks" in result.stdout
 
 
 def test_a_narrow_window_cuts_no_word_of_a_name(process):

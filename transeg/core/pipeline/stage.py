@@ -125,8 +125,19 @@ class StageRun:
             folder=folder,
             run=self.run,
             title=title,
+            later=self._later(folder),
         )
         train(training, self.console, resume=self.resume, extra_hooks=self.hooks(self.planned))
+
+    def _later(self, folder: RunFolder) -> int:
+        """Iterations of all trainings of the run that come after the one in a folder."""
+        trainings = [
+            (self.run.part(name).path, planned.experiment.train.iterations)
+            for planned in self.stages.values()
+            for name in planned.trainings()
+        ]
+        places = [path for path, _ in trainings]
+        return sum(iterations for _, iterations in trainings[places.index(folder.path) + 1 :])
 
     def _begins(self) -> dict[NetworkKind, Callable[[], Mapping[str, Tensor]]]:
         """What reads the weights that networks begin with."""

@@ -101,6 +101,7 @@ class Training:
         folder: its own.
         run: the whole run's.
         title: of its progress.
+        later: iterations of the run's trainings that come after this one.
     """
 
     experiment: Experiment
@@ -115,6 +116,7 @@ class Training:
     folder: RunFolder
     run: RunFolder
     title: str
+    later: int
 
 
 def train(training: Training, console: Console, *, resume: bool, extra_hooks: Sequence[Hook] = ()) -> None:
@@ -138,7 +140,7 @@ def train(training: Training, console: Console, *, resume: bool, extra_hooks: Se
         _fit(generator, experiment, parts, device)
     distillation = training.build.distillation
     averages = task.averages = EMA(task, _averaged(task, options))
-    interrupt, progress, trackers = InterruptHook(), ProgressHook(console, training.title), Trackers({})
+    interrupt, progress, trackers = InterruptHook(), ProgressHook(console, training.title, training.later), Trackers({})
     hooks: list[Hook] = [
         ScheduleHook(task),
         EMAHook(averages),

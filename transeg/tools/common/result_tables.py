@@ -17,8 +17,18 @@ if TYPE_CHECKING:
     from transeg.core.runs.run_folder import RunFolder
 
 
-def show_results(metrics: dict[str, Any], folder: RunFolder, console: Console, rows: Rows = TABLE) -> None:
-    """The table of a finished run, and where everything is; ``rows`` are what is known of metrics, as below."""
+def show_results(
+    metrics: dict[str, Any], folder: RunFolder, console: Console, rows: Rows = TABLE, *, segments: bool
+) -> None:
+    """The table of a finished run, and where everything is.
+
+    Args:
+        metrics: of its ``metrics.json``.
+        folder: of the run.
+        console: where to.
+        rows: what is known of metrics, as below.
+        segments: whether it trained a segmenter.
+    """
     if metrics["tests"]:
         show_tests(metrics["tests"], metrics["baseline"], console, metrics["trained_on"], rows)
     _show_details(metrics["tests"], console)
@@ -28,8 +38,22 @@ def show_results(metrics: dict[str, Any], folder: RunFolder, console: Console, r
         show_folds(metrics["folds"], metrics["tests"], console, rows)
     if metrics["quality"]:
         show_quality(metrics["quality"], console)
-    console.print(f"Run folder: {folder.path}", highlight=False, soft_wrap=True)
-    console.print(f"Picture:    {folder.previews / 'final.png'}", highlight=False, soft_wrap=True)
+    _show_places(metrics, folder, console, segments=segments)
+
+
+def _show_places(metrics: dict[str, Any], folder: RunFolder, console: Console, *, segments: bool) -> None:
+    """Where a finished run has put what, and what to type next."""
+    use = "predict {} IMAGES -o masks" if segments else "translate {} IMAGES -o translated"
+    rows = [
+        ("Checkpoint", f"iteration {metrics['best_iteration']:,} of {metrics['iterations']:,}: {metrics['selection']}"),
+        ("Run folder", str(folder.path)),
+        ("Picture", str(folder.previews / "final.png")),
+        *([("Each image", str(folder.evaluation))] if metrics["tests"] else []),
+        ("Next", f"toolkit report {folder.path} -o report.html"),
+        ("", f"toolkit {use.format(folder.path)}"),
+    ]
+    for name, value in rows:
+        console.print(f"{name + ':' * bool(name):12}{value}", highlight=False, markup=False, soft_wrap=True)
 
 
 def show_measured(tests: dict[str, Any], folder: Path, console: Console, rows: Rows = TABLE) -> None:

@@ -107,4 +107,5 @@ def run(
     if as_json:
         click.echo(json.dumps({**metrics, "run_dir": str(prepared.folder.path)}, indent=2))
     else:
-        show_results(metrics, prepared.folder, Console(), all_rows(registry))
+        segments = prepared.experiment.segmenter is not None
+        show_results(metrics, prepared.folder, Console(), all_rows(registry), segments=segments)
