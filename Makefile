@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo docs site test setup
+.PHONY: audit demo docs lock setup site test
 
 demo: .venv/installed
 	$(BIN)/toolkit run --generator cut --segmenter hardnet
@@ -9,6 +9,14 @@ demo: .venv/installed
 
 docs: setup
 	$(BIN)/python docs/generate.py
+
+# What is known against the locked versions.
+audit: setup
+	$(BIN)/pip-audit --requirement requirements.lock --no-deps --disable-pip --progress-spinner off
+
+lock: setup
+	{ sed -n '/^#/p' requirements.lock; $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
+		--no-emit-index-url --no-header --no-annotate pyproject.toml; } > build-lock && mv build-lock requirements.lock
 
 site: setup
 	$(BIN)/mkdocs build --strict

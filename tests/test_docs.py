@@ -3,10 +3,13 @@
 import pkgutil
 import re
 import runpy
+import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from transeg import __version__
 
@@ -48,6 +51,16 @@ def test_files_and_code_that_pages_name_exist(page):
         except (ImportError, AttributeError):
             missing.append(name)
     assert not missing
+
+
+def test_the_lock_names_a_version_that_is_allowed_of_each_requirement():
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    locked = [Requirement(line) for line in lines if not line.startswith("#")]
+    versions = {canonicalize_name(each.name): str(each.specifier).removeprefix("==") for each in locked}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [Requirement(text) for text in project["dependencies"]]
+    assert len(wanted) > 20
+    assert [str(each) for each in wanted if versions.get(canonicalize_name(each.name), "") not in each.specifier] == []
 
 
 def test_what_is_cited_is_this_version():
