@@ -106,6 +106,17 @@ adapt = click.option(
     help="Adapt the segmenter's batch norms to each group of images, without labels: bn takes their statistics, tent "
     "also minimises the entropy of what is predicted; by default none.",
 )
+cluster = click.option(
+    "--cluster",
+    type=click.Choice(["slurm", "local"]),
+    help="Train in jobs of this scheduler, as many at a time as --jobs says; by default in processes of this machine.",
+)
+cluster_options = repeatable(
+    "--cluster-option",
+    "cluster_options",
+    "NAME=VALUE",
+    "What each job asks for, such as partition=gpu, gpus_per_node=1 or time=240 (minutes).",
+)
 out = click.option("-o", "--out", required=True, type=PATH, metavar="FOLDER", help="Folder to write to.")
 split = click.option(
     "--split",

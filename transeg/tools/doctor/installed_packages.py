@@ -19,6 +19,7 @@ SHOWN = ("torch", "torchvision", "numpy", "mmengine-lite", "timm", "albumentatio
 IMPORTED = ("numpy", "torch", "torchvision", "cv2", "timm", "mmengine")
 """Modules with compiled parts, or that need those."""
 SERVES = {
+    "cluster": "--cluster slurm",
     "dicom": "reads DICOM",
     "export": "toolkit export --format onnx, and model cards",
     "fidelity": "FID and KID by Inception",

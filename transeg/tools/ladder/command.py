@@ -12,10 +12,11 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
+from transeg.core.errors import UsageError
 from transeg.core.registry import Registry
 from transeg.tools.common.console import stderr_console
 from transeg.tools.common.experiment_options import with_experiment
-from transeg.tools.common.options import COUNT, PATH, as_json, repeatable, with_registry
+from transeg.tools.common.options import COUNT, PATH, as_json, cluster, cluster_options, repeatable, with_registry
 from transeg.tools.ladder.rungs import RUNGS
 
 
@@ -39,6 +40,8 @@ from transeg.tools.ladder.rungs import RUNGS
 @click.option(
     "--jobs", default=1, type=COUNT, metavar="N", help="Rungs to train at a time on each device; by default 1."
 )
+@cluster
+@cluster_options
 @click.option("--retry", is_flag=True, help="Train rungs again that have failed.")
 @click.option(
     "--dry-run",
@@ -60,6 +63,8 @@ def ladder(
     dry_run: bool,
     as_json: bool,
     more: tuple[str, ...],
+    cluster: str | None,
+    cluster_options: tuple[str, ...],
     **named: Any,
 ) -> None:
     """Say what closes how much of the gap to target labels.
@@ -75,12 +80,25 @@ def ladder(
     """
     from transeg.tools.ladder.ladder import define_ladder, run_ladder
     from transeg.tools.ladder.ladder_tables import show_ladder, show_ladder_plan
+    from transeg.tools.sweep.cluster import cluster_from_options
 
     console = stderr_console()
     named["assignments"] += more
     names = [] if rungs is None else rungs.split(",")
+    where = cluster_from_options(cluster, cluster_options)
+    if where is not None and dry_run:
+        raise UsageError("--dry-run times steps on this machine, not on those of the cluster; leave --cluster out.")
     made = define_ladder(
-        folder, named, registry, console, config=config, rungs=names, seeds=seeds, devices=devices, jobs=jobs
+        folder,
+        named,
+        registry,
+        console,
+        config=config,
+        rungs=names,
+        seeds=seeds,
+        devices=devices,
+        jobs=jobs,
+        cluster=where,
     )
     if dry_run:
         from transeg.tools.ladder.estimate import estimate_hours

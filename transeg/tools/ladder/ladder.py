@@ -20,6 +20,7 @@ from transeg.core.registry import Registry
 from transeg.tools.ladder.composition import compose
 from transeg.tools.ladder.ladder_results import ladder_path, ladder_results
 from transeg.tools.ladder.rungs import LOWEST, parse_rung
+from transeg.tools.sweep.cluster import Cluster
 from transeg.tools.sweep.definition import define_sweep, write_sweep
 from transeg.tools.sweep.execution import check_not_launched, pick_places, train_sweep
 from transeg.tools.sweep.sweep_folder import Sweep, definition_path, is_sweep
@@ -38,12 +39,14 @@ class Ladder:
         left_out: why rungs are not trained, by name.
         places: the devices, one for each cell that is trained at a time.
         settings: what defines the sweep.
+        cluster: a scheduler whose jobs train; None for processes of this machine.
     """
 
     sweep: Sweep
     left_out: dict[str, str]
     places: list[str]
     settings: Settings
+    cluster: Cluster | None = None
 
 
 def define_ladder(
@@ -57,6 +60,7 @@ def define_ladder(
     seeds: int | None,
     devices: Sequence[str],
     jobs: int,
+    cluster: Cluster | None = None,
 ) -> Ladder:
     """Compose a ladder, and check that each of its rungs could be trained; nothing is written.
 
@@ -71,6 +75,7 @@ def define_ladder(
         seeds: how many.
         devices: that rungs are trained on, side by side.
         jobs: rungs at a time on each.
+        cluster: a scheduler whose jobs train; None for processes of this machine.
 
     Raises:
         UsageError: it cannot begin.
@@ -82,9 +87,9 @@ def define_ladder(
     if path is not None and is_sweep(path) and not settings and not rungs:
         settings = _stored(path, seeds)
         left_out = read_json(ladder_path(path))["left_out"] if ladder_path(path).exists() else {}
-        places = pick_places(devices, settings)
+        places = pick_places(devices, settings, cluster)
     else:
-        places = pick_places(devices, settings)
+        places = pick_places(devices, settings, cluster)
         made = compose(settings, rungs, registry, places[0])
         left_out = made.left_out
         numbers = list(range(made.seed, made.seed + (seeds or 1)))
@@ -96,7 +101,7 @@ def define_ladder(
         if rung == LOWEST:
             raise UsageError(reason)
         left_out = {**left_out, rung: reason}
-    return Ladder(sweep, left_out, places * jobs, settings)
+    return Ladder(sweep, left_out, places * jobs, settings, cluster)
 
 
 def run_ladder(ladder: Ladder, registry: Registry, console: Console, *, retry: bool) -> dict[str, Any]:
@@ -117,7 +122,7 @@ def run_ladder(ladder: Ladder, registry: Registry, console: Console, *, retry: b
     sweep, path, rows = ladder.sweep, ladder_path(ladder.sweep.path), all_rows(registry)
     write_sweep(sweep, ladder.settings, registry, ladder.places[0])
     write_json(path, ladder_results(sweep, ladder.left_out, rows))
-    interrupted = train_sweep(sweep, registry, console, devices=ladder.places, retry=retry)
+    interrupted = train_sweep(sweep, registry, console, devices=ladder.places, retry=retry, cluster=ladder.cluster)
     found = ladder_results(sweep, ladder.left_out, rows)
     write_json(path, found)
     if interrupted:

@@ -15,7 +15,7 @@ from transeg.core.registry import Registry
 from transeg.tools.common.comparison_tables import show_leaderboard
 from transeg.tools.common.console import stderr_console
 from transeg.tools.common.experiment_options import with_experiment
-from transeg.tools.common.options import COUNT, PATH, as_json, repeatable, with_registry
+from transeg.tools.common.options import COUNT, PATH, as_json, cluster, cluster_options, repeatable, with_registry
 from transeg.tools.common.shell_completion import complete_settings
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 @click.option(
     "--jobs", default=1, type=COUNT, metavar="N", help="Cells to train at a time on each device; by default 1."
 )
+@cluster
+@cluster_options
 @click.option("--retry", is_flag=True, help="Train cells again that have failed.")
 @click.option("--skip-unfit", is_flag=True, help="Leave out combinations that do not fit together.")
 @click.option("--status", is_flag=True, help="Show which cells are done, running, failed and waiting, and stop.")
@@ -55,6 +57,8 @@ def sweep(
     dry_run: bool,
     as_json: bool,
     more: tuple[str, ...],
+    cluster: str | None,
+    cluster_options: tuple[str, ...],
     **named: Any,
 ) -> None:
     """Train every combination of what is repeated, and rank the results.
@@ -62,7 +66,8 @@ def sweep(
     Each is a cell: a run folder in SWEEP/cells, trained in a process of its own. The [sweep] table of an experiment
     file has axes, too. The same command, or SWEEP alone, goes on after an interruption, and values may be added to
     axes: what is done stays, what was interrupted goes on from its checkpoint, what has failed waits for --retry.
-    Several processes may work on one SWEEP. Seeds and folds are averaged in the leaderboard; results.json and sweep.csv
+    Several processes may work on one SWEEP; with --cluster slurm they are jobs, which are queued again
+    when their time is up. Seeds and folds are averaged in the leaderboard; results.json and sweep.csv
     keep it.
 
     \b
@@ -77,9 +82,11 @@ def sweep(
     if status:
         _show_status(read_sweep(folder), as_json)
         return
+    from transeg.tools.sweep.cluster import cluster_from_options
     from transeg.tools.sweep.execution import run_sweep
 
-    made = run_sweep(folder, named, registry, stderr_console(), dry_run=dry_run, **how)
+    where = cluster_from_options(cluster, cluster_options)
+    made = run_sweep(folder, named, registry, stderr_console(), dry_run=dry_run, cluster=where, **how)
     if dry_run:
         _show_status(made, as_json)
         return

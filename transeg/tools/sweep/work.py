@@ -58,7 +58,15 @@ class Child:
         return f"{describe_exit_code(code)[0].upper()}{describe_exit_code(code)[1:]}; see {self.cell.log}."
 
 
-def run_cells(sweep: Sweep, registry: Registry, console: Console, *, devices: Sequence[str], retry: bool) -> bool:
+def run_cells(
+    sweep: Sweep,
+    registry: Registry,
+    console: Console,
+    *,
+    devices: Sequence[str],
+    retry: bool,
+    running: list[Child] | None = None,
+) -> bool:
     """Train what is waiting until there is nothing left that this process could begin.
 
     Cells that other sweeping processes train are left to them; orphans, which stop soon, are waited for. The first
@@ -70,11 +78,12 @@ def run_cells(sweep: Sweep, registry: Registry, console: Console, *, devices: Se
         console: for the table, or lines on a pipe.
         devices: one for each cell that is trained at a time; the same one may recur.
         retry: whether cells that have failed are begun once more.
+        running: the trainings of this moment, for a caller whose own signals end it; see :func:`stop_children`.
 
     Returns:
         Whether a signal ended it.
     """
-    running: list[Child] = []
+    running = [] if running is None else running
     told = 0
     free = list(devices)
     threads = max(1, torch.get_num_threads() // devices.count("cpu")) if "cpu" in devices else None
@@ -98,6 +107,16 @@ def run_cells(sweep: Sweep, registry: Registry, console: Console, *, devices: Se
                 return bool(signals)
             board.update()
             time.sleep(POLL_SECONDS)
+
+
+def stop_children(running: list[Child]) -> None:
+    """Let trainings write a checkpoint and stop, and wait for that."""
+    for child in running:
+        child.process.terminate()
+    while running:
+        child = running.pop()
+        child.process.wait()
+        child.claim.release()
 
 
 def _is_open(cell: Cell, retry: bool) -> bool:
