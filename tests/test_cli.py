@@ -223,11 +223,13 @@ def test_a_plugins_command(tmp_path, monkeypatch, toolkit):
     package = tmp_path / "commanding"
     package.mkdir()
     (package / "__init__.py").write_text(
-        "import click\n@click.command()\n@click.option('--x')\ndef hello(x):\n    click.echo(f'hello {x}' if x else 1 / 0)\n"
+        "import click\n@click.command()\n@click.option('--x')\n"
+        "def hello(x):\n    click.echo(f'hello {x}' if x else 1 / 0)\n"
     )
     (package / "registry.toml").write_text(
         '[plugin]\ncontract = 1\n[command.hello]\nentry = "commanding:hello"\nsummary = "Greets"\n'
-        '[command.list]\nentry = "commanding:hello"\n[command.text]\nentry = "commanding:__name__"\n[command.lost]\nentry = "commanding:lost"\n'
+        '[command.list]\nentry = "commanding:hello"\n[command.text]\nentry = "commanding:__name__"\n'
+        '[command.lost]\nentry = "commanding:lost"\n'
     )
     info = tmp_path / "commanding-1.dist-info"
     info.mkdir()
