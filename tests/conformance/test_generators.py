@@ -28,7 +28,7 @@ def test_contract(check):
     check()
 
 
-@pytest.mark.parametrize("component", Registry().components("generator"), ids=str)
+@pytest.mark.parametrize("component", list(Registry().components("generator")), ids=str)
 def test_it_cites_its_paper_and_counts_its_parameters(component):
     assert component.entry.paper
     assert component.entry.params is not None

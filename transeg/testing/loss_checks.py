@@ -51,7 +51,8 @@ def _value_and_gradient(loss: Loss, logits: Tensor, target: Tensor) -> tuple[Ten
 
 
 def _near(found: Tensor | float, wanted: Tensor | float, *, rel: float = 0.0, absolute: float = 0.0) -> bool:
-    return abs(float(found) - float(wanted)) <= max(rel * abs(float(wanted)), absolute)
+    one, other = (each.item() if isinstance(each, Tensor) else each for each in (found, wanted))
+    return abs(one - other) <= max(rel * abs(other), absolute)
 
 
 def loss_is_a_scalar_with_a_gradient(subject: Subject) -> None:
@@ -59,12 +60,15 @@ def loss_is_a_scalar_with_a_gradient(subject: Subject) -> None:
     loss: Loss = subject.build()
     for channels in CHANNELS:
         for size in ((33, 40), (1, 1), (1, 7), (5, 1), (2, 2), (31, 17)):
-            value, gradient = _value_and_gradient(loss, *_case(channels, size))
+            logits, target = _case(channels, size)
+            whole = tuple(loss(logits, target).shape)
+            subject.expect(whole == (), "a scalar", f"a tensor of shape {whole}", "Average over pixels and images.")
+            value, gradient = _value_and_gradient(loss, logits, target)
             subject.expect(
-                value.shape == () and value.dtype == torch.float32 and value.isfinite() and gradient.isfinite().all(),
+                value.dtype == torch.float32 and value.isfinite() and gradient.isfinite().all(),
                 f"a finite float32 scalar with a finite gradient for {channels} channels of {size} pixels",
-                f"{value.dtype} of shape {tuple(value.shape)}: {value.flatten()[0].item()}",
-                "Average over pixels, compute in float32 (`logits.float()`), and keep divisions from zero.",
+                f"{value.item()} in {value.dtype}".replace("torch.", ""),
+                "Compute in float32 (`logits.float()`), and keep divisions from zero.",
             )
             subject.expect(
                 size != (33, 40) or gradient.abs().sum() > 0,
