@@ -239,7 +239,7 @@ def test_a_plugins_command(tmp_path, monkeypatch, toolkit):
     assert "Greets" in toolkit("--help").stdout
     assert toolkit("hello", "--x", "you").stdout == "hello you\n"
     assert "Usage: toolkit hello [OPTIONS]" in CliRunner().invoke(main, ["hello", "-h"], prog_name="toolkit").stdout
-    assert "This is a fault of commanding" in toolkit("hello", code=1).stderr
+    assert "This is a fault of the plugin commanding;" in toolkit("hello", code=1).stderr
     assert (
         "The command lost of the plugin commanding cannot be loaded: AttributeError" in toolkit("lost", code=1).stderr
     )

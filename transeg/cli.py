@@ -13,7 +13,7 @@ from transeg import __version__
 from transeg.core.distributed.ranks import reports_failure
 from transeg.core.errors import TransegError, UsageError, did_you_mean
 from transeg.core.manifest import CommandEntry
-from transeg.core.registry import BUILTIN
+from transeg.core.registry import BUILTIN, LOCAL
 from transeg.tools.common.options import installed_registry
 
 OUT_OF_MEMORY = (
@@ -93,9 +93,23 @@ class Toolkit(click.Group):
                 raise
             if isinstance(error, getattr(sys.modules.get("torch"), "OutOfMemoryError", ())):
                 raise Failure(OUT_OF_MEMORY, 1) from error
-            package, _ = _entries(ctx).get(ctx.invoked_subcommand or "", (BUILTIN, None))
-            message = f"{type(error).__name__}: {error}. This is a fault of {package}; --debug shows where it happened."
+            whose = _culprit(error, ctx)
+            message = f"{type(error).__name__}: {error}. This is a fault of {whose}; --debug shows where it happened."
             raise Failure(message, 1) from error
+
+
+def _culprit(error: BaseException, ctx: click.Context) -> str:
+    """The package whose own code failed, transeg itself where that of no plugin was running."""
+    packages = {plugin.module.partition(".")[0]: plugin.package for plugin in installed_registry(ctx).plugins}
+    found, trace = BUILTIN, error.__traceback__
+    while trace is not None:
+        module = trace.tb_frame.f_globals.get("__name__", "").partition(".")[0]
+        if module.startswith(LOCAL):
+            found = f"the plugin {module.removeprefix(LOCAL)}.py"
+        elif packages.get(module, BUILTIN) != BUILTIN:
+            found = f"the plugin {packages[module]}"
+        trace = trace.tb_next
+    return found
 
 
 def _part_from_ranks() -> None:

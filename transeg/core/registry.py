@@ -24,13 +24,15 @@ from typing import Any
 import msgspec
 import pluggy
 
-from transeg.core import hookspecs
+from transeg.core import hookspecs, interfaces
 from transeg.core.errors import TransegError, UsageError, did_you_mean
 from transeg.core.manifest import KINDS, CommandEntry, Component, Entry, Plugin, Status, read_manifest
 
 GROUP = "transeg"
 BUILTIN = "transeg"
 MANIFEST = "registry.toml"
+LOCAL = "transeg_local_"
+"""What the names of modules begin with that are imported from a file beside a manifest."""
 PLURALS = {"losses": "loss", "loss": "loss", "strategies": "strategy"}
 """Kinds by their plurals, where these are not made by an s alone."""
 DESCRIBED_BY_CLASS = {"conditions", "paired", "domains", "test_domains", "classes", "needs_root", "preset"}
@@ -192,6 +194,25 @@ class Registry:
                 f"{component} of {component.package} cannot be loaded: {type(error).__name__}: {error}.{hint}"
             ) from error
 
+    def class_of(self, kind: str, name: str) -> Any:
+        """The class of the usable component of that name, which derives from the interface of its kind.
+
+        Raises:
+            UsageError: there is none, see :meth:`find`, or its class is of another kind.
+            TransegError: its code cannot be imported.
+        """
+        component = self.find(kind, name)
+        cls = self.load(component)
+        if component.package != BUILTIN:
+            role = getattr(component.entry, "role", "")
+            wanted = getattr(interfaces, "DistillationLoss" if role == "distillation" else kind.capitalize())
+            if not (isinstance(cls, type) and issubclass(cls, wanted)):
+                raise UsageError(
+                    f"The {kind} {name!r} of {component.package} is none: {component.entry.entry} does not derive from "
+                    f"transeg.core.interfaces.{wanted.__name__}. Mend that plugin."
+                )
+        return cls
+
     def describe(self, component: Component) -> Any:
         """A component's entry with all that composition must know of it.
 
@@ -281,7 +302,7 @@ def _local(file: Path) -> Plugin:
 
 
 def _import_file(path: Path) -> ModuleType:
-    name = f"transeg_local_{path.stem}"
+    name = f"{LOCAL}{path.stem}"
     if name in sys.modules and sys.modules[name].__file__ != str(path):  # another file of that name
         name = f"{name}_{zlib.crc32(str(path).encode()):08x}"
     if name in sys.modules:
