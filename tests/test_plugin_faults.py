@@ -39,7 +39,6 @@ def said(toolkit, tmp_path):
             ("(Segmenter)", "(nn.Module)"),
             "The segmenter 'odd' of odd is none: odd.py:Net does not derive from transeg.core.interfaces.Segmenter.",
         ),
-        ("loss", ("(Loss)", "(nn.Module)"), "The loss 'odd' of odd is none"),
         ("dataset", ("(Dataset)", "(object)"), "The dataset 'odd' of odd is none"),
         ("generator", ("(Generator)", "(nn.Module)"), "The generator 'odd' of odd is none"),
         (

@@ -197,14 +197,16 @@ class Registry:
     def class_of(self, kind: str, name: str) -> Any:
         """The class of the usable component of that name, which derives from the interface of its kind.
 
+        A segmentation loss may be any module: its interface adds nothing to that of PyTorch.
+
         Raises:
             UsageError: there is none, see :meth:`find`, or its class is of another kind.
             TransegError: its code cannot be imported.
         """
         component = self.find(kind, name)
         cls = self.load(component)
-        if component.package != BUILTIN:
-            role = getattr(component.entry, "role", "")
+        role = getattr(component.entry, "role", "")
+        if component.package != BUILTIN and role != "segmentation":
             wanted = getattr(interfaces, "DistillationLoss" if role == "distillation" else kind.capitalize())
             if not (isinstance(cls, type) and issubclass(cls, wanted)):
                 raise UsageError(
