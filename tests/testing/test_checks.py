@@ -213,6 +213,21 @@ class TestTheCommand:
         assert failed["component"] == "metric/bad"
         assert failed["sentence"].endswith("or the sign of the metric.")
 
+    def test_looks_at_the_hooks_of_an_installed_package(self, tmp_path, toolkit, monkeypatch):
+        package, info = tmp_path / "hooked", tmp_path / "hooked-1.dist-info"
+        package.mkdir()
+        info.mkdir()
+        hook = "from transeg.core.hookspecs import hookimpl\n@hookimpl\ndef transeg_gone():\n    pass\n"
+        (package / "__init__.py").write_text(hook)
+        (package / "registry.toml").write_text("[plugin]\ncontract = 2\n")
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: hooked\nVersion: 1\n")
+        (info / "entry_points.txt").write_text("[transeg]\nhooked = hooked\n")
+        monkeypatch.syspath_prepend(str(tmp_path))
+        said = " ".join(toolkit("plugin", "check", "hooked", code=1).stdout.split())
+        assert "plugin/hooked of hooked: expected a package that can be imported" in said
+        assert "unknown hook 'transeg_gone'" in said
+        assert "plugin/hooked" in toolkit("plugin", "check", code=1).stdout
+
     def test_wants_a_plugin(self, toolkit):
         assert "toolkit plugin new" in toolkit("plugin", "check", code=2).stderr
         assert "There is no plugin 'nowhere'" in toolkit("plugin", "check", "nowhere", code=2).stderr

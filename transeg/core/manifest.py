@@ -279,6 +279,11 @@ class Plugin:
     root: Path = Path()
     """The folder that its top-level package lies in."""
 
+    def command_components(self) -> list[Component]:
+        """Its commands as components: of what a table of these holds, they have entry and summary."""
+        rows = {name: Entry(entry=each.entry, summary=each.summary) for name, each in self.commands.items()}
+        return [Component("command", n, self.package, self.version, row, self.root) for n, row in rows.items()]
+
     def summary(self) -> dict[str, Any]:
         """What `toolkit list --json` says of a plugin whose components are not known."""
         return {

@@ -22,6 +22,7 @@ MODULES = {
     "metric": ("metric_checks",),
     "strategy": ("strategy_checks",),
     "command": ("command_checks",),
+    "plugin": ("module_checks",),
 }
 """Where the checks of a kind are."""
 
@@ -39,7 +40,8 @@ def checks_of(
     Args:
         target: a package: by the name that pip knows or by the one that is imported, installed or not; or a manifest,
             as `--registry` takes it.
-        kind: of the components that are checked, `command` among them; by default every one.
+        kind: of the components that are checked, `command` and `plugin` (the package itself) among them; by default
+            every one.
         options: by component, as in ``{"generator/mine": {"width": 4}}``: what makes it small enough for checks.
         trees: by the name of a dataset that reads a folder: a folder in its layout, or a function that writes one into
             an empty folder. One with a writer needs none.
@@ -51,7 +53,7 @@ def checks_of(
     """
     registry, plugin = find_plugin(target, registry or Registry())
     options, trees = options or {}, trees or {}
-    offered = [*_components(registry, plugin), *_commands(plugin)]
+    offered = [*_package(plugin), *_components(registry, plugin), *plugin.command_components()]
     _check_names(options, [str(component) for component in offered], "options")
     _check_names(trees, [component.name for component in offered if component.kind == "dataset"], "trees")
     return [
@@ -106,11 +108,10 @@ def _components(registry: Registry, plugin: Plugin) -> Iterator[Component]:
             yield component
 
 
-def _commands(plugin: Plugin) -> Iterator[Component]:
-    """A plugin's commands, as if they were components: they have a table with entry and summary, too."""
-    for name, entry in plugin.commands.items():
-        row = Entry(entry=entry.entry, summary=entry.summary)
-        yield Component("command", name, plugin.package, plugin.version, row, plugin.root)
+def _package(plugin: Plugin) -> Iterator[Component]:
+    """A plugin's own package, where it is installed: a run imports it for its hooks."""
+    if plugin.module:
+        yield Component("plugin", plugin.name, plugin.package, plugin.version, Entry(entry=""), plugin.root)
 
 
 def _check_names(given: Mapping[str, Any], known: Sequence[str], what: str) -> None:
@@ -123,8 +124,8 @@ def _check_names(given: Mapping[str, Any], known: Sequence[str], what: str) -> N
 
 def _checks(subject: Subject) -> Iterator[Check]:
     component = subject.component
-    if component.kind == "command":
-        yield from _of_kind(subject, "command")
+    if component.kind in ("command", "plugin"):
+        yield from _of_kind(subject, component.kind)
         return
     from transeg.testing import manifest_checks as described
 

@@ -86,7 +86,7 @@ def check(
 ) -> None:
     """Check everything that a package offers against its contract.
 
-    PACKAGE is a plugin that is installed, or a package here; without one, all that are installed are checked. What
+    PACKAGE is a plugin that is installed; without one, all that are installed are checked. What
     fails is said in a sentence that says what to mend.
 
     \b

@@ -25,7 +25,7 @@ def describe_plugins(registry: Registry) -> list[dict[str, Any]]:
 
     ``seconds`` are what its own modules take to be imported, once PyTorch is there; None for what is not imported.
     """
-    if any(plugin.package != BUILTIN and plugin.components for plugin in registry.plugins):
+    if any(plugin.package != BUILTIN and plugin.status == "ok" for plugin in registry.plugins):
         importlib.import_module("torch")  # else the first plugin would pay for it
     return [_row(plugin, registry) for plugin in registry.plugins]
 
@@ -63,7 +63,8 @@ def _load(plugin: Plugin, registry: Registry) -> dict[str, str]:
                 importlib.import_module(plugin.module)
             except Exception as error:
                 faults[plugin.package] = f"it cannot be imported: {type(error).__name__}: {error}"
-        for component in plugin.components:
+        commands = [each for each in plugin.command_components() if each.name not in plugin.command_faults]
+        for component in [*plugin.components, *commands]:
             if component.status == "ok":
                 try:
                     registry.load(component)
