@@ -252,11 +252,13 @@ class TestTheCommand:
         assert "contract 1, which is still read" in shown
 
 
-def test_the_example_keeps_every_contract():
-    """Without installing it."""
-    folder, path = Path(__file__).parents[2] / "examples" / "plugin" / "transeg_example", list(sys.path)
+@pytest.mark.parametrize("example", ["plugin/transeg_example", "plugins/transeg_worked"])
+def test_examples_keep_every_contract(example):
+    """Without installing them."""
+    folder, path = Path(__file__).parents[2] / "examples" / example, list(sys.path)
+    options = {"generator/two-critics": {"width": 4}} if "worked" in example else {}
     try:
-        for check in checks_of(folder / "registry.toml"):
+        for check in checks_of(folder / "registry.toml", options=options):
             if not check.slow:
                 try:
                     check()
@@ -264,5 +266,5 @@ def test_the_example_keeps_every_contract():
                     continue
     finally:
         sys.path[:] = path
-        for name in [name for name in sys.modules if name.partition(".")[0] == "transeg_example"]:
+        for name in [name for name in sys.modules if name.partition(".")[0] == folder.name]:
             del sys.modules[name]
