@@ -10,6 +10,7 @@ import pytest
 from odd_components import HEAD, METRIC, SOURCES, write_component
 
 from transeg.core.errors import UsageError
+from transeg.core.registry import Registry
 from transeg.testing import ContractError, checks_of
 
 
@@ -164,6 +165,25 @@ def test_faults_of_metrics(failures, change, check, words):
 )
 def test_faults_of_strategies(failures, change, check, words):
     assert words in failures("strategy", change)[check]
+
+
+def test_names_that_mean_something_already(tmp_path):
+    def found(name, *more):
+        manifest = write_component(tmp_path, "metric", name=name)
+        manifest.write_text(manifest.read_text().replace("metric.odd", f"metric.{more[-1] if more else 'odd'}"))
+        (check,) = (c for c in checks_of(manifest, registry=registry) if c.name == "has_a_name_of_its_own")
+        try:
+            check()
+        except ContractError as error:
+            return str(error)
+        return ""
+
+    registry = Registry()
+    assert found("one") == ""
+    assert "is also a column in the files of an evaluation" in found("two", "hd95_axon")
+    registry = Registry([tmp_path / "one.toml"])
+    assert found("one") == ""  # itself, installed
+    assert "is also one:odd. Choose another name" in found("three")
 
 
 def test_importing_transeg_imports_no_pytest():

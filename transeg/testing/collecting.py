@@ -89,7 +89,7 @@ def find_plugin(target: str | Path, registry: Registry) -> tuple[Registry, Plugi
                 f"here has a {MANIFEST}.{did_you_mean(str(target), known)}"
             )
         target = manifest
-    own = Registry([*registry.files, Path(target)])
+    own = Registry([*(file for file in registry.files if file.resolve() != Path(target).resolve()), Path(target)])
     return own, own.plugins[-1]
 
 

@@ -15,8 +15,8 @@ from pydantic.errors import PydanticSchemaGenerationError, PydanticUndefinedAnno
 from transeg.core import interfaces
 from transeg.core.component_options import EMPTY, check_options, component_description, options
 from transeg.core.errors import UsageError
-from transeg.core.evaluation.metrics.table import plugin_metrics
-from transeg.core.manifest import DatasetEntry, GeneratorEntry, StrategyEntry
+from transeg.core.evaluation.metrics.table import means_something_else
+from transeg.core.manifest import Component, DatasetEntry, GeneratorEntry, StrategyEntry
 from transeg.core.registry import BUILTIN
 from transeg.testing.subject import ContractError, Subject
 
@@ -59,14 +59,27 @@ def can_be_used(subject: Subject) -> None:
 def has_a_name_of_its_own(subject: Subject) -> None:
     """No other component has its name."""
     component = subject.component
-    rows = plugin_metrics(subject.registry) if component.kind == "metric" else subject.registry.components()
-    for other in rows:
-        taken = other.status == "conflict" and other.package == component.package and other.name == component.name
-        if taken and other.kind == component.kind and component.package != BUILTIN:
-            raise ContractError(
-                f"{subject}: expected a name that nothing else has, found that {other.reason}. "
-                "Choose another name in registry.toml."
-            )
+    if component.package == BUILTIN:
+        return
+    others = [
+        f"{other.package}:{other.name}"
+        for other in subject.registry.components(component.kind)
+        if other.name == component.name and not _is_same(other, component)
+    ]
+    if component.kind == "metric" and means_something_else(component.name):
+        others.append("a column in the files of an evaluation")
+    subject.expect(
+        not others,
+        "a name that nothing else has",
+        f"that {component.name!r} is also {' and '.join(others)}",
+        "Choose another name in registry.toml.",
+    )
+
+
+def _is_same(one: Component, other: Component) -> bool:
+    """Whether two are one, of a package that is installed and whose manifest is named besides."""
+    entry = one.entry.entry
+    return entry == other.entry.entry and (one.root == other.root or not entry.partition(":")[0].endswith(".py"))
 
 
 def class_is_of_its_kind(subject: Subject) -> None:

@@ -12,7 +12,7 @@ from unittest import SkipTest
 
 from transeg.core.errors import TransegError
 from transeg.core.manifest import Component
-from transeg.core.registry import Registry
+from transeg.core.registry import LOCAL, Registry
 
 Tree = Path | Callable[[Path], object]
 """A folder that a dataset reads, or what writes a small one into an empty folder."""
@@ -130,17 +130,19 @@ class Check:
         except Exception as error:
             raise ContractError(
                 f"{self.subject}: expected that {self.about[:1].lower()}{self.about[1:].rstrip('.')}, found "
-                f"{type(error).__name__}: {error}. Mend what raises it{_where(error)}."
+                f"{type(error).__name__}: {error}. Mend what raises it{_where(error, self.subject.component)}."
             ) from error
 
 
-def _where(error: BaseException) -> str:
-    """``(net.py, line 12)``: the innermost line that is neither ours nor PyTorch's; '' where there is none."""
+def _where(error: BaseException, component: Component) -> str:
+    """``(net.py, line 12)``: the innermost line in the component's own package; '' where there is none."""
+    module = component.entry.entry.rpartition(":")[0]
+    own = LOCAL if module.endswith(".py") else module.rpartition(".")[0] or module
     found = ""
     trace = error.__traceback__
     while trace is not None:
-        path = Path(trace.tb_frame.f_code.co_filename)
-        if not {"transeg", "torch", "site-packages"} & set(path.parts[:-1]) and path.suffix == ".py":
-            found = f" ({path.name}, line {trace.tb_lineno})"
+        code = trace.tb_frame
+        if str(code.f_globals.get("__name__", "")).startswith(own):
+            found = f" ({Path(code.f_code.co_filename).name}, line {trace.tb_lineno})"
         trace = trace.tb_next
     return found
