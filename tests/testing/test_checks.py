@@ -246,13 +246,18 @@ class TestTheCommand:
         said = " ".join(toolkit("plugin", "check", "hooked", code=1).stdout.split())
         assert "plugin/hooked of hooked: expected a package that can be imported" in said
         assert "unknown hook 'transeg_gone'" in said
-        assert "plugin/hooked" in toolkit("plugin", "check", code=1).stdout
+        (package / "registry.toml").write_text("[plugin]\ncontract = 3\n")
+        said = " ".join(toolkit("plugin", "check", code=1).stdout.split())
+        assert "failed can_be_used plugin/hooked of hooked: expected nothing that keeps it from being used" in said
+        assert "is written for contract 3, but this transeg speaks contract 2" in said
 
     def test_wants_a_plugin(self, toolkit):
         assert "toolkit plugin new" in toolkit("plugin", "check", code=2).stderr
         assert "There is no plugin 'nowhere'" in toolkit("plugin", "check", "nowhere", code=2).stderr
         said = toolkit("plugin", "check", "transeg", "--set", "segmenter/gone.x=1", code=2).stderr
-        assert "transeg offers no segmenter/gone" in " ".join(said.split())
+        assert "There is no segmenter/gone among what is checked." in " ".join(said.split())
+        said = toolkit("plugin", "check", "transeg", "--set", "segmenter=1", code=2).stderr
+        assert "is not of the form KIND/NAME.OPTION=VALUE" in " ".join(said.split())
 
     def test_lists_what_is_broken_and_goes_on(self, tmp_path, toolkit):
         (tmp_path / "raising.py").write_text("def build():\n    pass\nbuild.gone\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -72,14 +73,12 @@ def find_plugin(target: str | Path, registry: Registry) -> tuple[Registry, Plugi
         registry: what is installed.
 
     Raises:
-        UsageError: there is none, or it is broken.
+        UsageError: there is none, or its manifest was named and cannot be read.
     """
     if not str(target).endswith(".toml"):
         known = {name: plugin for plugin in registry.plugins for name in (plugin.module, plugin.name, plugin.package)}
         plugin = known.get(str(target)) or known.get(str(target).replace("_", "-"))
         if plugin is not None:
-            if plugin.status != "ok" and not plugin.components:
-                raise UsageError(f"The plugin {plugin.package} is {plugin.status}: {plugin.reason}.")
             return registry, plugin
         manifest = _manifest(str(target))
         if manifest is None:
@@ -111,7 +110,8 @@ def _components(registry: Registry, plugin: Plugin) -> Iterator[Component]:
 def _package(plugin: Plugin) -> Iterator[Component]:
     """A plugin's own package, where it is installed: a run imports it for its hooks."""
     if plugin.module:
-        yield Component("plugin", plugin.name, plugin.package, plugin.version, Entry(entry=""), plugin.root)
+        whole = Component("plugin", plugin.name, plugin.package, plugin.version, Entry(entry=""), plugin.root)
+        yield replace(whole, status=plugin.status, reason=plugin.reason)
 
 
 def _check_names(given: Mapping[str, Any], known: Sequence[str], what: str) -> None:
@@ -123,14 +123,14 @@ def _check_names(given: Mapping[str, Any], known: Sequence[str], what: str) -> N
 
 
 def _checks(subject: Subject) -> Iterator[Check]:
-    component = subject.component
-    if component.kind in ("command", "plugin"):
-        yield from _of_kind(subject, component.kind)
-        return
     from transeg.testing import manifest_checks as described
 
+    component = subject.component
     if component.status in ("missing", "broken", "disabled"):
         yield Check(subject, described.can_be_used)
+        return
+    if component.kind in ("command", "plugin"):
+        yield from _of_kind(subject, component.kind)
         return
     general: list[Callable[[Subject], None]] = [*described.FOR_ALL]
     general += described.FOR_CLASSES if component.kind != "metric" else ()

@@ -50,9 +50,9 @@ def can_be_used(subject: Subject) -> None:
         raise SkipTest(component.reason)
     subject.expect(
         component.status != "broken",
-        "a module that can be imported",
+        "nothing that keeps it from being used",
         f"that {component.reason}",
-        "Mend the module, or the entry in registry.toml.",
+        "Mend that, or the entry in registry.toml.",
     )
 
 

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 from rich.console import Console
 
 from transeg.core.component_options import check_options
 from transeg.core.distributed.progress_bar import progress_bar
-from transeg.core.errors import TransegError, UsageError
+from transeg.core.errors import TransegError, UsageError, did_you_mean
 from transeg.core.experiment.settings import parse_assignment
 from transeg.core.manifest import Component
 from transeg.core.registry import BUILTIN, Registry
 from transeg.tools.common.console import stderr_console
 from transeg.tools.common.options import PATH, as_json, repeatable, with_registry
 from transeg.tools.plugin.new_package import LICENCES, Kind, write_package
+
+if TYPE_CHECKING:
+    from transeg.testing import Check
 
 
 @click.group()
@@ -98,10 +102,12 @@ def check(
     targets = [target] if target else [each.package for each in registry.plugins if each.package != BUILTIN]
     if not targets:
         raise UsageError("There is no plugin but transeg itself; name a manifest, or write one: toolkit plugin new.")
-    trees = dict(_folder(text) for text in data)
-    checks = [
-        each for name in targets for each in _checks(name, registry, assignments, trees) if not (fast and each.slow)
-    ]
+    given, trees = _given(assignments), dict(_folder(text) for text in data)
+    checks = [each for name in targets for each in _checks(name, registry, given, trees) if not (fast and each.slow)]
+    offered = {str(each.subject.component) for each in checks}
+    for name in [*given, *(f"dataset/{name}" for name in trees)]:
+        if name not in offered:
+            raise UsageError(f"There is no {name} among what is checked.{did_you_mean(name, offered)}")
     with progress_bar(stderr_console(), "checking", len(checks), "checks") as advance:
         outcomes = run_checks(checks, advance)
     if as_json:
@@ -113,22 +119,27 @@ def check(
         raise TransegError(f"{failed} of {len(outcomes)} checks failed; each says above what to mend.")
 
 
-def _checks(target: str, registry: Registry, assignments: tuple[str, ...], trees: dict[str, Path]) -> list[Any]:
-    """The checks of a package, each component with its own options in the types that it declares."""
-    from transeg.testing.collecting import checks_of, find_plugin
-
+def _given(assignments: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Options by component, from ``KIND/NAME.OPTION=VALUE``."""
     given: dict[str, dict[str, Any]] = {}
     for text in assignments:
         for name, table in parse_assignment(text).items():
-            given.setdefault(name, {}).update(table if isinstance(table, dict) else {})
+            if not isinstance(table, dict):
+                raise UsageError(f"--set {text!r} is not of the form KIND/NAME.OPTION=VALUE.")
+            given.setdefault(name, {}).update(table)
+    return given
+
+
+def _checks(
+    target: str, registry: Registry, given: Mapping[str, dict[str, Any]], trees: Mapping[str, Path]
+) -> list[Check]:
+    """The checks of a package, each component with its own options, in the types that it declares."""
+    from transeg.testing.collecting import checks_of, find_plugin
+
     found, plugin = find_plugin(target, registry)
-    own = {str(component): component for component in plugin.components}
-    options = {name: _options(own[name], table, found) for name, table in given.items() if name in own}
-    datasets = {component.name for component in plugin.components if component.kind == "dataset"}
-    chosen = {name: tree for name, tree in trees.items() if name in datasets}
-    for name in [*(given.keys() - options.keys()), *(trees.keys() - chosen.keys())]:
-        raise UsageError(f"{plugin.package} offers no {name}; it offers {', '.join(own) or 'no component'}.")
-    return list(checks_of(target, options=options, trees=chosen, registry=registry))
+    options = {str(each): _options(each, given[str(each)], found) for each in plugin.components if str(each) in given}
+    own = {each.name: trees[each.name] for each in plugin.components if each.kind == "dataset" and each.name in trees}
+    return checks_of(target, options=options, trees=own, registry=registry)
 
 
 def _options(component: Component, table: dict[str, Any], registry: Registry) -> dict[str, Any]:
