@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from transeg.core.errors import UsageError, did_you_mean
+from transeg.core.errors import TransegError, UsageError, did_you_mean
 from transeg.core.manifest import Component, Entry, Plugin
 from transeg.core.registry import MANIFEST, Registry
 from transeg.testing.subject import Check, Subject, Tree
@@ -141,7 +141,15 @@ def _checks(subject: Subject) -> Iterator[Check]:
 
 
 def _of_kind(subject: Subject, kind: str) -> Iterator[Check]:
-    for name in MODULES[kind]:
+    written = ("writer_checks",) if kind == "dataset" and _has_writer(subject) else ()
+    for name in (*MODULES[kind], *written):
         module = import_module(f"transeg.testing.{name}")
         slow = getattr(module, "SLOW", ())
         yield from (Check(subject, function, function in slow) for function in module.CHECKS)
+
+
+def _has_writer(subject: Subject) -> bool:
+    try:
+        return getattr(subject.load(), "writer", None) is not None
+    except TransegError:  # which other checks say
+        return False

@@ -10,27 +10,12 @@ import numpy as np
 
 from transeg.core.data.cache import CachedDataset, SampleCache
 from transeg.core.data.windows import RegionReader
-from transeg.core.interfaces import IGNORE, About, Dataset, Region, Sample, Written
+from transeg.core.interfaces import IGNORE, Dataset, Region, Sample, Written
 from transeg.testing.subject import Subject
+from transeg.testing.writer_checks import announced, drawn_sample
 
 FIELDS = ("image", "mask", "target", "instances", "depth")
 """Of samples, those that are arrays."""
-
-
-def _drawn(name: str, group: str, *, channels: int = 1, seed: int = 0, size: tuple[int, int] = (20, 24)) -> Sample:
-    """A random sample of 8 bits and three classes."""
-    random = np.random.default_rng(seed)
-    image = random.integers(0, 256, (*size, channels), dtype=np.uint8)
-    mask = random.integers(0, 3, size).astype(np.uint8)
-    mask[0, :3] = (0, 1, 2)
-    return Sample(image, mask, name, group, pixel_size=(0.1, 0.25))
-
-
-def _about(subject: Subject) -> tuple[About, dict[str, str]]:
-    """What a writer is told, and the option that reads what it has written."""
-    domain = next(iter(subject.component.domains), "")
-    chosen = {"domain": domain} if domain not in ("", "*") else {}
-    return About(("background", "cell", "wall"), 1, "check", chosen.get("domain", "")), chosen
 
 
 def _root(subject: Subject) -> Path:
@@ -46,8 +31,8 @@ def _root(subject: Subject) -> Path:
         )
     if not any(subject.root.iterdir()):
         split_of = ("train", "train", "val", "test")
-        samples = [(split_of[i % 4], _drawn(f"image{i}", f"group{i}", seed=i)) for i in range(20)]
-        written = writer(subject.root, _about(subject)[0])
+        samples = [(split_of[i % 4], drawn_sample(f"image{i}", f"group{i}", seed=i)) for i in range(20)]
+        written = writer(subject.root, announced(subject)[0])
         for split, sample in samples:
             written.add(sample, split)
         written.finish([Written(s.name, split, s.group, s.pixel_size) for split, s in samples])
@@ -266,43 +251,6 @@ def dataset_repeats_itself(subject: Subject) -> None:
         )
 
 
-def dataset_writer_keeps_samples(subject: Subject) -> None:
-    """What its writer writes, it reads as it was, also where writing was interrupted."""
-    cls = subject.load()
-    if cls.writer is None:
-        raise SkipTest("it has no writer")
-    about, chosen = _about(subject)
-    root = subject.scratch()
-    samples = [(s, _drawn(f"{s} one", f"rat {s}", seed=i)) for i, s in enumerate(("train", "val", "test"))]
-    for split, sample in samples:
-        writer = cls.writer(root, about)  # as another process would, which goes on with what is there
-        subject.expect(
-            not writer.has(sample.name, split), "has() to be false before add()", "true", "Look for the last file."
-        )
-        writer.add(sample, split)
-        subject.expect(
-            cls.writer(root, about).has(sample.name, split),
-            "has() to be true once a sample is written",
-            "false",
-            "Look for the file that add() writes last.",
-        )
-    cls.writer(root, about).finish([Written(x.name, split, x.group, x.pixel_size) for split, x in samples])
-    for split, sample in samples:
-        dataset = cls(root, split, **chosen)
-        found = {each.name: each for each in _samples(dataset)}
-        subject.expect(
-            set(found) == {sample.name}, f"{sample.name} in the split {split}", sorted(found), "Write the split down."
-        )
-        read = found[sample.name]
-        for name in ("image", "mask", "group"):
-            subject.expect(
-                np.array_equal(getattr(read, name), getattr(sample, name)),
-                f"the {name} that was written",
-                "another one",
-                "Write losslessly (PNG, TIFF), and what the layout cannot say beside it.",
-            )
-
-
 CHECKS = (
     dataset_splits_are_apart,
     dataset_samples_keep_the_contract,
@@ -311,5 +259,4 @@ CHECKS = (
     dataset_origins_decide_samples,
     dataset_names_are_unique,
     dataset_repeats_itself,
-    dataset_writer_keeps_samples,
 )

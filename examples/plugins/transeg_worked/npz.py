@@ -12,7 +12,7 @@ import numpy as np
 
 from transeg.core.errors import DataError
 from transeg.core.files import replacing, write_text
-from transeg.core.interfaces import About, Dataset, Origin, Sample, Writer, Written
+from transeg.core.interfaces import IGNORE, About, Dataset, Origin, Sample, Writer, Written
 
 SPLITS = ("train", "val", "test")
 
@@ -32,6 +32,8 @@ class NpzWriter(Writer):
             raise DataError(f"{sample.name} has {sample.image.shape[2]} channels, not {self._about.channels}.")
         if sample.mask is None:
             raise DataError(f"{sample.name} has no mask.")
+        if sample.mask[sample.mask != IGNORE].max(initial=0) >= len(self._about.classes):
+            raise DataError(f"{sample.name} has a class above the {len(self._about.classes)} that there are.")
         with replacing(self._path(sample.name, split)) as unfinished, unfinished.open("wb") as file:
             np.savez_compressed(file, image=sample.image, mask=sample.mask, group=np.array(sample.group))
 
