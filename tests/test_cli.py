@@ -224,11 +224,13 @@ def test_a_plugins_command(tmp_path, monkeypatch, toolkit):
     package = tmp_path / "commanding"
     package.mkdir()
     (package / "__init__.py").write_text(
-        "import click\n@click.command()\n@click.option('--x')\ndef hello(x):\n    click.echo(f'hello {x}')\n"
+        "import click\n@click.command()\n@click.option('--x')\n"
+        "def hello(x):\n    click.echo(f'hello {x}' if x else 1 / 0)\n"
     )
     (package / "registry.toml").write_text(
         '[plugin]\ncontract = 1\n[command.hello]\nentry = "commanding:hello"\nsummary = "Greets"\n'
-        '[command.list]\nentry = "commanding:hello"\n[command.lost]\nentry = "commanding:lost"\n'
+        '[command.list]\nentry = "commanding:hello"\n[command.text]\nentry = "commanding:__name__"\n'
+        '[command.lost]\nentry = "commanding:lost"\n'
     )
     info = tmp_path / "commanding-1.dist-info"
     info.mkdir()
@@ -238,7 +240,11 @@ def test_a_plugins_command(tmp_path, monkeypatch, toolkit):
     assert "Greets" in toolkit("--help").stdout
     assert toolkit("hello", "--x", "you").stdout == "hello you\n"
     assert "Usage: toolkit hello [OPTIONS]" in CliRunner().invoke(main, ["hello", "-h"], prog_name="toolkit").stdout
-    assert "The command lost cannot be loaded: AttributeError" in toolkit("lost", code=1).stderr
+    assert "This is a fault of the plugin commanding;" in toolkit("hello", code=1).stderr
+    assert (
+        "The command lost of the plugin commanding cannot be loaded: AttributeError" in toolkit("lost", code=1).stderr
+    )
+    assert "a str, where a Click command belongs" in toolkit("text", code=1).stderr
     assert "Generators" in toolkit("list", "generators").stdout  # a built-in name stays what it was
 
 

@@ -13,6 +13,7 @@ from transeg import __version__
 from transeg.core.distributed.ranks import reports_failure
 from transeg.core.errors import TransegError, UsageError, did_you_mean
 from transeg.core.manifest import CommandEntry
+from transeg.core.registry import BUILTIN, LOCAL
 from transeg.tools.common.options import installed_registry
 
 OUT_OF_MEMORY = (
@@ -38,9 +39,10 @@ class Failure(click.ClickException):
 class Later(click.Command):
     """A command of which the manifest has told name and summary, and that is imported when it is called."""
 
-    def __init__(self, name: str, entry: CommandEntry) -> None:
+    def __init__(self, name: str, entry: CommandEntry, package: str) -> None:
         super().__init__(name, help=entry.summary)
         self.entry = entry.entry
+        self.package = package
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
@@ -56,9 +58,14 @@ class Later(click.Command):
         """
         module, _, attribute = self.entry.rpartition(":")
         try:
-            command: click.Command = getattr(importlib.import_module(module), attribute)
+            command = getattr(importlib.import_module(module), attribute)
+            if not isinstance(command, click.Command):
+                raise TypeError(f"{self.entry} is a {type(command).__name__}, where a Click command belongs")
         except Exception as error:
-            raise TransegError(f"The command {self.name} cannot be loaded: {type(error).__name__}: {error}.") from error
+            whose = "" if self.package == BUILTIN else f" of the plugin {self.package}"
+            raise TransegError(
+                f"The command {self.name}{whose} cannot be loaded: {type(error).__name__}: {error}."
+            ) from error
         return command
 
 
@@ -69,8 +76,8 @@ class Toolkit(click.Group):
         return sorted(_entries(ctx))
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        entry = _entries(ctx).get(name)
-        return Later(name, entry) if entry else None
+        package, entry = _entries(ctx).get(name, ("", None))
+        return Later(name, entry, package) if entry else None
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -94,8 +101,23 @@ class Toolkit(click.Group):
                 raise
             if isinstance(error, getattr(sys.modules.get("torch"), "OutOfMemoryError", ())):
                 raise Failure(OUT_OF_MEMORY, 1) from error
-            message = f"{type(error).__name__}: {error}. This is a fault of transeg; --debug shows where it happened."
+            whose = _culprit(error, ctx)
+            message = f"{type(error).__name__}: {error}. This is a fault of {whose}; --debug shows where it happened."
             raise Failure(message, 1) from error
+
+
+def _culprit(error: BaseException, ctx: click.Context) -> str:
+    """The package whose own code failed, transeg itself where that of no plugin was running."""
+    packages = {plugin.module.partition(".")[0]: plugin.package for plugin in installed_registry(ctx).plugins}
+    found, trace = BUILTIN, error.__traceback__
+    while trace is not None:
+        module = trace.tb_frame.f_globals.get("__name__", "").partition(".")[0]
+        if module.startswith(LOCAL):
+            found = f"the plugin {module.removeprefix(LOCAL)}.py"
+        elif packages.get(module, BUILTIN) != BUILTIN:
+            found = f"the plugin {packages[module]}"
+        trace = trace.tb_next
+    return found
 
 
 def _part_from_ranks() -> None:
@@ -105,10 +127,12 @@ def _part_from_ranks() -> None:
         collectives.leave_ranks()
 
 
-def _entries(ctx: click.Context) -> dict[str, CommandEntry]:
-    """Of all plugins; a name that several offer means the first's, and that is the toolkit's own."""
+def _entries(ctx: click.Context) -> dict[str, tuple[str, CommandEntry]]:
+    """Package and entry of the commands of all plugins; a name that several offer means the first's, and that is the
+    toolkit's own.
+    """
     plugins = [plugin for plugin in installed_registry(ctx).plugins if plugin.status == "ok"]
-    return {name: entry for plugin in reversed(plugins) for name, entry in plugin.commands.items()}
+    return {name: (plugin.package, entry) for plugin in reversed(plugins) for name, entry in plugin.commands.items()}
 
 
 @click.group(cls=Toolkit, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})

@@ -1,14 +1,10 @@
-"""What every writer in the registry must do: what it writes, its dataset reads as it was."""
-
-from dataclasses import replace
-from pathlib import Path
+"""Whatever a built-in writer is given, its dataset reads as it was; what else writers must do, test_datasets checks."""
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from transeg.core.errors import DataError, TransegError
 from transeg.core.interfaces import IGNORE, About, Sample, Written
 from transeg.core.registry import Registry
 
@@ -92,69 +88,3 @@ def test_what_is_written_is_read_as_it_was(component, tmp_path_factory, names, s
         assert found[sample.name][0] == split
         agree(sample, found[sample.name][1])
     assert len(cls(root, "all", **chosen)) == len(names)
-
-
-@pytest.fixture
-def layout(component, tmp_path):
-    """The dataset's class, its options, and a function that makes a writer."""
-    cls, chosen = REGISTRY.load(component), options(component)
-    return cls, chosen, lambda: cls.writer(tmp_path, About(CLASSES, 1, "test", chosen.get("domain", "")))
-
-
-def test_it_goes_on_where_it_was_interrupted(layout, tmp_path):
-    cls, chosen, make = layout
-    one, two = drawn("one", "first"), drawn("two", "second", seed=1)
-    assert not make().has("one", "train")
-    make().add(one, "train")
-    writer = make()
-    assert writer.has("one", "train")
-    assert not writer.has("two", "train")
-    writer.add(two, "train")
-    writer.finish(told([("train", one), ("train", two)]))
-    assert make().has("one", "train")
-    assert make().has("two", "train")
-    dataset = cls(tmp_path, "all", **chosen)
-    agree(one, dataset[0])
-    agree(two, dataset[1])
-
-
-def test_processes_write_side_by_side(layout, tmp_path):
-    cls, chosen, make = layout
-    first, second = make(), make()
-    samples = [("train", drawn("one", "a")), ("test", drawn("two", "b"))]
-    first.add(samples[0][1], "train")
-    second.add(samples[1][1], "test")
-    first.finish(told(samples))
-    assert len(cls(tmp_path, "train", **chosen)) == len(cls(tmp_path, "test", **chosen)) == 1
-
-
-def test_what_was_not_announced_is_refused(layout, tmp_path):
-    _, _, make = layout
-    writer = make()
-    with pytest.raises(DataError, match="channels"):
-        writer.add(drawn("one", "a", channels=3), "train")
-    with pytest.raises(DataError, match="class"):
-        writer.add(replace(drawn("one", "a"), mask=np.full((6, 9), 7, np.uint8)), "train")
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
-
-
-def test_a_failed_write_leaves_nothing_that_counts(layout, monkeypatch):
-    _, _, make = layout
-    rename, left = Path.replace, []
-
-    def failing(self, target):
-        if not left:
-            raise OSError("no space left")
-        left.pop()
-        return rename(self, target)
-
-    monkeypatch.setattr(Path, "replace", failing)
-    files = 0
-    while not make().has("one", "train"):
-        left[:] = [True] * files
-        try:
-            make().add(drawn("one", "a"), "train")
-        except (OSError, TransegError):
-            assert not make().has("one", "train")
-            files += 1
-    assert files > 0

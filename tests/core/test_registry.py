@@ -1,12 +1,15 @@
 import importlib
+import re
 import shutil
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
 from transeg.core.errors import TransegError, UsageError
+from transeg.core.manifest import CONTRACT, OLDEST_CONTRACT
 from transeg.core.registry import Registry
 
 MANIFEST = """
@@ -99,7 +102,14 @@ def test_what_can_be_seen_to_be_broken_is(install, kwargs, reason):
     [
         ("[plugin\n", "is not valid TOML"),
         ("[segmenter.x]\nentry = 'a:B'\n", "the table [plugin] is missing"),
-        ("[plugin]\ncontract = 99\n", "speaks contract 2"),
+        (
+            "[plugin]\ncontract = 99\n",
+            "is written for contract 99, but this transeg speaks contract 2: install a newer transeg",
+        ),
+        (
+            "[plugin]\ncontract = 0\n",
+            "for contract 0, but this transeg speaks contract 2 and reads from 1 on: install a newer release of",
+        ),
         ("[plugin]\ncontract = 1\n[segmenter.x]\nentry = 'nonsense'\n", "segmenter.x: Expected `str` matching regex"),
         (
             "[plugin]\ncontract = 1\n[segmenter.x]\nentry = 'a:B'\nparms = 3\n",
@@ -116,6 +126,30 @@ def test_a_broken_manifest_harms_nothing(install, manifest, reason):
     assert plugin.status == "broken"
     assert reason in plugin.reason
     assert registry.find("segmenter", "hardnet").status == "ok"
+
+
+def test_the_policy_of_contracts_is_that_of_the_code():
+    text = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text()
+    assert f"speaks contract {CONTRACT} and reads contracts from {OLDEST_CONTRACT} on" in text
+    assert [line.split("|")[1].strip() for line in text.splitlines() if re.match(r"\| \d+ \|", line)] == [
+        str(contract) for contract in range(1, CONTRACT + 1)
+    ]
+
+
+def test_a_packages_own_manifest_works_before_it_is_installed(tmp_path, monkeypatch):
+    package = tmp_path / "early_plugin"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "layers.py").write_text("WIDTH = 3\n")
+    (package / "net.py").write_text("from early_plugin.layers import WIDTH\nclass Net: width = WIDTH\n")
+    (package / "registry.toml").write_text(MANIFEST.format(name="early", package="early_plugin"))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    registry = Registry([package / "registry.toml"])
+    component = registry.find("segmenter", "early")
+    assert (component.package, component.status) == ("early_plugin", "ok")
+    assert registry.load(component).width == 3
+    for name in [name for name in sys.modules if name.startswith("early_plugin")]:
+        del sys.modules[name]
 
 
 def test_an_entry_point_to_nowhere_harms_nothing(install, tmp_path):

@@ -11,6 +11,8 @@ import msgspec
 
 from transeg.core.conventions import Condition
 
+OLDEST_CONTRACT = 1
+"""The oldest version that is still read; docs/plugins/first.md says for how long."""
 CONTRACT = 2
 """The version of the contracts in ``core.interfaces`` and of manifests that this core speaks.
 
@@ -185,8 +187,16 @@ def read_manifest(path: Path) -> Manifest:
     if "plugin" not in document:
         raise ValueError(f"{path}: the table [plugin] is missing")
     contract = _read(path, "plugin", document["plugin"], PluginTable).contract
-    if contract not in range(1, CONTRACT + 1):
-        raise ValueError(f"{path} is written for contract {contract}, this transeg speaks contract {CONTRACT}")
+    if contract > CONTRACT:
+        raise ValueError(
+            f"{path} is written for contract {contract}, but this transeg speaks contract {CONTRACT}: install a newer "
+            "transeg, or an older release of the plugin"
+        )
+    if contract < OLDEST_CONTRACT:
+        raise ValueError(
+            f"{path} is written for contract {contract}, but this transeg speaks contract {CONTRACT} and reads from "
+            f"{OLDEST_CONTRACT} on: install a newer release of the plugin, or an older transeg"
+        )
     components = {kind: _read_all(path, kind, document, entry) for kind, entry in ENTRIES.items()}
     return Manifest(contract, components, _read_all(path, "command", document, CommandEntry))
 
@@ -262,6 +272,17 @@ class Plugin:
     reason: str = ""
     components: tuple[Component, ...] = ()
     commands: dict[str, CommandEntry] = field(default_factory=dict)
+    command_faults: dict[str, str] = field(default_factory=dict)
+    """What keeps commands from being used, as far as that can be seen without importing them, by their names."""
+    contract: int | None = None
+    """The version that its manifest is written for; None where it cannot be read."""
+    root: Path = Path()
+    """The folder that its top-level package lies in."""
+
+    def command_components(self) -> list[Component]:
+        """Its commands as components: of what a table of these holds, they have entry and summary."""
+        rows = {name: Entry(entry=each.entry, summary=each.summary) for name, each in self.commands.items()}
+        return [Component("command", n, self.package, self.version, row, self.root) for n, row in rows.items()]
 
     def summary(self) -> dict[str, Any]:
         """What `toolkit list --json` says of a plugin whose components are not known."""

@@ -14,7 +14,7 @@ import os
 import sys
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -24,13 +24,15 @@ from typing import Any
 import msgspec
 import pluggy
 
-from transeg.core import hookspecs
+from transeg.core import hookspecs, interfaces
 from transeg.core.errors import TransegError, UsageError, did_you_mean
-from transeg.core.manifest import KINDS, Component, Plugin, Status, read_manifest
+from transeg.core.manifest import KINDS, CommandEntry, Component, Entry, Plugin, Status, read_manifest
 
 GROUP = "transeg"
 BUILTIN = "transeg"
 MANIFEST = "registry.toml"
+LOCAL = "transeg_local_"
+"""What the names of modules begin with that are imported from a file beside a manifest."""
 PLURALS = {"losses": "loss", "loss": "loss", "strategies": "strategy"}
 """Kinds by their plurals, where these are not made by an s alone."""
 DESCRIBED_BY_CLASS = {"conditions", "paired", "domains", "test_domains", "classes", "needs_root", "preset"}
@@ -59,14 +61,16 @@ class ManifestProxy:
         except Exception as error:
             return replace(plugin, status="broken", reason=str(error))
         root = folder.parents[self.module.count(".")]
-        init = _fault_in_source(folder / "__init__.py", None)
+        faults = {} if self.package == BUILTIN else _command_faults(manifest.commands, root)
+        init = _fault_in_source(folder / "__init__.py", None, root)
         status: Status = "broken" if init else "ok"
         contract = manifest.contract
         components = tuple(
             _checked(Component(kind, name, self.package, self.version, entry, root, contract), init)
             for kind, name, entry in manifest.entries()
         )
-        return replace(plugin, status=status, reason=init, components=components, commands=manifest.commands)
+        plugin = replace(plugin, status=status, reason=init, components=components, contract=manifest.contract)
+        return replace(plugin, commands=manifest.commands, command_faults=faults, root=root)
 
 
 class Registry:
@@ -173,6 +177,9 @@ class Registry:
             TransegError: its code cannot be imported.
         """
         module_name, _, attribute = component.entry.entry.rpartition(":")
+        if not module_name.endswith(".py") and not _installed(module_name.partition(".")[0]):
+            sys.path.append(str(component.root))  # of a package whose manifest was named before it is installed
+            _installed.cache_clear()
         try:
             with contextlib.redirect_stdout(sys.stderr):  # standard output is the command's: JSON must stay JSON
                 if module_name.endswith(".py"):
@@ -186,6 +193,27 @@ class Registry:
             raise TransegError(
                 f"{component} of {component.package} cannot be loaded: {type(error).__name__}: {error}.{hint}"
             ) from error
+
+    def class_of(self, kind: str, name: str) -> Any:
+        """The class of the usable component of that name, which derives from the interface of its kind.
+
+        A segmentation loss may be any module: its interface adds nothing to that of PyTorch.
+
+        Raises:
+            UsageError: there is none, see :meth:`find`, or its class is of another kind.
+            TransegError: its code cannot be imported.
+        """
+        component = self.find(kind, name)
+        cls = self.load(component)
+        role = getattr(component.entry, "role", "")
+        if component.package != BUILTIN and role != "segmentation":
+            wanted = getattr(interfaces, "DistillationLoss" if role == "distillation" else kind.capitalize())
+            if not (isinstance(cls, type) and issubclass(cls, wanted)):
+                raise UsageError(
+                    f"The {kind} {name!r} of {component.package} is none: {component.entry.entry} does not derive from "
+                    f"transeg.core.interfaces.{wanted.__name__}. Mend that plugin."
+                )
+        return cls
 
     def describe(self, component: Component) -> Any:
         """A component's entry with all that composition must know of it.
@@ -252,21 +280,31 @@ def _package_folder(module: str) -> Path:
 
 
 def _local(file: Path) -> Plugin:
-    """The plugin that a manifest named by the user describes."""
+    """The plugin that a manifest named by the user describes: one of files beside it, or that of a package."""
     file = file.resolve()
+    above = file.parent
+    while (above / "__init__.py").exists():
+        above = above.parent
+    name = file.stem if above == file.parent else file.parent.name
     try:
         manifest = read_manifest(file)
     except ValueError as error:
         raise UsageError(f"--registry: {error}.") from error
+
+    def root(entry: Entry) -> Path:
+        return file.parent if entry.entry.rpartition(":")[0].endswith(".py") else above
+
     components = tuple(
-        _checked(Component(kind, name, file.stem, "", entry, file.parent, manifest.contract), "")
-        for kind, name, entry in manifest.entries()
+        _checked(Component(kind, own, name, "", entry, root(entry), manifest.contract), "")
+        for kind, own, entry in manifest.entries()
     )
-    return Plugin(file.stem, file.stem, "", components=components)
+    faults = _command_faults(manifest.commands, above)
+    plugin = Plugin(name, name, "", components=components, contract=manifest.contract, root=above)
+    return replace(plugin, commands=manifest.commands, command_faults=faults)
 
 
 def _import_file(path: Path) -> ModuleType:
-    name = f"transeg_local_{path.stem}"
+    name = f"{LOCAL}{path.stem}"
     if name in sys.modules and sys.modules[name].__file__ != str(path):  # another file of that name
         name = f"{name}_{zlib.crc32(str(path).encode()):08x}"
     if name in sys.modules:
@@ -286,11 +324,21 @@ def _checked(component: Component, fault: str) -> Component:
         return component  # our own tests import it, and to parse all of it would take half of `toolkit list`
     if not fault:
         module, _, attribute = component.entry.entry.rpartition(":")
-        fault = _fault_in_source(_source_file(component.root, module), attribute)
+        fault = _fault_in_source(_source_file(component.root, module), attribute, component.root)
     if fault.endswith("not installed") and component.entry.requires:
         install = f"pip install '{component.package}[{component.entry.requires}]'"
         return replace(component, status="missing", reason=install)
     return replace(component, status="broken", reason=fault) if fault else component
+
+
+def _command_faults(commands: Mapping[str, CommandEntry], root: Path) -> dict[str, str]:
+    """What keeps commands from being used, as far as their source shows it, by their names."""
+    found = {}
+    for name, entry in commands.items():
+        module, _, attribute = entry.entry.rpartition(":")
+        if fault := _fault_in_source(_source_file(root, module), attribute, root):
+            found[name] = fault
+    return found
 
 
 def _source_file(root: Path, module: str) -> Path:
@@ -300,7 +348,7 @@ def _source_file(root: Path, module: str) -> Path:
     return base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
 
 
-def _fault_in_source(path: Path, attribute: str | None) -> str:
+def _fault_in_source(path: Path, attribute: str | None, root: Path) -> str:
     """What keeps a module from being imported, as far as its text shows: '' where nothing does.
 
     Seen are missing files, syntax errors, a ``raise`` at the top level, imports of packages that are not installed,
@@ -317,7 +365,7 @@ def _fault_in_source(path: Path, attribute: str | None) -> str:
         if isinstance(statement, ast.Raise):
             return f"{path.name} raises an exception when it is imported (line {statement.lineno})"
         for package in _imports(statement):
-            if not _installed(package):
+            if not _installed(package) and not (root / package / "__init__.py").exists():
                 return f"{path.name} imports {package}, which is not installed"
     if attribute is not None and not _binds(statements, attribute):
         return f"{path.name} has no {attribute!r}"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import cast
 
 from transeg.core.builders.construct import construct
+from transeg.core.builders.probes import probe_dataset
 from transeg.core.component_options import options as component_options
 from transeg.core.data.ranged import RangedDataset
 from transeg.core.data.rescaling import RescaledDataset
@@ -36,13 +37,14 @@ def build_dataset(choice: DatasetChoice, role: str, registry: Registry) -> Datas
     Raises:
         UsageError: its folder does not exist, or does not hold what it should.
     """
-    cls = registry.load(registry.find("dataset", choice.name))
+    cls = registry.class_of("dataset", choice.name)
     options = choice.options if choice.domain is None else {**choice.options, "domain": choice.domain}
     root, split = dataset_root(choice, registry), choice.split or SPLIT_OF_ROLE[role]
     scales_itself = "range" in component_options(cls)
     if scales_itself and choice.range is not None:
         options["range"] = choice.range
     made: Dataset = construct(lambda: cls(root, split, **options), f"data.{role}")
+    probe_dataset(made, registry.find("dataset", choice.name))
     dataset = RangedDataset(made, None if scales_itself else choice.range)
     if choice.pixel_size is None and choice.rescale is None:
         return dataset

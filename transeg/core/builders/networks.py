@@ -7,6 +7,7 @@ from typing import cast
 import torch
 
 from transeg.core.builders.construct import construct
+from transeg.core.builders.probes import probe_generator, probe_segmenter
 from transeg.core.builders.wandb_artifacts import fetch_weights
 from transeg.core.errors import UsageError
 from transeg.core.experiment.choices import GeneratorChoice, SegmenterChoice
@@ -27,11 +28,12 @@ def build_generator(
         seed: of the weights.
         registry: where it comes from.
     """
-    cls = registry.load(registry.find("generator", choice.name))
+    cls = registry.class_of("generator", choice.name)
     torch.manual_seed(seed)
     generator = cast(
         "Generator", construct(lambda: cls(source_channels, target_channels, **choice.options), "generator")
     )
+    probe_generator(generator, registry.find("generator", choice.name), source_channels, target_channels)
     if choice.weights is not None:
         load_weights(generator, fetch_weights(choice.weights), cls.key_map, "generator", adapt=generator.adapted)
     return generator
@@ -58,12 +60,13 @@ def build_segmenter(
         whole: whether the file of weights must fill it.
         pretrained: whether to load what its options name; a checkpoint of ours brings all weights anyway.
     """
-    cls = registry.load(registry.find("segmenter", choice.name))
+    cls = registry.class_of("segmenter", choice.name)
     outputs = choice.num_classes or (1 if classes == 2 else classes)
     if outputs not in ({1, 2} if classes == 2 else {classes}):
         raise UsageError(f"segmenter.num_classes={outputs} does not fit the {classes} classes of the source.")
     torch.manual_seed(seed)
     segmenter = cast("Segmenter", construct(lambda: cls(channels, outputs, **choice.options), "segmenter"))
+    probe_segmenter(segmenter, registry.find("segmenter", choice.name), channels, outputs)
     if pretrained:
         construct(segmenter.load_pretrained, "segmenter")
     if choice.weights is not None:

@@ -154,7 +154,7 @@ def _with_component_options(experiment: Experiment, check: Check) -> Experiment:
 
 def _checked(registry: Registry, kind: str, name: str, given: Mapping[str, Any], where: str) -> dict[str, Any]:
     """All options of a component, the given ones checked."""
-    return check_options(registry.load(registry.find(kind, name)), given, where)
+    return check_options(registry.class_of(kind, name), given, where)
 
 
 def _full(kind: str, choice: Any, where: str, check: Check) -> Any:

@@ -84,7 +84,7 @@ def build_strategy(choice: StrategyChoice, registry: Registry) -> Strategy:
     Raises:
         UsageError: there is none of that name, or an option is wrong.
     """
-    cls = registry.load(registry.find("strategy", choice.name))
+    cls = registry.class_of("strategy", choice.name)
     return cast("Strategy", cls(**check_options(cls, choice.options, "strategy")))
 
 

@@ -230,7 +230,7 @@ def build_distillation(
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(experiment.seed)  # the CPU's alone, which is put back afterwards
         for label, choice in options.terms.items():
-            cls = registry.load(registry.find("loss", choice.name))
+            cls = registry.class_of("loss", choice.name)
             where = f"distillation.terms.{label}"
             make = partial(construct, partial(cls, **choice.options), where)
             able = _able(cast("DistillationLoss", make()), teachers, where)

@@ -61,6 +61,6 @@ def build_loss(choice: Choice, registry: Registry, head_weights: Sequence[float]
     options = loss_options(choice)
     terms = {}
     for name, weight in parse_sum(choice.name).items():
-        cls = registry.load(registry.find("loss", name))
+        cls = registry.class_of("loss", name)
         terms[name] = (weight, construct(partial(cls, **options.get(name, {})), f"loss.{name}"))
     return LossSum(terms, head_weights)

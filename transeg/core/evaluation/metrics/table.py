@@ -420,10 +420,15 @@ def all_components(registry: Registry) -> list[Component]:
     return [*built_in, *plugin_metrics(registry)]
 
 
+def means_something_else(name: str) -> bool:
+    """Whether a name stands for something in the files of an evaluation, so that no plugin's metric can have it."""
+    return row_of(name) is not None or name in BESIDE or name.endswith("_ci")
+
+
 def plugin_metrics(registry: Registry) -> Iterator[Component]:
     """Metrics of plugins; one whose name has a meaning in the files of an evaluation is in conflict with that."""
     for component in registry.components("metric"):
         name = component.name
-        taken = row_of(name) is not None or name in BESIDE or name.endswith("_ci")
+        taken = means_something_else(name)
         reason = f"{name!r} means something else in the files of an evaluation; the metric needs another name"
         yield replace(component, status="conflict", reason=reason) if taken else component

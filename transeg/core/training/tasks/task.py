@@ -113,12 +113,23 @@ class Task(nn.Module, ABC):
                 )
             if phase is None:
                 continue
+            unknown = set(names) - set(optim_wrapper.keys())
+            if unknown:
+                raise TransegError(
+                    f"A phase of {self._trained()} updates {' and '.join(sorted(unknown))}, for which there is no "
+                    f"optimizer; there are {', '.join(optim_wrapper.keys())}. Mend the names that its phases() gives."
+                )
             optimizers = {name: optim_wrapper[name] for name in names}
             self.updates.backward(phase.losses.values(), optimizers)
             for name, loss in phase.losses.items():
                 losses[name] = losses.get(name, 0) + loss.detach() / len(runs)
             del phase  # and with it the graph, before the next micro-batch builds its own
         return optimizers, losses
+
+    def _trained(self) -> str:
+        """Whose phases these are, by class and module, for errors."""
+        given = [type(each) for name in ("generator", "segmenter") if (each := getattr(self, name, None)) is not None]
+        return " and ".join(f"{cls.__name__} ({cls.__module__})" for cls in given) or type(self).__name__
 
 
 def to_device(batch: Batch, device: torch.device, memory_format: torch.memory_format) -> Batch:

@@ -1,0 +1,1 @@
+"""Worked examples of transeg plugins; nothing here is imported before it is used."""
