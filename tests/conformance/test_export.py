@@ -25,6 +25,7 @@ SMALL = {
     "unetpp": {"base": 4},
     "nnunet": {"base": 4},
     "cut": {"width": 4, "blocks": 5, "patches": 8},
+    "cyclegan": {"width": 4, "blocks": 1},
     "pix2pix": {"width": 4, "depth": 4, "noise": False},
     "syndiff": {
         "preset": "small",

@@ -17,6 +17,7 @@ REGISTRY = Registry()
 COMPONENTS = list(REGISTRY.components("generator"))
 SMALL = {
     "cut": {"width": 4, "blocks": 5, "patches": 8},
+    "cyclegan": {"width": 4, "blocks": 1, "pool": 2},
     "pix2pix": {"width": 4, "depth": 4},
     "syndiff": {
         "preset": "small",

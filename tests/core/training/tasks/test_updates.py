@@ -20,6 +20,7 @@ from transeg.core.training.tasks.segmentation_task import SegmentationTask
 from transeg.core.training.tasks.translation_task import TranslationTask
 from transeg.core.training.tasks.updates import Updates, micro_batches
 from transeg.plugins.generators.cut import CUT
+from transeg.plugins.generators.cyclegan import CycleGAN
 from transeg.plugins.generators.pix2pix import Pix2pix
 from transeg.plugins.generators.syndiff import SynDiff, discriminators
 from transeg.plugins.losses.pixelwise import BCELoss
@@ -30,6 +31,7 @@ GENERATORS = {
     "cut": lambda: CUT(1, 1, width=4, blocks=5, patches=8),
     "fastcut": lambda: CUT(1, 1, variant="fastcut", width=4, blocks=5, patches=8),
     "pix2pix": lambda: Pix2pix(1, 1, width=4, depth=5, norm="instance"),
+    "cyclegan": lambda: CycleGAN(1, 1, width=4, blocks=1, pool=3),
     "syndiff": lambda: SynDiff(
         1, 1, preset="small", width=4, multipliers=(1, 1), discriminator_width=4, translator_width=4,
         translator_blocks=1, r1_interval=2,
