@@ -116,6 +116,7 @@ GENERATORS = {
     "syndiff": ("alone", [*TINY_SYNDIFF, *TINY_TARGET, "generator.r1_interval=2"]),
     "histogram": ("histogram", TINY_TARGET),
     "fda": ("fda", TINY_TARGET),
+    "stain": ("stain", TINY_TARGET),
 }
 """How each built-in generator is trained here: under which name, and with which options."""
 

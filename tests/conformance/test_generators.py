@@ -29,6 +29,8 @@ SMALL = {
     },
 }
 """Options that make a generator small, by name; others are tested as they are."""
+COLOUR = ["stain"]
+"""Those for RGB images alone."""
 
 
 @pytest.fixture(params=COMPONENTS, ids=str)
@@ -161,7 +163,11 @@ def test_it_repeats_itself_whatever_the_global_generator(build):
 
 @pytest.mark.parametrize("channels", [1, 3, 5])
 @pytest.mark.parametrize("size", [(32, 32), (33, 47), (8, 40)])
-def test_any_size_and_channels_are_translated(build, channels, size):
+def test_any_size_and_channels_are_translated(component, build, channels, size):
+    if component.name in COLOUR and channels != 3:
+        with pytest.raises(ValueError, match="for RGB images, but the source has"):
+            build(channels)
+        return
     generator = build(channels).eval()
     image = torch.rand(1, channels, *size) * 2 - 1
     with torch.inference_mode():
