@@ -137,7 +137,7 @@ def test_of_the_target_stained_tissue_alone_is_learned_from(method):
 
 @pytest.mark.parametrize("channels", [(1, 1), (3, 1), (1, 3), (4, 4)])
 def test_other_channels_get_a_sentence(channels):
-    with pytest.raises(ValueError, match=f"source has {channels[0]} channels and the target {channels[1]}"):
+    with pytest.raises(ValueError, match=f"are {channels[0]} and {channels[1]}, for which there are histogram and fda"):
         Stain(*channels)
 
 

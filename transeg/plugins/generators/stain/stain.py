@@ -56,8 +56,8 @@ class Stain(Generator):
         super().__init__()
         if (source_channels, target_channels) != (3, 3):
             raise ValueError(
-                f"stain is for RGB images, but the source has {source_channels} channels and the target "
-                f"{target_channels}; histogram and fda take any"
+                f"stain is for RGB images; the channels of source and target are {source_channels} and "
+                f"{target_channels}, for which there are histogram and fda"
             )
         self._macenko = method == "macenko"
         unseen = macenko.UNSEEN if self._macenko else reinhard.UNSEEN
