@@ -1,14 +1,15 @@
-"""One training step of CUT, CUT + HarDNet-MSEG, Pix2pix and SynDiff, beside the published implementations.
+"""One training step of CUT, CycleGAN, CUT + HarDNet-MSEG, Pix2pix and SynDiff, beside the published implementations.
 
     python benchmarks/train_step.py --reference DIR [--reference DIR ...]
 
-DIR is a checkout of taesungp/contrastive-unpaired-translation (measured as `cut`), of enric1994/cut-seg (measured as
-`joint`), of junyanz/pytorch-CycleGAN-and-pix2pix, also as the folder cyclegan/ of enric1994/synth-colon (measured as
-`pix2pix`), or of icon-lab/SynDiff (measured as `syndiff`, without the penalty of every tenth step, and as `sample`:
-inference in four steps); this project holds none of their code. The sides take turns, each in a fresh process with the
-same number of threads, so that a machine that speeds up or slows down does so for both, and never both need memory at
-once. A process takes a step to warm up and then those that count. Printed are the median and the range over the turns
-of seconds per step, of the ratio turn by turn, and of each side's peak memory.
+DIR is a checkout of taesungp/contrastive-unpaired-translation (measured as `cut`, and as `cyclegan`, which it
+holds, too), of enric1994/cut-seg (measured as `joint`), of junyanz/pytorch-CycleGAN-and-pix2pix, also as the
+folder cyclegan/ of enric1994/synth-colon (measured as `pix2pix`), or of icon-lab/SynDiff (measured as `syndiff`,
+without the penalty of every tenth step, and as `sample`: inference in four steps); this project holds none of their
+code. The sides take turns, each in a fresh process with the same number of threads, so that a machine that speeds up
+or slows down does so for both, and never both need memory at once. A process takes a step to warm up and then those
+that count. Printed are the median and the range over the turns of seconds per step, of the ratio turn by turn, and of
+each side's peak memory.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from pathlib import Path
 Step = Callable[[], None]
 MARKS = {
     "models/harDMSEG.py": ["joint"],
-    "models/cut_model.py": ["cut"],
+    "models/cut_model.py": ["cut", "cyclegan"],
     "models/pix2pix_model.py": ["pix2pix"],
     "backbones/ncsnpp_generator_adagn.py": ["syndiff", "sample"],
 }
@@ -50,6 +51,7 @@ def ours(case: str, size: int, count: int, device: str) -> Step:
     from transeg.core.training.tasks.task import Task
     from transeg.core.training.tasks.translation_task import TranslationTask
     from transeg.plugins.generators.cut import CUT
+    from transeg.plugins.generators.cyclegan import CycleGAN
     from transeg.plugins.generators.pix2pix import Pix2pix
     from transeg.plugins.generators.syndiff import SynDiff
     from transeg.plugins.losses.overlap import LogDiceLoss
@@ -57,12 +59,10 @@ def ours(case: str, size: int, count: int, device: str) -> Step:
 
     if device == "cpu":
         keep_freed_memory()  # as `toolkit run` does
-    if case in ("syndiff", "sample"):
-        generator: Generator = SynDiff(1, 1)
-    else:
-        generator = Pix2pix(3, 3) if case == "pix2pix" else CUT(3, 3)
+    channels = 1 if case in ("syndiff", "sample") else 3
+    cls: type[Generator] = {"cyclegan": CycleGAN, "pix2pix": Pix2pix}.get(case, SynDiff if channels == 1 else CUT)
+    generator = cls(channels, channels)
     task: Task
-    channels = 1 if isinstance(generator, SynDiff) else 3
     given = Conditioning("image", 2, channels)
     if case != "joint":
         task = TranslationTask(generator, given)
@@ -119,6 +119,39 @@ def pix2pix(checkout: Path, size: int, count: int, device: str) -> Step:
     return step
 
 
+def cyclegan(checkout: Path, size: int, count: int, device: str) -> Step:
+    """A step of the published CycleGAN, imported from a checkout of CUT, whose authors brought it along."""
+    import torch
+
+    sys.path.insert(0, str(checkout))
+    leave_out_displays()
+    from models.cycle_gan_model import CycleGANModel  # type: ignore[import-not-found]
+
+    options = argparse.Namespace(
+        gpu_ids=[] if device == "cpu" else [0], isTrain=True, checkpoints_dir=".", name="x", preprocess="none",
+        input_nc=3, output_nc=3, ngf=64, ndf=64, netG="resnet_9blocks", netD="basic", n_layers_D=3, normG="instance",
+        normD="instance", no_dropout=True, init_type="normal", init_gain=0.02, no_antialias=True, no_antialias_up=True,
+        lambda_A=10.0, lambda_B=10.0, lambda_identity=0.5, pool_size=50, gan_mode="lsgan", lr=2e-4, beta1=0.5,
+        direction="AtoB", amp=False,
+    )  # fmt: skip
+    model = CycleGANModel(options)
+    images = [torch.rand(count, 3, size, size) * 2 - 1 for _ in range(2)]
+    batch = {"A": images[0], "B": images[1], "A_paths": [], "B_paths": []}
+
+    def step() -> None:
+        model.set_input(batch)
+        model.optimize_parameters()
+
+    return step
+
+
+def leave_out_displays() -> None:
+    """Let the published code of CUT be imported without what it shows its progress with."""
+    for name in ("IPython", "dominate", "visdom"):
+        sys.modules.setdefault(name, types.ModuleType(name))
+    sys.modules["IPython"].embed = None  # type: ignore[attr-defined]
+
+
 def theirs(checkout: Path, case: str, size: int, count: int, device: str) -> Step:
     """A step of a published implementation, imported from its checkout."""
     import torch
@@ -129,12 +162,10 @@ def theirs(checkout: Path, case: str, size: int, count: int, device: str) -> Ste
         return (published_syndiff.step if case == "syndiff" else published_syndiff.sample)(
             checkout, size, count, device
         )
-    if not (checkout / "models" / "cut_model.py").exists():
-        return pix2pix(checkout, size, count, device)
+    if case in ("pix2pix", "cyclegan"):
+        return (pix2pix if case == "pix2pix" else cyclegan)(checkout, size, count, device)
     sys.path.insert(0, str(checkout))
-    for name in ("IPython", "dominate", "visdom"):
-        sys.modules.setdefault(name, types.ModuleType(name))
-    sys.modules["IPython"].embed = None  # type: ignore[attr-defined]
+    leave_out_displays()
     if "segmentation_models_pytorch" not in sys.modules:
         try:
             import segmentation_models_pytorch  # noqa: F401
@@ -230,7 +261,7 @@ def compare(checkout: Path, case: str, count: int, arguments: argparse.Namespace
     ours_gb, theirs_gb = ([turn[side][1] / 1e9 for turn in turns] for side in range(2))
     ratios = [theirs / ours for ours, theirs in zip(ours_s, theirs_s, strict=True)]
     print(
-        f"{case:7} batch {count}  ours {summary(ours_s)} s  reference {summary(theirs_s)} s  ratio {summary(ratios)}  "
+        f"{case:8} batch {count}  ours {summary(ours_s)} s  reference {summary(theirs_s)} s  ratio {summary(ratios)}  "
         f"peak memory {summary(ours_gb)} GB against {summary(theirs_gb)} GB",
         flush=True,
     )
@@ -252,7 +283,9 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--verbose", action="store_true")
     parser.add_argument("--child", choices=["ours", "theirs"], help=argparse.SUPPRESS)
-    parser.add_argument("--case", choices=["cut", "joint", "pix2pix", "syndiff", "sample"], help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--case", choices=["cut", "cyclegan", "joint", "pix2pix", "syndiff", "sample"], help=argparse.SUPPRESS
+    )
     arguments = parser.parse_args()
     if arguments.child:
         child(arguments)

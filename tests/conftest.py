@@ -12,6 +12,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # where a shell runs t
 TINY_DATA = ["data.size=32", "data.source.count=10", "data.source.side=32"]
 TINY_TRAINING = ["train.iterations=3", "train.batch_size=2", "train.val_interval=2", "train.checkpoint_interval=2"]
 TINY_CUT = ["generator.width=4", "generator.blocks=5", "generator.patches=8"]
+TINY_CYCLEGAN = ["generator.width=4", "generator.blocks=1"]
 TINY_SYNDIFF = [
     "generator.preset=small",
     "generator.width=4",

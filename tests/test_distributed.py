@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from conftest import TINY_CUT, TINY_DATA, TINY_SYNDIFF, TINY_TARGET, TINY_TEST, command
+from conftest import TINY_CUT, TINY_CYCLEGAN, TINY_DATA, TINY_SYNDIFF, TINY_TARGET, TINY_TEST, command
 from PIL import Image
 from servers import Ranks
 
@@ -109,11 +109,14 @@ entry = "alone.py:Alone"
 OPTIONS = ["train.iterations=4", "train.val_interval=2", "train.checkpoint_interval=2", "baseline=none"]
 GENERATORS = {
     "cut": ("cut", [*TINY_CUT, *TINY_TARGET]),
+    # so that the second iteration sees images of the first one
+    "cyclegan": ("cyclegan", [*TINY_CYCLEGAN, "generator.pool=3", *TINY_TARGET]),
     # deep enough for dropout; batch norm would know but half of the batch
     "pix2pix": ("pix2pix", ["data.size=64", "generator.width=4", "generator.depth=6", "generator.norm=instance"]),
     "syndiff": ("alone", [*TINY_SYNDIFF, *TINY_TARGET, "generator.r1_interval=2"]),
     "histogram": ("histogram", TINY_TARGET),
     "fda": ("fda", TINY_TARGET),
+    "stain": ("stain", TINY_TARGET),
 }
 """How each built-in generator is trained here: under which name, and with which options."""
 

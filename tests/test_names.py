@@ -18,6 +18,7 @@ MODULES = {
     "losses": "their contract, and how they are summed",
     "networks": "networks, by name and as components define them",
     "nnunet": "nnU-Net's layout of datasets, and its network",
+    "stain": "what is done to H&E images as they are read, and as a translation",
     "timings": "where the seconds of a run go, and the hook that notes it",
 }
 

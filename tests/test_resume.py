@@ -9,7 +9,7 @@ import time
 
 import pytest
 import torch
-from conftest import BOTH, SUPERVISED, TINY_SYNDIFF, command
+from conftest import BOTH, SUPERVISED, TINY_CYCLEGAN, TINY_SYNDIFF, TRANSLATION, command
 
 LONG = ["train.iterations=14", "train.checkpoint_interval=3", "train.val_interval=4", "train.log_interval=1"]
 
@@ -124,6 +124,20 @@ def test_averages_and_rare_losses_are_killed_and_resumed(tmp_path, process):
     lines = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
     assert [line["iteration"] for line in lines if "train/R1" in line] == [1, 5, 9, 13]
     assert states(whole)["last"]["averages"]
+
+
+@pytest.mark.slow
+def test_image_pools_are_killed_and_resumed(tmp_path, process):
+    """CycleGAN's discriminators see translations of before the kill again."""
+    settings = [setting for setting in TRANSLATION[1] if not setting.startswith("generator.")]
+    parts = ["--generator", "cyclegan"], [*settings, *TINY_CYCLEGAN, "generator.pool=5"]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert process(*arguments(parts, whole, 0)).returncode == 0
+    stop_at(arguments(parts, cut, 0), cut, 7, signal.SIGKILL)
+    result = process("run", "--run-dir", cut, "--resume")
+    assert result.returncode == 0, result.stderr
+    assert_same(whole, cut)
+    assert states(whole)["last"]["model"]["generator.pool_B.images"].shape == (5, 3, 32, 32)
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ SMALL = {
     "segmenter/unetpp": {"base": 4},
     "segmenter/nnunet": {"base": 4},
     "generator/cut": {"width": 4, "blocks": 5, "patches": 8},
+    "generator/cyclegan": {"width": 4, "blocks": 1},
     "generator/pix2pix": {"width": 4, "depth": 4, "noise": False},
     "generator/syndiff": {
         "preset": "small",

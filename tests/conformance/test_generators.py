@@ -7,6 +7,7 @@ from transeg.testing import checks_of, parametrize_with_checks
 
 SMALL = {
     "cut": {"width": 4, "blocks": 5, "patches": 8},
+    "cyclegan": {"width": 4, "blocks": 1, "pool": 2},
     "pix2pix": {"width": 4, "depth": 4},
     "syndiff": {
         "preset": "small",

@@ -18,12 +18,13 @@ from transeg.core.models.ema import EMA
 from transeg.core.models.weights import load_weights
 from transeg.core.training.hooks.schedule import ScheduleHook
 from transeg.core.training.tasks.translation_task import TranslationTask
+from transeg.plugins.generators.patch_discriminator import PatchDiscriminator
+from transeg.plugins.generators.resnet import ResnetTranslator
 from transeg.plugins.generators.syndiff import SynDiff
 from transeg.plugins.generators.syndiff.denoiser import Denoiser, groups_of
 from transeg.plugins.generators.syndiff.diffusion import STEPS, Diffusion
-from transeg.plugins.generators.syndiff.discriminators import PatchDiscriminator, StepDiscriminator, append_deviation
+from transeg.plugins.generators.syndiff.discriminators import StepDiscriminator, append_deviation
 from transeg.plugins.generators.syndiff.resampling import Downsample, Upsample2x
-from transeg.plugins.generators.syndiff.resnet import ResnetTranslator
 from transeg.plugins.generators.syndiff.syndiff import PhaseNoise, cosine_factor
 
 REFERENCE = parity.read("syndiff")

@@ -16,7 +16,7 @@ from transeg.tools.ladder.composition import compose
 REGISTRY = Registry()
 NAMED = {"segmenter": {"name": "unet", "base": 4}, "generator": {"name": "cut", "width": 4}}
 SET = {"data": {"size": 32, "load_ratio": 1.25}, "train": {"iterations": 7, "batch_size": 3, "lr": 2e-3}}
-WITHOUT_NEW = ["source-only", "source-strong", "histogram", "fda", "joint", "sequential", "few=3", "oracle"]
+WITHOUT_NEW = ["source-only", "source-strong", "histogram", "fda", "stain", "joint", "sequential", "few=3", "oracle"]
 
 
 def images_in(root, count, *, first=0, labelled=True):
@@ -68,6 +68,7 @@ def test_what_differs_from_source_only_is_what_a_rung_says(folders):
         "source-strong": {"augmentation"},
         "histogram": translated,
         "fda": translated,
+        "stain": translated,
         "joint": translated,
         "sequential": translated,
         "few=3": {"data.synthetic", "data.synthetic_limit"},
@@ -94,6 +95,14 @@ def test_all_rungs_are_tested_on_the_same_images_and_none_learns_from_them(folde
     assert names(oracle) | kept == target
     assert not names(oracle) & kept
     assert len(names(found["source-only"].data.source)) == 18
+
+
+def test_the_generator_that_is_named_translates_for_every_rung_but_those_named_after_theirs(folders):
+    cyclegan = {"generator": {"name": "cyclegan", "blocks": 1}}
+    found, _ = experiments(folders, cyclegan, rungs=["stain", "joint", "sequential", "joint+self-training"])
+    generators = {name: each.generator and each.generator.name for name, each in found.items()}
+    assert generators == {"source-only": None, "stain": "stain", **dict.fromkeys(list(found)[2:], "cyclegan")}
+    assert found["joint"].generator.options["blocks"] == 1
 
 
 def test_draws_are_equal(folders):

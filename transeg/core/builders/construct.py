@@ -9,7 +9,9 @@ from transeg.core.errors import UsageError
 
 
 def construct(make: Callable[[], Any], where: str) -> Any:
-    """What a constructor makes; what it says of a wrong argument becomes the user's sentence."""
+    """What a constructor makes, or what else a component does with what it is given; what it says of a wrong argument
+    becomes the user's sentence.
+    """
     try:
         return make()
     except ValueError as error:

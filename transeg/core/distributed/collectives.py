@@ -132,7 +132,7 @@ def broadcast_from_first(make: Callable[[], Row]) -> Row:
     if _meeting is None:
         return make()
     shared = [make() if rank_and_world_size()[0] == 0 else None]
-    with _together():
+    with sharing():
         dist.broadcast_object_list(shared, 0, group=_meeting.patient)
     return cast("Row", shared[0])
 
@@ -142,7 +142,7 @@ def any_rank(flag: bool) -> bool:
     if _meeting is None:
         return flag
     flags = torch.tensor(int(flag))
-    with _together():
+    with sharing():
         dist.all_reduce(flags, dist.ReduceOp.MAX, group=_meeting.patient)
     return bool(flags)
 
@@ -151,7 +151,7 @@ def any_rank(flag: bool) -> bool:
 def broadcast_state(module: nn.Module) -> None:
     """Give every rank the first rank's parameters and buffers."""
     if rank_and_world_size()[1] > 1:
-        with _together():
+        with sharing():
             for parameter in module.parameters():
                 dist.broadcast(parameter.detach(), 0)
     broadcast_buffers(module)
@@ -161,7 +161,7 @@ def broadcast_state(module: nn.Module) -> None:
 def broadcast_buffers(module: nn.Module) -> None:
     """Give every rank the first rank's buffers: where batch norm is in eval mode, all must have the same statistics."""
     if rank_and_world_size()[1] > 1:
-        with _together():
+        with sharing():
             for buffer in module.buffers():
                 dist.broadcast(buffer, 0)
 
@@ -179,7 +179,7 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
         there = [parameter.grad is not None for parameter in bucket]
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in bucket]
         flat = torch.cat([*(g.flatten() for g in gradients), gradients[0].new_tensor(there)])
-        with _together():
+        with sharing():
             dist.all_reduce(flat)
         *sums, anywhere = torch.split(flat, [*(g.numel() for g in gradients), len(bucket)])
         for index, (parameter, gradient, total) in enumerate(zip(bucket, gradients, sums, strict=True)):
@@ -192,13 +192,13 @@ def _parts(rows: Sequence[Row]) -> list[list[Row]]:
     if _meeting is None:
         return [list(rows)]
     parts: list[list[Row]] = [[]] * rank_and_world_size()[1]
-    with _together():
+    with sharing():
         dist.all_gather_object(parts, list(rows), group=_meeting.patient)
     return parts
 
 
 @contextmanager
-def _together() -> Iterator[None]:
+def sharing() -> Iterator[None]:
     """Say what keeps ranks from sharing: that one of them is gone, or that GPUs do not reach each other.
 
     Whatever else goes wrong, such as a lack of memory, keeps its own words.

@@ -183,6 +183,9 @@ class Generator(nn.Module, ABC):
         Args:
             target: ``(N, C', H, W)`` in [-1, 1], at most 64: drawn by the run's seed, the same on all ranks, whole
                 images of the size at inference; where images keep their own, the middle that all of them have.
+
+        Raises:
+            ValueError: nothing can be learned of them; the reason, which becomes a sentence for the user.
         """
 
     def optimizers(self) -> dict[str, Optimization]:

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 from torch.utils.data import Dataset as TorchDataset
 
+from transeg.core.builders.construct import construct
 from transeg.core.builders.datasets import training_windows
 from transeg.core.data.augmentation import Transform, split_appearance
 from transeg.core.data.cache import SampleCache, image_cache
@@ -243,7 +244,7 @@ def _fit(generator: Generator, experiment: Experiment, parts: Parts, device: tor
     height, width = (min(image.shape[side] for image in images) for side in (-2, -1))
     whole = torch.stack([to_signed_unit(_centre(image, height, width), device) for image in images])
     with torch.no_grad():
-        generator.to(device).fit(whole)
+        construct(lambda: generator.to(device).fit(whole), "generator")
 
 
 def _centre(image: Tensor, height: int, width: int) -> Tensor:

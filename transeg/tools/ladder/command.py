@@ -26,7 +26,7 @@ from transeg.tools.ladder.rungs import RUNGS
     "--rungs",
     metavar="NAME,...",
     help=f"Rungs to train: {', '.join(RUNGS)}, few=N, each with +strong behind it if wanted; by default all but "
-    "sequential and few=N.",
+    "stain, sequential and few=N.",
 )
 @click.option("--seeds", type=COUNT, metavar="N", help="Number of seeds, from --seed on; by default 1.")
 @click.option(

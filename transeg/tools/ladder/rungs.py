@@ -55,6 +55,7 @@ RUNGS = _table(
     Rung(RIVAL, "source, strong augmentation", strong=True),
     Rung("histogram", "source, histograms matched", "joint", "histogram", target=True),
     Rung("fda", "source, low frequencies exchanged", "joint", "fda", target=True),
+    Rung("stain", "source, stain exchanged", "joint", "stain", target=True),
     Rung("joint", "translated source, trained together", "joint", "named", target=True),
     Rung("sequential", "translated source, trained one after the other", "sequential", "named", target=True),
     Rung("self-training", "source + pseudo-labelled target", "self-training", target=True),
@@ -62,7 +63,7 @@ RUNGS = _table(
     Rung(HIGHEST, "target labels", labels="target"),
 )
 """In the order of a table."""
-USUAL = tuple(name for name in RUNGS if name != "sequential")
+USUAL = tuple(name for name in RUNGS if name not in ("stain", "sequential"))
 """Those that are trained where none are named."""
 FEW = re.compile(r"few[=-](\d+)")
 

@@ -8,6 +8,7 @@ import torch
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from torch import nn
 
+from transeg.core.distributed.ranks import LostProcessError
 from transeg.core.errors import TransegError
 from transeg.core.inference.conditioning import Conditioning
 from transeg.core.interfaces import Batch, Generator, Optimization, Phase, Segmenter
@@ -20,6 +21,7 @@ from transeg.core.training.tasks.segmentation_task import SegmentationTask
 from transeg.core.training.tasks.translation_task import TranslationTask
 from transeg.core.training.tasks.updates import Updates, micro_batches
 from transeg.plugins.generators.cut import CUT
+from transeg.plugins.generators.cyclegan import CycleGAN
 from transeg.plugins.generators.pix2pix import Pix2pix
 from transeg.plugins.generators.syndiff import SynDiff, discriminators
 from transeg.plugins.losses.pixelwise import BCELoss
@@ -30,6 +32,7 @@ GENERATORS = {
     "cut": lambda: CUT(1, 1, width=4, blocks=5, patches=8),
     "fastcut": lambda: CUT(1, 1, variant="fastcut", width=4, blocks=5, patches=8),
     "pix2pix": lambda: Pix2pix(1, 1, width=4, depth=5, norm="instance"),
+    "cyclegan": lambda: CycleGAN(1, 1, width=4, blocks=1, pool=3),
     "syndiff": lambda: SynDiff(
         1, 1, preset="small", width=4, multipliers=(1, 1), discriminator_width=4, translator_width=4,
         translator_blocks=1, r1_interval=2,
@@ -117,6 +120,20 @@ def test_a_micro_batch_has_its_rows_of_everything_and_what_all_share():
         assert len(getattr(parts[1], name)) == 2
     assert {(part.seed, part.iteration) for part in parts} == {(10, 3)}
     assert micro_batches(replace(whole, instances=None, target=None), 4)[3].target is None
+
+
+class Lonely(CycleGAN):
+    """Shares its images with a rank that is gone."""
+
+    def phases(self, batch):
+        raise RuntimeError("[gloo/transport/tcp/pair.cc:561] Connection closed by peer [127.0.0.1]:27811.")
+
+
+def test_a_rank_that_is_gone_is_noticed_in_a_phase():
+    """And named as anywhere else, not as a fault of the generator."""
+    task = task_of("lonely", build={"lonely": lambda: Lonely(1, 1, width=2, blocks=0)})
+    with pytest.raises(LostProcessError):
+        task.train_step(batch(), wrappers(task))
 
 
 class Moody(Generator):

@@ -11,7 +11,7 @@ import torch
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from torch import Tensor, nn
 
-from transeg.core.distributed.collectives import average_gradients
+from transeg.core.distributed.collectives import average_gradients, sharing
 from transeg.core.errors import TransegError
 from transeg.core.inference.sliding_window import Forward, Inference
 from transeg.core.interfaces import Batch, Optimization, Phase, View
@@ -102,7 +102,7 @@ class Task(nn.Module, ABC):
         optimizers: dict[str, OptimWrapper] = {}
         losses: dict[str, Tensor] = {}
         for number, run in enumerate(runs):
-            with self.updates.forward():
+            with sharing(), self.updates.forward():  # phases may share images between ranks
                 phase = next(run, None)
             names = () if phase is None else phase.optimizers
             if number and names != tuple(optimizers):

@@ -1,8 +1,7 @@
-"""The networks that judge: one sees two neighbouring steps of a diffusion, the other a translated image.
+"""The network that judges two neighbouring steps of a diffusion.
 
-The first is the time-conditional discriminator of Xiao, Kreis and Vahdat, "Tackling the Generative Learning Trilemma
-with Denoising Diffusion GANs", arXiv:2112.07804; the second the PatchGAN of Isola et al., arXiv:1611.07004. Children
-are named so that state-dict keys are the published ones.
+The time-conditional discriminator of Xiao, Kreis and Vahdat, "Tackling the Generative Learning Trilemma with Denoising
+Diffusion GANs", arXiv:2112.07804. Children are named so that state-dict keys are the published ones.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from transeg.plugins.generators.layers import instance_norm, normal_weights, to_float32
+from transeg.plugins.generators.layers import to_float32
 from transeg.plugins.generators.syndiff.embedding import init_uniform, scaled_uniform, sinusoids
 from transeg.plugins.generators.syndiff.resampling import Downsample
 
@@ -110,31 +109,6 @@ def append_deviation(x: Tensor) -> Tensor:
     variance = (groups - groups.mean(0)).square().mean(0)
     deviation = (variance + 1e-8).sqrt().mean(1).repeat(size)
     return torch.cat((x, deviation.to(x.dtype).view(-1, 1, 1, 1).expand(-1, 1, *x.shape[2:])), 1)
-
-
-class PatchDiscriminator(nn.Module):
-    """Whether patches of 70x70 are real: ``(N, C, H, W)`` -> one logit for each (30x30 of them at 256x256).
-
-    Args:
-        channels: of an image.
-        width: channels of the first layer.
-    """
-
-    def __init__(self, channels: int, width: int) -> None:
-        super().__init__()
-        layers: list[nn.Module] = [nn.Conv2d(channels, width, 4, 2, 1), nn.LeakyReLU(0.2, inplace=True)]
-        for factor in (2, 4, 8):
-            layers += [
-                nn.Conv2d(factor // 2 * width, factor * width, 4, 1 if factor == 8 else 2, 1),
-                instance_norm(factor * width),
-                nn.LeakyReLU(0.2, inplace=True),
-            ]
-        self.model = nn.Sequential(*layers, nn.Conv2d(8 * width, 1, 4, 1, 1))
-        normal_weights(self)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.model(x)
-        return out
 
 
 def _leaky(x: Tensor) -> Tensor:

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 
 from transeg.core.interfaces import Batch, Generator, Noise, Optimization, Phase, send
 from transeg.plugins.generators.layers import to_float32
+from transeg.plugins.generators.patch_discriminator import PatchDiscriminator
+from transeg.plugins.generators.resnet import ResnetTranslator
 from transeg.plugins.generators.syndiff.denoiser import LATENT, Denoiser
 from transeg.plugins.generators.syndiff.diffusion import STEPS, Diffusion
-from transeg.plugins.generators.syndiff.discriminators import PatchDiscriminator, StepDiscriminator
-from transeg.plugins.generators.syndiff.resnet import ResnetTranslator
+from transeg.plugins.generators.syndiff.discriminators import StepDiscriminator
 
 EPOCHS = 500
 """Published length; the learning rate changes between two epochs."""

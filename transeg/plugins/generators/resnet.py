@@ -1,4 +1,4 @@
-"""The network that makes the missing image of the other domain: CycleGAN's ResNet (arXiv:1703.10593).
+"""CycleGAN's ResNet (arXiv:1703.10593), which SynDiff has for images of the other domain that are missing.
 
 Children are numbered so that state-dict keys are the published ones.
 """
