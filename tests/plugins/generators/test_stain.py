@@ -179,3 +179,9 @@ def test_a_target_without_tissue_ends_a_run_with_a_sentence(toolkit, tmp_path):
     said = " ".join(result.stderr.split())
     assert "generator: none of 10 images of the target shows stained tissue to learn from." in said
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("channels", [1, 5])
+def test_other_images_than_rgb_are_refused(channels):
+    with pytest.raises(ValueError, match=r"for RGB images"):
+        Stain(channels, channels)
