@@ -190,3 +190,16 @@ def test_processes_are_told_everything(sweep, tmp_path):
         "--shared": str(sweep.path / "stages"),
         "--registry": str(tmp_path / "mine.toml"),
     }
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="children are bound to their parent on Linux alone")
+def test_children_outlive_what_slurm_sends_to_all_processes_of_a_job():
+    program = [sys.executable, "-c", "import time; print('ready', flush=True); time.sleep(60)"]
+    line = [sys.executable, "-m", "transeg.tools.sweep.child", str(os.getpid()), *program]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGUSR2)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.5)
+        process.terminate()
+        assert process.wait(30) == -signal.SIGTERM

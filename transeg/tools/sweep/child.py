@@ -21,6 +21,8 @@ def run_bound_to_parent(parent: int, program: list[str]) -> None:
         parent: the process that must live.
         program: its file and arguments.
     """
+    # Slurm sends it to all processes of a job whose time is almost up; the sweep's tells this one what to do then
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() == parent:  # else it has ended before the call above
         os.execv(program[0], program)
