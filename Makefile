@@ -14,9 +14,13 @@ docs: setup
 audit: setup
 	$(BIN)/pip-audit --requirement requirements.lock --no-deps --disable-pip --progress-spinner off
 
+# The versions of this environment, in which the suite is run, and on other systems those that go with them.
 lock: setup
+	@mkdir -p build
+	$(BIN)/uv pip freeze --exclude-editable > build/tested
 	{ sed -n '/^#/p' requirements.lock; $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
-		--no-emit-index-url --no-header --no-annotate pyproject.toml; } > build-lock && mv build-lock requirements.lock
+		--constraint build/tested --no-emit-index-url --no-header --no-annotate pyproject.toml; } > build/lock
+	mv build/lock requirements.lock
 
 site: setup
 	$(BIN)/mkdocs build --strict
