@@ -276,6 +276,15 @@ class TestTheCommand:
         assert "1 loss (raising); 1 command (lost)" in shown
         assert "contract 1, which is still read" in shown
 
+    def test_what_awaits_a_package_is_not_broken(self, tmp_path, toolkit):
+        loss = '[loss.awaiting]\nentry = "away.py:Away"\nrequires = "away"\n'
+        (tmp_path / "away.py").write_text("import transeg_is_nowhere\n\n\nclass Away:\n    pass\n")
+        (tmp_path / "away.toml").write_text(f"[plugin]\ncontract = 2\n{loss}")
+        rows = json.loads(toolkit("plugin", "list", "--registry", tmp_path / "away.toml", "--json").stdout)
+        (row,) = (row for row in rows if row["package"] == "away")
+        assert (row["status"], row["faults"]) == ("ok", {})
+        assert set(row["missing"]) == {"loss/awaiting"}
+
 
 @pytest.mark.parametrize("example", ["plugin/transeg_example", "plugins/transeg_worked"])
 def test_examples_keep_every_contract(example):

@@ -23,6 +23,7 @@ PLURALS = {"loss": "losses", "strategy": "strategies"}
 def describe_plugins(registry: Registry) -> list[dict[str, Any]]:
     """A row for each plugin, as `--json` has it; those of others are imported.
 
+    ``faults`` are what is broken, ``missing`` what awaits a package that is not installed, by name, with the reason.
     ``seconds`` are what its own modules take to be imported, once PyTorch is there; None for what is not imported.
     """
     if any(plugin.package != BUILTIN and plugin.status == "ok" for plugin in registry.plugins):
@@ -32,7 +33,8 @@ def describe_plugins(registry: Registry) -> list[dict[str, Any]]:
 
 def _row(plugin: Plugin, registry: Registry) -> dict[str, Any]:
     own = [each for each in registry.components() if (each.package, each.version) == (plugin.package, plugin.version)]
-    faults = {str(each): each.reason for each in own if each.status in ("broken", "conflict", "missing")}
+    faults = {str(each): each.reason for each in own if each.status in ("broken", "conflict")}
+    missing = {str(each): each.reason for each in own if each.status == "missing"}
     faults |= {f"command/{name}": reason for name, reason in plugin.command_faults.items()}
     seconds = None
     if plugin.package != BUILTIN and plugin.status != "disabled":
@@ -51,6 +53,7 @@ def _row(plugin: Plugin, registry: Registry) -> dict[str, Any]:
         "offers": {kind: names for kind, names in offers.items() if names},
         "seconds": None if seconds is None else round(seconds, 3),
         "faults": faults,
+        "missing": missing,
     }
 
 
@@ -91,6 +94,9 @@ def show_plugins(rows: Sequence[dict[str, Any]], console: Console) -> None:
         for name, reason in row["faults"].items():
             whose = "" if name == row["package"] else f" of {row['package']}"
             console.print(f"[red]{escape(name)}{whose}[/]: {escape(reason)}", highlight=False)
+        for reason in dict.fromkeys(row["missing"].values()):
+            names = ", ".join(name for name, each in row["missing"].items() if each == reason)
+            console.print(f"[yellow]{escape(names)}[/]: {escape(reason)}", highlight=False)
         if row["contract"] is not None and row["contract"] < CONTRACT:
             console.print(
                 f"[yellow]{row['package']}[/] is written for contract {row['contract']}, which is still read; this "
