@@ -14,11 +14,17 @@ from transeg.core.experiment.settings import (
     merge,
     parse_assignment,
     parse_distiller,
+    read_settings,
     spell_out_names,
 )
+from transeg.core.experiment.versions import upgrade
 from transeg.core.manifest import DatasetEntry
 from transeg.core.registry import Registry
 
+GOES_ON = "self-training"
+"""The strategy that may begin with the segmenter of a run."""
+VIEW = ("size", "resize", "load_ratio", "tile", "stride")
+"""Options of ``[data]`` that say how a network sees images."""
 UNTELLING = frozenset({"train", "val", "validation", "test", "data", "images"})
 """Names of folders that say nothing of what is in them."""
 
@@ -75,10 +81,7 @@ def settings_of(named: Mapping[str, Any], under: Settings, registry: Registry) -
     """
     plain = ("baseline", "folds", "transductive", "seed", "device", "devices")
     settings: Settings = {key: named[key] for key in plain if named.get(key) is not None}
-    for kind in COMPONENTS:
-        if named.get(kind):
-            settings[kind] = {"name": named[kind]}
-            drop_other_component(under, (kind,), named[kind])
+    settings |= _components(named, under, registry)
     data: Settings = {}
     for role in ("source", "target", "synthetic", "val"):
         if named.get(role):
@@ -90,7 +93,7 @@ def settings_of(named: Mapping[str, Any], under: Settings, registry: Registry) -
         under.get("data", {}).pop("test", None)
     data |= _splits(named, data, under)
     if data:
-        settings["data"] = data
+        settings["data"] = merge(settings.get("data", {}), data)
     settings |= _computing(named)
     if named.get("trackers"):
         settings["tracking"] = {"trackers": list(named["trackers"])}
@@ -101,6 +104,37 @@ def settings_of(named: Mapping[str, Any], under: Settings, registry: Registry) -
     for text in named.get("assignments") or ():
         settings = merge(settings, _for_tests(spell_out_names(parse_assignment(text)), settings))
     return settings
+
+
+def _components(named: Mapping[str, Any], under: Settings, registry: Registry) -> Settings:
+    """The tables of the components that are named, and of a run that one goes on from."""
+    settings: Settings = {}
+    for kind in COMPONENTS:
+        if named.get(kind):
+            settings[kind] = {"name": named[kind]}
+            drop_other_component(under, (kind,), named[kind])
+    if not named.get("begin"):
+        return settings
+    return merge(_going_on(Path(named["begin"]), named.get("strategy"), registry), settings)
+
+
+def _going_on(run: Path, strategy: str | None, registry: Registry) -> Settings:
+    """What self-training that begins with a run's segmenter takes over: the network, and how it sees images.
+
+    Raises:
+        UsageError: it is no run with a segmenter, or another strategy is named.
+    """
+    if strategy not in (None, GOES_ON):
+        raise UsageError(f"--from is for the strategy {GOES_ON}, not {strategy}; leave one of the two out.")
+    path = run / "experiment.toml"
+    if not path.exists():
+        raise UsageError(f"--from {run} is no run folder: it has no experiment.toml.")
+    stored = upgrade(read_settings(path), registry, stored=True)
+    if "segmenter" not in stored:
+        raise UsageError(f"--from {run}: this run trained a generator alone, so there is no segmenter to begin with.")
+    segmenter = {name: value for name, value in stored["segmenter"].items() if name != "weights"}
+    data = {name: stored["data"][name] for name in VIEW if name in stored["data"]}
+    return {"strategy": {"name": GOES_ON, "begin": str(run.resolve())}, "segmenter": segmenter, "data": data}
 
 
 def _for_tests(assigned: Settings, settings: Settings) -> Settings:

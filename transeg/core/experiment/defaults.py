@@ -118,7 +118,8 @@ def _with_datasets(settings: Settings, entry: StrategyEntry, registry: Registry)
     _check_tables(data)
     for label, table in tests.items():
         table.setdefault("name", label)
-    if "name" in data.get("source", {}) or "source" not in entry.needs:
+    alone = "source" not in entry.needs and "name" in data.get("target", {})
+    if alone or "name" in data.get("source", {}) or "source" not in {*entry.needs, *entry.takes}:
         return settings
     others = {role: data[role].get("name", DEFAULT_DATASET) for role in ("target", "val") if role in data}
     others |= {f"test {label}": table["name"] for label, table in tests.items()}
@@ -312,6 +313,8 @@ def _preset(settings: Settings, entry: StrategyEntry, registry: Registry) -> Set
     if len(names) != 1:
         return {}
     preset: Settings = deepcopy(dict(registry.describe(registry.find("dataset", names.pop())).preset))
+    if "source" not in data:
+        preset.pop("baseline", None)
     for kind in ("generator", "segmenter", "strategy"):
         for_one = {key: preset.pop(key) for key in list(preset) if key.startswith(f"{kind}/")}
         if kind in settings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from inspect import signature
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
@@ -35,13 +36,16 @@ class SelfTraining(Strategy):
     and used; `train.ema` sets how far it reaches back, 0.999 where it does not, which short trainings shorten. With a
     generator it is joint training, whose segmenter learns from translated source images and from target images.
 
+    Without a source, whose images may not leave the place where they were made, it begins with the segmenter of a run,
+    `--from RUN`, and learns from target images alone.
+
     Args:
         threshold: how probable the teacher must think a pixel's class to be sure of it.
         weighting: what a pixel counts: `share`, the share of its image in which the teacher is sure; `pixels`, one
             where the teacher is sure of it and nothing elsewhere.
         target_weight: of the loss on target images.
-        mixing: what of labelled images is pasted onto the target images that the segmenter sees: `classmix`, half of
-            the classes that they show; `cutmix`, a box of half of the image; `off`, nothing.
+        mixing: what of labelled images, where there are any, is pasted onto the target images that the segmenter sees:
+            `classmix`, half of the classes that they show; `cutmix`, a box of half of the image; `off`, nothing.
         strong_view: change the appearance of the target images that the segmenter sees, and not of those that the
             teacher sees: by the experiment's own changes of appearance, or those of the preset `strong`.
         masking: learn from target images once more with blocks of them hidden, so that what surrounds a place must tell
@@ -56,6 +60,7 @@ class SelfTraining(Strategy):
         weight: as for `joint`, where a generator is trained, too; so are `schedule` and `start`.
         schedule: of that weight.
         start: of that schedule.
+        begin: folder of a run whose segmenter it begins with, as `--from` says.
     """
 
     def __init__(
@@ -74,7 +79,9 @@ class SelfTraining(Strategy):
         weight: Annotated[float, Field(ge=0)] = 1e-3,
         schedule: Literal["constant", "linear", "step"] = "constant",
         start: Annotated[float, Field(ge=0, le=1)] = 0.5,
+        begin: Path | None = None,
     ) -> None:
+        self._begin = begin
         self._threshold = threshold
         self._weighting: Literal["share", "pixels"] = weighting
         self._target_weight = target_weight
@@ -96,10 +103,29 @@ class SelfTraining(Strategy):
             for name in () if counts else names:
                 if experiment.strategy.options.get(name, known[name].default) != known[name].default:
                     raise UsageError(f"strategy.{name} counts for nothing without {where}; leave it out, or say that.")
+        if experiment.data.source is None:
+            self._check_without_source(experiment)
+
+    def _check_without_source(self, experiment: Experiment) -> None:
+        if self._begin is None:
+            raise UsageError("Without a source, self-training begins with the segmenter of a run; say --from RUN.")
+        for surplus, needs in (
+            (experiment.generator is not None, "A generator translates source images"),
+            (self._labels == "epoch", "strategy.labels=epoch shares the loss with source images"),
+            (experiment.baseline != "none", "The source-only baseline learns from source images"),
+            (experiment.folds is not None, "Folds are of source images"),
+        ):
+            if surplus:
+                raise UsageError(f"{needs}, and there are none; leave it out, or say --source NAME:FOLDER.")
 
     def stages(self, experiment: Experiment) -> list[Stage]:
-        alone = experiment.generator is None
-        own = Stage(STAGE, ("segmenter",), folds=True) if alone else Stage(STAGE, ("generator", "segmenter"))
+        begins: dict[NetworkKind, tuple[str | Path, NetworkKind]] = {}
+        if self._begin is not None:
+            begins["segmenter"] = (self._begin, "segmenter")
+        if experiment.generator is None:
+            own = Stage(STAGE, ("segmenter",), folds=experiment.data.source is not None, begins=begins)
+        else:
+            own = Stage(STAGE, ("generator", "segmenter"), begins=begins)
         return [own, *source_only_baseline(experiment)]
 
     def result(self, experiment: Experiment) -> dict[NetworkKind, str]:
@@ -107,6 +133,8 @@ class SelfTraining(Strategy):
 
     def summary(self, experiment: Experiment) -> str:
         assert experiment.data.target is not None
+        if experiment.data.source is None:
+            return f"The segmenter of a run went on learning from its own labels of {experiment.data.target.short}"
         learned = (Supervised() if experiment.generator is None else self._joint).summary(experiment)
         return f"{learned} and from its own labels of {experiment.data.target.short}"
 

@@ -73,10 +73,9 @@ class MeanTeacher(TargetLearning):
         return joined
 
     def _mixed(self, image: Tensor, batch: Batch, labels: PseudoLabels, classes: int) -> tuple[Tensor, PseudoLabels]:
-        """Target images onto which parts of labelled ones are pasted, whose labels are known to be right."""
-        assert batch.source_mask is not None
+        """Target images onto which parts of labelled ones, where there are any, are pasted: their labels are right."""
         assert batch.target is not None
-        if self._mix is None:
+        if self._mix is None or batch.source_mask is None:
             return batch.target, labels
         pasted = self._mix(batch.source_mask, classes, batch.noise())
         mixed = PseudoLabels(

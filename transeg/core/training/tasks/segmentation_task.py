@@ -17,7 +17,7 @@ from transeg.core.training.tasks.task import Task
 
 
 class SegmentationTask(Task):
-    """Trains a segmenter on labelled source images.
+    """Trains a segmenter on labelled source images; where there are none, on the target's alone.
 
     Args:
         segmenter: the network.
@@ -56,7 +56,9 @@ class SegmentationTask(Task):
     def phases(self, batch: Batch) -> Iterator[Phase]:
         for scale in self.scales or (1.0,):
             scaled = scaled_batch(batch, scale, self.segmenter.size_multiple)
-            losses = self.with_target(self.segmentation_losses(scaled.source, scaled), scaled.source, scaled)
+            labelled = scaled.source_mask is not None
+            losses = self.segmentation_losses(scaled.source, scaled) if labelled else {}
+            losses = self.with_target(losses, scaled.source, scaled)
             yield Phase(("segmenter",), {_at_scale(name, scale): loss for name, loss in losses.items()})
 
     def segmentation_losses(self, image: Tensor, batch: Batch) -> dict[str, Tensor]:
