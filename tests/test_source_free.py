@@ -9,7 +9,7 @@ from conftest import TINY_TARGET, TINY_TEST, TINY_TRAINING, command
 
 from transeg.core.training.hooks.checkpoints import CheckpointHook
 
-TARGET = ["--target", "phantom:scope", "--test", "phantom:scope"]
+TARGET = ["--strategy", "self-training", "--target", "phantom:scope", "--test", "phantom:scope"]
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_it_is_trained_and_goes_on_as_if_nothing_had_happened(toolkit, begun, tm
         (["--set", "strategy.labels=epoch"], "strategy.labels=epoch shares the loss with source images"),
         (["--baseline", "source-only"], "baseline learns from source images"),
         (["--folds", "2"], "Folds are of source images"),
-        (["--strategy", "joint"], "--from is for the strategy self-training"),
+        (["--strategy", "supervised"], "strategy supervised has no use for a target"),
     ],
 )
 def test_what_needs_a_source_says_so(toolkit, begun, more, said):
@@ -78,7 +78,7 @@ def test_what_needs_a_source_says_so(toolkit, begun, more, said):
 
 
 def test_without_a_run_to_begin_with_there_is_a_sentence(toolkit, tmp_path):
-    alone = ["run", "--strategy", "self-training", "--segmenter", "unet", *TARGET, "--dry-run"]
+    alone = ["run", "--segmenter", "unet", *TARGET, "--dry-run"]
     assert "say --from RUN" in toolkit(*alone, code=2).stderr
     refused = toolkit("run", "--from", tmp_path, *TARGET, "--dry-run", code=2)
     assert "is no run folder" in refused.stderr

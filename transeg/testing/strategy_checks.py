@@ -30,7 +30,7 @@ print(*sorted({"torch", "mmengine"} & set(sys.modules)))
 
 
 def _settings(subject: Subject) -> dict[str, Any]:
-    """A tiny experiment with what the strategy needs, on the phantom."""
+    """A tiny experiment with what the strategy needs, and labels where it takes any, on the phantom."""
     entry = subject.component.entry
     assert isinstance(entry, StrategyEntry)
     unmet = set(entry.needs) & {"pairs", "synthetic"}
@@ -38,7 +38,7 @@ def _settings(subject: Subject) -> dict[str, Any]:
         raise SkipTest(f"it needs {' and '.join(sorted(unmet))}, which this check has no data for")
     name = f"{subject.component.package}:{subject.component.name}"
     data: dict[str, Any] = {"size": 32}
-    if "source" in entry.needs:
+    if "source" in {*entry.needs, *entry.takes}:
         data["source"] = {**PHANTOM, "domain": "clean"}
     if "target" in entry.needs or "generator" in entry.needs:
         data["target"] = {**PHANTOM, "domain": "scope"}

@@ -21,8 +21,6 @@ from transeg.core.experiment.versions import upgrade
 from transeg.core.manifest import DatasetEntry
 from transeg.core.registry import Registry
 
-GOES_ON = "self-training"
-"""The strategy that may begin with the segmenter of a run."""
 VIEW = ("size", "resize", "load_ratio", "tile", "stride")
 """Options of ``[data]`` that say how a network sees images."""
 UNTELLING = frozenset({"train", "val", "validation", "test", "data", "images"})
@@ -115,17 +113,17 @@ def _components(named: Mapping[str, Any], under: Settings, registry: Registry) -
             drop_other_component(under, (kind,), named[kind])
     if not named.get("begin"):
         return settings
-    return merge(_going_on(Path(named["begin"]), named.get("strategy"), registry), settings)
+    if "strategy" not in settings:
+        raise UsageError("--from RUN is for a strategy that goes on from a run; say which with --strategy NAME.")
+    return merge(_going_on(Path(named["begin"]), registry), settings)
 
 
-def _going_on(run: Path, strategy: str | None, registry: Registry) -> Settings:
-    """What self-training that begins with a run's segmenter takes over: the network, and how it sees images.
+def _going_on(run: Path, registry: Registry) -> Settings:
+    """What a strategy that begins with a run's segmenter takes over: the network, and how it sees images.
 
     Raises:
-        UsageError: it is no run with a segmenter, or another strategy is named.
+        UsageError: it is no run with a segmenter.
     """
-    if strategy not in (None, GOES_ON):
-        raise UsageError(f"--from is for the strategy {GOES_ON}, not {strategy}; leave one of the two out.")
     path = run / "experiment.toml"
     if not path.exists():
         raise UsageError(f"--from {run} is no run folder: it has no experiment.toml.")
@@ -134,7 +132,7 @@ def _going_on(run: Path, strategy: str | None, registry: Registry) -> Settings:
         raise UsageError(f"--from {run}: this run trained a generator alone, so there is no segmenter to begin with.")
     segmenter = {name: value for name, value in stored["segmenter"].items() if name != "weights"}
     data = {name: stored["data"][name] for name in VIEW if name in stored["data"]}
-    return {"strategy": {"name": GOES_ON, "begin": str(run.resolve())}, "segmenter": segmenter, "data": data}
+    return {"strategy": {"begin": str(run.resolve())}, "segmenter": segmenter, "data": data}
 
 
 def _for_tests(assigned: Settings, settings: Settings) -> Settings:

@@ -53,7 +53,7 @@ def with_experiment(*, axes: bool = False, several: bool = True) -> Decorator:
             type=PATH,
             metavar="RUN",
             shell_complete=complete_run_folders,
-            help="Run whose segmenter self-training begins with; it then needs no source.",
+            help="Run whose segmenter the strategy begins with, such as self-training, which then needs no source.",
         ),
         axis("--source", "DATA", "Labelled images to train on: NAME, NAME:FOLDER or NAME:DOMAIN:FOLDER.", data),
         axis("--target", "DATA", "Unlabelled images of the domain where the model must work.", data),
