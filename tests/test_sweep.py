@@ -23,14 +23,16 @@ from transeg.core.interfaces import Segmenter
 
 
 class Broken(Segmenter):
-    """Nothing comes out of it."""
+    """Nothing comes out of it while it is trained."""
 
     def __init__(self, in_channels, num_classes):
         super().__init__()
         self.layer = nn.Conv2d(in_channels, num_classes, 1)
 
     def forward(self, image):
-        raise MemoryError("there is no room")
+        if self.training:
+            raise MemoryError("there is no room")
+        return self.layer(image)
 '''
 MANIFEST = """
 [plugin]
