@@ -1,3 +1,4 @@
+import csv
 import json
 from dataclasses import replace
 
@@ -110,6 +111,13 @@ def test_large_images_are_seen_in_windows(joint):
     assert sizes == {(8, 8)}
 
 
+def test_without_an_image_the_network_is_as_it_was_trained(joint):
+    network = Normed()
+    before = states(network)
+    BatchNormAdaptation(model(joint, network), "bn", Inference(None))([])
+    assert same(before, states(network))
+
+
 def test_without_batch_norms_there_is_a_sentence(joint):
     for norm in (nn.InstanceNorm2d(3), nn.BatchNorm2d(3, track_running_stats=False)):
         with pytest.raises(UsageError, match="changes batch norms, and this segmenter has none"):
@@ -137,6 +145,28 @@ def test_predict_and_evaluate_adapt_when_told(toolkit, joint_run, tmp_path):
     test = ["evaluate", joint_run, "--test", f"folder:{tmp_path / 'set'}", "--json"]
     ways = [json.loads(toolkit(*test, *more).stdout)["tests"] for more in ([], ["--adapt", "bn"])]
     assert ways[0] != ways[1]
+
+
+def test_an_image_that_cannot_be_read_stops_no_other_group(toolkit, joint_run, tmp_path):
+    """Each image is a group of its own here; the order in which groups come changes nothing."""
+    rng = np.random.default_rng(0)
+    for name in ("a", "b", "c"):
+        for part, pixels in (("images", rng.integers(0, 60, (32, 32, 3))), ("masks", np.eye(32) * 255)):
+            (tmp_path / "set" / part).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "set" / part / f"{name}.png")
+    test = ["evaluate", joint_run, "--test", f"folder:{tmp_path / 'set'}", "--adapt", "bn"]
+
+    def dice(out):
+        with (tmp_path / out / "set.csv").open() as file:
+            return {row["name"]: row["dice"] for row in csv.DictReader(file)}
+
+    toolkit(*test, "--out", tmp_path / "whole")
+    (tmp_path / "set" / "images" / "b.png").write_bytes(b"no image")
+    said = toolkit(*test, "--out", tmp_path / "damaged", code=1).stderr
+    assert "1 image could not be measured" in said
+    whole, damaged = dice("whole"), dice("damaged")
+    assert set(damaged) == {"a", "c"}
+    assert damaged == {name: whole[name] for name in damaged}
 
 
 def test_a_run_says_before_training_that_nothing_can_be_adapted(toolkit, tmp_path):

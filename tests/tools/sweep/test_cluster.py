@@ -1,13 +1,18 @@
 """Sweeps in jobs: with submitit's local executor, and on a Slurm of one node where one runs."""
 
+import io
 import json
 import shutil
 import subprocess
 import sys
 
 import pytest
+from filelock import FileLock
+from rich.console import Console
 
 from transeg.core.errors import UsageError
+from transeg.core.registry import Registry
+from transeg.tools.sweep import cluster as module
 from transeg.tools.sweep.cluster import Cluster, cluster_from_options
 from transeg.tools.sweep.execution import pick_places
 from transeg.tools.sweep.sweep_folder import read_sweep
@@ -51,11 +56,31 @@ def test_options_of_jobs():
     for options, said in (
         (("partitoin=gpu",), "no such option of a job. Did you mean 'partition'"),
         (("partition",), "not of the form NAME=VALUE"),
+        (("time=4:00:00",), "must be a number of minutes"),
     ):
         with pytest.raises(UsageError, match=said):
             cluster_from_options("slurm", options)
     with pytest.raises(UsageError, match="say --cluster slurm, too"):
         cluster_from_options(None, ("partition=gpu",))
+
+
+def test_cells_that_jobs_of_before_train_are_watched_and_not_submitted_again(tmp_path, monkeypatch):
+    (tmp_path / "sweep.toml").write_text("[sweep]\nseed = [0]")
+    made = read_sweep(tmp_path)
+    (cell,) = made.cells
+    cell.folder.path.mkdir(parents=True)
+    claim = FileLock(cell.claim)
+    claim.acquire()
+
+    def finish(_seconds):
+        cell.folder.metrics.write_text("{}")
+        claim.release()
+
+    monkeypatch.setattr(module.time, "sleep", finish)
+    monkeypatch.setattr(module, "_submit", lambda *_: pytest.fail("submitted"))
+    out = Console(file=io.StringIO())
+    module.run_on_cluster(made, Registry(), out, Cluster("slurm", {}), device="cpu", workers=2, retry=False)
+    assert cell.state() == "done"
 
 
 def test_jobs_compute_on_what_they_ask_for():

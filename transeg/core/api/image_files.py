@@ -82,9 +82,9 @@ def predict_images(
         large = _large(trained, files, inference) if wanted is not None else []
         if large:
             raise UsageError(f"{option}: {large[0]} is too large to be taken whole; cut it into smaller images.")
-    if adapting is not None:
-        adapting(prepared_images(trained, files, inference, reading, translator, scale))
     with claimed(out, "predict", files), ExitStack() as stack:
+        if adapting is not None:
+            adapting(prepared_images(trained, files, inference, reading, translator, scale))
         tables: list[ObjectTables | FibreTables] = []
         if counting is not None:
             tables.append(stack.enter_context(ObjectTables(counting, out, names)))

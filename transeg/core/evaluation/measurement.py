@@ -15,7 +15,6 @@ from transeg.core.analysis.count_tables import CountAgreement
 from transeg.core.analysis.counting import Counting
 from transeg.core.analysis.video_alarms import AlarmRule
 from transeg.core.analysis.video_tables import VideoAgreement
-from transeg.core.builders.folds import Subset
 from transeg.core.data.file_dataset import mask_values
 from transeg.core.data.images import read_binary_mask, read_label_map
 from transeg.core.data.listing import files_by_stem
@@ -77,25 +76,23 @@ def measure_segmenter(
     for label, dataset in datasets.items():
         counts = CountAgreement(counting, names) if counting is not None else None
         videos = VideoAgreement(alarms, names) if alarms is not None else None
-        scores: list[DetailedScore] = []
-        for part in [dataset] if adapt is None else _by_group(dataset):
-            if adapt is not None:
-                adapt.to_dataset(part)
-            scores += evaluate(
-                trained.segment, part, inference, trained.device, workers, advance, counts, metrics, failures, videos
-            )
+        scores = evaluate(
+            trained.segment,
+            dataset,
+            inference,
+            trained.device,
+            workers,
+            advance,
+            counts,
+            metrics,
+            failures,
+            videos,
+            None if adapt is None else adapt.following(dataset),
+        )
         table[label] = broadcast_from_first(partial(_written, label, scores, names, counts, folder, videos))
     if adapt is not None:
         adapt.restore()
     return table
-
-
-def _by_group(dataset: Dataset) -> list[Dataset]:
-    """The images of each group, in the order of their first ones."""
-    places: dict[str, list[tuple[Dataset, int]]] = {}
-    for index in range(len(dataset)):
-        places.setdefault(dataset.group_of(index), []).append((dataset, index))
-    return [Subset(group) for group in places.values()]
 
 
 def measure_masks(

@@ -275,6 +275,7 @@ def evaluate(
     metrics: Sequence[ImageMetric] = (),
     failures: Failures | None = None,
     videos: VideoAgreement | None = None,
+    follow: Callable[[str], None] | None = None,
 ) -> list[DetailedScore]:
     """Score every image of a labelled dataset, at its own size. Ranks share the images; all get all scores.
 
@@ -291,6 +292,7 @@ def evaluate(
         metrics: measured besides those that are always.
         failures: get the images that cannot be read, and the others are scored all the same; None to stop at the first.
         videos: is given each image as a frame.
+        follow: called with an image's group before the network has it.
 
     Raises:
         DataError: an image cannot be read, or none can.
@@ -311,6 +313,8 @@ def evaluate(
                 failures.reasons.append(str(item))
                 advance()
                 continue
+            if follow is not None:
+                follow(item.group)
             logits = resize_result(inference.run(forward, item.image, device), *item.mask.shape)
             behind(partial(measure, place, item, logits))
             _count_objects(item, logits, counts, videos)

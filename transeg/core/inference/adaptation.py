@@ -6,8 +6,8 @@ shifts of these layers learn to be sure (entropy minimisation, arXiv:2006.10726)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from itertools import groupby
 from typing import Literal
 
@@ -23,6 +23,8 @@ from transeg.core.inference.trained_model import TrainedModel
 from transeg.core.interfaces import Dataset
 from transeg.core.models.forward import to_signed_unit
 
+State = dict[str, Tensor]
+"""Of a batch norm."""
 Adaptation = Literal["none", "bn", "tent"]
 ENOUGH = 64
 """Images of a group, evenly among all, that it is adapted to: statistics hardly change with more."""
@@ -54,20 +56,43 @@ class BatchNormAdaptation:
         self._inference = inference
         self._segmenter = trained.segmenter
         self._norms = batch_norms(self._segmenter, f"--adapt {method}")
-        self._before = [{name: value.clone() for name, value in norm.state_dict().items()} for norm in self._norms]
+        self._before = self._states()
 
-    def to_dataset(self, group: Dataset) -> None:
-        """Adapt to images of one group; those that cannot be read are left out."""
-        self(_readable(group, self._inference))
+    def following(self, dataset: Dataset) -> Callable[[str], None]:
+        """What adapts to the images of a group of the dataset when it is named; images that cannot be read are left
+        out. Each group is adapted to once, in whatever order its images come.
+        """
+        places: dict[str, list[int]] = {}
+        for index in range(len(dataset)):
+            with suppress(DataError):  # it is named where it is to be segmented
+                places.setdefault(dataset.group_of(index), []).append(index)
+        known: dict[str, list[State]] = {}
+        current: str | None = None
+
+        def follow(group: str) -> None:
+            nonlocal current
+            if group == current:
+                return
+            if group in known:
+                self._load(known[group])
+            else:
+                self(_readable(dataset, places[group], self._inference))
+                known[group] = self._states()
+            current = group
+
+        return follow
 
     def __call__(self, images: Iterable[Tensor]) -> None:
         """Adapt the trained network to images, whatever it was adapted to before.
 
         Args:
-            images: of one group, ``(C, h, w)`` each as :meth:`Inference.prepare` gives them.
+            images: of one group, ``(C, h, w)`` each as :meth:`Inference.prepare` gives them; without any, the network
+                is as it was trained.
         """
         self.restore()
         batches = list(_batches(view for image in images for view in _views(image, self._inference.window)))
+        if not batches:
+            return
         try:
             with torch.inference_mode(False), self._learning():
                 if self._method == "tent":
@@ -78,7 +103,13 @@ class BatchNormAdaptation:
 
     def restore(self) -> None:
         """Have the network as it was trained."""
-        for norm, state in zip(self._norms, self._before, strict=True):
+        self._load(self._before)
+
+    def _states(self) -> list[State]:
+        return [{name: value.clone() for name, value in norm.state_dict().items()} for norm in self._norms]
+
+    def _load(self, states: Sequence[State]) -> None:
+        for norm, state in zip(self._norms, states, strict=True):
             norm.load_state_dict(state)
 
     @contextmanager
@@ -148,13 +179,10 @@ def evenly(count: int, most: int) -> list[int]:
     return np.linspace(0, count - 1, min(most, count)).round().astype(int).tolist()
 
 
-def _readable(group: Dataset, inference: Inference) -> Iterator[Tensor]:
-    for index in evenly(len(group), ENOUGH):
-        try:
-            image = group[index].image
-        except DataError:
-            continue  # it is named where it is to be segmented
-        yield inference.prepare(image)
+def _readable(dataset: Dataset, places: Sequence[int], inference: Inference) -> Iterator[Tensor]:
+    for index in evenly(len(places), ENOUGH):
+        with suppress(DataError):
+            yield inference.prepare(dataset[places[index]].image)
 
 
 def _views(image: Tensor, window: int) -> list[Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -212,11 +213,9 @@ def prepared_images(
     """Some of the files, evenly among all, as the segmenter takes them; those that cannot be read are left out."""
     channels = trained.domains.target_channels if translator is None else translator.takes
     for index in evenly(len(files), ENOUGH):
-        try:
+        with suppress(DataError):  # it is named where it is to be segmented
             image = reading.image(files[index], channels)
-        except DataError:
-            continue  # it is named where it is to be segmented
-        yield _prepared(trained, image, inference, translator, scale, files[index].stem)
+            yield _prepared(trained, image, inference, translator, scale, files[index].stem)
 
 
 def segment_image(

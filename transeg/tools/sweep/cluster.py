@@ -76,6 +76,8 @@ def cluster_from_options(name: str | None, options: Sequence[str]) -> Cluster | 
         if option not in known:
             raise UsageError(f"--cluster-option {option}: no such option of a job.{did_you_mean(option, known)}")
         found[option] = value
+    if not found.get("time", "1").isdigit():
+        raise UsageError(f"--cluster-option time={found['time']} must be a number of minutes, as in time=240.")
     return Cluster(name, found)
 
 
@@ -124,34 +126,43 @@ def run_on_cluster(
         retry: whether cells that have failed are begun once more.
 
     Raises:
-        TransegError: Ctrl-C ended the watching, or a job failed before it could train.
+        TransegError: Ctrl-C ended the watching, or jobs have ended before everything was trained.
     """
     for cell in sweep.cells if retry else ():
         cell.failure.unlink(missing_ok=True)
-    left = sum(cell.state() == "waiting" for cell in sweep.cells)
-    if not left:
-        return
-    jobs = _submit(sweep, registry, cluster, device, min(workers, left))
-    name = jobs[0].job_id.partition("_")[0]
-    submitted = f"{pluralise(len(jobs), 'job')} of {cluster.name}: {name}"
-    console.print(f"{submitted}; what they say is in {_logs(sweep)}", highlight=False)
+    jobs: list[submitit.Job[Any]] = []
+    waiting = sum(cell.state() == "waiting" for cell in sweep.cells)
+    if waiting:
+        jobs = _submit(sweep, registry, cluster, device, min(workers, waiting))
+        submitted = f"{pluralise(len(jobs), 'job')} of {cluster.name}: {_number(jobs)}"
+        console.print(f"{submitted}; what they say is in {_logs(sweep)}", highlight=False)
     try:
         with LiveTable(sweep, console) as board:
-            while _are_alive(jobs, cluster) and _left(sweep):
+            while _left(sweep) and (_are_trained(sweep) or _are_alive(jobs, cluster)):
                 board.update()
                 time.sleep(POLL_SECONDS)
     except KeyboardInterrupt:
+        stop = f" To stop them: scancel {_number(jobs)}" if jobs and cluster.name == "slurm" else ""
         raise TransegError(
-            f"The jobs {name} go on without this process; the same command watches the sweep again, and its workers "
-            f"join them. To stop them: scancel {name}"
+            f"Jobs go on without this process; the same command watches the sweep again.{stop}"
         ) from None
     if count := _left(sweep):
         said = [str(job.exception()) for job in jobs if job.paths.result_pickle.exists() and job.exception()]
         why = f": {said[0].strip().splitlines()[-1]}" if said else ""
         raise TransegError(
-            f"The jobs {name} have ended, but {pluralise(count, 'cell')} are not trained{why}. What they said is in "
-            f"{_logs(sweep)}; the same command goes on."
+            f"No job of this command is left, but {pluralise(count, 'cell')} of the sweep must be trained yet{why}. "
+            f"What jobs said is in {_logs(sweep)}; the same command goes on."
         )
+
+
+def _number(jobs: Sequence[submitit.Job[Any]]) -> str:
+    """Of the array."""
+    return str(jobs[0].job_id.partition("_")[0])
+
+
+def _are_trained(sweep: Sweep) -> bool:
+    """Whether any job or process trains a cell now, those of earlier commands included."""
+    return any(cell.state() == "running" for cell in sweep.cells)
 
 
 def _left(sweep: Sweep) -> int:
@@ -163,7 +174,9 @@ def _are_alive(jobs: Sequence[submitit.Job[Any]], cluster: Cluster) -> bool:
     """Whether any job is queued or runs. Slurm's queue is asked, since not every cluster keeps accounts."""
     if cluster.name == "local":
         return not all(job.done() for job in jobs)
-    command = ["squeue", "--noheader", "--jobs", jobs[0].job_id.partition("_")[0]]
+    if not jobs:
+        return False
+    command = ["squeue", "--noheader", "--jobs", _number(jobs)]
     return bool(subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip())
 
 
@@ -182,12 +195,9 @@ def _submit(sweep: Sweep, registry: Registry, cluster: Cluster, device: str, cou
     worker = SweepWorker(sweep.path.resolve(), [Path(file).resolve() for file in registry.files], device)
     try:
         executor = submitit.AutoExecutor(_logs(sweep), cluster=cluster.name, slurm_max_num_timeout=QUEUED_AGAIN)
-        asked = {
-            "time": LONG,
-            **{name: int(text) if text.isdigit() else text for name, text in cluster.options.items()},
-        }
-        own = {f"slurm_{name}": value for name, value in asked.items()}
-        executor.update_parameters(name="transeg", timeout_min=asked["time"], slurm_signal_delay_s=NOTICE, **own)
+        own = {f"slurm_{name}": int(text) if text.isdigit() else text for name, text in cluster.options.items()}
+        minutes = own.pop("slurm_time", LONG)
+        executor.update_parameters(name="transeg", timeout_min=minutes, slurm_signal_delay_s=NOTICE, **own)
         with executor.batch():
             return [executor.submit(worker) for _ in range(count)]
     except (OSError, RuntimeError, submitit.core.utils.FailedJobError) as error:
