@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from transeg.core.component_options import options
 from transeg.core.device import pick_device
 from transeg.core.evaluation.numbers import pluralise
 from transeg.core.experiment.settings import Settings
@@ -72,14 +73,12 @@ def suggest(
     grey = all(each.grey for each in found) and all(_has_channels(each, registry) for each in found)
     segmenter = list(_segmenter(source))
     view = list(_view(source, translated=target is not None))
-    options = list(_datasets(source, target, test, grey=grey))
-    options += [*_generator(target), *segmenter, *_loss(source), *view, *_augmentation(target is not None)]
-    return options + list(_training(source, target, segmenter, view, 1 if grey else 3, device, registry))
+    chosen = list(_datasets(source, target, test, grey=grey))
+    chosen += [*_generator(target), *segmenter, *_loss(source), *view, *_augmentation(target is not None)]
+    return chosen + list(_training(source, target, segmenter, view, 1 if grey else 3, device, registry))
 
 
 def _has_channels(found: Findings, registry: Registry) -> bool:
-    from transeg.core.component_options import options
-
     return "channels" in options(registry.load(registry.find("dataset", found.table["name"])))
 
 
