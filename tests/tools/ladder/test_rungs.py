@@ -30,6 +30,7 @@ def test_adapted_rungs_are_trained_as_without_and_stand_behind():
     ]  # fmt: skip
     rung = parse_rung("source-only+strong+bn")
     assert (rung.name, rung.strong, rung.adaptation) == ("source-strong+bn", True, "bn")
+    assert (rung.trained_as, parse_rung("few-5+strong+tent").trained_as) == ("source-strong", "few=5+strong")
     with pytest.raises(UsageError, match="no rung"):
         parse_rung("fda+bn+strong")
 

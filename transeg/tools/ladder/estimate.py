@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -61,19 +61,24 @@ def estimate_hours(ladder: Ladder, registry: Registry, console: Console) -> Dura
     """
     device, total = ladder.places[0], [0.0, 0.0]
     found: dict[str, Range] = {}
-    first: dict[str, Cell] = {}
+    trainings: dict[str, list[Cell]] = {}
     for cell in ladder.sweep.cells:
-        first.setdefault(cell.values["rung"], cell)
-    with TemporaryDirectory() as scratch, progress_bar(console, "timing", len(first), "rungs") as advance:
-        for label, cell in first.items():
-            hours = _hours(cell_experiment(ladder.sweep, cell, registry, device), Path(scratch, label), registry)
-            left = sum(each.values["rung"] == label and each.state() != "done" for each in ladder.sweep.cells)
+        trainings.setdefault(parse_rung(cell.values["rung"]).trained_as, []).append(cell)
+    with TemporaryDirectory() as scratch, progress_bar(console, "timing", len(trainings), "rungs") as advance:
+        for name, cells in trainings.items():
+            hours = _hours(cell_experiment(ladder.sweep, cells[0], registry, device), Path(scratch, name), registry)
             if hours is not None:
-                found[parse_rung(label).name] = hours
-                total = [sum_ + left * end for sum_, end in zip(total, hours, strict=True)]
+                found |= {parse_rung(cell.values["rung"]).name: hours for cell in cells}
+                total = [sum_ + _left(cells) * end for sum_, end in zip(total, hours, strict=True)]
             advance()
     side_by_side = len(ladder.places)
     return Duration(found, (total[0] / side_by_side, total[1] / side_by_side))
+
+
+def _left(cells: Sequence[Cell]) -> int:
+    """How many trainings are to come of cells that share one for each seed."""
+    seeds = {cell.values["seed"] for cell in cells}
+    return len(seeds - {cell.values["seed"] for cell in cells if cell.state() == "done"})
 
 
 def _hours(experiment: Experiment, path: Path, registry: Registry) -> Range | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from transeg.tools.ladder.rungs import LOWEST, parse_rung
 from transeg.tools.sweep.cluster import Cluster
 from transeg.tools.sweep.definition import define_sweep, write_sweep
 from transeg.tools.sweep.execution import check_not_launched, pick_places, train_sweep
-from transeg.tools.sweep.sweep_folder import Sweep, definition_path, is_sweep
+from transeg.tools.sweep.sweep_folder import Cell, Sweep, definition_path, is_sweep
 
 COMMAND = "toolkit ladder --ladder-dir"
 AXES = ["seed", "rung"]
@@ -122,12 +122,19 @@ def run_ladder(ladder: Ladder, registry: Registry, console: Console, *, retry: b
     sweep, path, rows = ladder.sweep, ladder_path(ladder.sweep.path), all_rows(registry)
     write_sweep(sweep, ladder.settings, registry, ladder.places[0])
     write_json(path, ladder_results(sweep, ladder.left_out, rows))
-    interrupted = train_sweep(sweep, registry, console, devices=ladder.places, retry=retry, cluster=ladder.cluster)
+    ordered = replace(sweep, cells=sorted(sweep.cells, key=_waits_for_another))
+    interrupted = train_sweep(ordered, registry, console, devices=ladder.places, retry=retry, cluster=ladder.cluster)
     found = ladder_results(sweep, ladder.left_out, rows)
     write_json(path, found)
     if interrupted:
         raise TransegError(f"Stopped. Go on with: {COMMAND} {sweep.path}")
     return found
+
+
+def _waits_for_another(cell: Cell) -> bool:
+    """Whether another rung trains what a cell tests, so that it comes last: it would wait for that, and do nothing."""
+    rung = parse_rung(cell.values["rung"])
+    return rung.trained_as != rung.name
 
 
 def _stored(path: Path, seeds: int | None) -> Settings:

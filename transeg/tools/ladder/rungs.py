@@ -45,6 +45,11 @@ class Rung:
     few: int = 0
     adaptation: str = "none"
 
+    @property
+    def trained_as(self) -> str:
+        """The name of the rung with the same training, whose tests adapt nothing."""
+        return self.name.removesuffix(f"+{self.adaptation}")
+
 
 def _table(*rungs: Rung) -> dict[str, Rung]:
     return {rung.name: rung for rung in rungs}
@@ -123,6 +128,6 @@ def _trained_rung(text: str) -> Rung:
 def _place(rung: Rung) -> tuple[float, int, bool, int]:
     """Labels of the target come last: a few of them, then all."""
     order, adaptations = list(RUNGS), ["none", *ADAPTED.values()]
-    plain = rung.name.removesuffix(f"+{rung.adaptation}").removesuffix(STRONG)
+    plain = rung.trained_as.removesuffix(STRONG)
     place = len(order) - 1.5 if rung.few else order.index(plain)
     return place, rung.few, rung.strong, adaptations.index(rung.adaptation)
