@@ -112,6 +112,37 @@ def test_subsets_of_cvat_are_splits(tmp_path):
     assert [CVAT(tmp_path, split).pairs[0].image.name for split in ("train", "val", "test")] == list(names.values())
 
 
+def test_tasks_of_a_project_in_cvat_may_use_a_name_twice(tmp_path):
+    box = '<box label="x" xtl="1" ytl="1" xbr="{0}" ybr="{0}"/>'
+    splits = {"Train": 4, "Validation": 5, "Test": 6}
+    for split in splits:  # as "CVAT for images 1.1" of a whole project lays them
+        save(tmp_path / "images" / split / "a.png", pixels(0))
+    images = "".join(
+        f'<image id="0" name="a.png" subset="{split}" task_id="{end}">{box.format(end)}</image>'
+        for split, end in splits.items()
+    )
+    (tmp_path / "annotations.xml").write_text(f"<annotations>{images}</annotations>")
+    found = {split: CVAT(tmp_path, split) for split in ("train", "val", "test")}
+    assert [dataset[0].mask.sum() for dataset in found.values()] == [9, 16, 25]
+    assert [dataset.pairs[0].name for dataset in found.values()] == ["Train_a", "Validation_a", "Test_a"]
+    assert not found["train"].faults
+
+
+def test_what_others_put_beside_the_instances_of_coco_is_none(tmp_path):
+    save(tmp_path / "a.png", pixels(0))
+    save(tmp_path / "annotations" / "panoptic_train" / "a.png", pixels(0))
+    annotation = {"id": 1, "image_id": 1, "category_id": 2, "segmentation": [[1, 1, 4, 1, 4, 4]]}
+    content = {
+        "images": [{"id": 1, "file_name": "a.png"}],
+        "categories": [{"id": 0, "name": "_background_"}, {"id": 1, "name": "none"}, {"id": 2, "name": "cell"}],
+        "annotations": [annotation],
+    }
+    (tmp_path / "annotations" / "instances.json").write_text(json.dumps(content))
+    dataset = COCO(tmp_path, "all")
+    assert dataset.classes == ("background", "none", "cell")
+    assert not dataset.faults
+
+
 def test_images_are_found_by_their_folders_and_what_does_not_fit_is_said(tmp_path):
     for folder in ("one", "two"):
         save(tmp_path / folder / "a.png", pixels(0))

@@ -1,5 +1,6 @@
 """Outlines in JSON, filled to masks."""
 
+import base64
 import json
 import time
 
@@ -101,6 +102,32 @@ def test_impossible_outlines_are_refused(tmp_path, points):
     (tmp_path / "q" / "0.geojson").write_text(f'{{"features": [{feature}]}}')
     with pytest.raises(DataError, match=f"0.geojson ({BAD_POINTS[points]})"):
         GeoJSON(tmp_path / "q", "all")[0]
+
+
+def test_masks_and_turned_rectangles_of_labelme(tmp_path):
+    labelme(tmp_path)
+    found = np.zeros((4, 6), np.uint8)
+    found[1:3, 1:5] = 255
+    turned = {"label": "turned", "points": [[12, 8], [16, 12], [14, 14], [10, 10]], "shape_type": "oriented_rectangle"}
+
+    def read(**mask):
+        text = base64.b64encode(cv2.imencode(".png", found)[1]).decode()
+        shape = {"label": "found", "points": [[3, 5], [8, 8]], "shape_type": "mask", "mask": text, **mask}
+        (tmp_path / "0.json").write_text(json.dumps({"shapes": [shape, turned]}))
+        return Labelme(tmp_path, "all", classes=("background", "found", "turned"))[0].mask
+
+    assert (read()[5:9, 3:9] == found // 255).all()
+    assert (read() == 1).sum() == 8
+    assert (read() == 2).sum() == filled([turned["points"]], (20, 24)).sum() > 10
+    assert (read(points=[[2.6, 5.4], [7.6, 8.4]]) == read()).all()
+    with pytest.raises(DataError, match="reaches out of the image"):
+        read(points=[[20, 5], [25, 8]])
+    for damaged in (None, 5, "?", "iVBORw0KGgoAAAANSUhEUgAAAGQAAABk"):
+        with pytest.raises(DataError, match="mask that is no PNG"):
+            read(mask=damaged)
+    found = np.zeros((400, 400), np.uint8)
+    with pytest.raises(DataError, match="larger than the image"):
+        read()
 
 
 BAD_FILES = {

@@ -14,6 +14,8 @@ from transeg.plugins.datasets.outlines import Outlined, Polygon, Runs, read_boun
 
 LARGEST_JSON = 256 * 2**20
 """Bytes of a file: outlines stay text until their image is wanted, so that it takes a few times as much memory."""
+BACKGROUND = "_background_"
+"""A category of labelme's converter to COCO, of which there are no objects."""
 LONGEST = 7
 """Characters of a run's length, of 5 bits each: more pixels than any image has."""
 
@@ -108,7 +110,8 @@ def _classes(content: _Instances) -> list[str]:
     used = {each.category_id for each in content.annotations}
     above = {category.supercategory for category in content.categories if category.supercategory != category.name}
     listed = [each for each in content.categories if each.id in used or each.name not in above]
-    return [category.name for category in sorted(listed, key=lambda each: (isinstance(each.id, str), each.id))]
+    ordered = sorted(listed, key=lambda each: (isinstance(each.id, str), each.id))
+    return [each.name for each in ordered if each.id in used or each.name != BACKGROUND]
 
 
 def _parts(text: bytes, size: tuple[int, int]) -> list[Polygon | Runs]:

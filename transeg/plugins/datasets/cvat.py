@@ -96,8 +96,10 @@ class _Elements:
             size = (
                 (int(_number(said, "height", where)), int(_number(said, "width", where))) if "height" in said else None
             )
-            split = SPLIT_NAMES.get(said.get("subset", "").lower(), "")
-            self.images.append(ListedImage(said.get("name", ""), size, split, tuple(self._shapes)))
+            subset, name = said.get("subset", ""), said.get("name", "")
+            split = SPLIT_NAMES.get(subset.lower(), "")
+            where_it_may_lie = f"{subset}/{name}" if subset else name  # tasks of one project may use a name twice
+            self.images.append(ListedImage(where_it_may_lie, size, split, tuple(self._shapes)))
         self._open.pop()
 
 

@@ -203,7 +203,7 @@ def _pairs(
     """
     base = find_folder(root, *IMAGES) or root
     by_name: dict[str, list[Path]] = defaultdict(list)
-    for path in _image_files(root):
+    for path in _image_files(root, find_folder(root, *ANNOTATIONS)):
         by_name[plain_name(path.name)].append(path)
     pairs: dict[str, ListedPair] = {}
     faults: list[Fault] = []
@@ -238,9 +238,12 @@ def _pairs(
     return [pairs[name] for name in sorted(pairs, key=natural_sort_key)], faults
 
 
-def _image_files(root: Path) -> Iterable[Path]:
+def _image_files(root: Path, annotations: Path | None) -> Iterable[Path]:
+    """All but those among the annotations, where COCO has panoptic masks."""
     for folder, folders, names in os.walk(root):
-        folders[:] = sorted(name for name in folders if not is_left_by_system(name))
+        folders[:] = sorted(
+            name for name in folders if not is_left_by_system(name) and Path(folder, name) != annotations
+        )
         for name in sorted(names):
             path = Path(folder, name)
             if path.suffix.lower() in EXTENSIONS and not is_left_by_system(name):
