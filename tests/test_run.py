@@ -1,5 +1,6 @@
 """Runs from the command line to the folder that they leave."""
 
+import csv
 import json
 import tomllib
 
@@ -16,6 +17,7 @@ from transeg.core.inference.trained_model import TrainedModel
 from transeg.core.registry import Registry
 from transeg.core.runs.run_folder import RunFolder
 from transeg.core.training import precision
+from transeg.plugins.strategies.supervised import Supervised
 
 FOLDER = {"experiment.toml", "environment.json", "checkpoints", "metrics.jsonl", "metrics.json", "previews"}
 
@@ -45,7 +47,7 @@ def test_joint(joint_run):
     assert "source, translated" in metrics["selection"]
     lines = [json.loads(line) for line in (joint_run / "metrics.jsonl").read_text().splitlines()]
     assert {"train/D_fake", "train/G_GAN", "train/NCE", "train/structure"} <= set(lines[-2])
-    assert "val/dice" in lines[-1]
+    assert {"val/dice", "val/shift"} <= set(lines[-1])
     assert {key.partition(".")[0] for key in weights(joint_run)} == {"generator", "segmenter"}
     assert Image.open(joint_run / "previews" / "final.png").size[0] > 1000
     assert (joint_run / "previews" / "000003.png").exists()
@@ -93,6 +95,25 @@ def test_sequential(toolkit, tmp_path):
     assert manifest[images[0].stem]["group"] == "clean-train-0000"
     assert {key.partition(".")[0] for key in weights(run)} == {"segmenter"}
     assert {key.partition(".")[0] for key in weights(run / "translation")} == {"generator"}
+    with (run / "translated" / "labels.csv").open() as file:
+        lines = [line for line in csv.DictReader(file) if line["split"] == "train"]
+    assert [line["name"].partition("-")[2] for line in lines] == [manifest[image.stem]["name"][7:] for image in images]
+    assert not any(line["dice"] for line in lines)
+
+
+def test_images_whose_labels_fit_worst_are_left_out(toolkit, tmp_path, monkeypatch):
+    learned = []
+    supervised = Supervised.task
+    monkeypatch.setattr(Supervised, "task", lambda *given: (learned.append(given[2].source), supervised(*given))[1])
+    parts = command(BOTH, "--strategy", "sequential", "--set", "baseline=none", "--set", "strategy.quarantine=0.25")
+    toolkit(*parts, "--run-dir", tmp_path / "run")
+    with (tmp_path / "run" / "translated" / "labels.csv").open() as file:
+        lines = [line for line in csv.DictReader(file) if line["split"] == "train"]
+    shifts = {line["name"]: np.hypot(float(line["shift_rows"]), float(line["shift_columns"])) for line in lines}
+    (source,) = learned
+    names = {source[index].name for index in range(len(source))}
+    assert len(names) == 8
+    assert {name for name in shifts if name not in names} == set(sorted(shifts, key=shifts.get)[-2:])
 
 
 def test_the_baseline_starts_from_the_same_weights(toolkit, tmp_path):

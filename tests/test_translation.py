@@ -1,6 +1,8 @@
 """Datasets carried into another domain, and images translated before they are segmented, as a user does both."""
 
+import csv
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +15,9 @@ from PIL import Image
 
 from transeg.core.data.images import read_image
 from transeg.core.data.writing import file_name
+from transeg.core.evaluation.label_shift import label_shift
 from transeg.plugins.datasets.folder import Folder
+from transeg.plugins.datasets.phantom.dataset import Phantom
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +66,30 @@ class TestADataset:
         assert len(manifest["samples"]) == 20
         assert manifest["samples"]["test/test3"]["group"] == "test3"
 
+    def test_a_table_says_how_labels_fit(self, runs, toolkit, tmp_path):
+        out = tmp_path / "out"
+        line = ["translate", runs / "translation", "phantom:clean", "-o", out, "--format", "folder", "--split", "train"]
+        line += ["--set", "count=4", "side=32", "--consistency", runs / "segmenter"]
+        said = " ".join(toolkit(*line).stdout.split())
+        assert re.search(
+            r"Shifted against their labels by \d+\.\d pixels \(median\), train/\S+ by \d+\.\d\. Labels", said
+        )
+        with (out / "labels.csv").open() as file:
+            lines = {line["name"]: line for line in csv.DictReader(file)}
+        dataset = Folder(out, "train")
+        assert list(lines) == [dataset[index].name for index in range(4)]
+        original = Phantom(None, "train", count=4, side=32)
+        for index in range(4):
+            found = lines[dataset[index].name]
+            shift = label_shift(original[index].image, dataset[index].image)
+            assert [found["shift_rows"], found["shift_columns"]] == [f"{value:.2f}" for value in shift]
+            assert 0 <= float(found["dice"]) <= 1
+        lost = dataset.pairs[1].image
+        (out / "manifest.json").unlink()
+        lost.unlink()
+        assert " ".join(toolkit(*line).stdout.split()) == said
+        assert len((out / "labels.csv").read_text().splitlines()) == 1 + 4 + 1
+
     def test_it_goes_on_where_it_was_interrupted(self, runs, toolkit, tmp_path):
         line = ["translate", runs / "windows", runs / "deep", "-o", tmp_path / "out", "--format", "folder"]
         line += ["--set", "channels=1", "--split", "test"]
@@ -108,6 +136,7 @@ class TestADataset:
             (["--format", "folder", "--direction", "target-to-source"], "translates source-to-target, not"),
             (["--set", "channels=1"], "images have the options range and page"),
             (["--format", "folder", "--split", "val"], "no image in these splits"),
+            (["--consistency", "runs/other"], "--consistency is for datasets, whose labels come along; say --format"),
         ],
     )
     def test_a_sentence(self, runs, toolkit, tmp_path, options, said):

@@ -18,7 +18,7 @@ def write_splits(
     writer: Writer,
     console: Console,
     title: str,
-    change: Callable[[Sample], Sample] = lambda sample: sample,
+    change: Callable[[Sample, str], Sample] = lambda sample, _split: sample,
     failures: Failures | None = None,
 ) -> list[Written]:
     """Write every sample of a dataset.
@@ -31,7 +31,7 @@ def write_splits(
         writer: takes them.
         console: for progress.
         title: of the progress.
-        change: what is done to a sample before it is written; its name, group and size of pixels stay.
+        change: what is done to a sample of a split before it is written; its name, group and size of pixels stay.
         failures: get the samples of all processes that cannot be read, and the others are written all the same; None
             to stop at the first.
 
@@ -52,7 +52,7 @@ def write_splits(
                     if not writer.keeps_splits_apart:
                         _check_name(sample.name, split, places)
                     if not writer.has(sample.name, split):
-                        writer.add(change(sample), split)
+                        writer.add(change(sample, split), split)
                     written.append(Written(sample.name, split, sample.group, sample.pixel_size))
                 advance()
         everything = all_gather(written)

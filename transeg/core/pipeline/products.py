@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,10 @@ class Products:
         stages = dict.fromkeys(planned.stage.trains, planned)
         return TrainedModel.of_stages(self._run, planned.experiment, stages, self.registry, self._device)
 
+    def folder(self, name: str) -> Path:
+        """Where a data set of that name is kept."""
+        return self._run.path / name
+
     def rewrite(
         self,
         name: str,
@@ -76,6 +81,23 @@ class Products:
             classes: of the changed samples.
             channels: likewise.
         """
+        of_splits = partial(_of_any_split, change)
+        return self.rewrite_splits(
+            name, datasets, of_splits, stage=stage, doing=doing, classes=classes, channels=channels
+        )
+
+    def rewrite_splits(
+        self,
+        name: str,
+        datasets: Mapping[str, Dataset],
+        change: Callable[[Sample, str], Sample],
+        *,
+        stage: str,
+        doing: str,
+        classes: Sequence[str],
+        channels: int,
+    ) -> dict[str, Dataset]:
+        """As :meth:`rewrite`; what is done to a sample is told its split, too."""
         numbered = {split: NumberedNames(dataset) for split, dataset in datasets.items()}
         about = About(tuple(classes), channels, name)
 
@@ -103,7 +125,7 @@ class Products:
         Returns:
             ``train`` and ``val``, or ``all``, whichever it has.
         """
-        folder = self._run.path / name
+        folder = self.folder(name)
         complete = folder / COMPLETE
         if not broadcast_from_first(complete.exists):
             with time_step(self._run, self._run.part(self._planned[stage].folder), doing):
@@ -120,3 +142,7 @@ class Products:
             if len(dataset):
                 found[split] = dataset
         return found
+
+
+def _of_any_split(change: Callable[[Sample], Sample], sample: Sample, _split: str) -> Sample:
+    return change(sample)

@@ -45,6 +45,7 @@ from transeg.core.evaluation.translation_quality import TranslationMetric, Trans
 from transeg.core.experiment.identity import Identity
 from transeg.core.experiment.schema import DataOptions, Experiment, TrainOptions
 from transeg.core.inference import visualization
+from transeg.core.inference.adaptation import evenly
 from transeg.core.inference.sliding_window import Inference
 from transeg.core.inference.trained_model import TrainedModel, build_conditioning, joint_multiple
 from transeg.core.interfaces import Dataset, Generator, Sample, Segmenter, Stage, Strategy, Validation
@@ -63,17 +64,21 @@ from transeg.core.training.hooks.progress import ProgressHook
 from transeg.core.training.hooks.scalars import ScalarsHook
 from transeg.core.training.hooks.schedule import ScheduleHook
 from transeg.core.training.hooks.timings import TimingsHook
+from transeg.core.training.hooks.translation_shift import TranslationShiftHook
 from transeg.core.training.loop import ValidationSet
 from transeg.core.training.parts import Parts
 from transeg.core.training.precision import matmul_precision
 from transeg.core.training.runner import Runner
 from transeg.core.training.target_hooks import selects_by_agreement, target_hooks
+from transeg.core.training.tasks.joint_task import JointTask
 from transeg.core.training.tasks.segmentation_task import SegmentationTask
 from transeg.core.training.tasks.task import Task
 from transeg.core.training.tasks.updates import Updates
 from transeg.core.training.trackers import Trackers, start_trackers
 
 PREVIEW_ROWS = 4
+SHIFTED = 8
+"""Validation images at most whose translations are looked at for shifts, and no more than a quarter of all."""
 FITTED = 64
 """Target images that a generator is fitted to at most."""
 _FIT = 73
@@ -153,6 +158,7 @@ def train(training: Training, console: Console, *, resume: bool, extra_hooks: Se
         ),
         interrupt,
         *target_hooks(experiment, task, parts, averages),
+        *_shift_hooks(task, parts),
         *([DistillationHook(distillation)] if distillation is not None else []),
         *extra_hooks,
     ]
@@ -231,6 +237,16 @@ def _apply_options(task: Task, train: TrainOptions, device: torch.device) -> Non
     if train.channels_last:
         task.to(memory_format=torch.channels_last)
     fuse_optimizers((o.optimizer for o in task.optimizers().values()), train.fused)
+
+
+def _shift_hooks(task: Task, parts: Parts) -> list[Hook]:
+    """Of a generator that learns to translate images whose labels a segmenter takes for those of the translations."""
+    by_image = isinstance(task, JointTask) and not task.translates_labels and task.generator.optimizers()
+    if not by_image or parts.val is None or parts.validates_target:
+        return []
+    assert isinstance(task, JointTask)
+    chosen = evenly(len(parts.val), min(SHIFTED, -(-len(parts.val) // 4)))
+    return [TranslationShiftHook(task, [task.inference.prepare(parts.val[index].image) for index in chosen])]
 
 
 def _fit(generator: Generator, experiment: Experiment, parts: Parts, device: torch.device) -> None:

@@ -17,7 +17,6 @@ from transeg.plugins.strategies.baseline import source_only_baseline
 if TYPE_CHECKING:
     from transeg.core.experiment.schema import Experiment
     from transeg.core.inference.trained_model import TrainedModel
-    from transeg.core.interfaces import Sample
     from transeg.core.pipeline.products import Products
     from transeg.core.training.build import Build
     from transeg.core.training.parts import Parts
@@ -38,6 +37,8 @@ class Sequential(Strategy):
         masks: a folder of label maps that hold class numbers; by default those of the training images are used.
         variation: what is made of each label map first: `none`, `deform` (symmetries, affine and elastic deformation),
             or `recombine` (half of the single objects are exchanged for those of another map, then it is deformed).
+        quarantine: share of the translated images that the segmenter does not learn from: those whose labels
+            `quality.segmenter` finds again least well, or without it those that are shifted farthest against them.
     """
 
     def __init__(
@@ -46,10 +47,12 @@ class Sequential(Strategy):
         count: Annotated[int, Field(gt=0)] | None = None,
         masks: Path | None = None,
         variation: Literal["none", "deform", "recombine"] = "recombine",
+        quarantine: Annotated[float, Field(ge=0, lt=1)] = 0.0,
     ) -> None:
         self._count = count
         self._masks = masks
         self._variation = variation
+        self._quarantine = quarantine
 
     def check(self, experiment: Experiment) -> None:
         if _by_mask(experiment):
@@ -57,6 +60,8 @@ class Sequential(Strategy):
                 raise UsageError(
                     "Synthetic images are made from the label maps that the folds hold out, too; leave out folds."
                 )
+            if self._quarantine:
+                raise UsageError("strategy.quarantine is for images that are translated, not made of label maps.")
         elif self._count is not None or self._masks is not None:
             option = "count" if self._count is not None else "masks"
             raise UsageError(
@@ -119,7 +124,7 @@ class Sequential(Strategy):
         trained = products.trained(GENERATOR)
         if trained.given.by_mask:
             return self._synthesized(parts, products, trained)
-        return _translated(stage, parts, products, trained)
+        return _translated(stage, parts, products, trained, self._quarantine)
 
     def task(self, stage: Stage, parts: Parts, build: Build) -> Task:
         from transeg.plugins.strategies.supervised import Supervised
@@ -156,26 +161,21 @@ class Sequential(Strategy):
         return replace(parts, synthetic=made["all"])
 
 
-def _translated(stage: Stage, parts: Parts, products: Products, trained: TrainedModel) -> Parts:
+def _translated(stage: Stage, parts: Parts, products: Products, trained: TrainedModel, quarantine: float) -> Parts:
     """The source translated, and its validation images, unless target images validate."""
-    from transeg.core.inference.translator import DatasetWithOriginals, Translator, resample_labels, to_pixels
+    from transeg.core.inference.translator import DatasetWithOriginals
+    from transeg.core.pipeline.labelled_translation import translate_labelled
 
     assert parts.source is not None
-    translator = Translator(trained, trained.inference_for_training())
     own_val = None if parts.validates_target else parts.val
-
-    def translated(sample: Sample) -> Sample:
-        made = translator.at_inference_size(sample.image, sample.name)
-        return resample_labels(sample, to_pixels(made, sample.image.dtype))
-
-    made = products.rewrite(
-        "translated",
+    made = translate_labelled(
+        trained,
         {"train": parts.source, **({} if own_val is None else {"val": own_val})},
-        translated,
+        products,
         stage=GENERATOR,
-        doing="translating",
         classes=parts.source.classes,
         channels=parts.domains.target_channels,
+        quarantine=quarantine,
     )
     source, val = made["train"], parts.val if parts.validates_target else made.get("val")
     if "distillation" in stage.changes:  # teachers see the originals

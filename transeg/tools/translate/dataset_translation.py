@@ -17,7 +17,11 @@ from transeg.core.data.splits import SPLITS
 from transeg.core.device import pick_device
 from transeg.core.distributed.collectives import broadcast_from_first, join_ranks, rank_device
 from transeg.core.errors import Failures, UsageError
+from transeg.core.evaluation.judge import Judge
+from transeg.core.evaluation.label_survival import LabelSurvival
+from transeg.core.evaluation.label_table import LabelTable, describe_labels
 from transeg.core.experiment.command_line import parse_dataset
+from transeg.core.experiment.schema import QualityOptions
 from transeg.core.files import write_json
 from transeg.core.inference.translator import Translator, translation_seed
 from transeg.core.interfaces import About, Dataset, Sample
@@ -25,6 +29,8 @@ from transeg.core.registry import Registry
 
 MANIFEST = "translation.json"
 """Says by which run a folder was made, and what in it came from where."""
+LABELS = "labels.csv"
+"""Says of each image how far it was shifted against its label, and how well that is found again."""
 
 
 def translate_labelled_data(
@@ -40,9 +46,10 @@ def translate_labelled_data(
     window: int | None,
     direction: str | None,
     device: str | None,
+    consistency: Path | None,
     failures: Failures,
-) -> int:
-    """Translate a dataset; its labels stay as they are.
+) -> tuple[int, str]:
+    """Translate a dataset; its labels stay as they are, and :data:`LABELS` says how well they still fit.
 
     Images keep their size, type and scale of intensities. What is in the folder already stays, so that an interrupted
     translation goes on; processes that torchrun starts share the images.
@@ -59,10 +66,11 @@ def translate_labelled_data(
         window: see :meth:`transeg.core.inference.trained_model.TrainedModel.inference`.
         direction: of the translation; None for source to target.
         device: where the generator goes; None for a GPU where there is one.
+        consistency: a run whose segmenter should find the labels in the translations; None for none.
         failures: get the images that cannot be read; the others are translated all the same.
 
     Returns:
-        How many images there are now.
+        How many images there are now, and what is to be said of their labels.
 
     Raises:
         UsageError: something does not fit, or the folder holds something else.
@@ -83,14 +91,19 @@ def translate_labelled_data(
         "dataset": data,
         "options": sorted(assignments),
         "layout": layout,
+        "consistency": None if consistency is None else str(consistency.resolve()),
     }
     some = next(iter(parts.values()))
+    judge = Judge.from_options(QualityOptions(segmenter=consistency), len(some.classes), registry, place).segmenter
     about = About(some.classes, translator.makes, out.name, _domain(translator))
     writer = dataset_writer(layout, out, about, registry)
-    broadcast_from_first(lambda: _claim(out, made_by))
+    labels = LabelTable(out / LABELS)
+    broadcast_from_first(lambda: _claim(out, made_by, labels))
 
-    def translated(sample: Sample) -> Sample:
-        return replace(sample, image=translator(sample.image, sample.name), target=None, depth=None)
+    def translated(sample: Sample, split: str) -> Sample:
+        image = translator(sample.image, sample.name)
+        labels.add(split, sample.name, LabelSurvival.of(sample.image, image, sample.mask, judge))
+        return replace(sample, image=image, target=None, depth=None)
 
     written = write_splits(parts, writer, console, "translating", translated, failures)
     samples = {
@@ -98,7 +111,7 @@ def translate_labelled_data(
         for s in sorted(written, key=lambda s: (s.split, s.name))
     }
     broadcast_from_first(lambda: write_json(out / MANIFEST, {**made_by, "samples": samples}))
-    return len(written)
+    return len(written), describe_labels(labels.read())
 
 
 def _domain(translator: Translator) -> str:
@@ -119,8 +132,8 @@ def _check(parts: dict[str, Dataset], translator: Translator, data: str) -> None
             )
 
 
-def _claim(out: Path, made_by: dict[str, Any]) -> None:
-    """Note in a folder what it is made by, unless it is there already.
+def _claim(out: Path, made_by: dict[str, Any], labels: LabelTable) -> None:
+    """Note in a folder what it is made by, unless it is there already, and begin its table.
 
     Raises:
         UsageError: it holds something else.
@@ -128,3 +141,4 @@ def _claim(out: Path, made_by: dict[str, Any]) -> None:
     found = check_made_alike(out / MANIFEST, "translation", made_by)
     if not found:
         write_json(out / MANIFEST, {**made_by, "samples": {}})
+    labels.begin()

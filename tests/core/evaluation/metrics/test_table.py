@@ -117,13 +117,13 @@ def test_what_is_shown_is_what_always_was():
         ("L1", 4),
     ]
     of_masks = ["dice", "iou", "precision", "recall"]
-    assert drawn_in("curves") == [*of_masks, "ssim", "psnr", "l1", "lpips", "fid", "kid", "consistency_dice"]
+    assert drawn_in("curves") == [*of_masks, "ssim", "psnr", "l1", "lpips", "fid", "kid", "consistency_dice", "shift"]
 
 
 def test_what_is_better():
     lower = {name for name in TABLE if is_lower_better(name)}
     of_masks = {"mae", "hd95", "hd95_um", "ece", "ece_pooled", "pranet_mae", "counts.mae", "counts.relative_error"}
-    assert lower == of_masks | {"l1", "lpips", "fid", "kid", "roundtrip_l1"}
+    assert lower == of_masks | {"l1", "lpips", "fid", "kid", "shift", "roundtrip_l1"}
     assert is_lower_better("hd95_axon")
     assert not is_lower_better("dice_axon")
     assert not is_lower_better("nothing_that_is_known")

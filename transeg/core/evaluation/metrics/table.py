@@ -284,6 +284,16 @@ TABLE: dict[str, BuiltInMetric] = {
         also=("quality",),
         validation=True,
     ),
+    "shift": BuiltInMetric(
+        title="shift",
+        summary="Pixels by which translation moves what an image shows, away from its label",
+        unit="px",
+        paper="doi:10.1109/TPAMI.2008.113",
+        higher_is_better=False,
+        of="made",
+        also=("curves",),
+        validation=True,
+    ),
     "roundtrip_ssim": BuiltInMetric(
         title="and back: SSIM",
         summary="Structural similarity of an image and what comes back of it",

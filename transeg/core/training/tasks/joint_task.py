@@ -75,6 +75,11 @@ class JointTask(SegmentationTask):
                 losses = {**phase.losses, **self._segmentation_losses(phase.fake, batch)}
                 yield replace(phase, optimizers=(*phase.optimizers, "segmenter"), losses=losses)
 
+    @property
+    def translates_labels(self) -> bool:
+        """Whether the generator makes images of label maps, else of the source's images."""
+        return self._given.by_mask
+
     def weight(self) -> float:
         """Share of the segmentation gradient that reaches the generator now."""
         return self._weight(self.progress)
