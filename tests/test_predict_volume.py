@@ -1,8 +1,12 @@
 """`toolkit predict` on NIfTI volumes: labels that lie where the volume does."""
 
+import csv
+import json
+
 import nibabel
 import numpy as np
 import pytest
+from conftest import TINY_TRAINING
 from layouts import LYING, write_volume
 from PIL import Image
 
@@ -69,3 +73,35 @@ def test_nothing_is_written_over_and_options_that_do_not_fit_are_told(joint_run,
         assert clause in said(toolkit(*line, *more, code=2))
     write_volume(scans / "a.nii", np.zeros((4, 5, 6), np.int16))
     assert "Several volumes in" in said(toolkit("predict", joint_run, scans, "-o", tmp_path / "new", code=2))
+
+
+def test_volumes_are_measured_as_such_by_runs_and_evaluations_as_their_predicted_labels_are(toolkit, tmp_path):
+    random = np.random.default_rng(0)
+    for name in ("a", "b", "c", "d"):
+        labels = np.zeros((36, 33, 4), np.uint8)
+        labels[8:28, 6:20, 1:3] = 1
+        image = (labels.astype(int) * 900 + random.integers(0, 300, labels.shape)).astype(np.int16)
+        write_volume(tmp_path / "data" / "images" / f"{name}.nii.gz", image, np.diag([0.5, 0.75, 3.0, 1.0]))
+        write_volume(tmp_path / "data" / "labels" / f"{name}.nii.gz", labels, np.diag([0.5, 0.75, 3.0, 1.0]))
+    data, run = f"nifti:{tmp_path / 'data'}", tmp_path / "run"
+    line = ["run", "--strategy", "supervised", "--segmenter", "unet", "--source", data, "--test", data]
+    line += ["--set", "segmenter.base=4", "data.size=32", *TINY_TRAINING, "data.source.ratio=[0.5, 0.25, 0.25]"]
+    shown = " ".join(toolkit(*line, "--run-dir", run).stdout.split())
+    (label,) = json.loads((run / "metrics.json").read_text())["tests"]
+    found = json.loads((run / "metrics.json").read_text())["tests"][label]["volumes"]
+    assert found["volumes"] == 1
+    assert f"{label}, 1 volume, foreground: Dice" in shown
+    (of_run,) = read_rows(run / "evaluation" / f"{label}_volumes.csv")
+    assert f"{float(of_run['dice']):.3f}" == f"{found['classes']['foreground']['dice']:.3f}"
+    toolkit("evaluate", run, "-o", tmp_path / "again")
+    assert read_rows(tmp_path / "again" / f"{label}_volumes.csv") == [of_run]
+    volume = tmp_path / "data" / "images" / f"{of_run['name']}.nii.gz"
+    toolkit("predict", run, volume, "-o", tmp_path / "out")
+    toolkit("measure", tmp_path / "out" / "masks", "--test", data, "--split", "test", "-o", tmp_path / "measured")
+    (table,) = (tmp_path / "measured").glob("*_volumes.csv")
+    assert read_rows(table) == [of_run]
+
+
+def read_rows(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))

@@ -8,7 +8,7 @@ import torch
 from layouts import write_volume
 from monai.metrics import compute_hausdorff_distance
 
-from transeg.core.evaluation.volume_scores import volume_metrics
+from transeg.core.evaluation.volume_agreement import VolumeAgreement, volume_metrics
 from transeg.core.interfaces import IGNORE
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*always_return_as_numpy")
@@ -60,3 +60,23 @@ def test_measure_takes_volumes(toolkit, tmp_path):
     assert "There is no volume b.nii.gz of" in " ".join(toolkit(*line, "-o", tmp_path / "p", code=2).stderr.split())
     write_volume(tmp_path / "made" / "b.nii.gz", predicted, np.diag([1.0, 1, 1, 1]))
     assert "different affines" in " ".join(toolkit(*line, "-o", tmp_path / "q", code=1).stderr.split())
+
+
+def test_a_volume_whose_slices_are_not_all_read_is_left_out(caplog, tmp_path):
+    truth, predicted = boxes()
+    agreement = VolumeAgreement(
+        ("background", "a", "b"), {"one": 10, "two": 10}, dict.fromkeys(("one", "two"), (3, 1, 1))
+    )
+    for group, count in (("one", 10), ("two", 9)):
+        for number in reversed(range(count)):
+            agreement.add(f"{group}_{number}", group, predicted[:, :, number], truth[:, :, number])
+    found = agreement.summary()
+    assert found["volumes"] == 1
+    assert found["classes"]["a"]["dice"] == pytest.approx(2 * 8 * 10 * 5 / (600 + 500))
+    assert found["classes"]["a"]["dice_ci"] is None  # of a single volume
+    assert found["classes"]["b"] == dict.fromkeys(found["classes"]["b"])
+    assert "two is not measured as a whole: 1 of its 10 slices were not read" in caplog.text
+    agreement.write(tmp_path / "volumes.csv")
+    assert (
+        (tmp_path / "volumes.csv").read_text().splitlines()[0].startswith("name,dice_a,hd95_mm_a,surface_dice_a,dice_b")
+    )

@@ -71,6 +71,10 @@ class Subset(Dataset):
         dataset, place = self.places[index]
         return dataset.pixel_size_of(place)
 
+    def slice_distance_of(self, index: int) -> float | None:
+        dataset, place = self.places[index]
+        return dataset.slice_distance_of(place)
+
     def group_of(self, index: int) -> str:
         dataset, place = self.places[index]
         return dataset.group_of(place)

@@ -40,6 +40,9 @@ class DatasetWrapper(Dataset):
     def pixel_size_of(self, index: int) -> tuple[float, float] | None:
         return self._dataset.pixel_size_of(index)
 
+    def slice_distance_of(self, index: int) -> float | None:
+        return self._dataset.slice_distance_of(index)
+
     def group_of(self, index: int) -> str:
         return self._dataset.group_of(index)
 

@@ -23,6 +23,7 @@ from transeg.core.distributed.collectives import broadcast_from_first
 from transeg.core.errors import DataError, Failures, UsageError
 from transeg.core.evaluation.metrics.image_metrics import image_metrics
 from transeg.core.evaluation.scores import DetailedScore, evaluate, in_one_unit, score_labels, summarize, write_csv
+from transeg.core.evaluation.volume_agreement import VolumeAgreement
 from transeg.core.files import write_json
 from transeg.core.inference.adaptation import Adaptation, BatchNormAdaptation
 from transeg.core.inference.sliding_window import Inference
@@ -54,7 +55,7 @@ def measure_segmenter(
         folder: gets a CSV file with a line for each image of each dataset, in ``calibration/`` what
             :func:`~transeg.core.evaluation.metrics.calibration.calibration_bins` gives for all of them together, and
             where objects are counted one more line, with a picture, in ``counts/``; where groups are videos, a line
-            for each in ``videos/``.
+            for each in ``videos/``; where they are volumes, one in ``<label>_volumes.csv``.
         inference: how images reach the network.
         advance: called after each image.
         registry: where the metrics of plugins come from.
@@ -67,7 +68,8 @@ def measure_segmenter(
     Returns:
         See :func:`transeg.core.evaluation.scores.summarize`, for each dataset; and as ``counts`` what
         :meth:`transeg.core.analysis.count_tables.CountAgreement.summary` says, and as ``videos`` what
-        :meth:`transeg.core.analysis.video_tables.VideoAgreement.summary` does.
+        :meth:`transeg.core.analysis.video_tables.VideoAgreement.summary` does, and of volumes as ``volumes`` what
+        :meth:`transeg.core.evaluation.volume_agreement.VolumeAgreement.summary` does.
     """
     table = {}
     names, workers = trained.domains.class_names, trained.experiment.data.workers
@@ -76,6 +78,7 @@ def measure_segmenter(
     for label, dataset in datasets.items():
         counts = CountAgreement(counting, names) if counting is not None else None
         videos = VideoAgreement(alarms, names) if alarms is not None else None
+        volumes = VolumeAgreement.of(dataset, names)
         scores = evaluate(
             trained.segment,
             dataset,
@@ -88,8 +91,9 @@ def measure_segmenter(
             failures,
             videos,
             None if adapt is None else adapt.following(dataset),
+            volumes,
         )
-        table[label] = broadcast_from_first(partial(_written, label, scores, names, counts, folder, videos))
+        table[label] = broadcast_from_first(partial(_written, label, scores, names, counts, folder, videos, volumes))
     if adapt is not None:
         adapt.restore()
     return table
@@ -210,6 +214,7 @@ def _written(
     counts: CountAgreement | None,
     folder: Path,
     videos: VideoAgreement | None = None,
+    volumes: VolumeAgreement | None = None,
 ) -> dict[str, Any]:
     """The table of a dataset, whose single images go into files."""
     scores = in_one_unit(scores, label)
@@ -224,4 +229,7 @@ def _written(
     if videos is not None:
         videos.write(folder / "videos", label)
         table["videos"] = videos.summary()
+    if volumes is not None:
+        volumes.write(folder / f"{label}_volumes.csv")
+        table["volumes"] = volumes.summary()
     return table

@@ -37,6 +37,7 @@ from transeg.core.evaluation.metrics.polyp_protocol import ThresholdCurves, poly
 from transeg.core.evaluation.metrics.surface import PIXELS, surface_metrics
 from transeg.core.evaluation.metrics.table import IN_PLACE_OF
 from transeg.core.evaluation.statistics import bootstrap_intervals
+from transeg.core.evaluation.volume_agreement import VolumeAgreement
 from transeg.core.inference.overlapping import WorkBehind
 from transeg.core.inference.sliding_window import Forward, Inference, resize_result
 from transeg.core.inference.translator import loading_workers
@@ -276,6 +277,7 @@ def evaluate(
     failures: Failures | None = None,
     videos: VideoAgreement | None = None,
     follow: Callable[[str], None] | None = None,
+    volumes: VolumeAgreement | None = None,
 ) -> list[DetailedScore]:
     """Score every image of a labelled dataset, at its own size. Ranks share the images; all get all scores.
 
@@ -293,6 +295,7 @@ def evaluate(
         failures: get the images that cannot be read, and the others are scored all the same; None to stop at the first.
         videos: is given each image as a frame.
         follow: called with an image's group before the network has it.
+        volumes: is given each image as a slice.
 
     Raises:
         DataError: an image cannot be read, or none can.
@@ -317,9 +320,9 @@ def evaluate(
                 follow(item.group)
             logits = resize_result(inference.run(forward, item.image, device), *item.mask.shape)
             behind(partial(measure, place, item, logits))
-            _count_objects(item, logits, counts, videos)
+            _compare(item, logits, counts, [each for each in (videos, volumes) if each is not None])
             advance()
-    for counted in (counts, videos):
+    for counted in (counts, videos, volumes):
         if counted is not None:
             counted.share()
     if failures is not None:
@@ -330,17 +333,20 @@ def evaluate(
     return found
 
 
-def _count_objects(
-    item: EvaluationItem, logits: Tensor, counts: CountAgreement | None, videos: VideoAgreement | None
+def _compare(
+    item: EvaluationItem,
+    logits: Tensor,
+    counts: CountAgreement | None,
+    of_groups: Sequence[VideoAgreement | VolumeAgreement],
 ) -> None:
-    """Give an image to what counts objects; ``logits`` have the size of its truth."""
-    if counts is None and videos is None:
+    """Give an image to what looks at more than single images; ``logits`` have the size of its truth."""
+    if counts is None and not of_groups:
         return
     prediction, truth = to_classes(logits[None])[0].numpy(), item.mask.numpy()
     if counts is not None:
         counts.add(item.name, item.group, prediction, truth, item.instances)
-    if videos is not None:
-        videos.add(item.name, item.group, prediction, truth)
+    for agreement in of_groups:
+        agreement.add(item.name, item.group, prediction, truth)
 
 
 def write_csv(scores: Sequence[ImageScore], names: Sequence[str], path: Path) -> None:

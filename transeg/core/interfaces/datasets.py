@@ -191,6 +191,13 @@ class Dataset(ABC):
         """
         return self[index].pixel_size
 
+    def slice_distance_of(self, _index: int) -> float | None:
+        """Micrometres from an image to the next, where images are slices of volumes, which are the groups; else None.
+
+        Segmentations are then measured as volumes, too, in which slices are in the natural order of their names.
+        """
+        return None
+
     def group_of(self, index: int) -> str:
         """The group of a sample, for splits; a dataset that need not decode it to tell says so here.
 

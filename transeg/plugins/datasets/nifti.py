@@ -140,6 +140,9 @@ class NIfTI(FileDataset):
         assert isinstance(pair, Slice)
         return pair.size
 
+    def slice_distance_of(self, index: int) -> float:
+        return open_volume(self.pairs[index].image, WHAT).spacing[self._axis]
+
     def ranges_of(self, index: int) -> tuple[None, None]:
         return None, None
 

@@ -90,6 +90,8 @@ def _show_details(tests: dict[str, Any], console: Console) -> None:
     for label, values in tests.items():
         if "videos" in values:
             show_videos(label, values["videos"], console)
+        if "volumes" in values:
+            show_volumes(label, values["volumes"], console)
 
 
 def show_classes(tests: dict[str, Any], console: Console) -> None:
@@ -191,6 +193,17 @@ def show_videos(label: str, videos: Mapping[str, Any], console: Console) -> None
             f"{row['found']} of {row['objects']} found at least once.",
             highlight=False,
         )
+
+
+def show_volumes(label: str, volumes: Mapping[str, Any], console: Console) -> None:
+    """What volumes reach as wholes, a line for each class."""
+    count = volumes["volumes"]
+    which = f"{label}, {count} {'volume' if count == 1 else 'volumes'}"
+    for name, row in volumes["classes"].items():
+        dice = f"Dice {format_number(row['dice'])}{format_interval(row['dice_ci'], 2)}"
+        distance = f"HD95 {format_number(row['hd95_mm'], digits=2)} mm"
+        near = f"surface Dice {format_number(row['surface_dice'])}"
+        console.print(f"{which}, {name}: {dice}, {distance}, {near}", highlight=False, markup=False)
 
 
 def _count_cell(name: str, values: Mapping[str, Any]) -> str:
