@@ -14,6 +14,7 @@ import tifffile
 import yaml
 from av.video.reformatter import ColorRange, Colorspace
 from PIL import Image
+from roifile import ROI_TYPE, ImagejRoi, roiwrite
 from scipy.io import savemat
 
 COUNT = 60
@@ -264,6 +265,16 @@ def geojson(root):
         (root / f"{index}.geojson").write_text(json.dumps(content))
 
 
+def imagej(root):
+    """A polygon, a rectangle and an oval of what is unknown in each image."""
+    for index in range(20):
+        save(root / f"{index}.png", pixels(index))
+        polygon = ImagejRoi.frompoints(square(2, 3, 5 + index % 3), name="nucleus #1")
+        box = ImagejRoi(roitype=ROI_TYPE.RECT, left=12, top=9, right=20, bottom=15, name="gland")
+        oval = ImagejRoi(roitype=ROI_TYPE.OVAL, left=0, top=16, right=4, bottom=20, name="__ignore__")
+        roiwrite(root / f"{index}.zip", [polygon, box, oval])
+
+
 def coco(root):
     """A polygon, what runs say, and a crowd in each image."""
     images, annotations = [], []
@@ -425,6 +436,7 @@ BUILDERS = {
     "em": em,
     "geojson": geojson,
     "hdf5": hdf5,
+    "imagej": imagej,
     "labelme": labelme,
     "nifti": nifti,
     "nnunet": nnunet,
