@@ -37,10 +37,10 @@ from transeg.tools.common.console import stderr_console
 @click.option(
     "--format",
     "written",
-    type=click.Choice(["masks", "coco", "geojson", "labelme"]),
+    type=click.Choice(["masks", "coco", "geojson", "imagej", "labelme"]),
     default="masks",
     help="Write objects as polygons beside the masks, to correct them in another program: annotations.json of COCO, or "
-    "a file for each image in annotations/; by default masks alone.",
+    "a file for each image in annotations/, of imagej also an image of object numbers; by default masks alone.",
 )
 @common.translate_with
 @common.direction
@@ -73,8 +73,8 @@ def predict(
     \b
     toolkit predict RUN images -o out --morphometry --pixel-size 0.13
 
-    With --format, objects are written as polygons, too: for QuPath (geojson), labelme, or programs that read COCO.
-    Corrected, they are labels: the datasets geojson, labelme and coco read them.
+    With --format, objects are written as polygons, too: for QuPath (geojson), ImageJ and Fiji (imagej), labelme, or
+    programs that read COCO. Corrected, they are labels: the datasets geojson, imagej, labelme and coco read them.
 
     \b
     toolkit predict RUN images -o out --format geojson

@@ -27,7 +27,7 @@ SERVES = {
     "monai": "segmenters of MONAI",
     "nifti": "reads NIfTI",
     "nnunet": "toolkit nnunet, and its network",
-    "polygons": "predict --format coco",
+    "polygons": "predict --format coco and imagej, and reads ROIs of ImageJ",
     "search": "toolkit search",
     "smp": "segmenters of segmentation_models_pytorch",
     "stain": "data.stain",
