@@ -1,6 +1,5 @@
 """ROIs of ImageJ, filled as ImageJ fills them."""
 
-import struct
 import zipfile
 
 import numpy as np
@@ -57,26 +56,25 @@ def test_ovals_are_filled_as_imagej_fills_them(tmp_path, width, height):
     assert np.array_equal(mask, inside)
 
 
-def test_subpixel_rectangles_and_polygons(tmp_path):
-    box = roi(ROI_TYPE.RECT, xd=1.6, yd=2.4, widthd=2.0, heightd=2.0, options=ROI_OPTIONS.SUB_PIXEL_RESOLUTION)
+def test_ellipses_and_rotated_rectangles_are_the_polygons_that_imagej_keeps_of_them(tmp_path):
+    drawn = np.array([(2.0, 10.0), (12.0, 6.0), (22.0, 10.0), (12.0, 14.0)])
+    masks = []
+    for kind, subtype in ((ROI_TYPE.FREEHAND, ROI_SUBTYPE.ELLIPSE), (ROI_TYPE.POLYGON, ROI_SUBTYPE.ROTATED_RECT)):
+        found = ImagejRoi.frompoints(drawn, name="a")
+        found.roitype, found.subtype, found.arrow_style_or_aspect_ratio = kind, subtype, 63
+        masks.append(read(tmp_path, found).mask)
+    row, column = np.mgrid[: SIZE[0], : SIZE[1]] + 0.5
+    expected = np.abs(column - 12) / 10 + np.abs(row - 10) / 4 < 1
+    assert all(np.array_equal(mask, expected) for mask in masks)
+
+
+def test_polygons_lie_between_pixels_and_rectangles_do_not(tmp_path):
+    """As in ImageJ, which fills the pixels around a rectangle."""
+    box = roi(ROI_TYPE.RECT, left=1, top=2, right=3, bottom=4, xd=1.6, yd=2.4, widthd=2.0, heightd=2.0)
+    box.options = ROI_OPTIONS.SUB_PIXEL_RESOLUTION
     drawn = ImagejRoi.frompoints(np.array(square(9.6, 2.4, 2.0)), name="a")
     mask = read(tmp_path, box, drawn).mask
-    assert np.argwhere(mask).tolist() == [[2, 2], [2, 3], [2, 10], [2, 11], [3, 2], [3, 3], [3, 10], [3, 11]]
-
-
-def test_ellipses_and_rotated_rectangles(tmp_path):
-    """ImageJ keeps their shape where other ROIs keep an arrow's."""
-    fields = {"x1": 2.0, "y1": 10.0, "x2": 22.0, "y2": 10.0}
-    shapes = {}
-    for subtype, parameter in ((ROI_SUBTYPE.ELLIPSE, 0.4), (ROI_SUBTYPE.ROTATED_RECT, 8.0)):
-        style, size, arc = struct.unpack(">BBh", struct.pack(">f", parameter))
-        fields |= {"arrow_style_or_aspect_ratio": style, "arrow_head_size": size, "rounded_rect_arc_size": arc}
-        shapes[subtype] = read(tmp_path, roi(ROI_TYPE.FREEHAND, subtype=subtype, **fields)).mask
-    row, column = np.mgrid[: SIZE[0], : SIZE[1]] + 0.5
-    ellipse = ((column - 12) / 10) ** 2 + ((row - 10) / 4) ** 2 <= 1
-    assert np.array_equal(shapes[ROI_SUBTYPE.ELLIPSE], ellipse)
-    assert (shapes[ROI_SUBTYPE.ROTATED_RECT][6:14, 2:22] == 1).all()
-    assert shapes[ROI_SUBTYPE.ROTATED_RECT].sum() == 8 * 20
+    assert np.argwhere(mask).tolist() == [[2, 1], [2, 2], [2, 10], [2, 11], [3, 1], [3, 2], [3, 10], [3, 11]]
 
 
 def test_composites_have_holes_parts_and_curves(tmp_path):
@@ -135,7 +133,7 @@ def test_an_archive_without_rois_is_background(tmp_path):
 LINE = {"x2": 9.0, "y2": 9.0}
 REFUSED = {
     "line": (roi(ROI_TYPE.LINE, **LINE), "'a' of the type line, which is no area"),
-    "arrow": (roi(ROI_TYPE.LINE, subtype=ROI_SUBTYPE.ARROW, **LINE), "of the type line"),
+    "arrow": (roi(ROI_TYPE.LINE, subtype=ROI_SUBTYPE.ARROW, **LINE), "of the type arrow"),
     "text": (roi(ROI_TYPE.RECT, subtype=ROI_SUBTYPE.TEXT, right=9, bottom=9), "of the type text"),
     "rounded": (roi(ROI_TYPE.RECT, right=9, bottom=9, rounded_rect_arc_size=3), "rounded corners"),
     "empty composite": (composite((0, 1, 1), (4,)), "a composite that encloses nothing"),

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from roifile import ImagejRoi
 
 MAGIC = b"Iout"
-PARAMETER = 52
-"""Where the shape of an ellipse, or the width of a rotated rectangle, lies."""
 NUMBERED = re.compile(r"(.+) #\d+", re.DOTALL)
 """A class, and the number by which `toolkit predict` tells objects apart."""
 AUTOMATIC = re.compile(r"|\d{4,}(-\d+){1,3}")
@@ -87,16 +85,13 @@ class ImageJ(OutlineDataset):
         return [("", packed)] if path.suffix.lower() == ".roi" else list(_members(packed))
 
     def objects(self, content: Sequence[tuple[str, bytes]], size: tuple[int, int] | None) -> list[Outlined]:
-        rois = [(roi, roi.name or name, stored) for name, stored in content for roi in [_decoded(name, stored)]]
-        slices = {(roi.position, roi.z_position, roi.t_position) for roi, _, _ in rois} - {(0, 0, 0)}
+        rois = [(roi.name or name, roi) for name, stored in content for roi in [_decoded(name, stored)]]
+        slices = {(roi.position, roi.z_position, roi.t_position) for _, roi in rois} - {(0, 0, 0)}
         if len(slices) > 1:
             raise ValueError(
                 f"has ROIs on {len(slices)} slices of a stack; save the slices as images, each with its own"
             )
-        return [
-            Outlined(self._class(name), [_outlines(roi, name, stored)] if size is not None else ())
-            for roi, name, stored in rois
-        ]
+        return [Outlined(self._class(name), [_outlines(roi, name)] if size is not None else ()) for name, roi in rois]
 
     def _class(self, name: str) -> str:
         numbered = NUMBERED.fullmatch(name)
@@ -150,7 +145,7 @@ def _decoded(name: str, stored: bytes) -> ImagejRoi:
     return roi
 
 
-def _outlines(roi: ImagejRoi, name: str, stored: bytes) -> list[np.ndarray]:
+def _outlines(roi: ImagejRoi, name: str) -> list[np.ndarray]:
     """Of a ROI and its holes, each ``(P, 2)``.
 
     Raises:
@@ -159,27 +154,18 @@ def _outlines(roi: ImagejRoi, name: str, stored: bytes) -> list[np.ndarray]:
     from roifile import ROI_OPTIONS, ROI_SUBTYPE, ROI_TYPE
 
     kind, subkind = roi.roitype, roi.subtype
-    areas = (ROI_TYPE.POLYGON, ROI_TYPE.FREEHAND, ROI_TYPE.TRACED, ROI_TYPE.RECT, ROI_TYPE.OVAL)
-    shapes = (
-        ROI_SUBTYPE.UNDEFINED,
-        *((ROI_SUBTYPE.ELLIPSE, ROI_SUBTYPE.ROTATED_RECT) if kind == ROI_TYPE.FREEHAND else ()),
-    )
-    if kind not in areas or subkind not in shapes:
-        called = (kind if kind not in areas else subkind).name.lower()
+    drawn = (ROI_TYPE.POLYGON, ROI_TYPE.FREEHAND, ROI_TYPE.TRACED)
+    shapes = (ROI_SUBTYPE.UNDEFINED, ROI_SUBTYPE.ELLIPSE, ROI_SUBTYPE.ROTATED_RECT)  # stored as polygons, too
+    if kind not in (*drawn, ROI_TYPE.RECT, ROI_TYPE.OVAL) or subkind not in shapes:
+        called = (kind if subkind in shapes else subkind).name.lower()
         raise ValueError(f"has {_called(name)} of the type {called}, which is no area that is read; {READ}")
     if roi.options & ROI_OPTIONS.SPLINE_FIT or (kind == ROI_TYPE.RECT and roi.rounded_rect_arc_size > 0):
         raise ValueError(f"has {_called(name)} with rounded corners or a spline; make it a freehand area first")
     if roi.composite:
         return _composite(roi.multi_coordinates, name)
-    if subkind != ROI_SUBTYPE.UNDEFINED:
-        (parameter,) = struct.unpack_from(">f", stored, PARAMETER)
-        begin, end = np.array([(roi.x1, roi.y1), (roi.x2, roi.y2)], np.float64)
-        return [(_ellipse if subkind == ROI_SUBTYPE.ELLIPSE else _rotated)(begin, end, parameter)]
-    if kind in (ROI_TYPE.RECT, ROI_TYPE.OVAL):
-        left, top, width, height = roi.left, roi.top, roi.right - roi.left, roi.bottom - roi.top
-        if roi.subpixelrect:
-            left, top, width, height = roi.xd, roi.yd, roi.widthd, roi.heightd
-        corners = np.array([(left, top), (left + width, top), (left + width, top + height), (left, top + height)])
+    if kind not in drawn:  # ImageJ fills these by whole pixels, where they lie between them, too
+        left, top, right, bottom = float(roi.left), float(roi.top), float(roi.right), float(roi.bottom)
+        corners = np.array([(left, top), (right, top), (right, bottom), (left, bottom)])
         return [corners if kind == ROI_TYPE.RECT else _oval(corners[0], corners[2])]
     points = roi.coordinates()
     if len(points) < 3:
@@ -190,20 +176,6 @@ def _outlines(roi: ImagejRoi, name: str, stored: bytes) -> list[np.ndarray]:
 def _oval(first: np.ndarray, last: np.ndarray) -> np.ndarray:
     """Within a rectangle, from two of its corners."""
     return (first + last) / 2 + (last - first) / 2 * np.stack([np.cos(CIRCLE), np.sin(CIRCLE)], axis=1)
-
-
-def _ellipse(begin: np.ndarray, end: np.ndarray, flatness: float) -> np.ndarray:
-    """From the ends of the long axis, and the share of it that the short one has."""
-    along = (end - begin) / 2
-    across = flatness * np.array([-along[1], along[0]])
-    return (begin + end) / 2 + np.cos(CIRCLE)[:, None] * along + np.sin(CIRCLE)[:, None] * across
-
-
-def _rotated(begin: np.ndarray, end: np.ndarray, width: float) -> np.ndarray:
-    """A rectangle from the middles of two sides, and how long these are."""
-    along = end - begin
-    across = np.array([-along[1], along[0]]) * (width / 2 / max(float(np.hypot(*along)), 1e-9))
-    return np.array([begin + across, end + across, end - across, begin - across])
 
 
 def _composite(steps: np.ndarray, name: str) -> list[np.ndarray]:
