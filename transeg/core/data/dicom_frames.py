@@ -131,7 +131,7 @@ def dicom_frames(place: Path, what: str) -> tuple[list[DicomFrame], list[Fault]]
     Raises:
         UsageError: pydicom is not installed.
     """
-    _library(what)
+    pydicom_library(what)
     numbers: dict[str, dict[Any, str]] = {"patient": {}, "study": {}, "series": {}}
     found: list[DicomFrame] = []
     faults: list[Fault] = []
@@ -245,7 +245,7 @@ def _header_of(path: Path, what: str, size: int, _modified: int) -> _Header | No
         raise DataError(f"{path} is empty.", str(path))
     if not is_dicom(path):
         raise DataError(f"{path} is no DICOM file; it may be cut off or encrypted.", str(path))
-    pydicom = _library(what)
+    pydicom = pydicom_library(what)
     try:
         meta = pydicom.filereader.read_file_meta_info(path)
         syntax = str(meta.get("TransferSyntaxUID", ""))
@@ -322,7 +322,7 @@ def _decoded(frame: DicomFrame, header: _Header) -> np.ndarray:
     if syntax.is_compressed:
         require("pylibjpeg", "dicom", "Decoding compressed DICOM files")
     try:
-        source = _library("DICOM").dcmread(frame.path) if header.syntax == DEFLATED else frame.path
+        source = pydicom_library("DICOM").dcmread(frame.path) if header.syntax == DEFLATED else frame.path
         pixels: np.ndarray = pixel_array(source, index=frame.index)
     except Exception:  # of whatever kind, with whatever of the file in its message
         kind = syntax.name if syntax.is_transfer_syntax else "an unknown encoding"
@@ -452,7 +452,7 @@ def _first(value: Any) -> float:
 
 
 @cache
-def _library(what: str) -> Any:
+def pydicom_library(what: str) -> Any:
     """pydicom, which says nothing by itself: there may be names in what it would say.
 
     Raises:
@@ -463,5 +463,5 @@ def _library(what: str) -> Any:
 
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
     logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
-    warnings.filterwarnings("ignore", module=r"pydicom|pylibjpeg|openjpeg|libjpeg")
+    warnings.filterwarnings("ignore", module=r"pydicom|pylibjpeg|openjpeg|libjpeg|highdicom")
     return pydicom

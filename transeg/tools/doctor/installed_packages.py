@@ -20,7 +20,7 @@ IMPORTED = ("numpy", "torch", "torchvision", "cv2", "timm", "mmengine")
 """Modules with compiled parts, or that need those."""
 SERVES = {
     "cluster": "--cluster slurm",
-    "dicom": "reads DICOM",
+    "dicom": "reads DICOM, and predict --format dicom-seg",
     "export": "toolkit export --format onnx, and model cards",
     "fidelity": "FID and KID by Inception",
     "mlflow": "--tracker mlflow",
