@@ -3,6 +3,7 @@
 import csv
 import functools
 import json
+import warnings
 from fractions import Fraction
 
 import av
@@ -13,7 +14,9 @@ import pydicom
 import tifffile
 import yaml
 from av.video.reformatter import ColorRange, Colorspace
+from highdicom.legacy import LegacyConvertedEnhancedCTImage
 from PIL import Image
+from pydicom.data import get_testdata_file
 from roifile import ROI_TYPE, ImagejRoi, roiwrite
 from scipy.io import savemat
 
@@ -404,6 +407,19 @@ def write_dicom(path, stored, *, patient="DOE^JANE", study="1.2.3", series="1.2.
     for tag, value in tags.items():
         setattr(file, tag, value)
     file.save_as(path, enforce_file_format=True)
+
+
+def write_slices_together(path):
+    """Four slices of a CT in one file, which calls itself 1.2.10."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    slices = []
+    for index in range(4):
+        tags = pydicom.dcmread(get_testdata_file("CT_small.dcm"))
+        tags.SOPInstanceUID, tags.ImagePositionPatient = f"1.2.3.{index}", [0, 0, 5 * index]
+        slices.append(tags)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        LegacyConvertedEnhancedCTImage(slices, "1.2.9", 1, "1.2.10", 1).save_as(path)
 
 
 def dicom(root):

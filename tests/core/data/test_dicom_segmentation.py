@@ -1,15 +1,13 @@
 """Segmentation objects, read again by highdicom."""
 
 import io
-import warnings
 from pathlib import Path
 
 import highdicom
 import numpy as np
 import pydicom
 import pytest
-from highdicom.legacy import LegacyConvertedEnhancedCTImage
-from layouts import write_dicom
+from layouts import write_dicom, write_slices_together
 from pydicom.data import get_testdata_file
 
 from transeg.core.data.dicom_frames import dicom_frames
@@ -91,15 +89,7 @@ def test_files_that_pydicom_brings_along(name):
 
 
 def test_a_file_of_several_slices(tmp_path):
-    slices = []
-    for index in range(4):
-        tags = pydicom.dcmread(get_testdata_file("CT_small.dcm"))
-        tags.SOPInstanceUID, tags.ImagePositionPatient = f"1.2.3.{index}", [0, 0, 5 * index]
-        slices.append(tags)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        converted = LegacyConvertedEnhancedCTImage(slices, "1.2.9", 1, "1.2.10", 1)
-        converted.save_as(tmp_path / "many.dcm")
+    write_slices_together(tmp_path / "many.dcm")
     ((name, found, group, masks),) = encoded(tmp_path)
     assert (name, len(group)) == ("series1", 4)
     pixels = found.get_pixels_by_source_frame("1.2.10", [1, 2, 3, 4], combine_segments=True)

@@ -6,6 +6,7 @@ library says of a damaged file, in which there may be names, is not passed on.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 import os
@@ -51,6 +52,7 @@ WANTED = (
     *RESCALE,
     *SPACING,
     "SOPClassUID",
+    "SOPInstanceUID",
     "Rows",
     "Columns",
     "SamplesPerPixel",
@@ -89,6 +91,7 @@ class DicomFrame:
         size: height and width in pixels.
         coloured: whether it has three channels, not one.
         pixel_size: in micrometres, height first; None where it is not said.
+        instance: the digest of what the file is called among all DICOM objects.
     """
 
     path: Path
@@ -100,6 +103,7 @@ class DicomFrame:
     size: tuple[int, int]
     coloured: bool
     pixel_size: tuple[float, float] | None
+    instance: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +123,11 @@ def is_dicom(path: Path) -> bool:
             return path.is_file() and file.read(BEFORE_MAGIC + len(MAGIC))[BEFORE_MAGIC:] == MAGIC
     except OSError:
         return False
+
+
+def instance_digest(uid: str) -> str:
+    """What files can be compared by that refer to each other, in place of what identifies a patient's image."""
+    return hashlib.blake2b(uid.encode(), digest_size=16).hexdigest()
 
 
 def dicom_frames(place: Path, what: str) -> tuple[list[DicomFrame], list[Fault]]:
@@ -222,6 +231,7 @@ def _frames_of(path: Path, name: str, header: _Header, numbers: dict[str, dict[A
             header.size,
             coloured,
             size,
+            instance_digest(str(header.tags.get("SOPInstanceUID", ""))),
         )
         for index, size in enumerate(sizes)
     ]
@@ -271,7 +281,7 @@ def _checked(path: Path, tags: Tags, syntax: str, kind: str, size: int) -> _Head
         DataError: it is none, or none that is read.
     """
     if kind == SEGMENTATION:
-        raise DataError(f"{path} is a segmentation, not an image; save it as PNG files in masks/.", str(path))
+        raise DataError(f"{path} is a segmentation, not an image; put it into masks/.", str(path))
     if any(tag not in tags for tag in ("Rows", "Columns", "BitsAllocated", "PhotometricInterpretation")):
         raise DataError(
             f"{path} holds no pixels: it is a report or plan, for instance, or cut off; take it away.", str(path)
