@@ -165,13 +165,13 @@ def _inside(plane: SegmentPlane) -> np.ndarray:
 
 def _lies_on(plane: SegmentPlane, frame: DicomFrame) -> bool:
     """Whether a plane has the place and direction of its image, as far as both say them."""
-    image = pydicom_library(WHAT).dcmread(
-        frame.path, stop_before_pixels=True, specific_tags=[*GEOMETRY.values(), *GROUPS]
-    )
-    return all(
-        one is None or other is None or np.allclose(one, other, rtol=0, atol=NEAR)
-        for one, other in zip(_geometry(_tags(plane.path), plane.index), _geometry(image, frame.index), strict=True)
-    )
+    wanted = [*GEOMETRY.values(), *GROUPS]
+    try:
+        image = pydicom_library(WHAT).dcmread(frame.path, stop_before_pixels=True, specific_tags=wanted)
+        both = zip(_geometry(_tags(plane.path), plane.index), _geometry(image, frame.index), strict=True)
+        return all(one is None or other is None or np.allclose(one, other, rtol=0, atol=NEAR) for one, other in both)
+    except Exception:  # of whatever kind, with whatever of the files in its message
+        return False
 
 
 def _geometry(tags: Tags, index: int) -> Iterator[list[float] | None]:
