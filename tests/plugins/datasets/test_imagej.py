@@ -175,6 +175,14 @@ def test_splines_two_points_and_stacks_are_refused(tmp_path):
     assert read(tmp_path, *one).mask.sum() == 16
 
 
+def test_more_rois_than_there_is_time_for_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("transeg.plugins.datasets.imagej.MOST", 2)
+    rois = [roi(ROI_TYPE.RECT, right=3, bottom=3)] * 3
+    with pytest.raises(DataError, match=r"0.zip holds 3 ROIs; up to 2 are read"):
+        read(tmp_path, *rois, classes=("background", "a"))
+    assert read(tmp_path, *rois[:2]).mask.any()
+
+
 def zipped(path, **members):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in members.items():

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from roifile import ImagejRoi
 
 MAGIC = b"Iout"
+MOST = 100_000
+"""ROIs of an image, which take a gigabyte; ImageJ itself becomes slow long before."""
 NUMBERED = re.compile(r"(.+) #\d+", re.DOTALL)
 """A class, and the number by which `toolkit predict` tells objects apart."""
 AUTOMATIC = re.compile(r"|\d{4,}(-\d+){1,3}")
@@ -118,6 +120,8 @@ def _members(packed: bytes) -> Iterator[tuple[str, bytes]]:
             rois = [member for member in members if member.filename.lower().endswith(".roi")]
             if members and not rois:
                 raise ValueError("holds no ROIs (files that end in .roi)")
+            if len(rois) > MOST:
+                raise ValueError(f"holds {len(rois)} ROIs; up to {MOST} are read, so divide it")
             if sum(member.file_size for member in rois) > LARGEST:
                 raise ValueError(f"unpacks to more than {LARGEST // 2**20} MB, so divide it")
             for member in rois:
