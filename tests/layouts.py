@@ -3,6 +3,7 @@
 import csv
 import functools
 import json
+import warnings
 from fractions import Fraction
 
 import av
@@ -13,7 +14,10 @@ import pydicom
 import tifffile
 import yaml
 from av.video.reformatter import ColorRange, Colorspace
+from highdicom.legacy import LegacyConvertedEnhancedCTImage
 from PIL import Image
+from pydicom.data import get_testdata_file
+from roifile import ROI_TYPE, ImagejRoi, roiwrite
 from scipy.io import savemat
 
 COUNT = 60
@@ -264,6 +268,16 @@ def geojson(root):
         (root / f"{index}.geojson").write_text(json.dumps(content))
 
 
+def imagej(root):
+    """A polygon, a rectangle and an oval of what is unknown in each image."""
+    for index in range(20):
+        save(root / f"{index}.png", pixels(index))
+        polygon = ImagejRoi.frompoints(square(2, 3, 5 + index % 3), name="nucleus #1")
+        box = ImagejRoi(roitype=ROI_TYPE.RECT, left=12, top=9, right=20, bottom=15, name="gland")
+        oval = ImagejRoi(roitype=ROI_TYPE.OVAL, left=0, top=16, right=4, bottom=20, name="__ignore__")
+        roiwrite(root / f"{index}.zip", [polygon, box, oval])
+
+
 def coco(root):
     """A polygon, what runs say, and a crowd in each image."""
     images, annotations = [], []
@@ -395,6 +409,19 @@ def write_dicom(path, stored, *, patient="DOE^JANE", study="1.2.3", series="1.2.
     file.save_as(path, enforce_file_format=True)
 
 
+def write_slices_together(path):
+    """Four slices of a CT in one file, which calls itself 1.2.10."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    slices = []
+    for index in range(4):
+        tags = pydicom.dcmread(get_testdata_file("CT_small.dcm"))
+        tags.SOPInstanceUID, tags.ImagePositionPatient = f"1.2.3.{index}", [0, 0, 5 * index]
+        slices.append(tags)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        LegacyConvertedEnhancedCTImage(slices, "1.2.9", 1, "1.2.10", 1).save_as(path)
+
+
 def dicom(root):
     """Six patients of two images, in folders as archives write them."""
     for index in range(12):
@@ -425,6 +452,7 @@ BUILDERS = {
     "em": em,
     "geojson": geojson,
     "hdf5": hdf5,
+    "imagej": imagej,
     "labelme": labelme,
     "nifti": nifti,
     "nnunet": nnunet,

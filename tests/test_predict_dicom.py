@@ -1,9 +1,13 @@
-"""`toolkit predict` on DICOM images: a mask for each frame, and nothing of a patient."""
+"""`toolkit predict` on DICOM images: a mask for each frame, and nothing of a patient but where it is asked for."""
 
+import highdicom
 import numpy as np
+import pydicom
 import pytest
 from layouts import write_dicom
 from PIL import Image
+
+from transeg.core.data import dicom_segmentation
 
 GREYS = np.random.default_rng(0).integers(0, 256, (40, 36), dtype=np.uint8)
 
@@ -50,3 +54,47 @@ def test_bad_files_are_named_and_options_that_do_not_fit_are_told(joint_run, too
         (["--set", "page=1"], "all frames of a DICOM file are segmented"),
     ):
         assert clause in said(toolkit(*line, *more, code=2))
+
+
+def test_segmentations_hold_the_same_masks_and_alone_name_the_patient(joint_run, toolkit, tmp_path):
+    ct = {"SOPClassUID": pydicom.uid.CTImageStorage, "Modality": "CT", "FrameOfReferenceUID": "1.2.7"}
+    ct |= {"ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "PixelSpacing": [1, 1], "SliceThickness": 2}
+    rng = np.random.default_rng(1)
+    for index in range(3):
+        greys = np.repeat(np.repeat(rng.integers(0, 256, (5, 4), np.uint8), 8, 0), 9, 1)
+        place = {"ImagePositionPatient": [0, 0, 2 * index], "SOPInstanceUID": f"1.2.6.{index + 1}"}
+        write_dicom(tmp_path / "scans" / f"IM{index}", greys, patient="XYZZY^JANE", **ct, **place)
+    line = ["predict", joint_run, tmp_path / "scans", "-o", tmp_path / "out", "--format", "dicom-seg"]
+    result = toolkit(*line)
+    assert "DICOM-SEG, which name the patients: " in result.output
+    toolkit(*line)  # over what it has written itself
+    (path,) = (tmp_path / "out" / "segmentations").iterdir()
+    assert path.name == "series1.dcm"
+    found = highdicom.seg.segread(path)
+    assert (str(found.PatientName), found.StudyInstanceUID) == ("XYZZY^JANE", "1.2.3")
+    assert found.get_segment_description(1).segment_label == "polyp"
+    masks = [np.asarray(Image.open(tmp_path / "out" / "masks" / f"IM{index}.png")) for index in range(3)]
+    assert any(mask.any() for mask in masks)
+    sources = [f"1.2.6.{index + 1}" for index in range(3)]
+    assert np.array_equal(found.get_pixels_by_source_instance(sources, combine_segments=True), np.stack(masks) > 0)
+    others = [other for other in (tmp_path / "out").rglob("*") if other.is_file() and other != path]
+    written = [result.output.encode(), result.stderr.encode(), *(other.read_bytes() for other in others)]
+    assert not any(b"XYZZY" in content for content in written)
+
+
+def test_what_gets_no_segmentation_is_told_and_has_its_masks(joint_run, toolkit, scans, tmp_path, monkeypatch):
+    line = ["predict", joint_run, scans, "-o", tmp_path / "out", "--format", "dicom-seg"]
+    result = toolkit(*line, code=1)
+    assert "4 masks in" in result.output
+    assert "many.dcm and what is in its series get no DICOM-SEG: some do not say where they lie" in said(result)
+    assert "XYZZY" not in result.output + result.stderr
+    names = sorted(path.name for path in (tmp_path / "out" / "segmentations").iterdir())
+    assert names == ["series1_1.dcm", "series2.dcm"]
+    Image.fromarray(GREYS).save(tmp_path / "image.png")
+    line[2:5] = [tmp_path / "image.png", "-o", tmp_path / "new"]
+    assert "--format dicom-seg is for DICOM images, and" in said(toolkit(*line, code=2))
+    line[2:5] = [scans, "-o", tmp_path / "new"]
+    monkeypatch.setattr("transeg.core.optional_packages.find_spec", lambda _: None)
+    dicom_segmentation._highdicom.cache_clear()
+    assert "pip install 'transeg[dicom]'" in said(toolkit(*line, code=2))
+    assert not (tmp_path / "new").exists()

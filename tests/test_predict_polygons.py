@@ -32,10 +32,11 @@ def test_what_was_predicted_is_read_as_labels(joint_run, toolkit, images, tmp_pa
     out = tmp_path / "out"
     line = ["predict", joint_run, images, "-o", out, "--format", kind]
     assert "Polygons: " in toolkit(*line).output
-    before = {path: path.read_bytes() for path in out.rglob("*.*json")}
+    before = {path: path.read_bytes() for path in out.rglob("annotations*") if path.is_file()}
+    before |= {path: path.read_bytes() for path in out.rglob("annotations/*")}
     assert before
     toolkit(*line)  # over what it has written itself, and alike
-    assert {path: path.read_bytes() for path in out.rglob("*.*json")} == before
+    assert {path: path.read_bytes() for path in before} == before
     there = "annotations.json" if kind == "coco" else "annotations"
     (out / there).rename(images.parent / there)
     option = ["--set", "classes=['background','polyp']"]
@@ -71,6 +72,7 @@ def test_slides_videos_and_a_missing_package_are_told(joint_run, toolkit, images
     with monkeypatch.context() as patched:
         patched.setattr("transeg.core.optional_packages.find_spec", lambda _: None)
         assert "pip install 'transeg[polygons]'" in said(toolkit(*line, "coco", code=2))
+        assert "pip install 'transeg[polygons]'" in said(toolkit(*line, "imagej", code=2))
     monkeypatch.setattr("transeg.core.inference.whole_slide.LARGE", 100)
     assert "a.png is too large to be taken whole" in said(toolkit(*line, "geojson", "--window", 16, code=2))
     assert not (tmp_path / "o").exists()

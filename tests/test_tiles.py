@@ -11,6 +11,7 @@ from conftest import TINY_CUT, TINY_TRAINING, command
 from PIL import Image
 
 from transeg.cli import main
+from transeg.core.data.pixel_size_tags import said_pixel_size
 
 TILES = ["data.tile=32", "data.stride=8", "segmenter.base=4"]
 
@@ -130,6 +131,16 @@ class TestLarge:
             assert file.pages[0].is_tiled
         assert Image.open(tmp_path / "large" / "overlays" / "a.png").size == (38, 30)  # every second pixel
 
+    def test_what_is_made_says_how_large_pixels_are(self, tiled, toolkit, tmp_path):
+        picture = tmp_path / "a.tif"
+        pixels = tifffile.imread(tiled[1] / "images" / "0.tif")
+        tifffile.imwrite(picture, pixels, tile=(16, 16), resolution=(40000, 20000), resolutionunit="CENTIMETER")
+        self.large()
+        for option, expected in ((), (0.5, 0.25)), (("--pixel-size", 2), (2, 2)):
+            toolkit("predict", tiled[0], picture, "-o", tmp_path / "out", "--probabilities", *option)
+            for kind in ("masks", "probabilities"):
+                assert said_pixel_size(tmp_path / "out" / kind / "a.tif") == pytest.approx(expected)
+
     def test_translate(self, toolkit, tmp_path):
         root = stained(tmp_path / "set")
         parts = ("--generator", "cut", "--target", f"folder:{root}")
@@ -140,11 +151,13 @@ class TestLarge:
         )
         toolkit(*line)
         picture = root / "images" / "0.tif"
+        tifffile.imwrite(picture, tifffile.imread(picture), resolution=(20000, 20000), resolutionunit="CENTIMETER")
         toolkit("translate", tmp_path / "run", picture, "-o", tmp_path / "small")
         self.large()
         toolkit("translate", tmp_path / "run", picture, "-o", tmp_path / "large")
         small = np.asarray(Image.open(tmp_path / "small" / "0.png"))
         assert np.array_equal(tifffile.imread(tmp_path / "large" / "0.tif"), small)
+        assert said_pixel_size(tmp_path / "large" / "0.tif") == pytest.approx((0.5, 0.5))
 
     def test_a_damaged_region_is_named(self, tiled, toolkit, tmp_path):
         picture = tmp_path / "a.tif"

@@ -13,6 +13,9 @@ from transeg.core.registry import Registry
 from transeg.tools.common import options as common
 from transeg.tools.common.console import stderr_console
 
+SEGMENTATIONS = "dicom-seg"
+"""The format of what is written of DICOM images beside masks."""
+
 
 @click.command(cls=common.CommandWithSettings)
 @common.run_dir
@@ -37,10 +40,11 @@ from transeg.tools.common.console import stderr_console
 @click.option(
     "--format",
     "written",
-    type=click.Choice(["masks", "coco", "geojson", "labelme"]),
+    type=click.Choice(["masks", "coco", "dicom-seg", "geojson", "imagej", "labelme"]),
     default="masks",
     help="Write objects as polygons beside the masks, to correct them in another program: annotations.json of COCO, or "
-    "a file for each image in annotations/; by default masks alone.",
+    "a file for each image in annotations/, of imagej also an image of object numbers; of DICOM images, dicom-seg, "
+    "which names the patient. By default masks alone.",
 )
 @common.translate_with
 @common.direction
@@ -73,8 +77,8 @@ def predict(
     \b
     toolkit predict RUN images -o out --morphometry --pixel-size 0.13
 
-    With --format, objects are written as polygons, too: for QuPath (geojson), labelme, or programs that read COCO.
-    Corrected, they are labels: the datasets geojson, labelme and coco read them.
+    With --format, objects are written as polygons, too: for QuPath (geojson), ImageJ and Fiji (imagej), labelme, or
+    programs that read COCO. Corrected, they are labels: the datasets geojson, imagej, labelme and coco read them.
 
     \b
     toolkit predict RUN images -o out --format geojson
@@ -91,7 +95,9 @@ def predict(
     \b
     toolkit predict RUN scan.nii.gz -o out --set axis=2 --set range=[-160,240]
 
-    Of DICOM images, a file or a folder of them, masks are PNG files, one for each frame.
+    Of DICOM images, a file or a folder of them, masks are PNG files, one for each frame, which say nothing of a
+    patient. With --format dicom-seg, segmentations/ also gets a DICOM-SEG object for each series, for archives and
+    viewers: as these refer to the images, they hold the patient's name and all that identifies the study.
 
     With --adapt, all images of the folder are one group, such as those of a patient: the model follows them.
 
@@ -103,7 +109,9 @@ def predict(
     from transeg.core.data.video_frames import is_video
 
     of_video = {"--fps": fps, "--from": start, "--to": end}
-    named["polygons"] = polygons = None if written == "masks" else written
+    named["polygons"] = polygons = None if written in ("masks", SEGMENTATIONS) else written
+    if written == SEGMENTATIONS and not holds_dicom(images):
+        raise UsageError(f"--format {written} is for DICOM images, and {images} holds none.")
     if images.is_file() and is_video(images):
         _predict_video(registry, run_dir, images, fps=fps or 0.0, start=start or 0.0, end=end or 0.0, **named)
         return
@@ -114,7 +122,7 @@ def predict(
         _predict_volumes(registry, run_dir, images, volumes, **named)
         return
     if holds_dicom(images):
-        _predict_dicom(registry, run_dir, images, **named)
+        _predict_dicom(registry, run_dir, images, segmentations=written == SEGMENTATIONS, **named)
         return
     failures = Failures()
     count, out = predict_images(run_dir, images, registry, stderr_console(), failures=failures, **named)
@@ -179,6 +187,8 @@ def _predict_dicom(registry: Registry, run_dir: Path, place: Path, **named: Any)
     count, out = predict_dicom(run_dir, place, registry, stderr_console(), failures=failures, **named)
     outlines = f", outlines in {out / 'overlays'}" if named["overlays"] else ""
     Console().print(f"{count} masks in {out / 'masks'}{outlines}", highlight=False)
+    if named["segmentations"]:
+        Console().print(f"DICOM-SEG, which name the patients: {out / 'segmentations'}", highlight=False)
     failures.conclude("segmented")
 
 

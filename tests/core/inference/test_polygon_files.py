@@ -2,10 +2,13 @@
 
 import json
 import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+import roifile
+import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -14,6 +17,8 @@ from PIL import Image
 from pycocotools import mask as coco_masks
 
 from transeg.core.analysis.counting import Counting
+from transeg.core.data.pixel_size_tags import said_pixel_size
+from transeg.core.errors import UsageError
 from transeg.core.inference.polygon_files import FORMATS, polygon_documents
 from transeg.core.inference.predicted_objects import predicted_objects
 from transeg.core.registry import Registry
@@ -128,6 +133,51 @@ def test_labelme_is_as_labelme_reads_it(tmp_path):
     assert (content["imageHeight"], content["imageWidth"], content["imageData"]) == (12, 16, None)
     assert [shape["group_id"] for shape in content["shapes"]] == [None, None, 3, 3]
     assert content["shapes"][0]["description"].startswith("confidence 0.")
+
+
+def test_imagej_is_as_imagej_and_napari_read_it(tmp_path):
+    write(tmp_path, "imagej", [ring(), np.zeros((5, 7), np.uint8)])
+    folder = tmp_path / "annotations"
+    rois = roifile.roiread(folder / "000.zip")
+    with zipfile.ZipFile(folder / "000.zip") as archive:
+        assert archive.namelist() == [f"{roi.name}.roi" for roi in rois]
+    assert [roi.name for roi in rois] == ["gland #1", "nucleus #2", "vessel #3"]
+    assert [roi.group for roi in rois] == [1, 2, 3]
+    assert [roi.composite for roi in rois] == [True, False, True]
+    assert [roi.roitype.name for roi in rois] == ["RECT", "TRACED", "RECT"]
+    assert [len(roi.coordinates(multi=True)) for roi in rois] == [2, 1, 2]
+    assert [(roi.left, roi.top, roi.right, roi.bottom) for roi in rois[::2]] == [(2, 1, 9, 8), (12, 9, 14, 11)]
+    expected = probabilities(ring())[0][ring() == 1].mean()
+    assert rois[0].properties == {"confidence": pytest.approx(expected, abs=1e-4)}
+    assert not roifile.roiread(folder / "001.zip")
+    with tifffile.TiffFile(folder / "000.ome.tif") as tiff:
+        assert tiff.is_ome
+        assert (tiff.series[0].axes, tiff.series[0].dtype) == ("YX", np.uint32)
+        assert "PhysicalSize" not in tiff.ome_metadata
+        numbers = tiff.asarray()
+    assert [np.unique(ring()[numbers == number]).tolist() for number in (1, 2, 3)] == [[1], [2], [3]]
+    assert np.array_equal(numbers > 0, ring() > 0)
+
+
+def test_object_numbers_say_how_large_pixels_are(tmp_path):
+    image = tmp_path / "ä & b.tif"
+    tifffile.imwrite(image, ring(), resolution=(40000, 20000), resolutionunit="CENTIMETER")
+    for told, expected in ((None, (0.5, 0.25)), ((0.1, 0.2), (0.1, 0.2))):
+        with polygon_documents("imagej", tmp_path, NAMES, [image], told) as documents:
+            files = documents(image, ring().shape, [])
+        path = tmp_path / "written.ome.tif"
+        path.write_bytes(files[tmp_path / "annotations" / "ä & b.ome.tif"])
+        assert said_pixel_size(path) == pytest.approx(expected)
+        with tifffile.TiffFile(path) as tiff:
+            pixels = tifffile.xml2dict(tiff.ome_metadata)["OME"]["Image"]["Pixels"]
+            assert (pixels["PhysicalSizeY"], pixels["PhysicalSizeX"]) == pytest.approx(expected)
+            assert pixels["PhysicalSizeXUnit"] == pixels["PhysicalSizeYUnit"] == "µm"
+            assert tiff.pages[0].tags["XResolution"].value[0] / 1e4 == pytest.approx(1 / expected[1])
+
+
+def test_classes_that_rois_cannot_be_called_are_told(tmp_path):
+    with pytest.raises(UsageError, match="the class '𝄞' has a character that ROIs cannot hold"):
+        polygon_documents("imagej", tmp_path, ("background", "𝄞"), [])
 
 
 def test_coco_is_as_its_own_tools_read_it(tmp_path):

@@ -273,7 +273,7 @@ BAD_FILES = {
     "bomb": (BOMB.encode(), "is no JSON", "has a document type"),
     "file": (b'<!DOCTYPE a SYSTEM "file:///etc/passwd"><annotations/>', "is no JSON", "has a document type"),
     "encoding": (b'<?xml version="1.0" encoding="none"?><annotations/>', "is no JSON", "is no XML"),
-    "video": (b"<annotations><track/></annotations>", "is no JSON", "tracks of a video"),
+    "track": (b"<annotations><track/></annotations>", "is no JSON", "a track without a label"),
     "size": (b'<annotations><image height="x"/></annotations>', "is no JSON", "height is no number"),
     "of none": (f'{{{ONE}, "annotations": [{{"image_id": 2, "category_id": 1}}]}}'.encode(), "image 2", "is no XML"),
     "ids": (

@@ -1,4 +1,7 @@
-"""Segments DICOM images with what a run has learned, and writes masks that say nothing of a patient."""
+"""Segments DICOM images with what a run has learned, and writes masks that say nothing of a patient.
+
+Segmentation objects, which do, are written where they are asked for.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from rich.console import Console
 from transeg.core.api.run_networks import load_adapting, load_trained
 from transeg.core.claims import claimed
 from transeg.core.data.dicom_frames import DicomFrame, dicom_frames, is_dicom, read_dicom
+from transeg.core.data.dicom_segmentation import encode_segmentation, segment_descriptions, segmentation_groups
 from transeg.core.data.images import EXTENSIONS, fit_channels
 from transeg.core.data.writing import write_together
 from transeg.core.distributed.progress_bar import progress_bar
@@ -54,13 +58,15 @@ def predict_dicom(
     rescale: float | None = None,
     assignments: Sequence[str] = (),
     overlays: bool = True,
+    segmentations: bool = False,
     failures: Failures,
 ) -> tuple[int, Path]:
     """Segment DICOM images frame by frame.
 
     Writes ``masks/<name>.png``, and the images with the masks' outlines where wanted; names are those of
-    :class:`transeg.core.data.dicom_frames.DicomFrame`. See :func:`transeg.core.api.image_files.predict_images` for what
-    is not said here.
+    :class:`transeg.core.data.dicom_frames.DicomFrame`. Where wanted, ``segmentations/<series>.dcm``, which belong to
+    the patients: see :mod:`transeg.core.data.dicom_segmentation`. What is not said here,
+    :func:`transeg.core.api.image_files.predict_images` does.
 
     Args:
         run_dir: of the run.
@@ -77,6 +83,7 @@ def predict_dicom(
         rescale: factor on images.
         assignments: ``range`` of the dataset dicom; by default that of the run, else what files say.
         overlays: whether to write outlines.
+        segmentations: whether to write DICOM-SEG.
         failures: get the files that cannot be read.
 
     Returns:
@@ -95,6 +102,7 @@ def predict_dicom(
     channels = trained.domains.target_channels if translator is None else translator.takes
     range_ = reading.within(scale_reference(trained.experiment, translator).range).range
     inference, names = trained.inference(window, flips), trained.domains.class_names
+    objects = _Segmentations(frames, names, out / "segmentations") if segmentations else None
     series: dict[str, list[DicomFrame]] = defaultdict(list)
     for frame in frames:
         series[frame.series].append(frame)
@@ -115,8 +123,49 @@ def predict_dicom(
                     pictures[out / "overlays" / f"{frame.name}.png"] = draw_outlines(to_uint8(image), mask)
                 write_together(pictures)
                 count += 1
+                if objects is not None:
+                    objects.add(frame, mask)
+            with failures.collect():
+                if objects is not None:
+                    objects.finish(frame)
             advance()
     return count, out
+
+
+class _Segmentations:
+    """Writes a segmentation once all its frames have been seen.
+
+    Args:
+        frames: all.
+        names: of the classes, background first.
+        folder: where it goes.
+    """
+
+    def __init__(self, frames: Sequence[DicomFrame], names: Sequence[str], folder: Path) -> None:
+        self._descriptions = segment_descriptions(names)
+        self._groups = segmentation_groups(frames)
+        self._finished_by = {group[-1]: name for name, group in self._groups.items()}
+        self._masks: dict[DicomFrame, np.ndarray] = {}
+        self._folder = folder
+
+    def add(self, frame: DicomFrame, mask: np.ndarray) -> None:
+        """Keep a frame's mask ``(H, W)``."""
+        self._masks[frame] = mask.astype(np.uint8)
+
+    def finish(self, frame: DicomFrame) -> None:
+        """Write what a frame is the last of, if it is; nothing of frames of which none could be segmented.
+
+        Raises:
+            DataError: it cannot be made.
+        """
+        name = self._finished_by.get(frame)
+        if name is None:
+            return
+        group = self._groups[name]
+        masks = {each: self._masks.pop(each) for each in group if each in self._masks}
+        if masks:
+            content = encode_segmentation(group, masks, self._descriptions)
+            write_together({self._folder / f"{name}.dcm": content})
 
 
 def _fitted(frame: DicomFrame, pixels: np.ndarray, channels: int) -> np.ndarray:

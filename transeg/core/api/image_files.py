@@ -92,7 +92,7 @@ def predict_images(
             tables.append(stack.enter_context(FibreTables(measuring, out)))
         documents = None
         if polygons is not None:
-            documents = stack.enter_context(polygon_documents(polygons, out, names, files))
+            documents = stack.enter_context(polygon_documents(polygons, out, names, files, pixel_size))
         advance = stack.enter_context(progress_bar(console, "segmenting", len(files)))
         predict_files(
             trained,
@@ -108,6 +108,7 @@ def predict_images(
             scale=scale,
             overlays=overlays,
             polygons=documents,
+            pixel_size=pixel_size,
         )
     return len(files) - len(failures.reasons), out
 

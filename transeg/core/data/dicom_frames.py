@@ -6,6 +6,7 @@ library says of a damaged file, in which there may be names, is not passed on.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 import os
@@ -51,6 +52,7 @@ WANTED = (
     *RESCALE,
     *SPACING,
     "SOPClassUID",
+    "SOPInstanceUID",
     "Rows",
     "Columns",
     "SamplesPerPixel",
@@ -89,6 +91,7 @@ class DicomFrame:
         size: height and width in pixels.
         coloured: whether it has three channels, not one.
         pixel_size: in micrometres, height first; None where it is not said.
+        instance: the digest of what the file is called among all DICOM objects.
     """
 
     path: Path
@@ -100,6 +103,7 @@ class DicomFrame:
     size: tuple[int, int]
     coloured: bool
     pixel_size: tuple[float, float] | None
+    instance: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +125,11 @@ def is_dicom(path: Path) -> bool:
         return False
 
 
+def instance_digest(uid: str) -> str:
+    """What files can be compared by that refer to each other, in place of what identifies a patient's image."""
+    return hashlib.blake2b(uid.encode(), digest_size=16).hexdigest()
+
+
 def dicom_frames(place: Path, what: str) -> tuple[list[DicomFrame], list[Fault]]:
     """The frames of a file, or of all DICOM files in a folder and below, and what is wrong with others.
 
@@ -131,7 +140,7 @@ def dicom_frames(place: Path, what: str) -> tuple[list[DicomFrame], list[Fault]]
     Raises:
         UsageError: pydicom is not installed.
     """
-    _library(what)
+    pydicom_library(what)
     numbers: dict[str, dict[Any, str]] = {"patient": {}, "study": {}, "series": {}}
     found: list[DicomFrame] = []
     faults: list[Fault] = []
@@ -222,6 +231,7 @@ def _frames_of(path: Path, name: str, header: _Header, numbers: dict[str, dict[A
             header.size,
             coloured,
             size,
+            instance_digest(str(header.tags.get("SOPInstanceUID", ""))),
         )
         for index, size in enumerate(sizes)
     ]
@@ -245,7 +255,7 @@ def _header_of(path: Path, what: str, size: int, _modified: int) -> _Header | No
         raise DataError(f"{path} is empty.", str(path))
     if not is_dicom(path):
         raise DataError(f"{path} is no DICOM file; it may be cut off or encrypted.", str(path))
-    pydicom = _library(what)
+    pydicom = pydicom_library(what)
     try:
         meta = pydicom.filereader.read_file_meta_info(path)
         syntax = str(meta.get("TransferSyntaxUID", ""))
@@ -271,7 +281,7 @@ def _checked(path: Path, tags: Tags, syntax: str, kind: str, size: int) -> _Head
         DataError: it is none, or none that is read.
     """
     if kind == SEGMENTATION:
-        raise DataError(f"{path} is a segmentation, not an image; save it as PNG files in masks/.", str(path))
+        raise DataError(f"{path} is a segmentation, not an image; put it into masks/.", str(path))
     if any(tag not in tags for tag in ("Rows", "Columns", "BitsAllocated", "PhotometricInterpretation")):
         raise DataError(
             f"{path} holds no pixels: it is a report or plan, for instance, or cut off; take it away.", str(path)
@@ -322,7 +332,7 @@ def _decoded(frame: DicomFrame, header: _Header) -> np.ndarray:
     if syntax.is_compressed:
         require("pylibjpeg", "dicom", "Decoding compressed DICOM files")
     try:
-        source = _library("DICOM").dcmread(frame.path) if header.syntax == DEFLATED else frame.path
+        source = pydicom_library("DICOM").dcmread(frame.path) if header.syntax == DEFLATED else frame.path
         pixels: np.ndarray = pixel_array(source, index=frame.index)
     except Exception:  # of whatever kind, with whatever of the file in its message
         kind = syntax.name if syntax.is_transfer_syntax else "an unknown encoding"
@@ -452,7 +462,7 @@ def _first(value: Any) -> float:
 
 
 @cache
-def _library(what: str) -> Any:
+def pydicom_library(what: str) -> Any:
     """pydicom, which says nothing by itself: there may be names in what it would say.
 
     Raises:
@@ -463,5 +473,5 @@ def _library(what: str) -> Any:
 
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
     logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
-    warnings.filterwarnings("ignore", module=r"pydicom|pylibjpeg|openjpeg|libjpeg")
+    warnings.filterwarnings("ignore", module=r"pydicom|pylibjpeg|openjpeg|libjpeg|highdicom")
     return pydicom

@@ -21,6 +21,7 @@ from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC
 
 from transeg.core.data.decoded_image import ORIENTATION, DecodedImage, Range, UnreadError, to_srgb, upright_size
 from transeg.core.data.lru_cache import LRUCache
+from transeg.core.data.pixel_size_tags import pixel_size_tags
 from transeg.core.errors import DataError
 from transeg.core.interfaces import Region
 
@@ -369,7 +370,14 @@ def _opened(path: Path, _changed: int, _bytes: int) -> Tiff | None:
         return None
 
 
-def write_tiff(path: Path, rows: Iterable[np.ndarray], height: int, width: int, channels: int) -> None:
+def write_tiff(
+    path: Path,
+    rows: Iterable[np.ndarray],
+    height: int,
+    width: int,
+    channels: int,
+    pixel_size: tuple[float, float] | None = None,
+) -> None:
     """Write a tiled, compressed TIFF of 8 bits; where the rows fail to come, no file stays behind.
 
     Args:
@@ -378,6 +386,7 @@ def write_tiff(path: Path, rows: Iterable[np.ndarray], height: int, width: int, 
         height: of them all.
         width: of the image.
         channels: of the image.
+        pixel_size: height and width of its pixels in micrometres, where they are known.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}")
@@ -393,6 +402,7 @@ def write_tiff(path: Path, rows: Iterable[np.ndarray], height: int, width: int, 
             planarconfig="contig" if channels > 1 else None,
             maxworkers=1,  # several would first gather tiles of 256 MB
             bigtiff=height * width * channels > 2**31,
+            **pixel_size_tags(pixel_size),
         )
     except BaseException:
         unfinished.unlink(missing_ok=True)

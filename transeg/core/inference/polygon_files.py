@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -15,21 +15,20 @@ import numpy as np
 
 from transeg.core.analysis.pixel_edges import join_holes
 from transeg.core.files import replacing
-from transeg.core.inference.predicted_objects import PredictedObject
+from transeg.core.inference.imagej_files import imagej_documents
+from transeg.core.inference.pixel_size import PixelSize
+from transeg.core.inference.predicted_objects import Documents, PredictedObject
 from transeg.core.optional_packages import require
 
-FORMATS = ("coco", "geojson", "labelme")
+FORMATS = ("coco", "geojson", "imagej", "labelme")
 FOLDER = "annotations"
 """Where the files of single images lie."""
 IDS = UUID("6a5c8d0e-3f0b-4b57-9d0a-6f2f1f0b7c11")
 """What ids of objects are made from, with where these are."""
 
-Documents = Callable[[Path, tuple[int, int], Sequence[PredictedObject]], dict[Path, bytes]]
-"""From an image's file, its height and width, and its objects: the files to write, by their places."""
-
 
 def polygon_documents(
-    kind: str, out: Path, names: Sequence[str], files: Sequence[Path]
+    kind: str, out: Path, names: Sequence[str], files: Sequence[Path], pixel_size: PixelSize | None = None
 ) -> AbstractContextManager[Documents]:
     """What writes polygons: a file for each image, or for all of them one that has its name at the end.
 
@@ -38,13 +37,16 @@ def polygon_documents(
         out: the folder.
         names: of the classes, background first.
         files: all images, in the order in which they come.
+        pixel_size: of all images, in micrometres; by default what each says.
 
     Raises:
-        UsageError: it needs a package that is not installed.
+        UsageError: it needs a package that is not installed, or cannot hold the name of a class.
     """
     if kind == "coco":
         require("pycocotools", "polygons", "--format coco")
         return _coco(out / f"{FOLDER}.json", names, files)
+    if kind == "imagej":
+        return nullcontext(imagej_documents(out / FOLDER, names, pixel_size))
     return nullcontext(partial({"geojson": _geojson, "labelme": _labelme}[kind], out / FOLDER, names))
 
 
@@ -67,7 +69,7 @@ def _geojson(
                 "properties": {
                     "objectType": "annotation",
                     "classification": {"name": names[found.label]},
-                    "measurements": [{"name": "confidence", "value": _rounded(found)}],
+                    "measurements": [{"name": "confidence", "value": found.shown_confidence}],
                 },
             }
         )
@@ -84,7 +86,7 @@ def _labelme(
             "label": names[found.label],
             "points": join_holes(rings).astype(float).tolist(),
             "group_id": number if len(found.parts) > 1 else None,
-            "description": f"confidence {_rounded(found)}",
+            "description": f"confidence {found.shown_confidence}",
             "shape_type": "polygon",
             "flags": {},
         }
@@ -140,7 +142,7 @@ def _coco_annotation(found: PredictedObject, size: tuple[int, int]) -> dict[str,
         "area": int(found.inside.sum()),
         "bbox": [found.left, found.top, width, height],
         "iscrowd": 0,
-        "score": _rounded(found),
+        "score": found.shown_confidence,
     }
 
 
@@ -156,10 +158,6 @@ def _run_lengths(found: PredictedObject, size: tuple[int, int]) -> dict[str, Any
     lengths = np.diff(turns, prepend=0, append=height * width)
     compressed = mask.frPyObjects({"size": list(size), "counts": lengths.tolist()}, height, width)
     return {"size": list(size), "counts": compressed["counts"].decode()}
-
-
-def _rounded(found: PredictedObject) -> float:
-    return round(found.confidence, 4)
 
 
 def _path_from(folder: Path, image: Path) -> str:

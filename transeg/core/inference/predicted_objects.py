@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -32,9 +33,18 @@ class PredictedObject:
     parts: list[Rings]
 
     @property
+    def shown_confidence(self) -> float:
+        """To four decimals, as files say it."""
+        return round(self.confidence, 4)
+
+    @property
     def first(self) -> tuple[int, int]:
         """Row and column of its first pixel, row by row: no other object has it."""
         return self.top, self.left + int(self.inside[0].argmax())
+
+
+Documents = Callable[[Path, tuple[int, int], Sequence[PredictedObject]], dict[Path, bytes]]
+"""From an image's file, its height and width, and its objects: the files to write, by their places."""
 
 
 def predicted_objects(mask: np.ndarray, probabilities: np.ndarray) -> Iterator[PredictedObject]:

@@ -25,8 +25,8 @@ from transeg.core.errors import DataError, Failures, UsageError
 from transeg.core.inference.adaptation import ENOUGH, evenly
 from transeg.core.inference.masks import class_map, shown_mask
 from transeg.core.inference.overlapping import WorkBehind, read_ahead
-from transeg.core.inference.polygon_files import Documents
-from transeg.core.inference.predicted_objects import predicted_objects
+from transeg.core.inference.pixel_size import PixelSize
+from transeg.core.inference.predicted_objects import Documents, predicted_objects
 from transeg.core.inference.reading import Reading
 from transeg.core.inference.sliding_window import Inference, resize_result
 from transeg.core.inference.trained_model import TrainedModel
@@ -79,6 +79,7 @@ def predict_files(
     scale: tuple[float, float] = (1.0, 1.0),
     overlays: bool = True,
     polygons: Documents | None = None,
+    pixel_size: PixelSize | None = None,
 ) -> None:
     """Write masks, overlays and, where asked for, probabilities, all at each image's own size.
 
@@ -89,6 +90,7 @@ def predict_files(
     measure what is in it. The height and width of images are multiplied by ``scale``, and images brought by
     ``translator`` into the domain that the segmenter knows; masks come back at the size of the file. Files that cannot
     be read are left to ``failures``. ``polygons`` makes what is written of the objects in each mask beside it.
+    TIFF files say how large pixels are: ``pixel_size``, else what the image says.
 
     Files are read ahead and written behind in threads, in order; on a GPU, images of one size are segmented together.
     """
@@ -118,7 +120,16 @@ def predict_files(
                 image = found.result()
                 if image is None:
                     behind.finish()
-                    predict_slide(trained, file, out, inference, with_probabilities, reading.range, overlays=overlays)
+                    predict_slide(
+                        trained,
+                        file,
+                        out,
+                        inference,
+                        with_probabilities,
+                        reading.range,
+                        overlays=overlays,
+                        pixel_size=pixel_size,
+                    )
                 else:
                     prepared = _prepared(trained, image, inference, translator, scale, file.stem)
                     if group and not inference.fits(prepared, [other for _, _, other in group], trained.device):

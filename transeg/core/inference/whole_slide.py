@@ -13,10 +13,12 @@ from torch import Tensor
 
 from transeg.core.data.decoded_image import Range
 from transeg.core.data.images import read_size, read_unit_image, unit_range, write_image
+from transeg.core.data.pixel_size_tags import pixel_size_tags, said_pixel_size
 from transeg.core.data.stream import to_tensor
 from transeg.core.data.tiff import open_tiff, write_tiff
 from transeg.core.files import replacing
 from transeg.core.inference.masks import class_map, shown_mask
+from transeg.core.inference.pixel_size import PixelSize
 from transeg.core.inference.sliding_window import Forward, Inference
 from transeg.core.inference.trained_model import TrainedModel
 from transeg.core.inference.translator import Translator, to_pixels
@@ -77,14 +79,17 @@ def predict_slide(
     range_: Range | None,
     *,
     overlays: bool = True,
+    pixel_size: PixelSize | None = None,
 ) -> None:
     """As :func:`transeg.core.inference.prediction.predict_files`, for one large image.
 
-    The mask is a tiled TIFF, probabilities are uncompressed TIFFs of 16 bits, the overlay is a small picture.
+    The mask is a tiled TIFF, probabilities are uncompressed TIFFs of 16 bits, the overlay is a small picture. The TIFFs
+    say how large pixels are, where ``pixel_size`` or the image does.
     """
     slide = Slide(path, trained.domains.target_channels, range_)
     height, width = slide.size
     names = trained.domains.class_names
+    pixel_size = pixel_size or said_pixel_size(path)
     overview = Overview(slide.size) if overlays else None
     with ExitStack() as stack:
         overlay = stack.enter_context(replacing(out / "overlays" / f"{path.stem}.png")) if overlays else None
@@ -93,7 +98,7 @@ def predict_slide(
         for name in names[1:] if with_probabilities else ():
             suffix = "" if len(names) == 2 else f"-{name}"
             place = stack.enter_context(replacing(out / "probabilities" / f"{path.stem}{suffix}.tif"))
-            files.append(RawRows(place, height, width))
+            files.append(RawRows(place, height, width, pixel_size))
 
         def rows() -> Iterator[np.ndarray]:
             for top, logits in slide.bands(trained.segment, inference, trained.device):
@@ -104,19 +109,20 @@ def predict_slide(
                     file.write((values.numpy() * 65535).round().astype(np.uint16))
                 yield shown_mask(mask, len(names))[:, :, None]
 
-        write_tiff(masks, rows(), height, width, 1)
+        write_tiff(masks, rows(), height, width, 1, pixel_size)
         if overlay is not None and overview is not None:
             write_image(overlay, draw_outlines(overview.picture, overview.mask))
 
 
 def translate_slide(translator: Translator, path: Path, out: Path, range_: Range | None) -> None:
-    """Write the translation of a large image as a tiled TIFF of the same type."""
+    """Write the translation of a large image as a tiled TIFF of the same type, which says how large pixels are, too."""
     slide = Slide(path, translator.takes, range_)
     dtype = slide.read(Region(0, 0, 1, 1)).dtype
     forward = translator.forward(path.stem)
     bands = slide.bands(forward, translator.inference, translator.trained.device)
     with replacing(out / f"{path.stem}.tif") as unfinished:
-        write_tiff(unfinished, (to_pixels(band, dtype) for _, band in bands), *slide.size, translator.makes)
+        pixels = (to_pixels(band, dtype) for _, band in bands)
+        write_tiff(unfinished, pixels, *slide.size, translator.makes, said_pixel_size(path))
 
 
 class Overview:
@@ -155,9 +161,10 @@ class RawRows:
         path: the file.
         height: of the image.
         width: of the image.
+        pixel_size: height and width of its pixels in micrometres, where they are known.
     """
 
-    def __init__(self, path: Path, height: int, width: int) -> None:
+    def __init__(self, path: Path, height: int, width: int, pixel_size: PixelSize | None) -> None:
         self._path = path
         place = tifffile.imwrite(
             path,
@@ -166,6 +173,7 @@ class RawRows:
             photometric="minisblack",
             byteorder="<",
             returnoffset=True,
+            **pixel_size_tags(pixel_size),
         )
         self._offset = int(place[0])
 

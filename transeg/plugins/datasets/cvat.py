@@ -9,17 +9,25 @@ from xml.parsers.expat import ExpatError, ParserCreate
 
 import numpy as np
 
+from transeg.plugins.datasets.cvat_tracks import Track, shapes_by_frame
 from transeg.plugins.datasets.listed_outlines import SPLIT_NAMES, ListedImage, ListedOutlines
 from transeg.plugins.datasets.outlines import LARGEST, Outlined, Polygon, Runs, read_bounded, read_points, read_runs
 
 DEEPEST = 20
 """Elements within each other; CVAT writes six."""
+TASKS = ("task", "job", "original_size")
+FIELDS = ("size", "start_frame", "stop_frame", "frame_filter", "height", "width")
+"""What counts of what CVAT says of a video."""
 NOT_OBJECTS = frozenset({"tag", "attribute"})
 """What an image may have besides shapes."""
 
 
 class CVAT(ListedOutlines):
     """Images with the XML file of "CVAT for images 1.1": polygons, boxes, ellipses and masks, of classes by label.
+
+    Also read is that of "CVAT for video 1.1": the frames of the video, as images called `frame_000000.png`, and tracks,
+    each of which shows one object until it is outside. CVAT lists them in every frame; where some are left out, boxes
+    and ellipses are interpolated in straight lines, and other shapes refused unless they stay as they are.
 
     The file, `annotations.xml`, lies in the folder or in `annotations/`, the images anywhere below. An image without
     shapes is background. Where objects overlap, a pixel belongs to that of the highest z-order, then to the smallest.
@@ -54,6 +62,7 @@ class CVAT(ListedOutlines):
             raise ValueError(f"is no XML: {error}") from error
         if not found.is_cvat:
             raise ValueError("has no element annotations, so it is not CVAT's")
+        found.images += found.frames()
         others = {dict(shape).get("label", "") for image in found.images for _, shape in image.annotations}
         return [*found.labels, *sorted(others - set(found.labels))], found.images
 
@@ -71,6 +80,8 @@ class _Elements:
         self._open: list[str] = []
         self._image: dict[str, str] = {}
         self._shapes: list[tuple[str, tuple[tuple[str, str], ...]]] = []
+        self._tracks: list[Track] = []
+        self._task: dict[str, str] = {}
 
     def begin(self, element: str, said: dict[str, str]) -> None:
         self._open.append(element)
@@ -78,8 +89,14 @@ class _Elements:
             raise ValueError("is nested too deeply for annotations")
         self.is_cvat |= self._open == ["annotations"]
         if self._open == ["annotations", "track"]:
-            raise ValueError('holds the tracks of a video; export it as "CVAT for images 1.1"')
-        if self._open == ["annotations", "image"]:
+            if "task_id" in said:
+                raise ValueError("holds tracks of a project, whose tasks count their frames alike; export each task")
+            if "label" not in said:
+                raise ValueError("has a track without a label")
+            self._tracks.append(Track(said["label"]))
+        elif self._open[:2] == ["annotations", "track"] and len(self._open) == 3:
+            self._tracks[-1].shapes.append((element, said))
+        elif self._open == ["annotations", "image"]:
             self._image, self._shapes = said, []
         elif self._open[:2] == ["annotations", "image"] and len(self._open) == 3 and element not in NOT_OBJECTS:
             self._shapes.append((element, tuple(sorted(said.items()))))
@@ -89,6 +106,8 @@ class _Elements:
     def text(self, text: str) -> None:
         if self._open[-3:] == ["labels", "label", "name"]:
             self.labels[-1] += text
+        elif self._open[:2] == ["annotations", "meta"] and self._open[-2] in TASKS and self._open[-1] in FIELDS:
+            self._task[self._open[-1]] = self._task.get(self._open[-1], "") + text
 
     def end(self, element: str) -> None:
         if self._open == ["annotations", "image"]:
@@ -101,6 +120,22 @@ class _Elements:
             where_it_may_lie = f"{subset}/{name}" if subset else name  # tasks of one project may use a name twice
             self.images.append(ListedImage(where_it_may_lie, size, split, tuple(self._shapes)))
         self._open.pop()
+
+    def frames(self) -> list[ListedImage]:
+        """What a video's tracks show, as images that are called as CVAT calls them.
+
+        Raises:
+            ValueError: they cannot be told; a clause.
+        """
+        if not self._tracks:
+            return []
+        if self.images:
+            raise ValueError("holds both images and tracks, which CVAT does not write")
+        size = None
+        if {"height", "width"} <= self._task.keys():
+            size = int(_number(self._task, "height", "task")), int(_number(self._task, "width", "task"))
+        shown = shapes_by_frame(self._tracks, self._task)
+        return [ListedImage(f"frame_{number:06d}", size, "", shapes) for number, shapes in shown.items()]
 
 
 def _refuse_doctype(*_: Any) -> None:

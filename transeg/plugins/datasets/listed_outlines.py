@@ -203,13 +203,16 @@ def _pairs(
     """
     base = find_folder(root, *IMAGES) or root
     by_name: dict[str, list[Path]] = defaultdict(list)
+    by_stem: dict[str, list[Path]] = defaultdict(list)
     for path in _image_files(root, find_folder(root, *ANNOTATIONS)):
         by_name[plain_name(path.name)].append(path)
+        by_stem[plain_name(path.stem)].append(path)
+    called = {**by_stem, **by_name}  # frames of videos are listed without an ending
     pairs: dict[str, ListedPair] = {}
     faults: list[Fault] = []
     for file, images in listed.items():
         for image in images:
-            meant = _meant_file(image.name, by_name, file.parent)
+            meant = _meant_file(image.name, called, file.parent)
             if meant is None:
                 faults.append(Fault(str(file), f"{file} lists {image.name}, of which {root} holds no one image."))
                 continue

@@ -1,4 +1,4 @@
-"""Objects that programs store as outlines, filled to masks, and datasets with a JSON file of them for each image."""
+"""Objects that programs store as outlines, filled to masks, and datasets with a file of them for each image."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from transeg.core.data.listing import IMAGES, find_folder
 from transeg.core.errors import DataError, did_you_mean
 from transeg.core.interfaces import IGNORE
 
-ANNOTATIONS = ("annotations", "annotation", "labels", "json", "geojson")
+ANNOTATIONS = ("annotations", "annotation", "labels", "json", "geojson", "rois")
 LARGEST = 32 * 2**20
 """Bytes of a file: parsed, the shortest lists take 25 times as much memory."""
 CROSSINGS = 10**7
@@ -70,7 +70,7 @@ class Outlined:
 
 
 class OutlineDataset(FileDataset):
-    """Images with a JSON file of outlines for each, of the same stem, beside it or in a folder `annotations/`.
+    """Images with a file of outlines for each, of the same stem, beside it or in a folder `annotations/`.
 
     Args:
         root: the folder.
@@ -119,29 +119,44 @@ class OutlineDataset(FileDataset):
         """The objects in a decoded file.
 
         Args:
-            content: whatever JSON can hold.
+            content: what :meth:`content` gives: whatever JSON can hold.
             size: height and width of the image; None where only names are wanted.
 
         Raises:
             ValueError: it is not of the format; a clause that follows the file's name.
         """
 
+    def content(self, path: Path) -> Any:
+        """What a file holds.
+
+        Raises:
+            ValueError: it cannot be read, or is too large; a clause that follows the file's name.
+        """
+        return parse_annotations(path)
+
     def labels(self, pair: Pair, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
         assert pair.mask is not None
         try:
-            return fill_objects(self.objects(parse_annotations(pair.mask), size), size, self.classes, self.ignore)
+            return fill_objects(self.objects(self.content(pair.mask), size), size, self.classes, self.ignore)
         except ValueError as error:
             raise DataError(f"{pair.mask} {error}.", str(pair.mask)) from error
 
     def _names(self, pairs: Sequence[Pair]) -> list[str]:
-        """Of classes in all files, whichever split they are in; what is wrong with a file is said when it is read."""
+        """Of classes in all files, whichever split they are in; what is wrong with a file is said when it is read.
+
+        Raises:
+            ValueError: something is wrong with each of them.
+        """
         names: set[str] = set()
+        faults = []
         for pair in pairs:
             assert pair.mask is not None
             try:
-                names |= {found.name for found in self.objects(parse_annotations(pair.mask), None)}
-            except ValueError:
-                continue
+                names |= {found.name for found in self.objects(self.content(pair.mask), None)}
+            except ValueError as error:
+                faults.append(f"{pair.mask} {error}")
+        if faults and not names:
+            raise ValueError(faults[0])
         return sorted(names - {"background", self.ignore})
 
 
@@ -161,7 +176,7 @@ def parse_annotations(path: Path) -> Any:
 
 
 def read_bounded(path: Path, largest: int) -> bytes:
-    """A text file, without the mark of UTF-8 before it.
+    """A file, without the mark of UTF-8 before it.
 
     Raises:
         ValueError: it cannot be read, or has more bytes than are allowed; a clause that follows the file's name.
@@ -238,7 +253,7 @@ def fill_objects(
             f"{did_you_mean(unknown[0], list(classes)).rstrip('.')}"
         )
     order = sorted(
-        range(len(objects)), key=lambda i: (objects[i].level, -sum(_area(part) for part in objects[i].parts))
+        range(len(objects)), key=lambda i: (objects[i].level, -sum(enclosed_area(part) for part in objects[i].parts))
     )
     for index in order:
         number = numbers[objects[index].name]
@@ -283,7 +298,7 @@ def fill_polygon(polygon: Polygon, size: tuple[int, int]) -> tuple[int, int, np.
     return int(top), int(left), np.cumsum(toggles, axis=1)[:, :width] % 2 == 1
 
 
-def _area(part: Polygon | Runs) -> float:
+def enclosed_area(part: Polygon | Runs) -> float:
     """Of what an outline encloses, its holes, too."""
     if isinstance(part, Runs):
         return float(part.lengths[1::2].sum())

@@ -20,14 +20,14 @@ IMPORTED = ("numpy", "torch", "torchvision", "cv2", "timm", "mmengine")
 """Modules with compiled parts, or that need those."""
 SERVES = {
     "cluster": "--cluster slurm",
-    "dicom": "reads DICOM",
+    "dicom": "reads DICOM, and predict --format dicom-seg",
     "export": "toolkit export --format onnx, and model cards",
     "fidelity": "FID and KID by Inception",
     "mlflow": "--tracker mlflow",
     "monai": "segmenters of MONAI",
     "nifti": "reads NIfTI",
     "nnunet": "toolkit nnunet, and its network",
-    "polygons": "predict --format coco",
+    "polygons": "predict --format coco and imagej, and reads ROIs of ImageJ",
     "search": "toolkit search",
     "smp": "segmenters of segmentation_models_pytorch",
     "stain": "data.stain",
