@@ -45,7 +45,9 @@ from transeg.tools.common.console import stderr_console
 @common.translate_with
 @common.direction
 @common.rescale
-@common.assignments("Set how images are read, as for a dataset: range=[0, 4095] or page=0; of volumes also axis=2.")
+@common.assignments(
+    "Set how images are read, as for a dataset: range=[0, 4095] or page=0; of volumes also axis=2, of slides mpp=0.5."
+)
 @common.window
 @common.flips
 @common.adapt
@@ -93,12 +95,19 @@ def predict(
 
     Of DICOM images, a file or a folder of them, masks are PNG files, one for each frame.
 
+    Of whole slides (.svs, .ndpi), a file or a folder of them, masks are pyramids in OME-TIFF, at the size of pixels
+    that RUN knows. The same command goes on with what an interruption has left.
+
+    \b
+    toolkit predict RUN slide.svs -o out
+
     With --adapt, all images of the folder are one group, such as those of a patient: the model follows them.
 
     Files that cannot be read are named at the end. Nothing is written over but what an earlier predict has written.
     """
     from transeg.core.api.dicom_prediction import holds_dicom
     from transeg.core.api.image_files import predict_images
+    from transeg.core.api.slide_prediction import slides_in
     from transeg.core.api.volume_prediction import volumes_in
     from transeg.core.data.video_frames import is_video
 
@@ -115,6 +124,9 @@ def predict(
         return
     if holds_dicom(images):
         _predict_dicom(registry, run_dir, images, **named)
+        return
+    if slides := slides_in(images, run_dir, registry):
+        _predict_slides(registry, run_dir, images, slides, **named)
         return
     failures = Failures()
     count, out = predict_images(run_dir, images, registry, stderr_console(), failures=failures, **named)
@@ -179,6 +191,26 @@ def _predict_dicom(registry: Registry, run_dir: Path, place: Path, **named: Any)
     count, out = predict_dicom(run_dir, place, registry, stderr_console(), failures=failures, **named)
     outlines = f", outlines in {out / 'overlays'}" if named["overlays"] else ""
     Console().print(f"{count} masks in {out / 'masks'}{outlines}", highlight=False)
+    failures.conclude("segmented")
+
+
+def _predict_slides(registry: Registry, run_dir: Path, place: Path, slides: list[Path], **named: Any) -> None:
+    """Segment whole slides.
+
+    Raises:
+        UsageError: an option is for other images.
+    """
+    from transeg.core.api.slide_prediction import predict_slides
+
+    _refuse_for_files("whole slides; export the wanted regions as TIFF first", place, named)
+    for name in ("translate_with", "direction"):
+        if named.pop(name):
+            option = name.replace("_", "-")
+            raise UsageError(f"--{option} is for image files, and {place} holds whole slides; train on their domain.")
+    failures = Failures()
+    count, out = predict_slides(run_dir, slides, registry, stderr_console(), failures=failures, **named)
+    outlines = f", outlines in {out / 'overlays'}" if named["overlays"] else ""
+    Console().print(f"{count} masks of slides in {out / 'masks'}{outlines}", highlight=False)
     failures.conclude("segmented")
 
 
