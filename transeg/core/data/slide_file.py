@@ -15,11 +15,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from scipy.sparse import csr_array
 
+from transeg.core.data.coded_size import ENOUGH, coded_size
 from transeg.core.data.decoded_image import UnreadError
 from transeg.core.data.listing import stem_of
 from transeg.core.errors import DataError
@@ -238,14 +239,17 @@ class _Reader:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
+        self._file = path.open("rb")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # how much of a format tiffslide knows is no news
-            self.slide = _tiffslide(path)
+            self.slide = _tiffslide(self._file)
             self.properties = self.slide.properties
+            self.series = self.slide.ts_tifffile.series[self.properties["tiffslide.series-index"]]
 
     def read(self, level: int, region: Region) -> np.ndarray:
         try:
             with self._lock:
+                self._check_coded(self.series.levels[level].pages[0].keyframe, region)
                 factor = self.slide.level_downsamples[level]
                 corner = _base_of(region.left, factor), _base_of(region.top, factor)
                 size = region.width, region.height
@@ -258,12 +262,29 @@ class _Reader:
             raise DataError(f"{self._path} is cut off or damaged at {place}.", str(self._path)) from error
         return pixels
 
+    def _check_coded(self, page: Any, region: Region) -> None:
+        """Whether the tiles that a region touches are as large as they should be.
 
-def _tiffslide(path: Path) -> TiffSlide:
+        Raises:
+            ValueError: one says that it is larger.
+        """
+        tall, wide = _tile_of(page)
+        down, across = (-(-side // step) for side, step in ((page.imagelength, tall), (page.imagewidth, wide)))
+        for plane in range(len(page.dataoffsets) // (down * across)):
+            for row in range(region.top // tall, (region.top + region.height - 1) // tall + 1):
+                for column in range(region.left // wide, (region.left + region.width - 1) // wide + 1):
+                    index = (plane * down + row) * across + column
+                    self._file.seek(page.dataoffsets[index])
+                    size = coded_size(self._file.read(min(ENOUGH, page.databytecounts[index])))
+                    if size is not None and (size[0] > tall or size[1] > wide):
+                        raise ValueError("a tile is larger than it should be")
+
+
+def _tiffslide(file: BinaryIO) -> TiffSlide:
     """A file that is read alone: what it says of other files on this machine is not believed."""
     from tiffslide import TiffSlide
 
-    return TiffSlide(path.open("rb"), tifffile_options={"_multifile": False})
+    return TiffSlide(file, tifffile_options={"_multifile": False})
 
 
 @lru_cache(maxsize=16)
@@ -275,7 +296,7 @@ def _reader(path: Path, _size: int, _modified: int, _process: int) -> _Reader:
 def _described(path: Path, size: int, modified: int) -> SlideFile:
     try:
         reader = _reader(path, size, modified, os.getpid())
-        levels, pixel_size = _levels(reader), _pixel_size(reader.properties)
+        levels, pixel_size = _levels(reader, size), _pixel_size(reader.properties)
     except UnreadError as error:
         raise DataError(f"{path} {error}.", str(path)) from error
     except Exception as error:  # its text may be the slide's, and name a patient
@@ -287,13 +308,17 @@ def _described(path: Path, size: int, modified: int) -> SlideFile:
     return SlideFile(path, levels, pixel_size, (size, modified))
 
 
-def _levels(reader: _Reader) -> tuple[tuple[int, int], ...]:
+def _levels(reader: _Reader, whole: int) -> tuple[tuple[int, int], ...]:
     """Height and width of the levels that show the whole of the finest, each smaller than the one before.
+
+    Args:
+        reader: of the file.
+        whole: bytes that it has.
 
     Raises:
         UnreadError: it is not read.
     """
-    series = reader.slide.ts_tifffile.series[reader.properties["tiffslide.series-index"]]
+    series = reader.series
     axes, shape = series.axes, series.shape
     channels = shape["YXS".index("S")] if axes == "YXS" else shape[0] if axes == "CYX" else 1
     if axes not in ("YXS", "CYX") or channels not in (3, 4) or series.dtype != np.uint8:
@@ -303,27 +328,37 @@ def _levels(reader: _Reader) -> tuple[tuple[int, int], ...]:
     if max(first) > LONGEST or min(first) < 1:
         raise UnreadError(f"claims to have {first[1]}x{first[0]} pixels; sides up to {LONGEST} are read")
     levels = [first]
-    _check_tiles(series.levels[0])
+    _check_tiles(series.levels[0], whole)
     for number, size in enumerate(sizes[1:], start=1):
         factors = first[0] / size[0], first[1] / size[1]
         off = max(factors) / min(factors) - 1
         if size[0] >= levels[-1][0] or off > 2 / min(size):  # whatever follows is no copy of the slide
             break
-        _check_tiles(series.levels[number])
+        _check_tiles(series.levels[number], whole)
         levels.append(size)
     return tuple(levels)
 
 
-def _check_tiles(level: Any) -> None:
-    """Whether the tiles of a level are of a size to be decoded, and there."""
+def _tile_of(page: Any) -> tuple[int, int]:
+    """Height and width of the tiles or strips of a level."""
+    return (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, page.imagewidth)
+
+
+def _check_tiles(level: Any, whole: int) -> None:
+    """Whether the tiles of a level are of a size to be decoded, and within the bytes of the file.
+
+    Raises:
+        UnreadError: they are not.
+    """
     page = level.pages[0].keyframe
-    shape = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, page.imagewidth)
+    shape = _tile_of(page)
     if math.prod(shape) * page.samplesperpixel > LARGEST_TILE:
         raise UnreadError(
             f"has tiles of {shape[1]}x{shape[0]} pixels, too large to be read in parts; save it with tiles of 256 to "
             "1024 pixels, for instance with QuPath or vips"
         )
-    if len(page.dataoffsets) < math.prod(page.chunked):
+    ends = (offset + count for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False))
+    if len(page.dataoffsets) < math.prod(page.chunked) or max(ends, default=0) > whole:
         raise UnreadError("is cut off: tiles are missing")
 
 
