@@ -16,7 +16,7 @@ from PIL import Image
 from transeg.cli import main
 from transeg.core.data.images import resize_mask
 from transeg.core.data.slide_file import open_slide
-from transeg.core.data.tissue_map import find_tissue
+from transeg.core.data.tissue_map import map_tissue
 from transeg.core.errors import DataError
 from transeg.core.inference import slide_masks
 
@@ -62,7 +62,7 @@ def test_masks_are_pyramids_at_the_size_that_the_run_knows(slide_run, toolkit, s
     assert all((level == levels[0][:: 2**n, :: 2**n]).all() for n, level in enumerate(levels))
     assert 'PhysicalSizeX="1.0" PhysicalSizeXUnit="µm" PhysicalSizeY="1.0"' in about
     assert set(np.unique(levels[0])) <= {0, 1, 2}
-    tissue = find_tissue(open_slide(scans / "a.svs", "This")).found
+    tissue = map_tissue(open_slide(scans / "a.svs", "This")).found
     assert not levels[0][resize_mask(tissue.astype(np.uint8), 300, 350) == 0].any()
     picture = np.asarray(Image.open(out / "overlays" / "a.jpg"))
     assert picture.shape == (600, 700, 3)

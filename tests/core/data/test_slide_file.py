@@ -11,7 +11,7 @@ from layouts import SECRET, shrunk, tissue_slide, write_pyramid, write_slide
 from transeg.core.data import slide_file
 from transeg.core.data.images import resize
 from transeg.core.data.slide_file import SlideView, cut_squares, holds_pyramid, open_slide, slide_stem
-from transeg.core.data.tissue_map import find_tissue
+from transeg.core.data.tissue_map import map_tissue
 from transeg.core.errors import DataError, UsageError
 from transeg.core.interfaces import Region
 
@@ -125,7 +125,7 @@ def test_tissue_is_what_is_coloured(tmp_path):
     truth = (image.max(axis=2).astype(int) - image.min(axis=2)) > 20
     image[:40], image[-30:] = 3, (128, 130, 128)  # what was not scanned, and the edge of the glass
     write_slide(tmp_path / "a.svs", image)
-    found = find_tissue(opened(tmp_path / "a.svs"))
+    found = map_tissue(opened(tmp_path / "a.svs"))
     assert (found.found[45:-35] >= truth[45:-35]).mean() > 0.999
     assert (found.found != truth).mean() < 0.05
     assert not found.found[:30].any()
@@ -135,7 +135,7 @@ def test_tissue_is_what_is_coloured(tmp_path):
     for name, grey in (("glass", (243, 240, 238)), ("black", (0, 0, 0))):
         noisy = np.random.default_rng(0).integers(-2, 3, (200, 200, 3)) + grey
         write_pyramid(tmp_path / f"{name}.tif", noisy.clip(0, 255).astype(np.uint8))
-        assert not find_tissue(opened(tmp_path / f"{name}.tif")).found.any()
+        assert not map_tissue(opened(tmp_path / f"{name}.tif")).found.any()
 
 
 def test_label_and_macro_pictures_are_never_decoded(tmp_path, monkeypatch):
@@ -147,7 +147,7 @@ def test_label_and_macro_pictures_are_never_decoded(tmp_path, monkeypatch):
     for scale in (2, 1, 0.5, 0.25, 0.05):
         pixels = slide.view((scale, scale)).read_all()
         assert (np.abs(pixels.astype(int) - SECRET).sum(axis=2) > 60).all()
-    find_tissue(slide)
+    map_tissue(slide)
     assert not decoded  # tiles of levels are decoded one by one
 
 

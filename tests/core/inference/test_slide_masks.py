@@ -4,7 +4,7 @@ import torch
 from layouts import tissue_slide, write_pyramid
 
 from transeg.core.data.slide_file import open_slide
-from transeg.core.data.tissue_map import find_tissue
+from transeg.core.data.tissue_map import map_tissue
 from transeg.core.inference import slide_masks
 from transeg.core.inference.finished_squares import FinishedSquares
 from transeg.core.inference.slide_masks import SlideSegmenter
@@ -57,7 +57,7 @@ def test_masks_do_not_depend_on_the_squares(view, options, monkeypatch):
 
 def test_only_windows_with_tissue_are_segmented(view, monkeypatch):
     whole, windows = segmented(view, 4096, monkeypatch)
-    tissue = find_tissue(view.slide)
+    tissue = map_tissue(view.slide)
     for side in (4096, 64):
         found, fewer = segmented(view, side, monkeypatch, tissue=tissue)
         assert (found == whole * tissue.found).all()

@@ -31,7 +31,7 @@ from transeg.core.data.slide_file import (
     open_slide,
     slide_stem,
 )
-from transeg.core.data.tissue_map import find_tissue
+from transeg.core.data.tissue_map import map_tissue
 from transeg.core.distributed.progress_bar import progress_bar
 from transeg.core.errors import Failures, UsageError, did_you_mean
 from transeg.core.experiment.choices import DatasetChoice
@@ -186,7 +186,7 @@ def _segment(
         for _ in chain(*strips):
             advance()
         return
-    tissue = None if one.whole else find_tissue(one.view.slide)
+    tissue = None if one.whole else map_tissue(one.view.slide)
     with replacing(place) as unfinished:
         finished = FinishedSquares(place.with_name(f".{stem}.squares"), identity)
         if done := len(finished):

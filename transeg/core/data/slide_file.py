@@ -332,7 +332,7 @@ def _levels(reader: _Reader, whole: int) -> tuple[tuple[int, int], ...]:
     for number, size in enumerate(sizes[1:], start=1):
         factors = first[0] / size[0], first[1] / size[1]
         off = max(factors) / min(factors) - 1
-        if size[0] >= levels[-1][0] or off > 2 / min(size):  # whatever follows is no copy of the slide
+        if size[0] >= levels[-1][0] or off > 4 / min(size):  # whatever follows is no copy of the slide
             break
         _check_tiles(series.levels[number], whole)
         levels.append(size)

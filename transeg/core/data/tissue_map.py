@@ -42,7 +42,7 @@ class TissueMap:
 
 
 @lru_cache(maxsize=64)
-def find_tissue(slide: SlideFile) -> TissueMap:
+def map_tissue(slide: SlideFile) -> TissueMap:
     """Where a slide has tissue, with a little around it.
 
     The colourfulness of a pixel is how far apart its red, green and blue are: tissue that is stained has some, glass,

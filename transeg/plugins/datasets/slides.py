@@ -16,7 +16,7 @@ from transeg.core.data.listing import IMAGES, MASKS, files_by_stem, find_folder,
 from transeg.core.data.slide_file import ENDINGS, SlideFile, SlideView, cut_squares, nearest_places, open_slide
 from transeg.core.data.splits import RATIO
 from transeg.core.data.tiff import SUFFIXES, open_tiff
-from transeg.core.data.tissue_map import find_tissue
+from transeg.core.data.tissue_map import map_tissue
 from transeg.core.errors import DataError
 from transeg.core.interfaces import IGNORE, Dataset, Fault, Region, Sample
 from transeg.plugins.datasets.geojson import read_features
@@ -194,7 +194,7 @@ class Slides(FileDataset):
             outlines = _outlines_of(labels, self._unclassified, self._within)
         elif labels is not None:
             _check_mask_size(labels, slide)
-        found = find_tissue(slide) if tissue > 0 else None
+        found = map_tissue(slide) if tissue > 0 else None
         pixel_size = slide.pixel_size if mpp is None else (mpp, mpp)
         name = stem.replace("/", "_")
         for region in cut_squares(size, side):
