@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
-from scipy.sparse import csr_array
 
 from transeg.core.data.coded_size import ENOUGH, coded_size
 from transeg.core.data.decoded_image import UnreadError
@@ -28,6 +27,7 @@ from transeg.core.interfaces import Region
 from transeg.core.optional_packages import require
 
 if TYPE_CHECKING:
+    from scipy.sparse import csr_array
     from tiffslide import TiffSlide
 
 SCANNED = (".svs", ".ndpi")
@@ -394,6 +394,8 @@ def _weights(start: int, count: int, size: int, given: int) -> tuple[int, csr_ar
     Returns:
         The first of these, and ``(count, n)`` float32 of which each row adds up to one.
     """
+    from scipy.sparse import csr_array  # predicting other images goes without
+
     factor = given / size
     places = np.arange(start, start + count)
     if factor >= 1:
