@@ -235,6 +235,11 @@ def test_memory_is_that_of_squares(slide_run, toolkit, tmp_path, monkeypatch):
     assert max(r.height * r.width for view, r in sizes if view.size == (600, 800)) <= (128 + 2 * 48) ** 2
 
 
+def test_a_slide_that_was_trained_on_is_known_again_at_any_size(slide_run, toolkit):
+    line = ["evaluate", slide_run, "--test", f"slides:{slide_run.parent / 'data'}", "--split", "all", "--set"]
+    assert "are also trained on with their labels" in said(toolkit(*line, "mpp=2.0", "region=32", code=2))
+
+
 def test_data_errors_are_of_the_package(tmp_path):
     with pytest.raises(DataError):
         open_slide(tmp_path / "none.svs", "This")

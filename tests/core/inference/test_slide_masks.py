@@ -1,3 +1,5 @@
+from contextlib import suppress
+
 import numpy as np
 import pytest
 import torch
@@ -5,8 +7,9 @@ from layouts import tissue_slide, write_pyramid
 
 from transeg.core.data.slide_file import open_slide
 from transeg.core.data.tissue_map import map_tissue
+from transeg.core.errors import UsageError
 from transeg.core.inference import slide_masks
-from transeg.core.inference.finished_squares import FinishedSquares
+from transeg.core.inference.finished_squares import FinishedSquares, finishing_squares
 from transeg.core.inference.slide_masks import SlideSegmenter
 from transeg.core.inference.sliding_window import Inference
 from transeg.core.inference.trained_model import DomainProperties
@@ -65,7 +68,7 @@ def test_only_windows_with_tissue_are_segmented(view, monkeypatch):
 
 
 def test_squares_are_kept_and_those_of_another_computation_are_not(tmp_path):
-    path, random = tmp_path / "masks" / ".a.squares", np.random.default_rng(0)
+    path, random = tmp_path / ".a.squares", np.random.default_rng(0)
     squares = [random.integers(0, 3, (20, n), dtype=np.uint8) for n in (30, 7)]
     kept = FinishedSquares(path, b"one")
     for square in squares:
@@ -83,3 +86,16 @@ def test_squares_are_kept_and_those_of_another_computation_are_not(tmp_path):
     assert all((a == b).all() for a, b in zip(FinishedSquares(path, b"one"), squares, strict=True))
     assert len(FinishedSquares(path, b"two")) == 0
     assert len(FinishedSquares(path, b"one")) == 0
+
+
+def test_squares_are_gone_when_all_has_gone_well_and_one_process_adds_to_them(tmp_path):
+    path = tmp_path / "masks" / ".a.squares"
+    with suppress(KeyError), finishing_squares(path, b"one") as kept:
+        kept.add(np.ones((3, 3), np.uint8))
+        raise KeyError
+    assert [left.name for left in path.parent.iterdir()] == [path.name]
+    with finishing_squares(path, b"one") as kept:
+        assert len(kept) == 1
+        with pytest.raises(UsageError, match=r"Another process writes .*\.a\.squares"), finishing_squares(path, b"one"):
+            pass
+    assert not list(path.parent.iterdir())

@@ -164,7 +164,6 @@ def test_masks_of_several_classes(tmp_path):
     ).all()
     reasons = [fault["reason"] for fault in verified(tmp_path, "region=64", "tissue=0")["faults"]]
     assert any("a.tif has the pixel values [14], which stand for no class" in reason for reason in reasons)
-    assert all("a.tif" in reason for reason in reasons)
     with pytest.raises(ValueError, match="2 mask values cannot stand for the classes"):
         all_of(tmp_path, classes=classes, values=(0, 7))
 

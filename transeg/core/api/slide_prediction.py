@@ -37,7 +37,7 @@ from transeg.core.errors import Failures, UsageError, did_you_mean
 from transeg.core.experiment.choices import DatasetChoice
 from transeg.core.experiment.settings import Settings, merge, parse_assignment
 from transeg.core.files import replacing
-from transeg.core.inference.finished_squares import FinishedSquares
+from transeg.core.inference.finished_squares import FinishedSquares, finishing_squares
 from transeg.core.inference.masks import shown_mask
 from transeg.core.inference.pixel_size import PixelSize, scale_reference
 from transeg.core.inference.slide_masks import SlideSegmenter, Square
@@ -187,8 +187,8 @@ def _segment(
             advance()
         return
     tissue = None if one.whole else map_tissue(one.view.slide)
-    with replacing(place) as unfinished:
-        finished = FinishedSquares(place.with_name(f".{stem}.squares"), identity)
+    work = place.with_name(f".{stem}.squares")
+    with replacing(place) as unfinished, finishing_squares(work, identity) as finished:
         if done := len(finished):
             total = sum(map(len, strips))
             console.print(f"{one.path.name} goes on behind square {done} of {total}", highlight=False)
@@ -201,14 +201,16 @@ def _segment(
         if overlays:
             with replacing(picture) as drawn:
                 write_image(drawn, _outlined(one.view, rows()))
-    finished.remove()
 
 
 def _rows(finished: FinishedSquares, strips: Sequence[Sequence[Square]]) -> Iterator[np.ndarray]:
     """The rows of a finished mask, as many at a time as a tile is high."""
     parts = iter(finished)
     for squares in strips:
-        strip = np.concatenate([next(parts) for _ in squares], axis=1)
+        last = squares[-1].kept
+        strip = np.empty((last.height, last.left + last.width), np.uint8)
+        for square in squares:
+            strip[:, square.kept.left : square.kept.left + square.kept.width] = next(parts)
         for top in range(0, len(strip), TILE):
             yield strip[top : top + TILE]
 

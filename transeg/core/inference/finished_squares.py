@@ -6,15 +6,41 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock, Timeout
 
-from transeg.core.errors import TransegError
+from transeg.core.errors import TransegError, UsageError
 
 HEAD = b"transeg squares 1\n"
 RECORD = struct.Struct("<QQQI")
 """Height and width of a square, bytes of it compressed, and their checksum."""
+
+
+@contextmanager
+def finishing_squares(path: Path, identity: bytes) -> Iterator[FinishedSquares]:
+    """Keep squares in a file that is gone once all has gone well.
+
+    Args:
+        path: see :class:`FinishedSquares`.
+        identity: likewise.
+
+    Raises:
+        UsageError: another process adds to the file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.with_name(f"{path.name}.lock")
+    try:
+        with FileLock(lock, timeout=0):
+            try:
+                yield FinishedSquares(path, identity)
+                path.unlink(missing_ok=True)
+            finally:
+                lock.unlink(missing_ok=True)
+    except Timeout as error:
+        raise UsageError(f"Another process writes {path}; wait for it, or choose another folder with --out.") from error
 
 
 class FinishedSquares:
@@ -29,7 +55,6 @@ class FinishedSquares:
         self._path = path
         self._head = HEAD + identity
         self._ends = [len(self._head)]
-        path.parent.mkdir(parents=True, exist_ok=True)
         if not self._is_own():
             path.write_bytes(self._head)
             return
@@ -60,10 +85,6 @@ class FinishedSquares:
                 file.seek(begin)
                 height, width, length, _ = RECORD.unpack(file.read(RECORD.size))
                 yield np.frombuffer(zlib.decompress(file.read(length)), np.uint8).reshape(height, width)
-
-    def remove(self) -> None:
-        """They are in the mask now."""
-        self._path.unlink(missing_ok=True)
 
     def _is_own(self) -> bool:
         if not self._path.is_file():

@@ -151,8 +151,7 @@ class Slides(FileDataset):
         return Sample(image, mask, piece.name, piece.group, instances=instances, pixel_size=piece.pixel_size)
 
     def place_of(self, index: int) -> tuple[Path, str]:
-        piece = _piece(self.pairs[index])
-        return piece.image, f"{piece.size} {tuple(piece.region)}"
+        return self.pairs[index].image, ""  # at another size, or cut in another way, it has been seen, too
 
     def _labels(self, piece: Piece, part: Region) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Classes, and numbers of objects, in a part of the slide.
