@@ -222,19 +222,20 @@ class SlideOutlines:
 
     def near(self, part: Region, size: tuple[int, int], finest: tuple[int, int]) -> list[Outlined]:
         """Those that may reach into a part of the slide at a size."""
-        return [self.objects[number] for number in np.flatnonzero(self._reaches(part, size, finest))]
+        return [self.objects[number] for number in np.flatnonzero(_reach(self.boxes, part, size, finest))]
 
     def meets_area(self, part: Region, size: tuple[int, int], finest: tuple[int, int]) -> bool:
         """Whether something may be known in a part of the slide at a size."""
-        return bool(self._reaches(part, size, finest)[list(self.areas)].any())
+        return bool(_reach(self.boxes[list(self.areas)], part, size, finest).any())
 
-    def _reaches(self, part: Region, size: tuple[int, int], finest: tuple[int, int]) -> np.ndarray:
-        down, across = size[0] / finest[0], size[1] / finest[1]
-        left, top, right, bottom = (self.boxes * (across, down, across, down)).T
-        found: np.ndarray = (
-            (left < part.left + part.width) & (right > part.left) & (top < part.top + part.height) & (bottom > part.top)
-        )
-        return found | ~np.isfinite(self.boxes).all(axis=1)  # which is refused where it is filled
+
+def _reach(boxes: np.ndarray, part: Region, size: tuple[int, int], finest: tuple[int, int]) -> np.ndarray:
+    """``(N,)``: which boxes reach into a part of the slide at a size; those that are not finite do, to be refused."""
+    down, across = size[0] / finest[0], size[1] / finest[1]
+    left, top, right, bottom = (boxes * (across, down, across, down)).T
+    sideways = (left < part.left + part.width) & (right > part.left)
+    upright = (top < part.top + part.height) & (bottom > part.top)
+    return np.asarray((sideways & upright) | ~np.isfinite(boxes).all(axis=1))
 
 
 def _check_options(mpp: float | None, region: int, tissue: float) -> None:
