@@ -7,11 +7,13 @@ decoded.
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import threading
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -240,15 +242,14 @@ class _Reader:
         self._path = path
         self._lock = threading.Lock()
         self._file = path.open("rb")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # how much of a format tiffslide knows is no news
+        with _quiet():
             self.slide = _tiffslide(self._file)
             self.properties = self.slide.properties
             self.series = self.slide.ts_tifffile.series[self.properties["tiffslide.series-index"]]
 
     def read(self, level: int, region: Region) -> np.ndarray:
         try:
-            with self._lock:
+            with self._lock, _quiet():
                 self._check_coded(self.series.levels[level].pages[0].keyframe, region)
                 factor = self.slide.level_downsamples[level]
                 corner = _base_of(region.left, factor), _base_of(region.top, factor)
@@ -280,6 +281,20 @@ class _Reader:
                         raise ValueError("a tile is larger than it should be")
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what libraries say of a file: how much of a format they know is no news, and tags may name a patient."""
+    logger = logging.getLogger("tifffile")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
 def _tiffslide(file: BinaryIO) -> TiffSlide:
     """A file that is read alone: what it says of other files on this machine is not believed."""
     from tiffslide import TiffSlide
@@ -296,7 +311,8 @@ def _reader(path: Path, _size: int, _modified: int, _process: int) -> _Reader:
 def _described(path: Path, size: int, modified: int) -> SlideFile:
     try:
         reader = _reader(path, size, modified, os.getpid())
-        levels, pixel_size = _levels(reader, size), _pixel_size(reader.properties)
+        with _quiet():
+            levels, pixel_size = _levels(reader, size), _pixel_size(reader.properties)
     except UnreadError as error:
         raise DataError(f"{path} {error}.", str(path)) from error
     except Exception as error:  # its text may be the slide's, and name a patient
