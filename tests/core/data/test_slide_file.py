@@ -47,6 +47,18 @@ def test_levels_and_pixel_sizes_are_what_scanners_say(tmp_path):
         assert holds_pyramid(path, "This") == others
 
 
+@pytest.mark.parametrize(
+    "kept",
+    [{"compression": "jpeg2000"}, {"compression": "lzw"}, {}, {"ome": True, "metadata": {"axes": "CYX"}}],
+    ids=str,
+)
+def test_tiles_may_be_stored_in_many_ways(tmp_path, kept):
+    image = tissue_slide()[0]
+    given = (image.transpose(2, 0, 1), "minisblack") if "ome" in kept else (image, "rgb")
+    tifffile.imwrite(tmp_path / "a.tif", given[0], tile=(64, 64), photometric=given[1], **kept)
+    assert (opened(tmp_path / "a.tif").view((1, 1)).read(Region(30, 50, 100, 120)) == image[30:130, 50:170]).all()
+
+
 @pytest.mark.parametrize("resolution", [72, 300, 0])
 def test_what_printers_say_is_no_pixel_size(tmp_path, resolution):
     tifffile.imwrite(
