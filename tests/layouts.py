@@ -434,6 +434,75 @@ def dicom(root):
         save(root / "masks" / f"{place}.png", (greys > 128).astype(np.uint8) * 255)
 
 
+SECRET = 201, 33, 150
+"""The colour of a slide's label and of the picture of its whole glass, which nothing may read."""
+
+
+def write_slide(path, image, *, mpp=0.5, steps=(1, 4)):
+    """An Aperio-like pyramid of JPEG tiles, with thumbnail, label and macro picture; ``mpp`` None says no size."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    said = f"Aperio Image Library\n{image.shape[1]}x{image.shape[0]} JPEG/RGB Q=90|AppMag = 20|User = DOE^JANE"
+    said += "" if mpp is None else f"|MPP = {mpp}"
+    kept = {"photometric": "rgb", "metadata": None, "description": said}
+    jpeg = {**kept, "compression": "jpeg", "compressionargs": {"level": 90}}
+    with tifffile.TiffWriter(path) as file:
+        file.write(image, tile=(64, 64), **jpeg)
+        file.write(image[::8, ::8], rowsperstrip=16, **jpeg)
+        for step in steps[1:]:
+            file.write(shrunk(image, step), tile=(64, 64), **jpeg)
+        secret = np.full((48, 64, 3), SECRET, np.uint8)
+        file.write(secret, subfiletype=1, **{**kept, "description": f"{said}\nlabel 64x48"}, compression="lzw")
+        file.write(secret, subfiletype=9, **{**jpeg, "description": f"{said}\nmacro 64x48"}, rowsperstrip=16)
+
+
+def write_pyramid(path, image, *, mpp=0.5, levels=3):
+    """A generic tiled pyramid, its smaller levels in SubIFDs."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kept = {"tile": (64, 64), "photometric": "rgb", "compression": "zlib", "metadata": None}
+    with tifffile.TiffWriter(path) as file:
+        sides = (10_000 / mpp,) * 2
+        file.write(image, subifds=levels - 1, resolution=sides, resolutionunit="CENTIMETER", **kept)
+        for level in range(1, levels):
+            file.write(shrunk(image, 2**level), subfiletype=1, **kept)
+
+
+def shrunk(image, step):
+    """Area means; sides that are no multiples of the step lose the rest."""
+    height, width = (side // step for side in image.shape[:2])
+    blocks = image[: height * step, : width * step].reshape(height, step, width, step, -1)
+    return (blocks.mean(axis=(1, 3)) + 0.5).astype(np.uint8)
+
+
+def tissue_slide(height=256, width=320, seed=0):
+    """Glass with a spot of pink tissue in the middle, and darker nuclei in it; and where the nuclei are."""
+    random = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:height, :width]
+    inside = ((rows - height / 2) / (0.35 * height)) ** 2 + ((columns - width / 2) / (0.35 * width)) ** 2 < 1
+    nuclei = inside & ((rows // 16 + columns // 16 + seed) % 3 == 0)
+    image = np.full((height, width, 3), 240, np.int16)
+    image[inside], image[nuclei] = (225, 160, 195), (110, 60, 140)
+    image += random.integers(-3, 4, (height, width, 1), dtype=np.int16)
+    return image.clip(0, 255).astype(np.uint8), nuclei
+
+
+def slides(root):
+    """Six slides with annotations of two classes, one of them in an area."""
+    closed = [[*ring, ring[0]] for ring in (square(100, 90, 40), square(150, 120, 30), square(64, 64, 180))]
+    for index in range(6):
+        write_slide(root / "images" / f"case{index}.svs", tissue_slide(seed=index)[0])
+        features = [
+            {
+                "type": "Feature",
+                "geometry": {"type": "Polygon", "coordinates": [ring]},
+                "properties": {"classification": {"name": name}},
+            }
+            for name, ring in zip(("Tumor", "Stroma", "Region*"), closed, strict=True)
+        ]
+        content = {"type": "FeatureCollection", "features": features[: 3 - index % 2]}
+        (root / "annotations").mkdir(exist_ok=True)
+        (root / "annotations" / f"case{index}.geojson").write_text(json.dumps(content))
+
+
 BUILDERS = {
     "cvc-clinicdb": functools.partial(folders, images="Original", masks="Ground Truth"),
     "polyp-benchmark": polyp_benchmark,
@@ -456,6 +525,7 @@ BUILDERS = {
     "labelme": labelme,
     "nifti": nifti,
     "nnunet": nnunet,
+    "slides": slides,
     "video": video,
 }
 

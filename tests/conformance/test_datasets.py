@@ -10,11 +10,11 @@ from transeg.testing import parametrize_with_checks
 
 REGISTRY = Registry()
 COMPONENTS = list(REGISTRY.components("dataset"))
-OPTIONS = {"phantom": {"count": 10, "side": 16}}
+OPTIONS = {"phantom": {"count": 10, "side": 16}, "slides": {"region": 64}}
 TREES = {c.name: partial(write, c.name) for c in COMPONENTS if REGISTRY.describe(c).needs_root}
 UNLABELLED = {"aligned", "unitopatho", "video"}
 NOT_KEPT = {"phantom", "hdf5", "pannuke"}  # made, or in files of many images that need little decoding
-NUMBERED = {"pannuke", "consep", "glas", "monuseg", "labelme", "geojson", "imagej", "coco", "cvat"}
+NUMBERED = {"pannuke", "consep", "glas", "monuseg", "labelme", "geojson", "imagej", "coco", "cvat", "slides"}
 
 
 @parametrize_with_checks(

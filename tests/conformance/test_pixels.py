@@ -20,6 +20,7 @@ ELSEWHERE = {
     "video",
     "nifti",
     "dicom",
+    "slides",
 }  # made, or in files of many images: their own tests
 COMPONENTS = [c for c in REGISTRY.components("dataset") if c.name not in ELSEWHERE]
 

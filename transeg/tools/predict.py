@@ -49,7 +49,9 @@ SEGMENTATIONS = "dicom-seg"
 @common.translate_with
 @common.direction
 @common.rescale
-@common.assignments("Set how images are read, as for a dataset: range=[0, 4095] or page=0; of volumes also axis=2.")
+@common.assignments(
+    "Set how images are read, as for a dataset: range=[0, 4095] or page=0; of volumes also axis=2, of slides mpp=0.5."
+)
 @common.window
 @common.flips
 @common.adapt
@@ -99,17 +101,23 @@ def predict(
     patient. With --format dicom-seg, segmentations/ also gets a DICOM-SEG object for each series, for archives and
     viewers: as these refer to the images, they hold the patient's name and all that identifies the study.
 
+    Of whole slides (.svs, .ndpi), a file or a folder of them, masks are pyramids in OME-TIFF, at the size of pixels
+    that RUN knows. The same command goes on with what an interruption has left.
+
+    \b
+    toolkit predict RUN slide.svs -o out
+
     With --adapt, all images of the folder are one group, such as those of a patient: the model follows them.
 
     Files that cannot be read are named at the end. Nothing is written over but what an earlier predict has written.
     """
     from transeg.core.api.dicom_prediction import holds_dicom
-    from transeg.core.api.image_files import predict_images
+    from transeg.core.api.slide_prediction import slides_in
     from transeg.core.api.volume_prediction import volumes_in
     from transeg.core.data.video_frames import is_video
 
     of_video = {"--fps": fps, "--from": start, "--to": end}
-    named["polygons"] = polygons = None if written in ("masks", SEGMENTATIONS) else written
+    named["polygons"] = None if written in ("masks", SEGMENTATIONS) else written
     if written == SEGMENTATIONS and not holds_dicom(images):
         raise UsageError(f"--format {written} is for DICOM images, and {images} holds none.")
     if images.is_file() and is_video(images):
@@ -124,6 +132,16 @@ def predict(
     if holds_dicom(images):
         _predict_dicom(registry, run_dir, images, segmentations=written == SEGMENTATIONS, **named)
         return
+    if slides := slides_in(images, run_dir, registry):
+        _predict_slides(registry, run_dir, images, slides, **named)
+        return
+    _predict_images(registry, run_dir, images, **named)
+
+
+def _predict_images(registry: Registry, run_dir: Path, images: Path, **named: Any) -> None:
+    """Segment image files."""
+    from transeg.core.api.image_files import predict_images
+
     failures = Failures()
     count, out = predict_images(run_dir, images, registry, stderr_console(), failures=failures, **named)
     outlines = f", outlines in {out / 'overlays'}" if named["overlays"] else ""
@@ -132,7 +150,7 @@ def predict(
         Console().print(f"Objects: {out / 'counts.csv'}, {out / 'objects.csv'}", highlight=False)
     if named["morphometry"] is not None:
         Console().print(f"Fibres: {out / 'morphometry.csv'}, {out / 'fibres.csv'}", highlight=False)
-    if polygons is not None:
+    if (polygons := named["polygons"]) is not None:
         place = out / ("annotations.json" if polygons == "coco" else "annotations")
         Console().print(f"Polygons: {place}", highlight=False)
     failures.conclude("segmented")
@@ -189,6 +207,26 @@ def _predict_dicom(registry: Registry, run_dir: Path, place: Path, **named: Any)
     Console().print(f"{count} masks in {out / 'masks'}{outlines}", highlight=False)
     if named["segmentations"]:
         Console().print(f"DICOM-SEG, which name the patients: {out / 'segmentations'}", highlight=False)
+    failures.conclude("segmented")
+
+
+def _predict_slides(registry: Registry, run_dir: Path, place: Path, slides: list[Path], **named: Any) -> None:
+    """Segment whole slides.
+
+    Raises:
+        UsageError: an option is for other images.
+    """
+    from transeg.core.api.slide_prediction import predict_slides
+
+    _refuse_for_files("whole slides; export the wanted regions as TIFF first", place, named)
+    for name in ("translate_with", "direction"):
+        if named.pop(name):
+            option = name.replace("_", "-")
+            raise UsageError(f"--{option} is for image files, and {place} holds whole slides; train on their domain.")
+    failures = Failures()
+    count, out = predict_slides(run_dir, slides, registry, stderr_console(), failures=failures, **named)
+    outlines = f", outlines in {out / 'overlays'}" if named["overlays"] else ""
+    Console().print(f"{count} masks of slides in {out / 'masks'}{outlines}", highlight=False)
     failures.conclude("segmented")
 
 

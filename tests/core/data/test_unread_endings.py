@@ -26,7 +26,7 @@ def test_files_that_nothing_reads_are_counted_and_named(tmp_path):
     assert count_unread(tmp_path) == {".mp4": 2, ".nii.gz": 1, ".dcm": 1, ".svs": 1}
     said = describe_unread(tmp_path)
     assert said.startswith(
-        "holds 2 videos (.mp4), 1 NIfTI volume (.nii.gz), 1 DICOM file (.dcm), 1 slide or microscope file (.svs), "
+        "holds 2 videos (.mp4), 1 NIfTI volume (.nii.gz), 1 DICOM file (.dcm), 1 whole slide (.svs), "
     )
     assert f"ffmpeg -i {tmp_path / 'a.MP4'} frames/%06d.png" in said
     assert describe_unread(tmp_path / "c.nii.gz").startswith(

@@ -123,7 +123,7 @@ def files_by_stem(
         paths = [folder / entry.name for entry in entries if not entry.is_dir()]
     for path in _with_ending(paths, endings):
         files[stem_of(path.name)].append(path)
-    if any(unread_ending(path) for path in paths):
+    if not EXTENSIONS.isdisjoint(endings) and any(unread_ending(path) not in ("", *endings) for path in paths):
         say_unread(folder)
     if not files and deeper:
         for inner, folders, names in os.walk(folder):

@@ -393,7 +393,7 @@ def write_tiff(
     try:
         tifffile.imwrite(
             unfinished,
-            _tiles(rows, width),
+            cut_tiles(rows, width, TILE),
             shape=(height, width, channels) if channels > 1 else (height, width),
             dtype=np.uint8,
             tile=(TILE, TILE),
@@ -410,11 +410,12 @@ def write_tiff(
     unfinished.replace(path)
 
 
-def _tiles(rows: Iterable[np.ndarray], width: int) -> Iterator[np.ndarray]:
-    right = -width % TILE
-    for part in _by_height(rows, TILE):
-        padded = np.pad(part, ((0, TILE - len(part)), (0, right), (0, 0)))
-        for tile in np.split(padded, padded.shape[1] // TILE, axis=1):
+def cut_tiles(rows: Iterable[np.ndarray], width: int, side: int) -> Iterator[np.ndarray]:
+    """Rows ``(n, width, channels)``, any number at a time, as square tiles, filled up with zeros."""
+    right = -width % side
+    for part in _by_height(rows, side):
+        padded = np.pad(part, ((0, side - len(part)), (0, right), (0, 0)))
+        for tile in np.split(padded, padded.shape[1] // side, axis=1):
             yield np.ascontiguousarray(tile[:, :, 0] if tile.shape[2] == 1 else tile)
 
 

@@ -10,6 +10,7 @@ VIDEO = "video", "name it as a dataset, video:{file}, or extract its frames: ffm
 NIFTI = "NIfTI volume", "name it as a dataset, nifti:{file}, or nifti: and its folder; predict takes it as it is"
 VOLUME = "volume", "save it as NIfTI (.nii.gz), for instance with SimpleITK, or its slices as PNG or TIFF"
 DICOM = "DICOM file", "name it as a dataset, dicom:{file}, or dicom: and its folder; predict takes it as it is"
+SCAN = "whole slide", "name it as a dataset, slides:{file}, or slides: and its folder; predict takes it as it is"
 SLIDE = "slide or microscope file", "export the wanted regions as TIFF, for instance with QuPath or Fiji"
 PHOTO = "photo", "convert it, for instance: magick {file} image.png"
 
@@ -23,7 +24,8 @@ KINDS = {
         (NIFTI, ".nii .nii.gz"),
         (VOLUME, ".mha .mhd .nrrd"),
         (DICOM, ".dcm .dicom"),
-        (SLIDE, ".svs .ndpi .mrxs .scn .vsi .bif .czi .lif .nd2 .oib .oif .lsm .ims"),
+        (SCAN, ".svs .ndpi"),
+        (SLIDE, ".mrxs .scn .vsi .bif .czi .lif .nd2 .oib .oif .lsm .ims"),
         (PHOTO, ".heic .heif .avif .jxl .jfif .jpe .j2k .psd .dng .nef .cr2 .arw .exr"),
     )
     for ending in endings.split()

@@ -48,24 +48,39 @@ class GeoJSON(OutlineDataset):
         super().__init__(root, split, classes=classes, ignore=ignore, channels=channels, ratio=ratio, seed=seed)
 
     def objects(self, content: Any, size: tuple[int, int] | None) -> list[Outlined]:
-        features = content.get("features") if isinstance(content, dict) else content
-        if not isinstance(features, list) or not all(isinstance(feature, dict) for feature in features):
-            raise ValueError("has no list of features, so it is no GeoJSON of QuPath")
-        return [
-            Outlined(self._name(feature), _polygons(feature.get("geometry")) if size is not None else ())
-            for feature in features
-        ]
+        return read_features(content, self.unclassified, outlines=size is not None)
 
-    def _name(self, feature: dict[str, Any]) -> str:
-        properties = feature.get("properties")
-        kind = properties.get("classification") if isinstance(properties, dict) else None
-        name = kind.get("name") if isinstance(kind, dict) else None
-        name = self.unclassified if name is None else name
-        if not isinstance(name, str):
-            raise ValueError(
-                "has an object without a classification; give it one, or say its class with the option unclassified"
-            )
-        return name
+
+def read_features(content: Any, unclassified: str | None, *, outlines: bool) -> list[Outlined]:
+    """The objects in a decoded file.
+
+    Args:
+        content: whatever JSON can hold.
+        unclassified: class of objects without a classification; None to refuse them.
+        outlines: whether they are wanted, or only the names of classes.
+
+    Raises:
+        ValueError: it is not of the format; a clause that follows the file's name.
+    """
+    features = content.get("features") if isinstance(content, dict) else content
+    if not isinstance(features, list) or not all(isinstance(feature, dict) for feature in features):
+        raise ValueError("has no list of features, so it is no GeoJSON of QuPath")
+    return [
+        Outlined(_name(feature, unclassified), _polygons(feature.get("geometry")) if outlines else ())
+        for feature in features
+    ]
+
+
+def _name(feature: dict[str, Any], unclassified: str | None) -> str:
+    properties = feature.get("properties")
+    kind = properties.get("classification") if isinstance(properties, dict) else None
+    name = kind.get("name") if isinstance(kind, dict) else None
+    name = unclassified if name is None else name
+    if not isinstance(name, str):
+        raise ValueError(
+            "has an object without a classification; give it one, or say its class with the option unclassified"
+        )
+    return name
 
 
 def _polygons(geometry: Any) -> list[Polygon]:

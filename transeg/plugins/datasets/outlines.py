@@ -233,9 +233,21 @@ def read_runs(lengths: Sequence[Any] | np.ndarray, box: tuple[int, int, int, int
 
 
 def fill_objects(
-    objects: Sequence[Outlined], size: tuple[int, int], classes: Sequence[str], ignore: str | None = None
+    objects: Sequence[Outlined],
+    size: tuple[int, int],
+    classes: Sequence[str],
+    ignore: str | None = None,
+    *,
+    whole: tuple[int, int] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Number objects from 1 on and fill them, of each level the largest first, so that the smallest stays whole.
+
+    Args:
+        objects: by the coordinates of what is filled.
+        size: of that, height and width.
+        classes: names, background first.
+        ignore: name of what is unknown; None for nothing.
+        whole: size of the image where only a part of it is filled; see :func:`fill_polygon`.
 
     Returns:
         ``(H, W)`` uint8 of classes, 255 where an object is of the class ``ignore``, and ``(H, W)`` int32 of numbers.
@@ -258,18 +270,27 @@ def fill_objects(
     for index in order:
         number = numbers[objects[index].name]
         for filling in objects[index].parts:
-            top, left, inside = filling.fill() if isinstance(filling, Runs) else fill_polygon(filling, size)
+            top, left, inside = (
+                filling.fill() if isinstance(filling, Runs) else fill_polygon(filling, size, whole=whole)
+            )
             part = np.s_[top : top + inside.shape[0], left : left + inside.shape[1]]
             mask[part][inside] = number
             instances[part][inside] = index + 1 if 0 < number < IGNORE else 0
     return mask, instances
 
 
-def fill_polygon(polygon: Polygon, size: tuple[int, int]) -> tuple[int, int, np.ndarray]:
+def fill_polygon(
+    polygon: Polygon, size: tuple[int, int], *, whole: tuple[int, int] | None = None
+) -> tuple[int, int, np.ndarray]:
     """The pixels whose centres lie in a polygon, by the even-odd rule: a hole, or a part that crosses another, is out.
 
     The pixel in row 0 and column 0 reaches from 0 to 1, so that its centre is at 0.5. OpenCV's ``fillPoly`` also paints
     whatever the outline touches, by which objects grow each time that they are written and read.
+
+    Args:
+        polygon: by the coordinates of what is filled.
+        size: of that, height and width.
+        whole: size of the image where only a part of it is filled: outlines may reach as far beyond the part.
 
     Returns:
         Top, left, and ``(h, w)`` truth values of the part of the image that the polygon may reach.
@@ -278,7 +299,8 @@ def fill_polygon(polygon: Polygon, size: tuple[int, int]) -> tuple[int, int, np.
         ValueError: a point is not finite or lies far outside, or there are too many; a clause.
     """
     points = np.concatenate(polygon)
-    if not (np.isfinite(points).all() and (np.abs(points - np.array(size[::-1]) / 2) <= 1.5 * max(size)).all()):
+    furthest = 1.5 * max(size) if whole is None else 2.5 * max(whole)
+    if not (np.isfinite(points).all() and (np.abs(points - np.array(size[::-1]) / 2) <= furthest).all()):
         raise ValueError(f"has a point that lies far outside the image of {size[1]}x{size[0]} pixels")
     corners = np.stack([points.min(axis=0), points.max(axis=0)])
     (left, top), (right, bottom) = np.clip(np.ceil(corners - 0.5), 0, size[::-1]).astype(int)

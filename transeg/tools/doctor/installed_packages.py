@@ -29,6 +29,7 @@ SERVES = {
     "nnunet": "toolkit nnunet, and its network",
     "polygons": "predict --format coco and imagej, and reads ROIs of ImageJ",
     "search": "toolkit search",
+    "slides": "reads whole slides",
     "smp": "segmenters of segmentation_models_pytorch",
     "stain": "data.stain",
     "video": "reads videos",
