@@ -21,7 +21,7 @@ from transeg.core.data.dicom_frames import (
     is_dicom,
     pydicom_library,
 )
-from transeg.core.errors import DataError, did_you_mean
+from transeg.core.errors import DataError
 
 if TYPE_CHECKING:
     from pydicom import Dataset as Tags
@@ -131,8 +131,7 @@ def segmented_mask(frame: DicomFrame, planes: Sequence[SegmentPlane], classes: S
             )
         if plane.label not in classes[1:]:
             raise DataError(
-                f"{plane.path} has the segment {plane.label!r}, which is none of {', '.join(classes)}"
-                f"{did_you_mean(plane.label, list(classes)).rstrip('.')}.",
+                f"{plane.path} has the segment {plane.label!r}, which is none of {', '.join(classes)}.",
                 str(plane.path),
             )
     for plane in sorted(planes, key=lambda plane: classes.index(plane.label)):

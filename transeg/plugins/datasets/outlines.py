@@ -14,7 +14,7 @@ import numpy as np
 
 from transeg.core.data.file_dataset import FileDataset, Pair, choose_split, holds_splits, list_pairs
 from transeg.core.data.listing import IMAGES, find_folder
-from transeg.core.errors import DataError, did_you_mean
+from transeg.core.errors import DataError
 from transeg.core.interfaces import IGNORE
 
 ANNOTATIONS = ("annotations", "annotation", "labels", "json", "geojson", "rois")
@@ -260,10 +260,7 @@ def fill_objects(
     if ignore is not None:
         numbers[ignore] = IGNORE
     if unknown := sorted({found.name for found in objects} - set(numbers)):
-        raise ValueError(
-            f"has the class {unknown[0]!r}, which is none of {', '.join(classes)}"
-            f"{did_you_mean(unknown[0], list(classes)).rstrip('.')}"
-        )
+        raise ValueError(f"has the class {unknown[0]!r}, which is none of {', '.join(classes)}")
     order = sorted(
         range(len(objects)), key=lambda i: (objects[i].level, -sum(enclosed_area(part) for part in objects[i].parts))
     )
