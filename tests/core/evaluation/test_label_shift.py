@@ -42,6 +42,12 @@ def test_the_worst_are_those_not_found_again_or_else_those_shifted_farthest(tmp_
         table.add("train", name, LabelSurvival(shift, None))
     table.begin()
     table.add("train", "a", LabelSurvival((0.0, 0.5), None))  # once more, after a kill
+    with (tmp_path / "new" / "labels.csv").open("a") as file:
+        file.write("train,e,1")  # and a power cut
+    table.begin()
+    table.add("train", "a", LabelSurvival((0.0, 0.5), None))
+    table.finish()
+    assert len((tmp_path / "new" / "labels.csv").read_text().splitlines()) == 5
     lines = table.read()
     assert list(lines) == ["train/a", "train/b", "train/c", "train/d"]
     assert worst_labels(lines, 0.5) == {"train/b", "train/d"}

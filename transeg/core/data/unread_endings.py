@@ -7,10 +7,16 @@ from collections import Counter
 from pathlib import Path
 
 VIDEO = "video", "name it as a dataset, video:{file}, or extract its frames: ffmpeg -i {file} frames/%06d.png"
-NIFTI = "NIfTI volume", "name it as a dataset, nifti:{file}, or nifti: and its folder; toolkit predict takes it as it is"
+NIFTI = (
+    "NIfTI volume",
+    "name it as a dataset, nifti:{file} or nifti: and its folder; toolkit predict takes it as it is",
+)
 VOLUME = "volume", "save it as NIfTI (.nii.gz), for instance with SimpleITK, or its slices as PNG or TIFF"
-DICOM = "DICOM file", "name it as a dataset, dicom:{file}, or dicom: and its folder; toolkit predict takes it as it is"
-SCAN = "whole slide", "name it as a dataset, slides:{file}, or slides: and its folder; toolkit predict takes it as it is"
+DICOM = "DICOM file", "name it as a dataset, dicom:{file} or dicom: and its folder; toolkit predict takes it as it is"
+SCAN = (
+    "whole slide",
+    "name it as a dataset, slides:{file} or slides: and its folder; toolkit predict takes it as it is",
+)
 SLIDE = "slide or microscope file", "export the wanted regions as TIFF, for instance with QuPath or Fiji"
 PHOTO = "photo", "convert it, for instance: magick {file} image.png"
 

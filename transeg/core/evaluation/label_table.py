@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from transeg.core.analysis.csv_files import CsvFiles
+from transeg.core.data.listing import natural_sort_key
 from transeg.core.evaluation.label_survival import LabelSurvival
 
 COLUMNS = ["split", "name", "shift_rows", "shift_columns", "dice"]
@@ -28,16 +30,28 @@ class LabelTable:
         if not self._path.exists():
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._append(COLUMNS)
+        elif not self._path.read_bytes().endswith(b"\n"):
+            self._append([])
 
     def add(self, split: str, name: str, found: LabelSurvival) -> None:
         """Write a line; what is not known stays empty."""
         rows, columns = ("", "") if found.shift is None else (f"{value:.2f}" for value in found.shift)
         self._append([split, name, rows, columns, "" if found.dice is None else f"{found.dice:.4f}"])
 
+    def finish(self) -> None:
+        """Leave one line for each image, in natural order, however often and wherever the work was interrupted."""
+        lines = self.read()
+        with CsvFiles() as files:
+            rows = files.begin(self._path, COLUMNS)
+            rows.writerows([lines[name][column] for column in COLUMNS] for name in sorted(lines, key=natural_sort_key))
+
     def read(self) -> dict[str, Mapping[str, str]]:
         """The last line of each image, by split and name: one that was killed before its image was written has two."""
         with self._path.open(newline="") as file:
-            return {f"{line['split']}/{line['name']}": line for line in csv.DictReader(file)}
+            lines = [
+                line for line in csv.DictReader(file) if None not in {*line, *line.values()}
+            ]  # a power cut cuts one
+        return {f"{line['split']}/{line['name']}": line for line in lines}
 
     def _append(self, cells: list[str]) -> None:
         with self._path.open("a", newline="") as file:

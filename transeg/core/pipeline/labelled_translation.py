@@ -52,6 +52,7 @@ def translate_labelled(
         classes=classes,
         channels=channels,
     )
+    broadcast_from_first(labels.finish)
     if quarantine:
         made["train"] = _without_worst(made["train"], labels, quarantine)
     return made

@@ -111,6 +111,7 @@ def translate_labelled_data(
         for s in sorted(written, key=lambda s: (s.split, s.name))
     }
     broadcast_from_first(lambda: write_json(out / MANIFEST, {**made_by, "samples": samples}))
+    broadcast_from_first(labels.finish)
     return len(written), describe_labels(labels.read())
 
 
