@@ -30,7 +30,8 @@ def label_shift(image: np.ndarray, translated: np.ndarray) -> tuple[float, float
         translated: likewise, of the same height and width, perhaps of other channels and type.
 
     Returns:
-        Positive where the translation shows it further down and to the right; None of images too small to tell.
+        Positive where the translation shows it further down and to the right, to two places; None of images that are
+        too small to tell.
     """
     if min(image.shape[:2]) < SMALLEST:
         return None
@@ -44,7 +45,7 @@ def label_shift(image: np.ndarray, translated: np.ndarray) -> tuple[float, float
     with suppress(cv2.error):  # too little in common: the first estimate stays
         refined = np.asarray(cv2.findTransformECC(before, after, start.copy(), cv2.MOTION_TRANSLATION, REFINED)[1])
         columns, rows = float(refined[0, 2]), float(refined[1, 2])
-    return rows, columns
+    return round(rows, 2), round(columns, 2)  # OpenCV's last digits depend on where an image lies in memory
 
 
 def _edges(image: np.ndarray) -> np.ndarray:

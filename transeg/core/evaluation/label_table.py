@@ -48,9 +48,7 @@ class LabelTable:
     def read(self) -> dict[str, Mapping[str, str]]:
         """The last line of each image, by split and name: one that was killed before its image was written has two."""
         with self._path.open(newline="") as file:
-            lines = [
-                line for line in csv.DictReader(file) if None not in {*line, *line.values()}
-            ]  # a power cut cuts one
+            lines = [line for line in csv.DictReader(file) if None not in {*line, *line.values()}]  # else cut off
         return {f"{line['split']}/{line['name']}": line for line in lines}
 
     def _append(self, cells: list[str]) -> None:
