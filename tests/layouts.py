@@ -8,6 +8,7 @@ from fractions import Fraction
 
 import av
 import h5py
+import imagecodecs
 import nibabel
 import numpy as np
 import pydicom
@@ -534,3 +535,13 @@ def write(name, root):
     """The tree of a dataset by its name, in a folder that need not exist."""
     root.mkdir(parents=True, exist_ok=True)
     BUILDERS.get(name, folders)(root)
+
+
+def write_huge_tiles(path, code):
+    """A TIFF file of 256x320 pixels whose tiles, of JPEG or JPEG 2000, claim to have 16,384x16,384 each."""
+    tile = bytearray(code(np.full((64, 64, 3), 200, np.uint8)))
+    for size in (64).to_bytes(2, "big") * 2, (64).to_bytes(4, "big") * 2:
+        tile = tile.replace(size, (2**14).to_bytes(len(size) // 2, "big") * 2)
+    compression = "jpeg" if code is imagecodecs.jpeg8_encode else "jpeg2000"
+    kept = {"tile": (64, 64), "compression": compression, "photometric": "rgb"}
+    tifffile.imwrite(path, iter([bytes(tile)] * 20), shape=(256, 320, 3), dtype=np.uint8, **kept)

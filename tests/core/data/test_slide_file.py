@@ -6,7 +6,7 @@ import imagecodecs
 import numpy as np
 import pytest
 import tifffile
-from layouts import SECRET, shrunk, tissue_slide, write_pyramid, write_slide
+from layouts import SECRET, shrunk, tissue_slide, write_huge_tiles, write_pyramid, write_slide
 
 from transeg.core.data import slide_file
 from transeg.core.data.images import resize
@@ -263,12 +263,7 @@ def test_damaged_files_of_any_kind_get_a_sentence(tmp_path, caplog):
 
 @pytest.mark.parametrize("code", [imagecodecs.jpeg8_encode, imagecodecs.jpeg2k_encode])
 def test_a_tile_that_says_it_is_huge_is_not_decoded(tmp_path, code):
-    tile = bytearray(code(np.full((64, 64, 3), 200, np.uint8)))
-    for size in (64).to_bytes(2, "big") * 2, (64).to_bytes(4, "big") * 2:
-        tile = tile.replace(size, (2**14).to_bytes(len(size) // 2, "big") * 2, 1)
-    compression = "jpeg" if code is imagecodecs.jpeg8_encode else "jpeg2000"
-    kept = {"tile": (64, 64), "compression": compression, "photometric": "rgb"}
-    tifffile.imwrite(tmp_path / "a.tif", iter([bytes(tile)] * 20), shape=(256, 320, 3), dtype=np.uint8, **kept)
+    write_huge_tiles(tmp_path / "a.tif", code)
     slide, begun = opened(tmp_path / "a.tif"), time.monotonic()
     with pytest.raises(DataError, match=r"a.tif is cut off or damaged at row 0, column 3 of level 0"):
         slide.read_level(0, Region(0, 3, 30, 30))

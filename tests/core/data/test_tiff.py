@@ -1,6 +1,10 @@
+import time
+
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
+from layouts import write_huge_tiles
 
 from transeg.core.data.images import read_binary_mask, read_image, read_size
 from transeg.core.data.lru_cache import LRUCache
@@ -162,3 +166,21 @@ def test_what_was_asked_for_longest_ago_makes_room():
     assert recent.bytes == 8
     assert recent.get("large", lambda: "x" * 99) == "x" * 99
     assert recent.bytes == 99
+
+
+@pytest.mark.parametrize("code", [imagecodecs.jpeg8_encode, imagecodecs.jpeg2k_encode])
+def test_a_tile_that_says_it_is_huge_is_not_decoded(tmp_path, code):
+    path = tmp_path / "a.tif"
+    write_huge_tiles(path, code)
+    begun = time.monotonic()
+    for region in (None, Region(0, 3, 30, 30)):
+        with pytest.raises(DataError, match="a tile says that it has 16384x16384 pixels, and 64x64 is the most"):
+            read_image(path, 3, region)
+    assert time.monotonic() - begun < 1
+
+
+def test_what_only_looks_like_the_header_of_a_tile_is_no_size(tmp_path):
+    tile = np.zeros((64, 64, 3), np.uint8)
+    tile.reshape(-1)[:20] = np.frombuffer(bytes.fromhex("ffd8ffc000110840004000"), np.uint8).tolist() + [0] * 9
+    tifffile.imwrite(tmp_path / "a.tif", tile, tile=(64, 64), photometric="rgb")
+    assert (read_image(tmp_path / "a.tif", 3) == tile).all()

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from transeg.core.data.coded_size import ENOUGH, coded_size
+from transeg.core.data.coded_size import CODED, ENOUGH, check_coded
 from transeg.core.data.decoded_image import UnreadError
 from transeg.core.data.listing import stem_of
 from transeg.core.errors import DataError
@@ -269,6 +269,8 @@ class _Reader:
         Raises:
             ValueError: one says that it is larger.
         """
+        if page.compression not in CODED:
+            return
         tall, wide = _tile_of(page)
         down, across = (-(-side // step) for side, step in ((page.imagelength, tall), (page.imagewidth, wide)))
         for plane in range(len(page.dataoffsets) // (down * across)):
@@ -276,9 +278,7 @@ class _Reader:
                 for column in range(region.left // wide, (region.left + region.width - 1) // wide + 1):
                     index = (plane * down + row) * across + column
                     self._file.seek(page.dataoffsets[index])
-                    size = coded_size(self._file.read(min(ENOUGH, page.databytecounts[index])))
-                    if size is not None and (size[0] > tall or size[1] > wide):
-                        raise ValueError("a tile is larger than it should be")
+                    check_coded(self._file.read(min(ENOUGH, page.databytecounts[index])), (tall, wide))
 
 
 @contextmanager

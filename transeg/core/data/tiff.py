@@ -19,6 +19,7 @@ import tifffile
 from PIL import Image
 from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC
 
+from transeg.core.data.coded_size import CODED, ENOUGH, check_coded
 from transeg.core.data.decoded_image import ORIENTATION, DecodedImage, Range, UnreadError, to_srgb, upright_size
 from transeg.core.data.lru_cache import LRUCache
 from transeg.core.data.pixel_size_tags import pixel_size_tags
@@ -125,6 +126,7 @@ def _chosen(tiff: tifffile.TiffFile, page: int | None) -> tuple[tifffile.TiffPag
 def _plane(series: tifffile.TiffPageSeries, number: int) -> np.ndarray:
     """``(H, W, C)`` of one page, by the axes that the file states."""
     axes, count = series.axes, _count(series)
+    _check_coded(series)
     if not set(PIXEL_AXES) <= set(axes) or (SAMPLES in axes and CHANNELS in axes) or 0 in series.shape:
         raise UnreadError(f"is not a two-dimensional image; it has the axes {axes} of {series.shape}")
     if count > 1 and CHANNELS not in axes and len(series.pages) == count:
@@ -141,6 +143,27 @@ def _plane(series: tifffile.TiffPageSeries, number: int) -> np.ndarray:
     order = [axes.index(axis) for axis in PIXEL_AXES + CHANNELS + SAMPLES if axis in axes]
     pixels = pixels.transpose(order)
     return pixels if pixels.ndim == 3 else pixels[:, :, None]
+
+
+def _check_coded(series: tifffile.TiffPageSeries) -> None:
+    """Whether tiles and strips that say their size have the one that their pages say: room is made for what they say.
+
+    Raises:
+        UnreadError: one says that it is larger.
+    """
+    file = series.keyframe.parent.filehandle
+    for page in series.pages:
+        if page is None or page.keyframe.compression not in CODED:
+            continue
+        described = page.keyframe
+        whole = described.imagelength, described.imagewidth
+        size = (described.tilelength, described.tilewidth) if described.is_tiled else whole
+        for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False):
+            file.seek(offset)
+            try:
+                check_coded(file.read(min(ENOUGH, count)), size)
+            except ValueError as error:
+                raise UnreadError(f"is damaged: {error}") from error
 
 
 def _has_alpha(page: tifffile.TiffPage, channels: int) -> bool:
@@ -262,6 +285,7 @@ class Tiff:
             self._chunk = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, self.size[1])
             self._mapped = np.dtype(file.byteorder + page.dtype.char) if page.is_memmappable else None
             self._offsets, self._counts = page.dataoffsets, page.databytecounts
+            self._coded = (self._chunk if page.is_tiled else self.size) if page.compression in CODED else None
             self._decoding = {"jpegtables": page.jpegtables} if page.jpegtables else {}
             bytes_each = self._chunk[0] * self._chunk[1] * self.samples // self._planes * self.dtype.itemsize
             if (
@@ -312,6 +336,8 @@ class Tiff:
                 data = file.read(count)
             if len(data) < count:
                 raise ValueError("the file is truncated")
+            if self._coded is not None:
+                check_coded(data[:ENOUGH], self._coded)
             pixels = self._decode(data, index, **self._decoding)[0]
         except Exception as error:
             place = f"row {row * self._chunk[0]}, column {column * self._chunk[1]}"
