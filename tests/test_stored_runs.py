@@ -12,6 +12,8 @@ from PIL import Image
 STORED = Path(__file__).parent / "stored_runs"
 EXPECTED = STORED / "expected"
 RUNS = ("joint", "sequential")
+LATER = ("val/shift",)
+"""What they did not log when they were stored."""
 CLOSE = 0.02
 """By how much losses and metrics may differ, which other instruction sets round differently in every step."""
 
@@ -104,7 +106,7 @@ def test_interrupted_ones_are_resumed_to_the_weights_of_the_whole(stored, proces
     assert result.returncode == 0, result.stderr
     for training in trainings:
         made, whole = scalars(run / training), scalars(STORED / name / training)
-        assert made.keys() == whole.keys()
+        assert {key for key in made if key[1] not in LATER} == whole.keys()
         far = {key: (made[key], whole[key]) for key in whole if made[key] != pytest.approx(whole[key], abs=CLOSE)}
         assert not far
     made, whole = (
