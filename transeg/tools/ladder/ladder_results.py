@@ -65,7 +65,7 @@ def ladder_results(sweep: Sweep, left_out: Mapping[str, str], rows: Rows) -> dic
         "left_out": dict(left_out),
         "cells": states,
         **_tests(runs, rows),
-        "regret": mean_regrets(folders),
+        "regret": mean_regrets({name: each for name, each in folders.items() if parse_rung(name).trained_as == name}),
     }
 
 
