@@ -6,26 +6,17 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import cv2
 import numpy as np
 
 from transeg.core.analysis.csv_files import CsvFiles
+from transeg.core.analysis.packed_masks import PackedMasks
 from transeg.core.analysis.video_alarms import AlarmRule, VideoFindings, judge_video
 from transeg.core.data.listing import natural_sort_key
 from transeg.core.distributed.collectives import gather_in_order
 from transeg.core.errors import DataError, UsageError
 from transeg.core.interfaces import Dataset
-
-
-class _Masks(NamedTuple):
-    """A frame's predicted and true label map as PNG, which of masks is a few kilobytes."""
-
-    name: str
-    group: str
-    prediction: bytes
-    truth: bytes
 
 
 class VideoAgreement:
@@ -42,7 +33,7 @@ class VideoAgreement:
     def __init__(self, rule: AlarmRule, names: Sequence[str]) -> None:
         self._rule = rule
         self._names = names
-        self._frames: list[_Masks] = []
+        self._frames: list[PackedMasks] = []
         self._sizes: dict[str, tuple[int, ...]] = {}
 
     def add(self, name: str, group: str, prediction: np.ndarray, truth: np.ndarray) -> None:
@@ -63,7 +54,7 @@ class VideoAgreement:
                 f"{name} has {width}x{height} pixels, but other frames of the video {group} have {columns}x{rows}; "
                 "frames of one video must have one size, or leave --frames-per-second out."
             )
-        self._frames.append(_Masks(name, group, _packed(prediction), _packed(truth)))
+        self._frames.append(PackedMasks.pack(name, group, prediction, truth))
 
     def share(self) -> None:
         """Put together what the ranks have, each of its share of the frames."""
@@ -72,7 +63,7 @@ class VideoAgreement:
     @cached_property
     def _findings(self) -> dict[str, list[VideoFindings]]:
         """Of each video those of each class but background."""
-        videos: dict[str, list[_Masks]] = defaultdict(list)
+        videos: dict[str, list[PackedMasks]] = defaultdict(list)
         for frame in self._frames:
             videos[frame.group].append(frame)
         labels = range(1, len(self._names))
@@ -141,14 +132,6 @@ def check_videos(datasets: Mapping[str, Dataset]) -> None:
             )
 
 
-def _in_order(frames: Sequence[_Masks]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _in_order(frames: Sequence[PackedMasks]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     for frame in sorted(frames, key=lambda each: natural_sort_key(each.name)):
-        yield _unpacked(frame.prediction), _unpacked(frame.truth)
-
-
-def _packed(mask: np.ndarray) -> bytes:
-    return cv2.imencode(".png", mask.astype(np.uint8))[1].tobytes()
-
-
-def _unpacked(packed: bytes) -> np.ndarray:
-    return np.asarray(cv2.imdecode(np.frombuffer(packed, np.uint8), cv2.IMREAD_UNCHANGED))
+        yield frame.unpack()

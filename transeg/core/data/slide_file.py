@@ -59,7 +59,11 @@ def is_scanned(path: Path) -> bool:
 
 def slide_stem(path: Path) -> str:
     """A file's name without its ending, ``.ome.tif`` being one."""
-    stem = stem_of(path.name)
+    return without_ome(stem_of(path.name))
+
+
+def without_ome(stem: str) -> str:
+    """A stem without what is left of ``.ome.tif``."""
     return stem[:-4] if stem.lower().endswith(".ome") else stem
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from transeg.core.evaluation.label_shift import label_shift
-from transeg.core.evaluation.metrics.counts import count_pixels, overlap_ratios
+from transeg.core.evaluation.metrics.counts import mask_dice
 from transeg.core.inference.masks import class_map
 from transeg.core.inference.prediction import segment_image
 from transeg.core.inference.trained_model import TrainedModel
@@ -39,18 +40,11 @@ class LabelSurvival:
             mask: ``(H, W)`` classes, the label of both.
             judge: a segmenter that should find the label in the translation.
         """
-        return cls(
-            label_shift(image, translated), None if judge is None or mask is None else _dice(translated, mask, judge)
-        )
-
-    @property
-    def distance(self) -> float:
-        """Pixels of the shift; 0 of images too small to tell."""
-        return 0.0 if self.shift is None else float(np.hypot(*self.shift))
+        dice = math.nan if judge is None or mask is None else _dice(translated, mask, judge)
+        return cls(label_shift(image, translated), None if math.isnan(dice) else dice)
 
 
-def _dice(image: np.ndarray, mask: np.ndarray, judge: TrainedModel) -> float | None:
-    found = torch.from_numpy(class_map(segment_image(judge, image, judge.inference())).astype(np.int64))
-    counts = count_pixels(found, torch.from_numpy(mask.astype(np.int64)), len(judge.domains.class_names))
-    dice = overlap_ratios(counts)["dice"][1:]
-    return None if np.isnan(dice).all() else float(np.nanmean(dice))
+def _dice(image: np.ndarray, mask: np.ndarray, judge: TrainedModel) -> float:
+    found = class_map(segment_image(judge, image, judge.inference()))
+    labels, truth = (torch.from_numpy(each.astype(np.int64)) for each in (found, mask))
+    return mask_dice(labels, truth, len(judge.domains.class_names))

@@ -8,12 +8,12 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
-import cv2
 import numpy as np
 
 from transeg.core.analysis.csv_files import CsvFiles
+from transeg.core.analysis.packed_masks import PackedMasks
 from transeg.core.data.listing import natural_sort_key
 from transeg.core.distributed.collectives import gather_in_order
 from transeg.core.evaluation.metrics.surface import surface_metrics
@@ -23,15 +23,6 @@ from transeg.core.interfaces import IGNORE, Dataset
 METRICS = ("dice", "hd95_mm", "surface_dice")
 
 logger = logging.getLogger(__name__)
-
-
-class _Slice(NamedTuple):
-    """Predicted and true label map of a slice as PNG, which of masks is a few kilobytes."""
-
-    name: str
-    group: str
-    prediction: bytes
-    truth: bytes
 
 
 class VolumeAgreement:
@@ -52,7 +43,7 @@ class VolumeAgreement:
         self._names = names
         self._slices = slices
         self._spacings = spacings
-        self._masks: list[_Slice] = []
+        self._masks: list[PackedMasks] = []
 
     @classmethod
     def of(cls, dataset: Dataset, names: Sequence[str]) -> Self | None:
@@ -77,7 +68,7 @@ class VolumeAgreement:
             prediction: ``(H, W)`` label map.
             truth: likewise; where it is IGNORE, nothing counts.
         """
-        self._masks.append(_Slice(name, group, _packed(prediction), _packed(truth)))
+        self._masks.append(PackedMasks.pack(name, group, prediction, truth))
 
     def share(self) -> None:
         """Put together what the ranks have, each of its share of the slices."""
@@ -86,7 +77,7 @@ class VolumeAgreement:
     @cached_property
     def _values(self) -> dict[str, list[float]]:
         """Of each volume what :func:`volume_metrics` says."""
-        volumes: dict[str, list[_Slice]] = defaultdict(list)
+        volumes: dict[str, list[PackedMasks]] = defaultdict(list)
         for each in self._masks:
             volumes[each.group].append(each)
         found = {}
@@ -96,10 +87,7 @@ class VolumeAgreement:
                 missing = f"{self._slices[group] - len(slices)} of its {self._slices[group]} slices were not read"
                 logger.warning("The volume %s is not measured as a whole: %s.", group, missing)
                 continue
-            predicted, truth = (
-                np.stack([_unpacked(each) for each in masks])
-                for masks in ([each.prediction for each in slices], [each.truth for each in slices])
-            )
+            predicted, truth = map(np.stack, zip(*(each.unpack() for each in slices), strict=True))
             found[group] = volume_metrics(predicted, truth, len(self._names), self._spacings[group])
         return found
 
@@ -157,11 +145,3 @@ def volume_metrics(
         found.append(2 * int((one & other).sum()) / total if total else math.nan)
         found += surface_metrics(one, other, valid, spacing)
     return found
-
-
-def _packed(mask: np.ndarray) -> bytes:
-    return cv2.imencode(".png", mask.astype(np.uint8))[1].tobytes()
-
-
-def _unpacked(packed: bytes) -> np.ndarray:
-    return np.asarray(cv2.imdecode(np.frombuffer(packed, np.uint8), cv2.IMREAD_UNCHANGED))

@@ -10,6 +10,7 @@ from transeg.core.distributed.collectives import broadcast_from_first
 from transeg.core.evaluation.judge import Judge
 from transeg.core.evaluation.label_survival import LabelSurvival
 from transeg.core.evaluation.label_table import LabelTable, worst_labels
+from transeg.core.experiment.schema import QualityOptions
 from transeg.core.inference.trained_model import TrainedModel
 from transeg.core.inference.translator import Translator, resample_labels, to_pixels
 from transeg.core.interfaces import Dataset, Sample
@@ -61,8 +62,8 @@ def translate_labelled(
 def _translation(trained: TrainedModel, products: Products, labels: LabelTable) -> Callable[[Sample, str], Sample]:
     """What translates a sample of a split, and notes how its label fits."""
     translator = Translator(trained, trained.inference_for_training())
-    options, classes = trained.experiment.quality, len(trained.domains.class_names)
-    judge = Judge.from_options(options, classes, products.registry, trained.device).segmenter
+    options = QualityOptions(segmenter=trained.experiment.quality.segmenter)  # what else there is need not be loaded
+    judge = Judge.from_options(options, len(trained.domains.class_names), products.registry, trained.device).segmenter
 
     def translated(sample: Sample, split: str) -> Sample:
         made = to_pixels(translator.at_inference_size(sample.image, sample.name), sample.image.dtype)

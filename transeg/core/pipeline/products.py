@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,10 +80,8 @@ class Products:
             classes: of the changed samples.
             channels: likewise.
         """
-        of_splits = partial(_of_any_split, change)
-        return self.rewrite_splits(
-            name, datasets, of_splits, stage=stage, doing=doing, classes=classes, channels=channels
-        )
+        named: dict[str, Any] = {"stage": stage, "doing": doing, "classes": classes, "channels": channels}
+        return self.rewrite_splits(name, datasets, lambda sample, _split: change(sample), **named)
 
     def rewrite_splits(
         self,
@@ -142,7 +139,3 @@ class Products:
             if len(dataset):
                 found[split] = dataset
         return found
-
-
-def _of_any_split(change: Callable[[Sample], Sample], sample: Sample, _split: str) -> Sample:
-    return change(sample)

@@ -13,7 +13,15 @@ import numpy as np
 from transeg.core.data.file_dataset import FileDataset, Pair, choose_split, group_by_folder
 from transeg.core.data.images import read_label_map
 from transeg.core.data.listing import IMAGES, MASKS, files_by_stem, find_folder, masks_by_image
-from transeg.core.data.slide_file import ENDINGS, SlideFile, SlideView, cut_squares, nearest_places, open_slide
+from transeg.core.data.slide_file import (
+    ENDINGS,
+    SlideFile,
+    SlideView,
+    cut_squares,
+    nearest_places,
+    open_slide,
+    without_ome,
+)
 from transeg.core.data.splits import RATIO
 from transeg.core.data.tiff import SUFFIXES, open_tiff
 from transeg.core.data.tissue_map import map_tissue
@@ -285,7 +293,7 @@ def _labelled(root: Path) -> tuple[dict[str, tuple[Path, Path | None]], list[Fau
         ValueError: the folder does not exist.
     """
     if root.is_file():
-        return {_plain(root.stem): (root, None)}, []
+        return {without_ome(root.stem): (root, None)}, []
     images = find_folder(root, *IMAGES) or root
     slides, faults = _by_stem(images, ENDINGS)
     beside = OUTLINES[:1] if (folder := find_folder(root, *ANNOTATIONS)) is None else OUTLINES
@@ -321,14 +329,12 @@ def _by_stem(folder: Path, endings: Sequence[str]) -> tuple[dict[str, Path], lis
     files, faults = files_by_stem(folder, frozenset(endings), deeper=True)
     found: dict[str, Path] = {}
     for stem, path in files.items():
-        first = found.setdefault(_plain(stem), path)
+        first = found.setdefault(without_ome(stem), path)
         if first != path:
-            faults.append(Fault(str(path), f"{first} and {path.name} share the name {_plain(stem)!r}; rename one."))
+            faults.append(
+                Fault(str(path), f"{first} and {path.name} share the name {without_ome(stem)!r}; rename one.")
+            )
     return found, faults
-
-
-def _plain(stem: str) -> str:
-    return stem[:-4] if stem.lower().endswith(".ome") else stem
 
 
 def _named(files: Sequence[Path], unclassified: str | None, others: set[str | None]) -> tuple[str, ...] | None:

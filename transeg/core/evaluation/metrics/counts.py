@@ -49,3 +49,9 @@ def overlap_ratios(counts: np.ndarray) -> dict[str, np.ndarray]:
         "recall": np.where(tp + fn > 0, tp / np.maximum(tp + fn, 1), np.nan),
         "specificity": np.where(tn + fp > 0, tn / np.maximum(tn + fp, 1), np.nan),
     }
+
+
+def mask_dice(prediction: Tensor, truth: Tensor, classes: int) -> float:
+    """Mean Dice of the classes but background that occur in either mask ``(H, W)``; NaN where none does."""
+    of_classes = overlap_ratios(count_pixels(prediction, truth, classes))["dice"][1:]
+    return float("nan") if np.isnan(of_classes).all() else float(np.nanmean(of_classes))

@@ -10,7 +10,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor
 
-from transeg.core.evaluation.metrics.counts import count_pixels, overlap_ratios
+from transeg.core.evaluation.metrics.counts import mask_dice
 from transeg.core.models.ema import EMA
 from transeg.core.models.forward import to_classes
 from transeg.core.training.tasks.segmentation_task import SegmentationTask
@@ -53,9 +53,3 @@ def both_logits(task: SegmentationTask, average: EMA, image: Tensor) -> tuple[Te
     with average.in_place():
         (averaged,) = task.validate(task.segment_target, [image])
     return plain, averaged
-
-
-def mask_dice(prediction: Tensor, truth: Tensor, classes: int) -> float:
-    """Mean Dice of the classes but background that occur in either mask ``(H, W)``; NaN where none does."""
-    of_classes = overlap_ratios(count_pixels(prediction, truth, classes))["dice"][1:]
-    return float("nan") if np.isnan(of_classes).all() else float(np.nanmean(of_classes))

@@ -9,10 +9,11 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from transeg.core.evaluation.evaluation_items import EvaluationSet
+from transeg.core.evaluation.metrics.counts import mask_dice
 from transeg.core.inference.sliding_window import resize_result
 from transeg.core.models.ema import EMA
 from transeg.core.models.forward import to_classes, to_probabilities
-from transeg.core.training.hooks.average_agreement import both_logits, mask_dice
+from transeg.core.training.hooks.average_agreement import both_logits
 from transeg.core.training.tasks.segmentation_task import SegmentationTask
 
 
