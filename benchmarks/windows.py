@@ -182,9 +182,9 @@ def slide(arguments: argparse.Namespace) -> None:
 def predict(run: str, image: str, out: str, whole: str) -> dict[str, float]:
     """`toolkit predict`, and the peak memory of this process."""
     from transeg.cli import main
-    from transeg.core.inference import whole_slide as slides
+    from transeg.core.inference import large_image
 
-    slides.LARGE = 2**62 if whole == "1" else 0
+    large_image.LARGE = 2**62 if whole == "1" else 0
     start = time.perf_counter()
     arguments = ["predict", run, image, "-o", out, "--window", "512", "--device", "cpu"]
     main(arguments, standalone_mode=False)

@@ -388,6 +388,17 @@ def nifti(root):
         write_volume(root / "labels" / f"case{index}.nii.gz", (greys > 128).astype(np.uint8))
 
 
+CT_SLICE = {
+    "SOPClassUID": pydicom.uid.CTImageStorage,
+    "Modality": "CT",
+    "FrameOfReferenceUID": "1.2.7",
+    "ImageOrientationPatient": [1, 0, 0, 0, 1, 0],
+    "PixelSpacing": [0.5, 0.25],
+    "SliceThickness": 5,
+}
+"""What DICOM-SEG needs to know of an image, but its place."""
+
+
 def write_dicom(path, stored, *, patient="DOE^JANE", study="1.2.3", series="1.2.3.4", **tags):
     """Stored values ``(H, W)``, ``(H, W, 3)`` or, with NumberOfFrames, more, as an uncompressed file."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -42,7 +42,7 @@ def test_without_the_flag_nothing_is_counted(joint_run, toolkit, images, tmp_pat
 
 
 def test_what_is_too_large_to_count_is_said_before_anything_is_done(joint_run, toolkit, images, tmp_path, monkeypatch):
-    monkeypatch.setattr("transeg.core.inference.whole_slide.LARGE", 50 * 30)
+    monkeypatch.setattr("transeg.core.inference.large_image.LARGE", 50 * 30)
     result = toolkit("predict", joint_run, images, "-o", tmp_path / "out", "--window", 16, "--count", code=2)
     assert f"--count: {images / 'b.jpg'} is too large" in " ".join(result.stderr.split()).replace("- ", "-")
     assert not (tmp_path / "out").exists()

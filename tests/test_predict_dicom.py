@@ -7,7 +7,7 @@ import pytest
 from layouts import write_dicom
 from PIL import Image
 
-from transeg.core.data import dicom_segmentation
+from transeg.core.data import dicom_seg_writing
 
 GREYS = np.random.default_rng(0).integers(0, 256, (40, 36), dtype=np.uint8)
 
@@ -95,6 +95,6 @@ def test_what_gets_no_segmentation_is_told_and_has_its_masks(joint_run, toolkit,
     assert "--format dicom-seg is for DICOM images, and" in said(toolkit(*line, code=2))
     line[2:5] = [scans, "-o", tmp_path / "new"]
     monkeypatch.setattr("transeg.core.optional_packages.find_spec", lambda _: None)
-    dicom_segmentation._highdicom.cache_clear()
+    dicom_seg_writing._highdicom.cache_clear()
     assert "pip install 'transeg[dicom]'" in said(toolkit(*line, code=2))
     assert not (tmp_path / "new").exists()

@@ -73,6 +73,6 @@ def test_slides_videos_and_a_missing_package_are_told(joint_run, toolkit, images
         patched.setattr("transeg.core.optional_packages.find_spec", lambda _: None)
         assert "pip install 'transeg[polygons]'" in said(toolkit(*line, "coco", code=2))
         assert "pip install 'transeg[polygons]'" in said(toolkit(*line, "imagej", code=2))
-    monkeypatch.setattr("transeg.core.inference.whole_slide.LARGE", 100)
+    monkeypatch.setattr("transeg.core.inference.large_image.LARGE", 100)
     assert "a.png is too large to be taken whole" in said(toolkit(*line, "geojson", "--window", 16, code=2))
     assert not (tmp_path / "o").exists()

@@ -111,10 +111,10 @@ class TestLarge:
 
     @pytest.fixture(autouse=True)
     def everything_is_large(self, monkeypatch):
-        from transeg.core.inference import whole_slide as slides
+        from transeg.core.inference import large_image
 
-        self.large = lambda: monkeypatch.setattr(slides, "LARGE", 0)
-        monkeypatch.setattr(slides, "OVERVIEW", 40)
+        self.large = lambda: monkeypatch.setattr(large_image, "LARGE", 0)
+        monkeypatch.setattr(large_image, "OVERVIEW", 40)
 
     @pytest.mark.parametrize("suffix", [".tif", ".png"])
     def test_predict(self, tiled, toolkit, tmp_path, suffix):

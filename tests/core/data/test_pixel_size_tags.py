@@ -6,7 +6,7 @@ import tifffile
 from PIL import Image
 
 from transeg.core.data.pixel_size_tags import pixel_size_tags, said_pixel_size
-from transeg.core.data.tiff import write_tiff
+from transeg.core.data.tiff_writing import write_tiff
 
 IMAGE = np.zeros((6, 8), np.uint8)
 OME = {"PhysicalSizeX": 250.0, "PhysicalSizeXUnit": "nm", "PhysicalSizeY": 0.5}

@@ -8,7 +8,8 @@ from layouts import write_huge_tiles
 
 from transeg.core.data.images import read_binary_mask, read_image, read_size
 from transeg.core.data.lru_cache import LRUCache
-from transeg.core.data.tiff import open_tiff, write_tiff
+from transeg.core.data.tiff import open_tiff
+from transeg.core.data.tiff_writing import write_tiff
 from transeg.core.errors import DataError
 from transeg.core.interfaces import Region
 

@@ -15,17 +15,17 @@ from rich.console import Console
 from transeg.core.api.run_networks import load_adapting, load_trained
 from transeg.core.claims import claimed
 from transeg.core.data.dicom_frames import DicomFrame, dicom_frames, is_dicom, read_dicom
-from transeg.core.data.dicom_segmentation import encode_segmentation, segment_descriptions, segmentation_groups
+from transeg.core.data.dicom_seg_writing import encode_segmentation, segment_descriptions, segmentation_groups
 from transeg.core.data.images import EXTENSIONS, fit_channels
 from transeg.core.data.writing import write_together
 from transeg.core.distributed.progress_bar import progress_bar
 from transeg.core.errors import DataError, Failures, UsageError
+from transeg.core.inference.large_image import to_uint8
 from transeg.core.inference.masks import class_map, shown_mask
 from transeg.core.inference.pixel_size import PixelSize, rescale_factors, scale_reference
 from transeg.core.inference.prediction import segment_image
 from transeg.core.inference.reading import Reading
 from transeg.core.inference.visualization import draw_outlines
-from transeg.core.inference.whole_slide import to_uint8
 from transeg.core.registry import Registry
 from transeg.core.runs.run_folder import RunFolder
 
@@ -65,7 +65,7 @@ def predict_dicom(
 
     Writes ``masks/<name>.png``, and the images with the masks' outlines where wanted; names are those of
     :class:`transeg.core.data.dicom_frames.DicomFrame`. Where wanted, ``segmentations/<series>.dcm``, which belong to
-    the patients: see :mod:`transeg.core.data.dicom_segmentation`. What is not said here,
+    the patients: see :mod:`transeg.core.data.dicom_seg_writing`. What is not said here,
     :func:`transeg.core.api.image_files.predict_images` does.
 
     Args:

@@ -17,6 +17,7 @@ from transeg.core.claims import claimed
 from transeg.core.distributed.progress_bar import progress_bar
 from transeg.core.errors import DataError, Failures, UsageError
 from transeg.core.inference.adaptation import Adaptation, BatchNormAdaptation
+from transeg.core.inference.large_image import is_large
 from transeg.core.inference.pixel_size import PixelSize, rescale_factors, scale_reference
 from transeg.core.inference.polygon_files import polygon_documents
 from transeg.core.inference.prediction import list_image_files, predict_files, prepared_images, translate_files
@@ -24,7 +25,6 @@ from transeg.core.inference.reading import Reading
 from transeg.core.inference.sliding_window import Inference
 from transeg.core.inference.trained_model import TrainedModel
 from transeg.core.inference.translator import Translator
-from transeg.core.inference.whole_slide import is_large
 from transeg.core.registry import Registry
 from transeg.core.runs.run_folder import RunFolder
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from transeg.core.data.tiff import cut_tiles
+from transeg.core.data.tiff_writing import cut_tiles
 
 TILE = 512
 LONGEST = 1024

@@ -1,4 +1,4 @@
-"""Decodes TIFF files by their tags; reads parts of them, and writes TIFF files from top to bottom.
+"""Decodes TIFF files by their tags, and reads parts of them.
 
 Memory holds what is read, not the image: a part is read by the tiles or strips that it touches, and a file whose pixels
 lie uncompressed in a row is mapped.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import stat
-from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -22,7 +21,6 @@ from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC
 from transeg.core.data.coded_size import CODED, ENOUGH, check_coded
 from transeg.core.data.decoded_image import ORIENTATION, DecodedImage, Range, UnreadError, to_srgb, upright_size
 from transeg.core.data.lru_cache import LRUCache
-from transeg.core.data.pixel_size_tags import pixel_size_tags
 from transeg.core.errors import DataError
 from transeg.core.interfaces import Region
 
@@ -30,8 +28,6 @@ SUFFIXES = (".tif", ".tiff")
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 LARGEST_SEGMENT = 2**26
 """Bytes of a decoded tile or strip; a file of larger ones is no cheaper to read in parts."""
-TILE = 256
-"""Height and width of the tiles that are written."""
 INK_SET, SMALLEST, LARGEST, PROFILE = 332, 340, 341, 34675
 """Tags: the inks of a separated image, SMinSampleValue, SMaxSampleValue, the colour profile."""
 WRITES_TRUTH_AS_IT_IS = "tifffile"
@@ -394,68 +390,6 @@ def _opened(path: Path, _changed: int, _bytes: int) -> Tiff | None:
         return Tiff(path)
     except Exception:  # whoever decodes the whole file says what is wrong with it
         return None
-
-
-def write_tiff(
-    path: Path,
-    rows: Iterable[np.ndarray],
-    height: int,
-    width: int,
-    channels: int,
-    pixel_size: tuple[float, float] | None = None,
-) -> None:
-    """Write a tiled, compressed TIFF of 8 bits; where the rows fail to come, no file stays behind.
-
-    Args:
-        path: the file.
-        rows: ``(n, width, channels)`` uint8 from top to bottom, any number at a time.
-        height: of them all.
-        width: of the image.
-        channels: of the image.
-        pixel_size: height and width of its pixels in micrometres, where they are known.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}")
-    try:
-        tifffile.imwrite(
-            unfinished,
-            cut_tiles(rows, width, TILE),
-            shape=(height, width, channels) if channels > 1 else (height, width),
-            dtype=np.uint8,
-            tile=(TILE, TILE),
-            compression="zlib",
-            photometric="rgb" if channels in (3, 4) else "minisblack",
-            planarconfig="contig" if channels > 1 else None,
-            maxworkers=1,  # several would first gather tiles of 256 MB
-            bigtiff=height * width * channels > 2**31,
-            **pixel_size_tags(pixel_size),
-        )
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
-    unfinished.replace(path)
-
-
-def cut_tiles(rows: Iterable[np.ndarray], width: int, side: int) -> Iterator[np.ndarray]:
-    """Rows ``(n, width, channels)``, any number at a time, as square tiles, filled up with zeros."""
-    right = -width % side
-    for part in _by_height(rows, side):
-        padded = np.pad(part, ((0, side - len(part)), (0, right), (0, 0)))
-        for tile in np.split(padded, padded.shape[1] // side, axis=1):
-            yield np.ascontiguousarray(tile[:, :, 0] if tile.shape[2] == 1 else tile)
-
-
-def _by_height(rows: Iterable[np.ndarray], height: int) -> Iterator[np.ndarray]:
-    """The same rows in groups of a given size; the last may be smaller."""
-    kept: list[np.ndarray] = []
-    for part in rows:
-        kept.append(part)
-        while sum(map(len, kept)) >= height:
-            joined = np.concatenate(kept)
-            yield joined[:height]
-            kept = [joined[height:]]
-    if sum(map(len, kept)):
-        yield np.concatenate(kept)
 
 
 def _copy(segment: np.ndarray, top: int, left: int, result: np.ndarray, channels: slice) -> None:

@@ -23,6 +23,7 @@ from transeg.core.data.unread_endings import describe_unread, say_unread
 from transeg.core.data.writing import image_suffix, write_atomically, write_together
 from transeg.core.errors import DataError, Failures, UsageError
 from transeg.core.inference.adaptation import ENOUGH, evenly
+from transeg.core.inference.large_image import is_large, predict_large_image, to_uint8, translate_large_image
 from transeg.core.inference.masks import class_map, shown_mask
 from transeg.core.inference.overlapping import WorkBehind, read_ahead
 from transeg.core.inference.pixel_size import PixelSize
@@ -32,7 +33,6 @@ from transeg.core.inference.sliding_window import Inference, resize_result
 from transeg.core.inference.trained_model import TrainedModel
 from transeg.core.inference.translator import Translator, to_pixels, translation_seed
 from transeg.core.inference.visualization import draw_outlines
-from transeg.core.inference.whole_slide import is_large, predict_slide, to_uint8, translate_slide
 from transeg.core.interfaces import IGNORE
 from transeg.core.models.forward import to_probabilities
 
@@ -86,7 +86,7 @@ def predict_files(
     Masks of one class are 0 and 255, of several classes their numbers. Overlays are JPEG files of images that come in
     colour and 8 bits, as photographs do, else PNG. Probabilities are 16-bit PNG files, one for
     each class but background. Images too large for memory, in windows, give TIFF files; see
-    :func:`transeg.core.inference.whole_slide.predict_slide`. ``tables`` get each mask to count or
+    :func:`transeg.core.inference.large_image.predict_large_image`. ``tables`` get each mask to count or
     measure what is in it. The height and width of images are multiplied by ``scale``, and images brought by
     ``translator`` into the domain that the segmenter knows; masks come back at the size of the file. Files that cannot
     be read are left to ``failures``. ``polygons`` makes what is written of the objects in each mask beside it.
@@ -120,7 +120,7 @@ def predict_files(
                 image = found.result()
                 if image is None:
                     behind.finish()
-                    predict_slide(
+                    predict_large_image(
                         trained,
                         file,
                         out,
@@ -206,7 +206,7 @@ def translate_files(
                 image = found.result()
                 if image is None:
                     behind.finish()
-                    translate_slide(translator, file, out, reading.range)
+                    translate_large_image(translator, file, out, reading.range)
                 else:
                     made = make(file, image)
                     behind(partial(write_atomically, out / f"{file.stem}{image_suffix(made)}", made))

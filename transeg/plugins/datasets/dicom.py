@@ -13,7 +13,7 @@ import numpy as np
 
 from transeg.core.data.decoded_image import Range
 from transeg.core.data.dicom_frames import DicomFrame, dicom_frames, read_dicom
-from transeg.core.data.dicom_segments import (
+from transeg.core.data.dicom_seg_reading import (
     Segmented,
     SegmentPlane,
     is_segmentation,

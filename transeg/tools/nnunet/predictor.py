@@ -22,11 +22,11 @@ from transeg.core.distributed.progress_bar import progress_bar
 from transeg.core.errors import Failures, TransegError, UsageError
 from transeg.core.evaluation.measurement import measure_masks
 from transeg.core.files import read_json
+from transeg.core.inference.large_image import to_uint8
 from transeg.core.inference.pixel_size import PixelSize, rescale_factors
 from transeg.core.inference.prediction import list_image_files, scale_image
 from transeg.core.inference.translator import Translator
 from transeg.core.inference.visualization import draw_outlines
-from transeg.core.inference.whole_slide import to_uint8
 from transeg.core.interfaces import Dataset
 from transeg.core.models.checkpoint import load_safely
 from transeg.core.optional_packages import require

@@ -4,31 +4,23 @@ import highdicom
 import numpy as np
 import pydicom
 import pytest
-from layouts import save, write_dicom, write_slices_together
+from layouts import CT_SLICE, save, write_dicom, write_slices_together
 from pydicom.uid import JPEG2000Lossless
 
 from transeg.core.data.dicom_frames import dicom_frames
-from transeg.core.data.dicom_segmentation import encode_segmentation, segment_descriptions, segmentation_groups
+from transeg.core.data.dicom_seg_writing import encode_segmentation, segment_descriptions, segmentation_groups
 from transeg.core.errors import DataError
 from transeg.plugins.datasets.dicom import Dicom
 
 NAMES = ("background", "liver", "tumour")
 RNG = np.random.default_rng(0)
-CT = {
-    "SOPClassUID": pydicom.uid.CTImageStorage,
-    "Modality": "CT",
-    "FrameOfReferenceUID": "1.2.7",
-    "ImageOrientationPatient": [1, 0, 0, 0, 1, 0],
-    "PixelSpacing": [0.5, 0.25],
-    "SliceThickness": 5,
-}
 
 
 def write_tree(root, count=4, size=(9, 7)):
     """Two series of slices, whose second mask is empty, with a DICOM-SEG object for each: their masks by name."""
     for index in range(count):
         for series in ("1.2.8", "1.2.9"):
-            tags = {**CT, "ImagePositionPatient": [0, 0, 5 * index], "SOPInstanceUID": f"{series}.{index + 1}"}
+            tags = {**CT_SLICE, "ImagePositionPatient": [0, 0, 5 * index], "SOPInstanceUID": f"{series}.{index + 1}"}
             stored = RNG.integers(0, 100, size).astype(np.int16)
             write_dicom(root / "images" / series / f"IM{index}", stored, series=series, patient="XYZZY^JANE", **tags)
     frames, _ = dicom_frames(root / "images", "The test")

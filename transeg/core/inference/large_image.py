@@ -15,7 +15,8 @@ from transeg.core.data.decoded_image import Range
 from transeg.core.data.images import read_size, read_unit_image, unit_range, write_image
 from transeg.core.data.pixel_size_tags import pixel_size_tags, said_pixel_size
 from transeg.core.data.stream import to_tensor
-from transeg.core.data.tiff import open_tiff, write_tiff
+from transeg.core.data.tiff import open_tiff
+from transeg.core.data.tiff_writing import write_tiff
 from transeg.core.files import replacing
 from transeg.core.inference.masks import class_map, shown_mask
 from transeg.core.inference.pixel_size import PixelSize
@@ -32,7 +33,7 @@ OVERVIEW = 2048
 """Height and width that the picture of a large image has at most."""
 
 
-class Slide:
+class LargeImage:
     """An image file of which regions are read.
 
     A TIFF file is read by its tiles or strips; any other format is decoded as a whole, which takes its pixels' bytes.
@@ -70,7 +71,7 @@ def is_large(trained: TrainedModel, path: Path, inference: Inference) -> bool:
     return bool(inference.window) and trained.experiment.data.stain is None and height * width > LARGE
 
 
-def predict_slide(
+def predict_large_image(
     trained: TrainedModel,
     path: Path,
     out: Path,
@@ -86,11 +87,11 @@ def predict_slide(
     The mask is a tiled TIFF, probabilities are uncompressed TIFFs of 16 bits, the overlay is a small picture. The TIFFs
     say how large pixels are, where ``pixel_size`` or the image does.
     """
-    slide = Slide(path, trained.domains.target_channels, range_)
-    height, width = slide.size
+    image = LargeImage(path, trained.domains.target_channels, range_)
+    height, width = image.size
     names = trained.domains.class_names
     pixel_size = pixel_size or said_pixel_size(path)
-    overview = Overview(slide.size) if overlays else None
+    overview = Overview(image.size) if overlays else None
     with ExitStack() as stack:
         overlay = stack.enter_context(replacing(out / "overlays" / f"{path.stem}.png")) if overlays else None
         masks = stack.enter_context(replacing(out / "masks" / f"{path.stem}.tif"))
@@ -101,10 +102,10 @@ def predict_slide(
             files.append(RawRows(place, height, width, pixel_size))
 
         def rows() -> Iterator[np.ndarray]:
-            for top, logits in slide.bands(trained.segment, inference, trained.device):
+            for top, logits in image.bands(trained.segment, inference, trained.device):
                 mask = class_map(logits)
                 if overview is not None:
-                    overview.add(top, slide.read(Region(top, 0, len(mask), width)), mask)
+                    overview.add(top, image.read(Region(top, 0, len(mask), width)), mask)
                 for file, values in zip(files, to_probabilities(logits[None])[0] if files else (), strict=True):
                     file.write((values.numpy() * 65535).round().astype(np.uint16))
                 yield shown_mask(mask, len(names))[:, :, None]
@@ -114,15 +115,15 @@ def predict_slide(
             write_image(overlay, draw_outlines(overview.picture, overview.mask))
 
 
-def translate_slide(translator: Translator, path: Path, out: Path, range_: Range | None) -> None:
+def translate_large_image(translator: Translator, path: Path, out: Path, range_: Range | None) -> None:
     """Write the translation of a large image as a tiled TIFF of the same type, which says how large pixels are, too."""
-    slide = Slide(path, translator.takes, range_)
-    dtype = slide.read(Region(0, 0, 1, 1)).dtype
+    image = LargeImage(path, translator.takes, range_)
+    dtype = image.read(Region(0, 0, 1, 1)).dtype
     forward = translator.forward(path.stem)
-    bands = slide.bands(forward, translator.inference, translator.trained.device)
+    bands = image.bands(forward, translator.inference, translator.trained.device)
     with replacing(out / f"{path.stem}.tif") as unfinished:
         pixels = (to_pixels(band, dtype) for _, band in bands)
-        write_tiff(unfinished, pixels, *slide.size, translator.makes, said_pixel_size(path))
+        write_tiff(unfinished, pixels, *image.size, translator.makes, said_pixel_size(path))
 
 
 class Overview:

@@ -7,29 +7,21 @@ import highdicom
 import numpy as np
 import pydicom
 import pytest
-from layouts import write_dicom, write_slices_together
+from layouts import CT_SLICE, write_dicom, write_slices_together
 from pydicom.data import get_testdata_file
 
 from transeg.core.data.dicom_frames import dicom_frames
-from transeg.core.data.dicom_segmentation import encode_segmentation, segment_descriptions, segmentation_groups
+from transeg.core.data.dicom_seg_writing import encode_segmentation, segment_descriptions, segmentation_groups
 from transeg.core.errors import DataError, UsageError
 
 NAMES = ("background", "liver", "Tumör")
 RNG = np.random.default_rng(0)
-CT = {
-    "SOPClassUID": pydicom.uid.CTImageStorage,
-    "Modality": "CT",
-    "FrameOfReferenceUID": "1.2.7",
-    "ImageOrientationPatient": [1, 0, 0, 0, 1, 0],
-    "PixelSpacing": [0.5, 0.25],
-    "SliceThickness": 5,
-}
 
 
 def write_slices(folder, heights, size=(9, 7), normal=(0, 0, 1), **tags):
     """Slices of a series, at these heights in the order of their names."""
     for index, height in enumerate(heights):
-        place = {**CT, "ImagePositionPatient": [height * step for step in normal]}
+        place = {**CT_SLICE, "ImagePositionPatient": [height * step for step in normal]}
         stored = RNG.integers(0, 100, size).astype(np.int16)
         write_dicom(folder / f"IM{index}", stored, **{**place, **tags})
 
