@@ -29,6 +29,16 @@ def test_a_known_shift_is_found_to_a_fraction_of_a_pixel_also_of_another_contras
         assert np.hypot(*np.subtract(label_shift(image, grey), shift)) < 0.3
 
 
+def test_images_that_have_nothing_in_common_are_shifted_by_no_more_than_their_size(images):
+    rng = np.random.default_rng(0)
+    for number in range(60):
+        size = int(rng.integers(24, 128))
+        part = images[number % 3][:size, :size]
+        smooth = ndimage.gaussian_filter(rng.normal(128, 90, (size, size, 3)), (number % 9, number % 7, 0))
+        found = label_shift(part, smooth.clip(0, 255).astype(np.uint8))
+        assert np.abs(found).max() <= size / 2 + 1
+
+
 def test_what_cannot_be_told(images):
     assert label_shift(images[0], np.full_like(images[0], 7)) == (0.0, 0.0)
     assert label_shift(images[0][:15], images[0][:15]) is None
