@@ -100,7 +100,7 @@ def settings_of(named: Mapping[str, Any], under: Settings, registry: Registry) -
         settings.setdefault("distillation", {})[part] = tables
         under.get("distillation", {}).pop(part, None)
     for text in named.get("assignments") or ():
-        settings = merge(settings, _for_tests(spell_out_names(parse_assignment(text)), settings))
+        settings = merge(settings, _for_tests(spell_out_names(parse_assignment(text)), merge(under, settings)))
     return settings
 
 
@@ -143,7 +143,7 @@ def _for_tests(assigned: Settings, settings: Settings) -> Settings:
         return assigned
     spread: Settings = {}
     for label, options in given.items():
-        of_name = [other for other, table in known.items() if label not in known and table["name"] == label]
+        of_name = [other for other, table in known.items() if label not in known and table.get("name") == label]
         spread |= dict.fromkeys(of_name or [label], options)
     return {**assigned, "data": {**assigned["data"], "test": spread}}
 
