@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import torch
 from conftest import SUPERVISED, TINY_CUT, TINY_TRAINING, TRANSLATION, command
 from PIL import Image
 
+import transeg
 from transeg.core.data.images import read_image
 from transeg.core.data.writing import file_name
 from transeg.core.evaluation.label_shift import label_shift
@@ -174,6 +176,25 @@ def test_files_keep_their_type(runs, toolkit, tmp_path):
         before, after = (read_image(folder / name, 1) for folder in (tmp_path, tmp_path / "out"))
         assert before.dtype == after.dtype
         assert before.shape == after.shape
+
+
+def test_a_generator_that_learned_from_negatives_is_given_those_of_files(toolkit, tmp_path):
+    settings = ["data.source.invert=true", "generator.references=1", "train.iterations=2", "data.size=32"]
+    settings += [f"data.{role}.{option}" for role in ("source", "target") for option in ("count=6", "side=32")]
+    line = ["run", "--strategy", "translation", "--generator", "histogram", "--source", "phantom:clean"]
+    line += ["--target", "phantom:scope", *(part for setting in settings for part in ("--set", setting))]
+    toolkit(*line, "--run-dir", tmp_path / "run")
+    ramp = np.tile(np.arange(32, dtype=np.uint8)[:, None, None] * 8, (1, 32, 3))
+    Image.fromarray(ramp).save(tmp_path / "a.png")
+    toolkit("translate", tmp_path / "run", tmp_path / "a.png", "-o", tmp_path / "out")
+    made = np.asarray(Image.open(tmp_path / "out" / "a.png")).astype(int)
+    assert (np.diff(made.mean((1, 2))) <= 0).all()  # what was darkest is brightest
+    assert made[0].mean() > made[-1].mean() + 50
+    assert np.abs(transeg.load(tmp_path / "run").translate(ramp) - made).max() <= 1
+    toolkit("export", tmp_path / "run", "--format", "torchscript", "-o", tmp_path / "graph")
+    graph = torch.jit.load(str(tmp_path / "graph" / "model.torchscript"))
+    exported = graph(torch.from_numpy(ramp).permute(2, 0, 1)[None].float() / 255, torch.zeros(1, 1))[0]
+    assert np.abs(exported.permute(1, 2, 0).numpy() * 255 - made).max() <= 1
 
 
 class TestAdaptation:

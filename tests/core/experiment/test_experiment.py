@@ -337,6 +337,13 @@ def test_options_of_a_dataset_are_those_of_all_its_test_sets():
     assert list(tests) == ["a", "b", "phantom"]
 
 
+def test_options_of_test_sets_that_a_file_names_are_set_one_after_the_other():
+    file = {"data": {"test": {"purple": {"name": "folder"}, "white": {"name": "folder"}}}}
+    named = {"assignments": ["data.test.purple.root=/a", "data.test.white.root=/b", "data.test.folder.channels=1"]}
+    tests = settings_of(named, file, REGISTRY)["data"]["test"]
+    assert tests == {"purple": {"root": "/a", "channels": 1}, "white": {"root": "/b", "channels": 1}}
+
+
 def test_flags_lie_over_the_file():
     file = {
         "segmenter": {"name": "unet", "base": 8},

@@ -105,6 +105,18 @@ def test_the_generator_that_is_named_translates_for_every_rung_but_those_named_a
     assert found["joint"].generator.options["blocks"] == 1
 
 
+def test_the_source_alone_is_inverted(folders):
+    found, _ = experiments(folders, rungs=["joint", "joint+inverted", "few=3+inverted", "source-strong+inverted"])
+    inverted = {name: each.data.source.invert for name, each in found.items()}
+    assert inverted == {name: name.endswith("+inverted") for name in found}
+    assert found["joint+inverted"].generator.name == "cut"
+    assert not found["joint+inverted"].data.target.invert
+    assert not found["few=3+inverted"].data.synthetic.invert
+    assert not any(test.invert for each in found.values() for test in each.data.test.values())
+    with pytest.raises(UsageError, match=r"data\.target\.invert"):
+        experiments(folders, {"data": {"target": {"invert": True}}})
+
+
 def test_draws_are_equal(folders):
     found, _ = experiments(folders, rungs=["source-only", "fda", "joint", "source-strong"])
     stand = [

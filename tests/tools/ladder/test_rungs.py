@@ -35,6 +35,20 @@ def test_adapted_rungs_are_trained_as_without_and_stand_behind():
         parse_rung("fda+bn+strong")
 
 
+def test_inverted_goes_with_any_rung_that_learns_from_the_source():
+    assert names("joint+inverted+strong+bn", "joint+strong", "joint+inverted", "source-only+inverted+strong") == [
+        "source-only", "source-strong+inverted", "joint+strong", "joint+inverted", "joint+inverted+strong+bn",
+    ]  # fmt: skip
+    assert parse_rung("source-strong+inverted") == parse_rung("source-only+inverted+strong")
+    rung = parse_rung("few-5+inverted")
+    assert (rung.name, rung.few, rung.inverted, rung.strong) == ("few=5+inverted", 5, True, False)
+    assert not parse_rung("joint+strong").inverted
+    with pytest.raises(UsageError, match="target's labels alone"):
+        parse_rung("oracle+inverted")
+    with pytest.raises(UsageError, match="in this order"):
+        parse_rung("joint+strong+inverted")
+
+
 def test_what_is_no_rung():
     with pytest.raises(UsageError, match=r"no rung 'histogramm'.*histogram"):
         names("histogramm")

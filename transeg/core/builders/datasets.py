@@ -10,6 +10,7 @@ from typing import cast
 from transeg.core.builders.construct import construct
 from transeg.core.builders.probes import probe_dataset
 from transeg.core.component_options import options as component_options
+from transeg.core.data.inverted import InvertedDataset
 from transeg.core.data.ranged import RangedDataset
 from transeg.core.data.rescaling import RescaledDataset
 from transeg.core.data.splits import SPLITS
@@ -45,7 +46,9 @@ def build_dataset(choice: DatasetChoice, role: str, registry: Registry) -> Datas
         options["range"] = choice.range
     made: Dataset = construct(lambda: cls(root, split, **options), f"data.{role}")
     probe_dataset(made, registry.find("dataset", choice.name))
-    dataset = RangedDataset(made, None if scales_itself else choice.range)
+    dataset: Dataset = RangedDataset(made, None if scales_itself else choice.range)
+    if choice.invert:
+        dataset = InvertedDataset(dataset)
     if choice.pixel_size is None and choice.rescale is None:
         return dataset
     rescaled = partial(RescaledDataset, dataset, pixel_size=choice.pixel_size, factor=choice.rescale)

@@ -118,6 +118,8 @@ class DatasetChoice(Choice):
     range: tuple[float, float] | None = None
     """the stored intensities that become 0 and 1, in all images: [0, 4095] for 12 bits in 16; by default what a file
     says, else the range of its type, and 0 to 1 for floats."""
+    invert: bool = False
+    """exchange dark and bright in all images, so that a source of opposite contrast looks like the target."""
 
     @model_validator(mode="after")
     def _has_increasing_range(self) -> Self:

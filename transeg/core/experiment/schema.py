@@ -126,6 +126,15 @@ class DataOptions(Options):
     """Keep decoded images on disk, for this run and others, in so many bytes: `20GB`. See `toolkit data cache`."""
 
     @model_validator(mode="after")
+    def _target_is_taken_as_it_is(self) -> Self:
+        if self.target is not None and self.target.invert:
+            raise ValueError(
+                "the target's images are taken as they are, now and by predict; leave data.target.invert out and say "
+                "data.source.invert=true"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _tiles_fit(self) -> Self:
         if self.sampling == "classes" and self.tile is not None:
             raise ValueError("data.sampling=classes draws whole images; for windows say data.tile_sampling=classes")

@@ -29,11 +29,13 @@ class Translator:
         trained: the run; its generator is given images.
         inference: how images reach the generator.
         direction: one of the generator's; None for source to target.
+        inverts: whether the generator knows negatives of the source's images, and so is given those of what it gets.
     """
 
     trained: TrainedModel
     inference: Inference
     direction: str | None = None
+    inverts: bool = False
 
     @classmethod
     def load(
@@ -71,7 +73,9 @@ class Translator:
         offered = trained.generator.directions
         if direction is not None and direction not in offered:
             raise UsageError(f"The generator of {run} translates {' and '.join(offered)}, not {direction}.")
-        return cls(trained, trained.inference(window), direction)
+        source = trained.experiment.data.source
+        inverts = source is not None and source.invert and not trained.given.by_mask
+        return cls(trained, trained.inference(window), direction, inverts)
 
     @classmethod
     def adapting(
@@ -113,6 +117,13 @@ class Translator:
         return self.direction == "target-to-source"
 
     @property
+    def signs(self) -> tuple[int, int]:
+        """What images in [-1, 1] are multiplied by before the generator, and behind it: -1 makes negatives."""
+        if not self.inverts:
+            return 1, 1
+        return (1, -1) if self.backwards else (-1, 1)
+
+    @property
     def takes(self) -> int:
         """Channels of what it is given."""
         domains = self.trained.domains
@@ -137,7 +148,9 @@ class Translator:
 
     def forward(self, name: str | int) -> Forward:
         """What windows of an image of that name go through."""
-        return partial(self.trained.translate, direction=self.direction, seed=translation_seed(name))
+        translate = partial(self.trained.translate, direction=self.direction, seed=translation_seed(name))
+        before, after = self.signs
+        return lambda windows, places: after * translate(before * windows, places)
 
     def __call__(self, image: np.ndarray, name: str | int) -> np.ndarray:
         """``(H, W, C)`` -> ``(H, W, C')`` of the same type, on the same scale of intensities."""

@@ -48,7 +48,8 @@ def reference_run(trained: TrainedModel, translator: Translator | None, graph: G
             generator = translator.trained.generator
             assert generator is not None
             noise = cast("Noise", ReplayedNoise(graph.draws, tuple(draws))) if draws else None
-            x = translate(generator, x, translator.direction or generator.directions[0], noise).clamp(-1, 1)
+            (before, after), direction = translator.signs, translator.direction or generator.directions[0]
+            x = (after * translate(generator, before * x, direction, noise)).clamp(-1, 1)
         if graph.segmenting is None:
             return (x + 1) / 2
         logits = trained.segment(x)

@@ -26,19 +26,23 @@ class TranslationGraph(nn.Module):
         direction: one of its.
         given: what it is given of the source.
         draws: what it asks for.
+        signs: see :attr:`transeg.core.inference.translator.Translator.signs`.
     """
 
-    def __init__(self, generator: Generator, direction: str, given: Conditioning, draws: Draws) -> None:
+    def __init__(
+        self, generator: Generator, direction: str, given: Conditioning, draws: Draws, signs: tuple[int, int] = (1, 1)
+    ) -> None:
         super().__init__()
         self.generator = copy_contiguous(generator)
         self.direction = direction
         self.given = given
         self.draws = draws
+        self.before, self.after = signs
 
     def forward(self, image: Tensor, *draws: Tensor) -> Tensor:
         noise = cast("Noise", ReplayedNoise(self.draws, draws)) if draws else None
-        padded = pad_traceably(image, self.generator.size_multiple)
-        made = self.generator.translate(padded, self.direction, noise)
+        padded = pad_traceably(_signed(image, self.before), self.generator.size_multiple)
+        made = _signed(self.generator.translate(padded, self.direction, noise), self.after)
         return crop_padding(made, image, self.generator.size_multiple).clamp(-1, 1)
 
 
@@ -129,6 +133,11 @@ class Graph(nn.Module):
 def copy_contiguous(network: Network) -> Network:
     """A copy without what only helps a CPU here: its weights in their usual order."""
     return copy.deepcopy(network).cpu().to(memory_format=torch.contiguous_format).requires_grad_(False)
+
+
+def _signed(image: Tensor, sign: int) -> Tensor:
+    """Times 1 or -1, of which the former is no operation in the graph."""
+    return image if sign == 1 else -image
 
 
 def pad_traceably(image: Tensor, multiple: int) -> Tensor:

@@ -112,7 +112,8 @@ def build_graph(trained: TrainedModel, translator: Translator | None, wanted: Ex
         assert generator is not None
         channels = given.channels if given.by_mask else translator.takes
         direction = translator.direction or generator.directions[0]
-        translating = TranslationGraph(generator, direction, given, record_draws(generator, channels, direction))
+        draws = record_draws(generator, channels, direction)
+        translating = TranslationGraph(generator, direction, given, draws, translator.signs)
     if trained.segmenter is not None and not wanted.generator:
         assert trained.experiment.segmenter is not None
         sigmoid = len(trained.domains.class_names) == 2 and trained.experiment.segmenter.num_classes != 2

@@ -17,7 +17,7 @@ from transeg.core.registry import Registry
 from transeg.tools.common.console import stderr_console
 from transeg.tools.common.experiment_options import with_experiment
 from transeg.tools.common.options import COUNT, PATH, as_json, cluster, cluster_options, repeatable, with_registry
-from transeg.tools.ladder.rungs import ADAPTED, RUNGS, STRONG
+from transeg.tools.ladder.rungs import ADAPTED, INVERTED, RUNGS, STRONG
 
 
 @click.command()
@@ -25,8 +25,8 @@ from transeg.tools.ladder.rungs import ADAPTED, RUNGS, STRONG
 @click.option(
     "--rungs",
     metavar="NAME,...",
-    help=f"Rungs to train: {', '.join(RUNGS)}, few=N, each with {STRONG} behind it if wanted, and behind that "
-    f"{' or '.join(ADAPTED)}; by default all but stain, sequential and few=N.",
+    help=f"Rungs to train: {', '.join(RUNGS)}, few=N, each with {INVERTED}, {STRONG} and {' or '.join(ADAPTED)} "
+    f"behind it, in this order, if wanted; by default all but stain, sequential and few=N.",
 )
 @click.option("--seeds", type=COUNT, metavar="N", help="Number of seeds, from --seed on; by default 1.")
 @click.option(

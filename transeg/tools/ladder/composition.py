@@ -135,6 +135,8 @@ def _settings(rung: Rung, reference: Experiment, document: Settings, own: Settin
         made["train"] = {"selection": "dice"}  # there is nothing to agree about
     if rung.labels == "target":
         made["data"]["source"] = _labelled(rung, reference.data.target, registry, keeps_val=True)
+    if rung.inverted:
+        made["data"]["source"] = {**made["data"]["source"], "invert": True}
     if rung.few:
         if reference.data.stain is not None:
             raise UsageError("data.stain does not reach images that are mixed into the source's.")

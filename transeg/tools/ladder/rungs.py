@@ -13,8 +13,10 @@ LOWEST, HIGHEST = "source-only", "oracle"
 """The rungs between which the gap lies."""
 RIVAL = "source-strong"
 """What needs no target image, and so what others are worth the trouble against."""
+INVERTED = "+inverted"
+"""Behind the name of a rung that learns from the source: with dark and bright exchanged there."""
 STRONG = "+strong"
-"""Behind any rung's name: with the augmentation preset of that name."""
+"""Behind that: with the augmentation preset of that name."""
 ADAPTED = {"+bn": "bn", "+tent": "tent"}
 """Behind all of a rung's name: its tests adapt the network to each of their groups; the training is the same."""
 
@@ -30,6 +32,7 @@ class Rung:
         generator: the one that translates the source; `named` for the experiment's, '' for none.
         labels: whose labels it learns from.
         target: whether it sees target images without their labels.
+        inverted: whether dark and bright are exchanged in the source.
         strong: whether its augmentation is the preset `strong`.
         few: so many labelled target images are half of each batch; 0 for none.
         adaptation: of its tests, see :class:`transeg.core.inference.adaptation.BatchNormAdaptation`.
@@ -41,6 +44,7 @@ class Rung:
     generator: str = ""
     labels: Literal["source", "target"] = "source"
     target: bool = False
+    inverted: bool = False
     strong: bool = False
     few: int = 0
     adaptation: str = "none"
@@ -89,7 +93,7 @@ def parse_rungs(names: Sequence[str]) -> list[Rung]:
 
 
 def parse_rung(text: str) -> Rung:
-    """``fda``, ``few=10``, ``joint+strong+bn``; also as the folder of a cell is called, ``few-10``.
+    """``fda``, ``few=10``, ``joint+inverted+strong+bn``; also as the folder of a cell is called, ``few-10``.
 
     Raises:
         UsageError: there is no such rung.
@@ -105,7 +109,7 @@ def parse_rung(text: str) -> Rung:
 
 def _trained_rung(text: str) -> Rung:
     """A rung but for what its tests do."""
-    name = text.removesuffix(STRONG)
+    name = text.removesuffix(STRONG).removesuffix(INVERTED)
     few = FEW.fullmatch(name)
     if few and int(few[1]):
         number = int(few[1])
@@ -116,18 +120,25 @@ def _trained_rung(text: str) -> Rung:
     else:
         raise UsageError(
             f"There is no rung {text!r}.{did_you_mean(name, RUNGS)} There are {', '.join(RUNGS)} and few=N, with a "
-            f"number of images, and each of them with {STRONG}, {' or '.join(ADAPTED)} behind it."
+            f"number of images, and each of them with {INVERTED}, {STRONG}, {' or '.join(ADAPTED)} behind it, in this "
+            f"order."
         )
-    if name == text or rung.strong:
+    inverted, strong = text.removesuffix(STRONG).endswith(INVERTED), text.endswith(STRONG)
+    if strong and rung.name == LOWEST:
+        rung, strong = RUNGS[RIVAL], False
+    if inverted and rung.labels == "target":
+        raise UsageError(f"The rung {name} learns from the target's labels alone, so there is no {text}.")
+    if inverted:
+        learns_from = f"{rung.learns_from}; dark and bright exchanged"
+        rung = replace(rung, name=rung.name + INVERTED, learns_from=learns_from, inverted=True)
+    if not strong or rung.strong:
         return rung
-    if rung.name == LOWEST:
-        return RUNGS[RIVAL]
     return replace(rung, name=rung.name + STRONG, learns_from=f"{rung.learns_from}, strong augmentation", strong=True)
 
 
-def _place(rung: Rung) -> tuple[float, int, bool, int]:
+def _place(rung: Rung) -> tuple[float, int, bool, bool, int]:
     """Labels of the target come last: a few of them, then all."""
     order, adaptations = list(RUNGS), ["none", *ADAPTED.values()]
-    plain = rung.trained_as.removesuffix(STRONG)
+    plain = rung.trained_as.removesuffix(STRONG).removesuffix(INVERTED)
     place = len(order) - 1.5 if rung.few else order.index(plain)
-    return place, rung.few, rung.strong, adaptations.index(rung.adaptation)
+    return place, rung.few, rung.inverted, rung.strong, adaptations.index(rung.adaptation)
