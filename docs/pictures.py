@@ -1,26 +1,45 @@
 """Writes the pictures of the documentation that are no run's own.
 
-    python docs/pictures.py RUN FOLDER      # a joint run of octa's ladder, and the graphs; writes docs/octa.png
+    python docs/pictures.py octa RUN FOLDER     # a joint run of octa's ladder, and the graphs; writes docs/octa.png
+    python docs/pictures.py nuclei LADDER       # of its first seed; writes docs/nuclei.png
+    python docs/pictures.py axons LADDER        # likewise, docs/axons.png
 
-The graphs are rendered (arXiv:2306.10941), and their translations are made of these: the angiograms themselves, which
-may not be passed on, are not shown.
+Of octa, only graphs are shown, which are rendered (arXiv:2306.10941), and what is made of them: the angiograms may not
+be passed on. Images of nuclei (CC0) and of axons (MIT) may be.
 """
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
+from PIL import Image
 
+from transeg.core.builders.datasets import build_dataset
+from transeg.core.data.images import unit_range
+from transeg.core.experiment.schema import read_experiment
 from transeg.core.inference.translator import Translator
+from transeg.core.interfaces import Sample
 from transeg.core.registry import Registry
+from transeg.core.runs.run_folder import RunFolder
 from transeg.plugins.datasets.folder import Folder
 
 HERE = Path(__file__).parent
 SHOWN, SIDE = (5, 40, 90), 160
 """Graphs, and pixels of the part of each that is shown."""
+RUNGS = {
+    "nuclei": ("source-only", "source-only+inverted", "source-only+inverted+bn", "joint", "joint+inverted"),
+    "axons": ("source-only", "source-only+inverted", "source-only+inverted+bn", "joint", "joint+inverted"),
+}
+"""Rungs that are shown, by the picture."""
+IMAGES = {"nuclei": (("purple", 0), ("purple", 6), ("white", 1), ("white", 4)), "axons": (("axon", 0), ("axon", 2))}
+"""Test images that are shown: the test set and the place in it."""
+COLOURS = ("tab:orange", "tab:cyan")
 
 
 def octa(run: Path, folder: Path) -> None:
@@ -34,13 +53,63 @@ def octa(run: Path, folder: Path) -> None:
         part = np.s_[top : top + SIDE, left : left + SIDE]
         pictures = {"rendered graph": sample.image, "translated, and its label": translator(sample.image, sample.name)}
         for row, (title, picture) in enumerate(pictures.items()):
-            axes[row, column].imshow(picture[part][:, :, 0], cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-            axes[row, column].set(xticks=[], yticks=[])
+            _show(axes[row, column], picture[part])
             axes[row, 0].set_ylabel(title)
         assert sample.mask is not None
-        axes[1, column].contour(sample.mask[part], levels=[0.5], colors="tab:orange", linewidths=0.6)
+        axes[1, column].contour(sample.mask[part], levels=[0.5], colors=COLOURS[0], linewidths=0.6)
     figure.savefig(HERE / "octa.png", dpi=100)
 
 
+def pair(name: str, ladder: Path) -> None:
+    """A row of source images, one of target images with the outlines of their labels, and one for each rung with the
+    outlines of what it finds.
+    """
+    runs = {rung: ladder / "cells" / f"seed0_{rung}" for rung in RUNGS[name]}
+    experiment = read_experiment(RunFolder(runs[RUNGS[name][0]]).experiment, Registry())
+    assert experiment.data.source is not None
+    source = build_dataset(experiment.data.source, "source", Registry())
+    tests = {label: build_dataset(choice, "test", Registry()) for label, choice in experiment.data.test.items()}
+    samples = [tests[label][index] for label, index in IMAGES[name]]
+    rows, columns = len(runs) + 2, len(samples)
+    figure, axes = plt.subplots(rows, columns, figsize=(2.4 * columns, 2 * rows), layout="constrained")
+    for column, sample in enumerate(samples):
+        height, width = sample.size
+        _show(axes[0, column], source[column * len(source) // columns].image[:height, :width])
+        _show(axes[1, column], sample.image, sample.mask)
+        for row, found in enumerate(_found(runs, sample), start=2):
+            _show(axes[row, column], sample.image, found)
+    for row, title in enumerate(("source", "target, labels", *runs)):
+        axes[row, 0].set_ylabel(title, fontsize=8)
+    figure.savefig(HERE / f"{name}.png", dpi=90)
+
+
+def _found(runs: dict[str, Path], sample: Sample) -> list[np.ndarray]:
+    """The masks ``(H, W)`` that `toolkit predict` writes of an image, with each rung's own way to adapt."""
+    masks = []
+    with TemporaryDirectory() as scratch:
+        image = Path(scratch, "a.png")
+        Image.fromarray((unit_range(sample.image).squeeze() * 255).round().astype(np.uint8)).save(image)
+        for rung, run in runs.items():
+            adapt = rung.rpartition("+")[2] if rung.endswith(("+bn", "+tent")) else "none"
+            out = Path(scratch, rung)
+            options = ["-o", out, "--adapt", adapt, "--device", "cpu", "--rescale", "1", "--no-overlays"]
+            subprocess.run([sys.executable, "-m", "transeg", "predict", run, image, *options], check=True)
+            masks.append(np.asarray(Image.open(out / "masks" / "a.png")))
+    return masks
+
+
+def _show(axes: Axes, picture: np.ndarray, mask: np.ndarray | None = None) -> None:
+    """``(H, W, C)``, with the outlines of each class of a mask ``(H, W)``, whatever values stand for them."""
+    axes.imshow(picture.squeeze(), cmap="gray", interpolation="nearest")
+    axes.set(xticks=[], yticks=[])
+    classes = [] if mask is None else [value for value in np.unique(mask) if value]
+    for value, colour in zip(classes, COLOURS, strict=False):
+        axes.contour(mask == value, levels=[0.5], colors=colour, linewidths=0.6)
+
+
 if __name__ == "__main__":
-    octa(*map(Path, sys.argv[1:3]))
+    picture, *paths = sys.argv[1:]
+    if picture == "octa":
+        octa(*map(Path, paths))
+    else:
+        pair(picture, Path(*paths))
