@@ -92,8 +92,8 @@ def _found(runs: dict[str, Path], sample: Sample) -> list[np.ndarray]:
         for rung, run in runs.items():
             adapt = rung.rpartition("+")[2] if rung.endswith(("+bn", "+tent")) else "none"
             out = Path(scratch, rung)
-            options = ["-o", out, "--adapt", adapt, "--device", "cpu", "--rescale", "1", "--no-overlays"]
-            subprocess.run([sys.executable, "-m", "transeg", "predict", run, image, *options], check=True)
+            options = ["-o", str(out), "--adapt", adapt, "--device", "cpu", "--rescale", "1", "--no-overlays"]
+            subprocess.run([sys.executable, "-m", "transeg", "predict", str(run), str(image), *options], check=True)
             masks.append(np.asarray(Image.open(out / "masks" / "a.png")))
     return masks
 
