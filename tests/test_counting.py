@@ -59,7 +59,8 @@ def test_evaluate_compares_with_the_truth(joint_run, toolkit, tmp_path):
     assert counts["mae"] == np.mean([abs(int(line["error"])) for line in lines])
     assert Image.open(tmp_path / "counts" / "phantom.png").size[0] > 100
     table = " ".join(toolkit(*arguments).stdout.split())
-    for word in ("true", "predicted", "MAE", "relative", "bias [95 % limits]"):
+    assert counts["pq"] == pytest.approx(np.mean([float(line["pq"]) for line in lines if line["pq"]]), abs=1e-6)
+    for word in ("true", "predicted", "MAE", "relative", "bias [95 % limits]", "PQ SQ RQ AJI"):
         assert word in table
     toolkit("compare", tmp_path, tmp_path)  # the new files are not taken for test sets
 

@@ -80,6 +80,18 @@ def test_by_content(toolkit, tmp_path, sampling, workers):
     toolkit(*tiled_command(stained(tmp_path / "set"), "--run-dir", tmp_path / "run", settings=settings))
 
 
+def test_windows_by_a_wanted_share(toolkit, tmp_path):
+    root = stained(tmp_path / "set")
+    line = tiled_command(root, "--run-dir", tmp_path / "run", settings=["data.source.match=share:0.15"])
+    told = " ".join(toolkit(*line).stderr.split())
+    assert "the mean share of what is drawn is 0.15, of even draws it would be 0.0" in told
+    assert "of 210 windows" in told
+    stored = tomllib.loads((tmp_path / "run" / "experiment.toml").read_text())["data"]["source"]
+    assert stored["match"] == "share:0.15"
+    line = tiled_command(root, "--run-dir", tmp_path / "none", settings=["data.source.match=size:90"])
+    assert "data.source.match=size:90 is out of reach" in " ".join(toolkit(*line, code=2).stderr.split())
+
+
 @pytest.mark.parametrize("strategy", ["joint", "sequential"])
 def test_translated_windows(toolkit, tmp_path, strategy):
     root = stained(tmp_path / "set")
@@ -182,6 +194,18 @@ class TestLarge:
         (["data.tile=0"], "data.tile cannot be 0"),
         (["data.tile=many"], "data.tile cannot be 'many'"),
         (["data.tile=16", "data.tile_sampling=nuclei"], "'position', 'foreground' or 'classes'"),
+        (
+            ["data.source.match=share"],
+            "The match 'share' does not say what the source should be like; say match=share:0.2",
+        ),
+        (["data.source.match=share:20"], "The match 'share:20' does not say"),
+        (["data.source.match=size:0"], "The match 'size:0' does not say"),
+        (["data.source.match=size:9", "data.sampling=classes"], "data.sampling=classes say what is drawn"),
+        (
+            ["data.source.match=size:9", "data.tile=16", "data.tile_sampling=classes"],
+            "data.tile_sampling=classes say what is drawn",
+        ),
+        (["data.test.phantom.match=size:9"], "leave out data.test.phantom.match"),
         (["data.tile=16", "hallo"], "'hallo' is not of the form option.name=value"),
     ],
 )

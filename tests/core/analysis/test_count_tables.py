@@ -62,11 +62,17 @@ def test_agreement_with_the_truth(tmp_path):
         "relative_error": 1.0,
         "bias": -0.5,
         "limits": pytest.approx([-0.5 - 1.96 * 4.5**0.5, -0.5 + 1.96 * 4.5**0.5]),
+        "pq": pytest.approx((2 / 3 + 0) / 2),
+        "sq": 1,  # of the first image alone: the second has no pair
+        "rq": pytest.approx((2 / 3 + 0) / 2),
+        "aji": pytest.approx((4 / 8 + 0) / 2),
     }
     counts.write(tmp_path / "counts", "set")
     assert rows(tmp_path / "counts" / "set.csv") == [
-        {"name": "a", "group": "g", "true": "1", "predicted": "2", "error": "1"},
-        {"name": "b", "group": "g", "true": "2", "predicted": "0", "error": "-2"},
+        {"name": "a", "group": "g", "true": "1", "predicted": "2", "error": "1"}
+        | {"pq": "0.666667", "sq": "1.000000", "rq": "0.666667", "aji": "0.500000"},
+        {"name": "b", "group": "g", "true": "2", "predicted": "0", "error": "-2"}
+        | {"pq": "0.000000", "sq": "", "rq": "0.000000", "aji": "0.000000"},
     ]
     picture = Image.open(tmp_path / "counts" / "set.png")
     assert picture.size == (600, 480)
@@ -88,7 +94,18 @@ def test_what_is_unknown_counts_on_neither_side():
     counts = CountAgreement(Counting(), TWO)
     truth = squares((0, 0, 1), (10, 10, IGNORE))
     counts.add("a", "g", squares((0, 0, 1), (10, 10, 1)), truth, squares((0, 0, 1), (10, 10, 2)))
-    assert (counts.summary()["true"], counts.summary()["predicted"]) == (1, 1)
+    found = counts.summary()
+    assert (found["true"], found["predicted"], found["pq"], found["aji"]) == (1, 1, 1, 1)
+
+
+def test_outlines_overlap_and_are_no_single_objects(tmp_path):
+    """One of them may lie within another, so that no pixel has one number."""
+    counts = CountAgreement(Counting("contours"), THREE)
+    counts.add("a", "g", squares((0, 0, 1)), squares((0, 0, 1)), None)
+    found = counts.summary()
+    assert [found["true"], found["pq"], found["aji"], found["classes"]["axon"]["pq"]] == [1, None, None, None]
+    counts.write(tmp_path, "set")
+    assert [rows(tmp_path / "set.csv")[0][column] for column in ("true", "pq", "aji_axon")] == ["1", "", ""]
 
 
 def test_classes_agree_each_by_itself(tmp_path):
@@ -98,6 +115,8 @@ def test_classes_agree_each_by_itself(tmp_path):
     assert found["bias"] == 0  # one too many, one too few
     assert {name: values["bias"] for name, values in found["classes"].items()} == {"axon": 1, "myelin": -1}
     assert found["classes"]["axon"]["relative_error"] == 1
+    assert found["pq"] == found["aji"] == 1  # whatever their classes
+    assert [found["classes"][name]["rq"] for name in THREE[1:]] == pytest.approx([2 / 3, 0])
     counts.write(tmp_path, "set")
     (line,) = rows(tmp_path / "set.csv")
     assert {key: line[key] for key in ("error", "true_axon", "predicted_axon", "error_myelin")} == {
@@ -106,4 +125,5 @@ def test_classes_agree_each_by_itself(tmp_path):
         "predicted_axon": "2",
         "error_myelin": "-1",
     }
+    assert [line[f"aji_{name}"] for name in THREE[1:]] == ["0.500000", "0.000000"]
     assert Image.open(tmp_path / "set.png").size == (3 * 600, 480)

@@ -122,11 +122,24 @@ def test_numbered_objects():
     """Touching ones stay apart, parts of one together; a class is the commonest, unknown pixels are none."""
     instances = np.array([[7, 7, 9, 9, 0, 7], [7, 7, 9, 9, 0, 7], [500, 500, 3, 3, 0, 0]])
     mask = np.array([[1, 1, 2, 2, 0, 1], [1, 1, 2, 1, 0, 1], [0, 0, 1, IGNORE, 0, 0]])
-    found = Counting().numbered(instances, mask)
+    found = Counting().numbered(instances, mask).objects()
     assert [(o.label, o.area) for o in found] == [(1, 1), (1, 6), (2, 4)]
     assert (found[2].row, found[2].column) == (0.5, 2.5)
-    assert len(Counting(min_area=2).numbered(instances, mask)) == 2
-    assert Counting().numbered(np.zeros((2, 2), int), np.ones((2, 2), int)) == []
+    large = Counting(min_area=2).numbered(instances, mask)
+    assert large.numbers.tolist() == [[1, 1, 2, 2, 0, 1], [1, 1, 2, 2, 0, 1], [0, 0, 0, 0, 0, 0]]
+    assert (large.labels.tolist(), large.areas.tolist()) == ([1, 2], [6, 4])
+    assert Counting().numbered(np.zeros((2, 2), int), np.ones((2, 2), int)).objects() == []
+
+
+def test_a_watershed_numbers_pixels():
+    """Objects side by side, of which one is two that touch, in the class after another."""
+    mask = disc(disc(disc(empty(), 30, 25, 12), 30, 45, 12), 30, 70, 5)
+    mask[:5, :5] = 2
+    found = Counting("watershed").map_of(mask)
+    assert [found.numbers[30, column] for column in (25, 45, 70)] == [1, 2, 3]
+    assert (found.numbers[0, 0], found.labels.tolist()) == (4, [1, 1, 1, 2])
+    assert found.areas.tolist() == np.bincount(found.numbers.ravel())[1:].tolist()
+    assert np.array_equal(found.numbers > 0, mask > 0)
 
 
 def test_watershed_without_scikit_image(monkeypatch):

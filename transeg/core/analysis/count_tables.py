@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +12,9 @@ import numpy as np
 
 from transeg.core.analysis import bland_altman
 from transeg.core.analysis.agreement import agreement
-from transeg.core.analysis.counting import CountedObject, Counting
+from transeg.core.analysis.counting import CountedObject, Counting, ObjectMap
 from transeg.core.analysis.csv_files import CsvFiles
+from transeg.core.analysis.object_quality import UNDEFINED, ObjectQuality, Overlaps
 from transeg.core.distributed.collectives import gather_in_order
 from transeg.core.files import replacing
 from transeg.core.interfaces import IGNORE
@@ -50,17 +52,27 @@ class ObjectTables(CsvFiles):
 
 
 class _Counted(NamedTuple):
-    """An image's objects, true and predicted, by class; and whether its true ones are numbered."""
+    """What is found in an image.
+
+    Attributes:
+        name: of the image.
+        group: likewise.
+        true: numbers of its true objects, by class.
+        predicted: those of its predicted ones.
+        numbered: whether its true objects are.
+        quality: how well they are found, all together and, where there are several classes, those of each.
+    """
 
     name: str
     group: str
     true: list[int]
     predicted: list[int]
     numbered: bool
+    quality: list[ObjectQuality]
 
 
 class CountAgreement:
-    """Counts predicted objects and true ones, image by image.
+    """Counts predicted objects and true ones, image by image, and says how well single ones are found.
 
     Args:
         counting: how they are counted; true ones that are numbered are counted by their numbers.
@@ -84,27 +96,41 @@ class CountAgreement:
             truth: likewise; where it is IGNORE, nothing counts.
             instances: ``(H, W)`` numbers of the true objects, or None.
         """
-        true = self._counting(truth) if instances is None else self._counting.numbered(instances, truth)
-        predicted = self._counting(np.where(truth == IGNORE, IGNORE, prediction))
-        self._rows.append(_Counted(name, group, self._by_class(true), self._by_class(predicted), instances is not None))
+        known = np.where(truth == IGNORE, IGNORE, prediction)
+        true = self._counting.map_of(truth) if instances is None else self._counting.numbered(instances, truth)
+        predicted = self._counting.map_of(known)
+        of_true = self._counting(truth) if true is None else true.objects()
+        of_predicted = self._counting(known) if predicted is None else predicted.objects()
+        counts = self._by_class(of_true), self._by_class(of_predicted)
+        self._rows.append(_Counted(name, group, *counts, instances is not None, self._quality(true, predicted)))
 
     def share(self) -> None:
         """Put together what the ranks have counted, each of its share of the images."""
         self._rows = gather_in_order(self._rows)
+
+    def _quality(self, true: ObjectMap | None, predicted: ObjectMap | None) -> list[ObjectQuality]:
+        labels = [None, *(range(1, len(self._names)) if len(self._names) > 2 else [])]
+        if true is None or predicted is None:
+            return [UNDEFINED for _ in labels]
+        overlaps = Overlaps(true, predicted)
+        return [overlaps.quality(label) for label in labels]
 
     def _by_class(self, objects: Sequence[CountedObject]) -> list[int]:
         counts = Counter(each.label for each in objects)
         return [counts[index] for index in range(1, len(self._names))]
 
     def summary(self) -> dict[str, Any]:
-        """How the counts agree.
+        """How the counts agree, and how well single objects are found.
 
         Returns:
             ``method`` and ``min_area``; ``numbered``, how many images have numbered true objects; what
-            :func:`~transeg.core.analysis.agreement.agreement` says, and for several classes the same of each in
-            ``classes``.
+            :func:`~transeg.core.analysis.agreement.agreement` says; means of
+            :class:`~transeg.core.analysis.object_quality.ObjectQuality` over the images where it is defined (None where
+            it is nowhere); and for several classes the same of each in ``classes``.
         """
-        (everything, *of_classes) = [agreement(*counts) for counts in self._series().values()]
+        (everything, *of_classes) = [
+            agreement(*counts) | self._mean_quality(index) for index, counts in enumerate(self._series().values())
+        ]
         numbered = sum(row.numbered for row in self._rows)
         result = {"method": self._counting.method, "min_area": self._counting.min_area, "numbered": numbered}
         result |= everything
@@ -112,19 +138,27 @@ class CountAgreement:
             result["classes"] = dict(zip(self._names[1:], of_classes, strict=True))
         return result
 
+    def _mean_quality(self, index: int) -> dict[str, float | None]:
+        columns = zip(*(row.quality[index] for row in self._rows), strict=True)
+        defined = [[value for value in column if not math.isnan(value)] for column in columns]
+        means = [sum(values) / len(values) if values else None for values in defined]
+        return dict(zip(ObjectQuality._fields, means, strict=True))
+
     def write(self, folder: Path, label: str) -> None:
         """A CSV file with a line for each image, and a Bland-Altman picture, named by the test set's label."""
         series = self._series()
         names = list(series)
         suffixes = ["", *(f"_{name}" for name in names[1:])]
-        columns = [f"{kind}{suffix}" for suffix in suffixes for kind in ("true", "predicted", "error")]
+        columns = ["true", "predicted", "error", *ObjectQuality._fields]
         with CsvFiles() as files:
-            writer = files.begin(folder / f"{label}.csv", ["name", "group", *columns])
+            heads = [f"{column}{suffix}" for suffix in suffixes for column in columns]
+            writer = files.begin(folder / f"{label}.csv", ["name", "group", *heads])
             for index, row in enumerate(self._rows):
-                pairs = [(int(true[index]), int(predicted[index])) for true, predicted in series.values()]
-                writer.writerow(
-                    [row.name, row.group, *(n for true, found in pairs for n in (true, found, found - true))]
-                )
+                cells: list[Any] = []
+                for (true, predicted), quality in zip(series.values(), row.quality, strict=True):
+                    cells += [true[index], predicted[index], predicted[index] - true[index]]
+                    cells += ["" if math.isnan(value) else f"{value:.6f}" for value in quality]
+                writer.writerow([row.name, row.group, *cells])
         with replacing(folder / f"{label}.png") as unfinished:
             bland_altman.draw_bland_altman(series, unfinished)
 

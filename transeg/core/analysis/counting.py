@@ -39,6 +39,26 @@ class CountedObject:
 
 
 @dataclass(frozen=True)
+class ObjectMap:
+    """Single objects of a label map, none of which overlaps another.
+
+    Attributes:
+        numbers: ``(H, W)`` integers: 1 to n in the objects, 0 where there is none.
+        labels: ``(n,)`` their classes.
+        areas: ``(n,)`` in pixels.
+    """
+
+    numbers: np.ndarray
+    labels: np.ndarray
+    areas: np.ndarray
+
+    def objects(self) -> list[CountedObject]:
+        """They one by one, in the order of their numbers."""
+        regions = zip(self.labels, _regions(self.numbers), strict=True)
+        return [CountedObject(int(label), *region) for label, region in regions]
+
+
+@dataclass(frozen=True)
 class Counting:
     """How objects are counted.
 
@@ -63,17 +83,25 @@ class Counting:
         Args:
             mask: ``(H, W)`` label map; neither background (0) nor IGNORE is an object.
         """
-        found = {int(number): METHODS[self.method](mask == number) for number in np.unique(mask)}
-        return self._large(
-            [
-                CountedObject(number, *region)
-                for number in found
-                if number not in (0, IGNORE)
-                for region in found[number]
-            ]
-        )
+        found = self.map_of(mask)
+        return self._outlined(mask) if found is None else found.objects()
 
-    def numbered(self, instances: np.ndarray, mask: np.ndarray) -> list[CountedObject]:
+    def map_of(self, mask: np.ndarray) -> ObjectMap | None:
+        """The objects of each class with their pixels; None where the method finds objects that overlap.
+
+        Args:
+            mask: as in a call.
+        """
+        if self.method not in PARTITIONS:
+            return None
+        numbers, labels = np.zeros(mask.shape, dtype=np.int64), np.zeros(0, dtype=np.int64)
+        for label in _classes(mask):
+            own = PARTITIONS[self.method](mask == label)
+            numbers += np.where(own > 0, own + len(labels), 0)
+            labels = np.append(labels, np.full(int(own.max()), label))
+        return self._large(numbers, labels)
+
+    def numbered(self, instances: np.ndarray, mask: np.ndarray) -> ObjectMap:
         """The objects that are numbered already; the method does not matter to them.
 
         Args:
@@ -81,17 +109,23 @@ class Counting:
             mask: ``(H, W)`` label map; an object is what is foreground of it, of the class that is the commonest there.
         """
         inside = (instances > 0) & (mask > 0) & (mask != IGNORE)
-        numbers, index = np.unique(instances[inside], return_inverse=True)
-        numbered = np.zeros(mask.shape, dtype=np.int64)
-        numbered[inside] = index + 1
-        classes = np.zeros((len(numbers), int(mask[inside].max(initial=0)) + 1), dtype=np.int64)
+        found, index = np.unique(instances[inside], return_inverse=True)
+        numbers = np.zeros(mask.shape, dtype=np.int64)
+        numbers[inside] = index + 1
+        classes = np.zeros((len(found), int(mask[inside].max(initial=0)) + 1), dtype=np.int64)
         np.add.at(classes, (index, mask[inside]), 1)
-        labels = classes.argmax(1)
-        pairs = zip(labels, _regions(numbered), strict=True)
-        return self._large([CountedObject(int(number), *region) for number, region in pairs])
+        return self._large(numbers, classes.argmax(1))
 
-    def _large(self, objects: list[CountedObject]) -> list[CountedObject]:
-        return [found for found in objects if found.area >= self.min_area]
+    def _outlined(self, mask: np.ndarray) -> list[CountedObject]:
+        found = [CountedObject(label, *region) for label in _classes(mask) for region in _contours(mask == label)]
+        return [each for each in found if each.area >= self.min_area]
+
+    def _large(self, numbers: np.ndarray, labels: np.ndarray) -> ObjectMap:
+        """Without small objects, and without gaps where they were."""
+        areas = np.bincount(numbers.ravel(), minlength=len(labels) + 1)[1:]
+        large = areas >= self.min_area
+        renumbered = np.append(0, np.where(large, large.cumsum(), 0))
+        return ObjectMap(numbers if large.all() else renumbered[numbers], labels[large], areas[large])
 
 
 def counting_from_options(count: bool, method: str | None, min_area: int | None) -> Counting | None:
@@ -110,11 +144,17 @@ def counting_from_options(count: bool, method: str | None, min_area: int | None)
     return Counting(method or "components", min_area or 0)
 
 
-def _components(region: np.ndarray) -> list[Region]:
+def _classes(mask: np.ndarray) -> list[int]:
+    """Those of a label map that have objects."""
+    return [int(label) for label in np.unique(mask) if label not in (0, IGNORE)]
+
+
+def _components(region: np.ndarray) -> np.ndarray:
     """What hangs together, corners included."""
     from scipy.ndimage import label
 
-    return _regions(label(region, NEIGHBOURS)[0])
+    numbers: np.ndarray = label(region, NEIGHBOURS)[0]
+    return numbers
 
 
 def _contours(region: np.ndarray) -> list[Region]:
@@ -132,7 +172,7 @@ def _enclosed(outline: np.ndarray) -> Region:
     return len(rows), float(rows.mean()) + top, float(columns.mean()) + left
 
 
-def _watershed(region: np.ndarray) -> list[Region]:
+def _watershed(region: np.ndarray) -> np.ndarray:
     """Touching objects parted where they are narrow: a watershed on the distance to what is outside.
 
     Each top of the distance that stands at least :data:`PROMINENCE` above the way to a higher one is an object
@@ -143,23 +183,22 @@ def _watershed(region: np.ndarray) -> list[Region]:
     from skimage.segmentation import watershed
 
     components = label(region, NEIGHBOURS)[0]
-    found = []
+    numbers, found = np.zeros_like(components), 0
     for number, place in enumerate(find_objects(components), start=1):
         own = np.pad(components[place] == number, 1)
         distance = distance_transform_edt(own)
         tops, count = label(h_maxima(distance, PROMINENCE), NEIGHBOURS)
         parts = watershed(-distance, tops, connectivity=NEIGHBOURS, mask=own) if count > 1 else own.astype(np.int64)
-        top, left = (side.start - 1 for side in place)
-        found += [(area, row + top, column + left) for area, row, column in _regions(parts)]
-    return found
+        parts = parts[1:-1, 1:-1]
+        numbers[place] += np.where(parts > 0, parts + found, 0)
+        found += int(parts.max())
+    return numbers
 
 
-METHODS: dict[str, Callable[[np.ndarray], list[Region]]] = {
-    "components": _components,
-    "contours": _contours,
-    "watershed": _watershed,
-}
-"""Ways to find the objects in ``(H, W)`` bool."""
+PARTITIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"components": _components, "watershed": _watershed}
+"""Ways to part ``(H, W)`` bool into objects: ``(H, W)`` numbers 1, 2, ... without a gap; 0 is none."""
+METHODS = ("components", "contours", "watershed")
+"""Ways to find objects; those of contours overlap."""
 
 
 def _regions(numbered: np.ndarray) -> list[Region]:

@@ -93,6 +93,7 @@ class TrainingDomain:
         with_instances: whether the numbers of single objects are wanted.
         windows: on the images, each of which then counts as an image.
         pools: numbers of the images or windows to draw from; of several, each is equally likely, and each draw is anew.
+        probabilities: of each image or window in place of all that, each draw being anew; their sum is 1.
         cache: keeps decoded images.
     """
 
@@ -110,6 +111,7 @@ class TrainingDomain:
         with_instances: bool = False,
         windows: Windows | None = None,
         pools: Sequence[np.ndarray] = (),
+        probabilities: np.ndarray | None = None,
         cache: SampleCache | None = None,
     ) -> None:
         self._prepare = Preparation(load_size, with_instances)
@@ -117,12 +119,16 @@ class TrainingDomain:
         self._regions = RegionReader(dataset, cache=cache)
         self._windows = windows
         self._pools = pools or (range(min(limit, len(dataset)) if limit else len(dataset)),)
+        self._ends = None if probabilities is None else probabilities.cumsum()
         self._sampling = sampling
         self._augment = Augmentation(transforms, size, seed, _AUGMENT + stream)
         self._key = (seed, _ORDER + stream)
 
     def index(self, position: int) -> int:
         """Which image or window stands at a place of the stream."""
+        if self._ends is not None:
+            place = np.random.default_rng((*self._key, position)).random() * self._ends[-1]
+            return int(np.searchsorted(self._ends, place, side="right"))
         if self._sampling == "replacement" or len(self._pools) > 1:
             rng = np.random.default_rng((*self._key, position))
             pool = self._pools[int(rng.integers(len(self._pools)))] if len(self._pools) > 1 else self._pools[0]

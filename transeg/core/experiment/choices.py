@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import typing
 from pathlib import Path
@@ -101,6 +102,20 @@ class DistillerChoice(Choice):
     """of the term beside the student's own loss."""
 
 
+def _wanted_mean(value: str) -> str:
+    kind, _, number = value.partition(":")
+    try:
+        wanted = float(number)
+    except ValueError:
+        wanted = math.nan
+    if (kind == "share" and 0 < wanted < 1) or (kind == "size" and 0 < wanted < math.inf):
+        return value
+    raise ValueError(
+        f"the match {value!r} does not say what the source should be like; say match=share:0.2 for a fifth of "
+        "the pixels, or match=size:20 for objects of 20 pixels"
+    )
+
+
 class DatasetChoice(Choice):
     """``[data.source]`` and its like."""
 
@@ -121,6 +136,10 @@ class DatasetChoice(Choice):
     invert: bool = False
     """exchange dark and bright in all images, so that a source of opposite contrast looks like the target."""
 
+    match: Annotated[str, AfterValidator(_wanted_mean)] | None = None
+    """of the source: draw its training images, or windows, so that they show on average a wanted share of foreground,
+    share:0.2, or objects of a wanted diameter in pixels, size:20."""
+
     @model_validator(mode="after")
     def _has_increasing_range(self) -> Self:
         if self.range is not None and not self.range[0] < self.range[1]:
@@ -132,6 +151,14 @@ class DatasetChoice(Choice):
         if self.pixel_size is not None and self.rescale is not None:
             raise ValueError(f"the images of {self.name} get their size from pixel_size or from rescale, not from both")
         return self
+
+    @property
+    def wanted_mean(self) -> tuple[Literal["share", "size"], float] | None:
+        """What ``match`` says."""
+        if self.match is None:
+            return None
+        kind, _, number = self.match.partition(":")
+        return "share" if kind == "share" else "size", float(number)
 
     def __str__(self) -> str:
         return ":".join(str(part) for part in (self.name, self.domain, self.root) if part)

@@ -195,7 +195,7 @@ def share_options(trained_on: Settings, table: Settings) -> None:
     """
     if table.get("name") == trained_on.get("name") and _folder(table) == _folder(trained_on):
         for key, value in trained_on.items():
-            if key not in ("split", "domain", *SCALING):
+            if key not in ("split", "domain", "match", *SCALING):
                 table.setdefault(key, value)
 
 

@@ -155,6 +155,23 @@ class DataOptions(Options):
             )
         return self
 
+    @model_validator(mode="after")
+    def _match_is_of_the_source(self) -> Self:
+        others = {"target": self.target, "synthetic": self.synthetic, "val": self.val}
+        others |= {f"test.{label}": choice for label, choice in self.test.items()}
+        for role, choice in others.items():
+            if choice is not None and choice.match is not None:
+                raise ValueError(
+                    f"what images show decides how often the source's are drawn alone; leave out data.{role}.match"
+                )
+        if self.source is not None and self.source.match is not None:
+            by_content = {"sampling": self.sampling == "classes", "tile_sampling": self.tile_sampling != "position"}
+            for option in (name for name, drawn in by_content.items() if drawn):
+                raise ValueError(
+                    f"both data.source.match and data.{option}={getattr(self, option)} say what is drawn; leave out one"
+                )
+        return self
+
     @property
     def cache_bytes(self) -> int | None:
         """How much of decoded images may be kept; None for nothing."""

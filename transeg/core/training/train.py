@@ -21,6 +21,7 @@ from transeg.core.builders.construct import construct
 from transeg.core.builders.datasets import training_windows
 from transeg.core.data.augmentation import Transform, split_appearance
 from transeg.core.data.cache import SampleCache, image_cache
+from transeg.core.data.matched_draws import effective_number, matching_probabilities, shown_values
 from transeg.core.data.stream import (
     SOURCE,
     SYNTHETIC,
@@ -33,7 +34,7 @@ from transeg.core.data.stream import (
     TrainingDomain,
     training_loader,
 )
-from transeg.core.data.windows import class_pools, sampling_pools, telling_window
+from transeg.core.data.windows import Windows, class_pools, sampling_pools, telling_window
 from transeg.core.distributed.collectives import broadcast_from_first, rank_and_world_size
 from transeg.core.distributed.progress_bar import progress_bar
 from transeg.core.errors import TransegError, UsageError
@@ -363,6 +364,7 @@ def _domain(
             progress_bar(console, "looking at masks", windows.images) if looks else nullcontext(lambda: None) as advance
         ):
             drawn = sampling_pools(dataset, windows, sampling, advance, cache)
+    matched = stream == SOURCE and data.source is not None and data.source.match is not None
     return TrainingDomain(
         dataset,
         stream,
@@ -375,8 +377,30 @@ def _domain(
         with_instances=given == "mask+boundary",
         windows=windows,
         pools=drawn,
+        probabilities=_matched_draws(data, dataset, windows, console, cache) if matched else None,
         cache=cache,
     )
+
+
+def _matched_draws(
+    data: DataOptions, dataset: Dataset, windows: Windows | None, console: Console, cache: SampleCache | None
+) -> np.ndarray:
+    """Probabilities of the source's images, or of windows on them, as `data.source.match` wants them."""
+    assert data.source is not None
+    assert data.source.wanted_mean is not None
+    matched, wanted = data.source.wanted_mean
+    count = min(data.source_limit or len(dataset), len(dataset))
+    places = count if windows is None else len(windows)
+    with progress_bar(console, "looking at masks", places) as advance:
+        values = shown_values(dataset, count, matched, advance, windows=windows, load_size=data.load_size, cache=cache)
+    probabilities = matching_probabilities(values, matched, wanted)
+    worth = f"{effective_number(probabilities):.0f} of {places} {'images' if windows is None else 'windows'}"
+    console.print(
+        f"data.source.match: the mean {matched} of what is drawn is {wanted:g}, of even draws it would be "
+        f"{np.nanmean(values):.3g}; draws are worth {worth}",
+        highlight=False,
+    )
+    return probabilities
 
 
 def _validation_inference(data: DataOptions, *networks: Segmenter | Generator | None) -> Inference:

@@ -87,6 +87,7 @@ def _show_details(tests: dict[str, Any], console: Console) -> None:
         show_classes(tests, console)
     if any("counts" in values for values in tests.values()):
         show_counts(tests, console)
+        show_objects(tests, console)
     for label, values in tests.items():
         if "videos" in values:
             show_videos(label, values["videos"], console)
@@ -179,6 +180,22 @@ def show_counts(tests: dict[str, Any], console: Console) -> None:
         for name, row in {"all": counts, **counts.get("classes", {})}.items():
             cells = [_count_cell(key, row) for key in heads]
             table.add_row(label, name, *map(escape, cells))
+    console.print(table)
+
+
+def show_objects(tests: dict[str, Any], console: Console) -> None:
+    """How well single objects are found, for each test set, and for each of several classes."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("test set", style="cyan")
+    table.add_column("objects")
+    heads = titles(metrics_of("objects"))
+    for title in heads.values():
+        table.add_column(title, justify="right", no_wrap=True)
+    for label, values in tests.items():
+        counts = values["counts"]
+        for name, row in {"all": counts, **counts.get("classes", {})}.items():
+            cells = [format_number(row.get(key.removeprefix("counts."))) for key in heads]
+            table.add_row(label, name, *cells)
     console.print(table)
 
 

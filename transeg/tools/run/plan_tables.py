@@ -174,7 +174,8 @@ def _pixels(data: DataOptions, parts: Parts) -> str:
     from transeg.core.builders.datasets import training_windows
 
     windows = None if parts.source is None else training_windows(data, parts.source, data.source_limit)
-    drawn = f" ({len(windows):,} windows on the source, by {data.tile_sampling})" if windows else ""
+    by = data.tile_sampling if data.source is None else data.source.match or data.tile_sampling
+    drawn = f" ({len(windows):,} windows on the source, by {by})" if windows else ""
     return f"{data.size}x{data.size} pixels{drawn}"
 
 

@@ -16,9 +16,9 @@ from transeg.core.registry import BUILTIN, Registry
 
 Rows = Mapping[str, MetricEntry]
 """Metrics by name, in the order in which tables show them."""
-Of = Literal["class", "image", "set", "made", "made set", "counts"]
+Of = Literal["class", "image", "set", "made", "made set", "counts", "objects"]
 """What a value is of: an image and each of its classes, an image, a whole test set, an image that a generator made, all
-of these together, or the counted objects of a test set."""
+of these together, the numbers of counted objects of a test set, or these objects one by one."""
 
 
 class BuiltInMetric(MetricEntry, frozen=True, kw_only=True):
@@ -346,6 +346,34 @@ TABLE: dict[str, BuiltInMetric] = {
         digits=2,
         higher_is_better=None,
         of="counts",
+    ),
+    "counts.pq": BuiltInMetric(
+        title="PQ",
+        summary="Panoptic quality of single objects, which is SQ times RQ, mean over the images",
+        paper="arXiv:1801.00868",
+        higher_is_better=True,
+        of="objects",
+    ),
+    "counts.sq": BuiltInMetric(
+        title="SQ",
+        summary="Mean IoU of true and predicted objects that are a pair, at an IoU above one half",
+        paper="arXiv:1801.00868",
+        higher_is_better=True,
+        of="objects",
+    ),
+    "counts.rq": BuiltInMetric(
+        title="RQ",
+        summary="F1 of these pairs: what is missed, and what is invented, counts alike",
+        paper="arXiv:1801.00868",
+        higher_is_better=True,
+        of="objects",
+    ),
+    "counts.aji": BuiltInMetric(
+        title="AJI",
+        summary="Aggregated Jaccard index of single objects, mean over the images",
+        paper="doi:10.1109/TMI.2017.2677499",
+        higher_is_better=True,
+        of="objects",
     ),
 }
 """The built-in metrics."""
