@@ -34,8 +34,9 @@ def test_generated_pages_are_as_new_as_what_they_are_made_of(tmp_path):
     assert not stale, f"run `make docs`: {stale}"
 
 
-def test_the_page_of_results_is_as_new_as_what_it_is_made_of():
-    assert (DOCS / "results.md").read_text() == runpy.run_path(str(DOCS / "results.py"))["page"]()
+@pytest.mark.parametrize(("name", "written"), [("results.md", "page"), ("choosing.md", "choosing")])
+def test_pages_of_results_are_as_new_as_what_they_are_made_of(name, written):
+    assert (DOCS / name).read_text() == runpy.run_path(str(DOCS / "results.py"))[written]()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
