@@ -11,8 +11,8 @@ from transeg.core.distributed.progress_bar import progress_bar
 from transeg.core.errors import TransegError
 from transeg.core.experiment.request import RunRequest
 from transeg.core.experiment.schema import Experiment
-from transeg.core.pipeline.estimate import estimate_times
 from transeg.core.pipeline.launch import prepare
+from transeg.core.pipeline.time_estimate import estimate_times
 from transeg.core.registry import Registry
 from transeg.core.runs.run_folder import RunFolder
 from transeg.tools.ladder.ladder import Ladder
@@ -38,7 +38,7 @@ class Duration:
 
 
 def estimate_hours(ladder: Ladder, registry: Registry, console: Console) -> Duration:
-    """Try each rung in small and scale up; see :func:`~transeg.core.pipeline.estimate.estimate_times`.
+    """Try each rung in small and scale up; see :func:`~transeg.core.pipeline.time_estimate.estimate_times`.
 
     Args:
         ladder: see :func:`~transeg.tools.ladder.ladder.define_ladder`.

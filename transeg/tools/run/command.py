@@ -22,8 +22,8 @@ from transeg.tools.common.shell_completion import complete_run_folders
 from transeg.tools.run.plan_tables import describe_times, show_loading, show_plan
 
 if TYPE_CHECKING:
-    from transeg.core.pipeline.estimate import StageTime
     from transeg.core.pipeline.launch import Prepared
+    from transeg.core.pipeline.time_estimate import StageEstimate
 
 
 @click.command()
@@ -132,9 +132,9 @@ def run(
         show_results(metrics, prepared.folder, Console(), all_rows(registry), segments=segments)
 
 
-def _timed(prepared: Prepared, registry: Registry, console: Console, *, anyway: bool) -> list[StageTime] | None:
+def _timed(prepared: Prepared, registry: Registry, console: Console, *, anyway: bool) -> list[StageEstimate] | None:
     """How long the stages take; None where that cannot be said or, if not to be timed anyway, is not worth its time."""
-    from transeg.core.pipeline.estimate import estimate_times, is_worth_timing
+    from transeg.core.pipeline.time_estimate import estimate_times, is_worth_timing
 
     if not (anyway or is_worth_timing(prepared)):
         return None

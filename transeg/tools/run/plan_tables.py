@@ -16,8 +16,8 @@ from transeg.core.interfaces.strategies import BASELINE
 if TYPE_CHECKING:
     from transeg.core.data.augmentation import Transform
     from transeg.core.experiment.schema import DataOptions, Experiment, TrainOptions
-    from transeg.core.pipeline.estimate import StageTime
     from transeg.core.pipeline.launch import Prepared
+    from transeg.core.pipeline.time_estimate import StageEstimate
     from transeg.core.registry import Registry
     from transeg.core.training.parts import Parts
 
@@ -98,9 +98,9 @@ def show_plan(prepared: Prepared, registry: Registry, console: Console) -> None:
     console.print(grid)
 
 
-def describe_times(times: Sequence[StageTime] | None) -> str:
+def describe_times(times: Sequence[StageEstimate] | None) -> str:
     """How long a run takes, in a sentence: about 9 minutes, and how many of them each stage."""
-    from transeg.core.pipeline.estimate import STEPS
+    from transeg.core.pipeline.time_estimate import STEPS
 
     if times is None:
         return "How long this takes cannot be said beforehand."

@@ -10,8 +10,8 @@ from conftest import BOTH, SUPERVISED, command
 
 from transeg.core.experiment.request import complete_request
 from transeg.core.pipeline import run as pipeline_run
-from transeg.core.pipeline.estimate import STEPS, WARM, WORTH, StageTime, estimate_times, is_worth_timing
 from transeg.core.pipeline.launch import prepare
+from transeg.core.pipeline.time_estimate import STEPS, WARM, WORTH, StageEstimate, estimate_times, is_worth_timing
 from transeg.core.registry import Registry
 from transeg.core.training.train import InterruptedRunError
 from transeg.tools.run.plan_tables import describe_times
@@ -150,7 +150,7 @@ def test_a_run_is_timed_unasked_where_that_takes_a_small_part_of_it(prepared):
 )
 def test_times_are_told_in_one_unit(seconds, words):
     times = [
-        StageTime(name, name, each, each, each) for name, each in zip(["joint", "baseline"], seconds, strict=False)
+        StageEstimate(name, name, each, each, each) for name, each in zip(["joint", "baseline"], seconds, strict=False)
     ]
     assert describe_times(times) == words
 

@@ -39,7 +39,7 @@ WORTH = 50
 
 
 @dataclass(frozen=True)
-class StageTime:
+class StageEstimate:
     """How long a stage takes: what it has left to train, its validations, its tests, what is made with it, and what
     comes once however long it trains.
 
@@ -69,7 +69,7 @@ def is_worth_timing(prepared: Prepared) -> bool:
     return left >= WORTH * STEPS * len(prepared.stages)
 
 
-def estimate_times(prepared: Prepared, registry: Registry) -> list[StageTime] | None:
+def estimate_times(prepared: Prepared, registry: Registry) -> list[StageEstimate] | None:
     """Do the whole run in small, in a folder that is thrown away, and scale up what each part of it takes.
 
     Each stage trains a few steps on what the run trains on, and sees a few images of every other set. Stages that need
@@ -171,7 +171,7 @@ def _scaled(
     folder: RunFolder,
     times: Mapping[str, Mapping[str, float]],
     once: float,
-) -> StageTime:
+) -> StageEstimate:
     """What a stage takes, from what it took in small.
 
     Args:
@@ -198,7 +198,7 @@ def _scaled(
     beside += once * len(left)
     timed = steps[WARM:] or [0.0]  # a training-free stage has none
     usual, fastest, slowest = (sum(left) * each + beside for each in (median(timed), min(timed), max(timed)))
-    return StageTime(planned.stage.name, planned.stage.title or planned.stage.name, usual, fastest, slowest)
+    return StageEstimate(planned.stage.name, planned.stage.title or planned.stage.name, usual, fastest, slowest)
 
 
 def _tested(planned: PlannedStage, prepared: Prepared, whole: Parts, few: Parts) -> float:
