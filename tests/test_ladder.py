@@ -130,6 +130,6 @@ def test_a_dry_run_writes_nothing(toolkit, tmp_path):
     output = toolkit("ladder", "--ladder-dir", tmp_path / "new", *options).output
     assert "source, low frequencies exchanged" in output
     assert "All alike: unet" in output
-    estimate = r"Estimated from a few steps and validation images of each rung: \S+ to \S+ hours for 3 runs"
+    estimate = r"Estimated from a few steps and images of each rung: \S+ to \S+ hours for 3 runs"
     assert re.search(estimate, " ".join(output.split()))
     assert not (tmp_path / "new").exists()

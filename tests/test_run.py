@@ -2,6 +2,7 @@
 
 import csv
 import json
+import multiprocessing
 import tomllib
 
 import numpy as np
@@ -176,10 +177,12 @@ def test_the_seed_decides(toolkit, tmp_path, seed):
     assert not same(weights(tmp_path / "a"), weights(tmp_path / "c"))
 
 
-def test_workers_do_not_matter(toolkit, tmp_path):
+def test_workers_do_not_matter_and_end_with_their_training(toolkit, tmp_path):
+    others = multiprocessing.active_children()
     for workers in (0, 2):
         toolkit(*command(SUPERVISED, "--run-dir", tmp_path / str(workers), "--set", f"data.workers={workers}"))
     assert same(weights(tmp_path / "0"), weights(tmp_path / "2"))
+    assert set(multiprocessing.active_children()) <= set(others)  # else PyTorch waits ten seconds for each, some time
 
 
 def test_weights_of_one_run_begin_another(joint_run, toolkit, tmp_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -87,7 +87,7 @@ def evaluation_loader(items: TorchDataset[T], *, batch_size: int, workers: int, 
         items: what is loaded.
         batch_size: length of the lists.
         workers: processes that load.
-        again: whether there will be other rounds: the workers wait for them.
+        again: whether there will be other rounds: the workers wait for them, until :func:`release_workers`.
     """
     rank, ranks = rank_and_world_size()
     count = len(items)  # type: ignore[arg-type]  # every dataset here has a length, but PyTorch's class does not say so
@@ -101,3 +101,12 @@ def evaluation_loader(items: TorchDataset[T], *, batch_size: int, workers: int, 
         worker_init_fn=begin_worker,
         generator=torch.Generator(),
     )
+
+
+def release_workers(loader: DataLoader[Any]) -> None:
+    """End the workers that wait for another round.
+
+    Left to the garbage collector, which finds the loader in a cycle with its runner and closes the queues first, they
+    never hear that it is over: PyTorch waits five seconds for each of them, and five more after a SIGTERM.
+    """
+    loader._iterator = None

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from transeg.core.data.stream import ResumableBatchSampler
 from transeg.core.distributed.collectives import broadcast_buffers
+from transeg.core.evaluation.evaluation_items import release_workers
 from transeg.core.interfaces import View
 
 
@@ -44,6 +45,13 @@ class TrainLoop(BaseLoop):
 
     def run(self) -> Any:
         """Train until the end, or until a hook sets ``stop_training``."""
+        try:
+            return self._run()
+        finally:
+            if self.runner.val_loop is not None:
+                self.runner.val_loop.close()
+
+    def _run(self) -> Any:
         runner = self.runner
         sampler = self.dataloader.batch_sampler
         assert isinstance(sampler, ResumableBatchSampler)
@@ -127,3 +135,8 @@ class ValidationLoop(BaseLoop):
         runner.call_hook("after_val_epoch", metrics=metrics)
         runner.call_hook("after_val")
         return metrics
+
+    def close(self) -> None:
+        """End the workers that load the sets."""
+        for loader, _, _ in self._sets:
+            release_workers(loader)

@@ -3,39 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from dataclasses import dataclass
 
 from rich.console import Console
 
-from transeg.core.builders.folds import Subset
 from transeg.core.distributed.progress_bar import progress_bar
 from transeg.core.errors import TransegError
 from transeg.core.experiment.request import RunRequest
 from transeg.core.experiment.schema import Experiment
-from transeg.core.files import read_json
-from transeg.core.pipeline.launch import launch, prepare
+from transeg.core.pipeline.launch import prepare
+from transeg.core.pipeline.time_estimate import estimate_times
 from transeg.core.registry import Registry
-from transeg.core.runs.history import read_scalars
 from transeg.core.runs.run_folder import RunFolder
-from transeg.core.training.train import InterruptedRunError
 from transeg.tools.ladder.ladder import Ladder
 from transeg.tools.ladder.rungs import parse_rung
 from transeg.tools.sweep.definition import cell_experiment
 from transeg.tools.sweep.sweep_folder import Cell
 
-WARM, TIMED = 1, 3
-"""Steps that are slower, since memory is taken and kernels are chosen, and those that count."""
-VALIDATED = 2
-"""Validation images that are timed; the time of all is scaled up from theirs."""
 HOUR = 3600
 Range = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Duration:
-    """How long the training of what is left takes; tests come on top.
+    """How long what is left takes.
 
     Attributes:
         rungs: hours of one run, from the fastest step to the slowest, by name; of those that could be timed.
@@ -47,9 +38,7 @@ class Duration:
 
 
 def estimate_hours(ladder: Ladder, registry: Registry, console: Console) -> Duration:
-    """Train a few steps of each rung in a folder that is thrown away, validate on a few images, and extrapolate.
-
-    A rung with several trainings, the later of which need data that the earlier make, is not timed.
+    """Try each rung in small and scale up; see :func:`~transeg.core.pipeline.time_estimate.estimate_times`.
 
     Args:
         ladder: see :func:`~transeg.tools.ladder.ladder.define_ladder`.
@@ -64,9 +53,9 @@ def estimate_hours(ladder: Ladder, registry: Registry, console: Console) -> Dura
     trainings: dict[str, list[Cell]] = {}
     for cell in ladder.sweep.cells:
         trainings.setdefault(parse_rung(cell.values["rung"]).trained_as, []).append(cell)
-    with TemporaryDirectory() as scratch, progress_bar(console, "timing", len(trainings), "rungs") as advance:
-        for name, cells in trainings.items():
-            hours = _hours(cell_experiment(ladder.sweep, cells[0], registry, device), Path(scratch, name), registry)
+    with progress_bar(console, "timing", len(trainings), "rungs") as advance:
+        for cells in trainings.values():
+            hours = _hours(cell_experiment(ladder.sweep, cells[0], registry, device), cells[0].folder, registry)
             if hours is not None:
                 found |= {parse_rung(cell.values["rung"]).name: hours for cell in cells}
                 total = [sum_ + _left(cells) * end for sum_, end in zip(total, hours, strict=True)]
@@ -81,38 +70,13 @@ def _left(cells: Sequence[Cell]) -> int:
     return len(seeds - {cell.values["seed"] for cell in cells if cell.state() == "done"})
 
 
-def _hours(experiment: Experiment, path: Path, registry: Registry) -> Range | None:
-    """Hours of one run; None where it has several trainings, or cannot be timed."""
-    steps = WARM + TIMED
-    intervals = dict.fromkeys(("iterations", "val_interval", "checkpoint_interval"), steps)
-    short = experiment.model_copy(
-        update={
-            "train": experiment.train.model_copy(update={**intervals, "log_interval": 1}),
-            "data": experiment.data.model_copy(update={"test": {}}),
-            "tracking": experiment.tracking.model_copy(update={"trackers": ()}),
-        }
-    )
-    folder = RunFolder(path)
+def _hours(experiment: Experiment, folder: RunFolder, registry: Registry) -> Range | None:
+    """Hours of one run; None where it cannot be timed."""
     try:
-        prepared = prepare(RunRequest(short, folder, resume=False), registry, dry_run=False)
-        if len(prepared.stages) > 1:
-            return None
-        val, scale = prepared.parts.val, 1.0
-        if val is not None and len(val) > VALIDATED:
-            few, scale = Subset([(val, index) for index in range(VALIDATED)]), len(val) / VALIDATED
-            prepared = replace(prepared, parts=replace(prepared.parts, val=few))
-        unjudged = replace(prepared.networks, judge=None)  # what a generator's images are like is no part of a training
-        launch(replace(prepared, networks=unjudged), registry, Console(quiet=True))
-    except InterruptedRunError:
-        raise
+        prepared = prepare(RunRequest(experiment, folder, resume=False), registry, dry_run=True)
     except TransegError:
         return None
-    lines = read_scalars(folder.scalars)
-    seconds = [line["seconds_per_iteration"] for line in lines if "seconds_per_iteration" in line][WARM:]
-    if not seconds:
+    times = estimate_times(prepared, registry)
+    if times is None:
         return None
-    train, spent = experiment.train, read_json(folder.times).get(".", {})
-    each_time = spent.get("validation", 0.0) * scale + spent.get("pictures", 0.0) / 2  # one is drawn at the end, too
-    validating = each_time * -(-train.iterations // train.val_interval)
-    fastest, slowest = ((train.iterations * each + validating) / HOUR for each in (min(seconds), max(seconds)))
-    return fastest, slowest
+    return sum(each.fastest for each in times) / HOUR, sum(each.slowest for each in times) / HOUR

@@ -49,9 +49,8 @@ def show_ladder_plan(ladder: Ladder, console: Console, estimate: Duration | None
         without = f", {', '.join(untimed)} not counted" if untimed else ""
         beside = f", {len(ladder.places)} at a time" if len(ladder.places) > 1 else ""
         console.print(
-            f"Estimated from a few steps and validation images of each rung: "
-            f"{_hours(estimate.total)} hours for {runs}{beside}{without}; "
-            "tests come on top.",
+            f"Estimated from a few steps and images of each rung: "
+            f"{_hours(estimate.total)} hours for {runs}{beside}{without}.",
             highlight=False,
         )
     _show_left_out(ladder.left_out, console)

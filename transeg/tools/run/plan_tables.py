@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from transeg.core.data.augmentation import Transform
     from transeg.core.experiment.schema import DataOptions, Experiment, TrainOptions
     from transeg.core.pipeline.launch import Prepared
+    from transeg.core.pipeline.time_estimate import StageEstimate
     from transeg.core.registry import Registry
     from transeg.core.training.parts import Parts
 
@@ -95,6 +96,21 @@ def show_plan(prepared: Prepared, registry: Registry, console: Console) -> None:
         add("not as published", "; ".join(changed))
     add("run folder", str(prepared.folder.path))
     console.print(grid)
+
+
+def describe_times(times: Sequence[StageEstimate] | None) -> str:
+    """How long a run takes, in a sentence: about 9 minutes, and how many of them each stage."""
+    from transeg.core.pipeline.time_estimate import STEPS
+
+    if times is None:
+        return "How long this takes cannot be said beforehand."
+    total = sum(each.seconds for each in times)
+    unit, size, digits = (
+        ("hours", 3600, 1) if total >= 7200 else ("minutes", 60, 0) if total >= 120 else ("seconds", 1, 0)
+    )
+    stages = ", ".join(f"{each.title} {each.seconds / size:.{digits}f}" for each in times)
+    said = f"About {total / size:.{digits}f} {unit}"
+    return f"{said}: {stages} (from {STEPS} steps of each)." if len(times) > 1 else f"{said} (from {STEPS} steps)."
 
 
 def _training(prepared: Prepared) -> Iterator[tuple[str, str]]:
