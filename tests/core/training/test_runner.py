@@ -13,6 +13,7 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 from torch import nn
+from torch.backends import cudnn
 
 from transeg.core.data.stream import Collate, Item, ResumableBatchSampler, training_loader
 from transeg.core.errors import TransegError, UsageError
@@ -322,3 +323,37 @@ def test_dependencies_avoid_what_is_known_to_be_broken():
     assert not {"mmengine", "opencv-python"} & set(requirements)
     assert "<2.1" in requirements["albumentations"]  # later ones are not MIT
     assert ">=2.10" in requirements["torch"]  # CVE-2026-24747
+
+
+class TestAlgorithmsOfConvolutions:
+    @pytest.fixture
+    def flags(self, tmp_path):
+        """Whether cuDNN times its algorithms: in steps, and in the hooks between, where validations are."""
+        found = {"steps": [], "hooks": []}
+
+        class Noting(Toy):
+            def phases(self, batch):
+                found["steps"].append(cudnn.benchmark)
+                yield from super().phases(batch)
+
+        class Between(Hook):
+            def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+                found["hooks"].append(cudnn.benchmark)
+
+        def run():
+            train(tmp_path, 2, task=Noting(), hooks=[Between()])
+            return found
+
+        return run
+
+    def test_they_are_timed_in_steps_alone(self, flags):
+        assert flags() == {"steps": [True, True], "hooks": [False, False]}
+        assert not cudnn.benchmark
+
+    def test_who_wants_the_same_bits_again_is_not_timed(self, flags, monkeypatch):
+        monkeypatch.setattr(cudnn, "deterministic", True)
+        assert flags()["steps"] == [False, False]
+
+    def test_who_wants_it_everywhere_keeps_it(self, flags, monkeypatch):
+        monkeypatch.setattr(cudnn, "benchmark", True)
+        assert flags() == {"steps": [True, True], "hooks": [True, True]}

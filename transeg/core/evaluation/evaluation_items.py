@@ -77,7 +77,9 @@ class ReadableItems(TorchDataset[EvaluationItem | DataError]):
             return error
 
 
-def evaluation_loader(items: TorchDataset[T], *, batch_size: int, workers: int, again: bool = False) -> DataLoader[T]:
+def evaluation_loader(
+    items: TorchDataset[T], *, batch_size: int, workers: int, device: torch.device, again: bool = False
+) -> DataLoader[T]:
     """Items in lists, in their own order; it draws nothing from the global random generator.
 
     Each rank takes every n-th item; :func:`~transeg.core.distributed.collectives.gather_in_order` puts results together
@@ -87,6 +89,7 @@ def evaluation_loader(items: TorchDataset[T], *, batch_size: int, workers: int, 
         items: what is loaded.
         batch_size: length of the lists.
         workers: processes that load.
+        device: where the items are wanted; for a GPU they lie in memory that it copies from while others compute.
         again: whether there will be other rounds: the workers wait for them.
     """
     rank, ranks = rank_and_world_size()
@@ -96,6 +99,7 @@ def evaluation_loader(items: TorchDataset[T], *, batch_size: int, workers: int, 
         batch_size=batch_size,
         sampler=range(rank, count, ranks),
         num_workers=workers,
+        pin_memory=device.type == "cuda",
         persistent_workers=again and workers > 0,
         collate_fn=PackedItems,
         worker_init_fn=begin_worker,

@@ -311,7 +311,7 @@ def evaluate(
     """
     items = EvaluationSet(dataset, inference)
     readable = items if failures is None else ReadableItems(items)
-    loader = evaluation_loader(readable, batch_size=1, workers=loading_workers(dataset, workers))
+    loader = evaluation_loader(readable, batch_size=1, workers=loading_workers(dataset, workers), device=device)
     scores: list[DetailedScore | None] = []
     of_groups = [each for each in (videos, volumes) if each is not None]
     compared = counts is not None or bool(of_groups)

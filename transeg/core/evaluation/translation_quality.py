@@ -213,7 +213,7 @@ def judge_translation(
             metric = TranslationMetric(way.judge, way.reference, inference)
             items = Subset(TranslationSet(way.images, trained.given, inference), range(way.count))
             workers = loading_workers(way.images, trained.experiment.data.workers)
-            for (item,) in evaluation_loader(items, batch_size=1, workers=workers):
+            for (item,) in evaluation_loader(items, batch_size=1, workers=workers, device=trained.device):
                 there = partial(trained.translate, direction=way.direction, seed=translation_seed(item.name))
                 made, back = inference.run(there, item.given, trained.device), None
                 if way.back is not None:

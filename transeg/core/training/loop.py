@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from transeg.core.data.stream import ResumableBatchSampler
 from transeg.core.distributed.collectives import broadcast_buffers
 from transeg.core.interfaces import View
+from transeg.core.training.cudnn_benchmark import cudnn_benchmark
 
 
 class TrainLoop(BaseLoop):
@@ -72,7 +73,8 @@ class TrainLoop(BaseLoop):
         """One iteration with its hooks."""
         runner = self.runner
         runner.call_hook("before_train_iter", batch_idx=self.iter, data_batch=batch)
-        outputs = runner.model.train_step(batch, optim_wrapper=runner.optim_wrapper)
+        with cudnn_benchmark():  # a training's crops have one size, unlike the images of its validations
+            outputs = runner.model.train_step(batch, optim_wrapper=runner.optim_wrapper)
         runner.call_hook("after_train_iter", batch_idx=self.iter, data_batch=batch, outputs=outputs)
         self.iter += 1
 

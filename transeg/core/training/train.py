@@ -391,14 +391,14 @@ def _validations(training: Training, inference: Inference, cache: SampleCache | 
     lies between two validations.
     """
     experiment, parts = training.experiment, training.parts
-    workers = experiment.data.workers
+    workers, device = experiment.data.workers, torch.device(experiment.device)
     batch_size = experiment.train.batch_size if experiment.data.resize else 1
     if "segmenter" in training.stage.trains:
         sets = []
         for number, (label, dataset, view) in enumerate(training.validations):
             images = EvaluationSet(dataset, inference, cache)
             seen = _evenly(images, experiment.data.val_limit if number == 0 else 0)
-            loader = evaluation_loader(seen, batch_size=batch_size, workers=workers, again=True)
+            loader = evaluation_loader(seen, batch_size=batch_size, workers=workers, device=device, again=True)
             metric = SegmentationMetric(parts.domains.class_names, training.image_metrics)
             metric.prefix = "val" if number == 0 else label
             sets.append(ValidationSet(loader, metric, view))
@@ -410,7 +410,7 @@ def _validations(training: Training, inference: Inference, cache: SampleCache | 
     if not (given.by_mask or parts.val.paired or uses_feature_networks(experiment.quality)):
         return []
     items = _evenly(TranslationSet(parts.val, given, inference, cache), experiment.data.val_limit)
-    pictures = evaluation_loader(items, batch_size=batch_size, workers=workers, again=True)
+    pictures = evaluation_loader(items, batch_size=batch_size, workers=workers, device=device, again=True)
     return [ValidationSet(pictures, TranslationMetric(training.judge, parts.target, inference), "source")]
 
 
