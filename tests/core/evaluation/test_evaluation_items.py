@@ -13,7 +13,13 @@ from torch.utils.data._utils.pin_memory import pin_memory
 
 from transeg.core.data.packed_items import PackedItems
 from transeg.core.errors import DataError
-from transeg.core.evaluation.evaluation_items import EvaluationItem, EvaluationSet, ReadableItems, evaluation_loader
+from transeg.core.evaluation.evaluation_items import (
+    EvaluationItem,
+    EvaluationSet,
+    ReadableItems,
+    dismiss_workers,
+    evaluation_loader,
+)
 from transeg.core.evaluation.scores import SegmentationMetric
 from transeg.core.inference.sliding_window import Inference
 from transeg.core.interfaces import Dataset, Sample
@@ -138,3 +144,15 @@ def test_tensors_are_pinned_in_one_piece(monkeypatch):
 def test_only_a_gpu_wants_pinned_memory(device, pinned):
     loader = evaluation_loader([1, 2, 3], batch_size=2, workers=0, device=torch.device(device))
     assert loader.pin_memory is pinned
+
+
+def test_workers_that_wait_for_another_round_are_dismissed():
+    loader = evaluation_loader([torch.tensor(1)] * 4, batch_size=2, workers=2, device=CPU, again=True)
+    assert len(list(loader)) == 2
+    waiting = multiprocessing.active_children()
+    assert len(waiting) == 2
+    dismiss_workers(loader)
+    assert not any(each.is_alive() for each in waiting)
+    assert len(list(loader)) == 2  # with new ones
+    dismiss_workers(loader)
+    dismiss_workers(loader)

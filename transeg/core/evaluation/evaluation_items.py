@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -105,3 +105,14 @@ def evaluation_loader(
         worker_init_fn=begin_worker,
         generator=torch.Generator(),
     )
+
+
+def dismiss_workers(loader: DataLoader[Any]) -> None:
+    """End the processes that wait for another round of a loader; another round would start new ones.
+
+    They must not be left to the garbage collector: it closes the queues in which they wait before their iterator can
+    tell them to end, and PyTorch, which has no public way to dismiss them, then waits ten seconds for each, in vain.
+    """
+    iterator, loader._iterator = loader._iterator, None
+    if iterator is not None:
+        iterator._shutdown_workers()  # type: ignore[attr-defined]  # with workers alone is there an iterator to keep

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -104,7 +105,7 @@ class ValidationLoop(BaseLoop):
     """
 
     def __init__(
-        self, runner: Any, dataloader: DataLoader[Any], evaluator: Evaluator, sets: list[ValidationSet]
+        self, runner: Any, dataloader: DataLoader[Any], evaluator: Evaluator, sets: Sequence[ValidationSet]
     ) -> None:
         super().__init__(runner, dataloader)
         self.evaluator = evaluator

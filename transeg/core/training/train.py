@@ -37,7 +37,7 @@ from transeg.core.data.windows import class_pools, sampling_pools, telling_windo
 from transeg.core.distributed.collectives import broadcast_from_first, rank_and_world_size
 from transeg.core.distributed.progress_bar import progress_bar
 from transeg.core.errors import TransegError, UsageError
-from transeg.core.evaluation.evaluation_items import EvaluationSet, evaluation_loader
+from transeg.core.evaluation.evaluation_items import EvaluationSet, dismiss_workers, evaluation_loader
 from transeg.core.evaluation.judge import Judge, uses_feature_networks
 from transeg.core.evaluation.metrics.image_metrics import ImageMetric
 from transeg.core.evaluation.scores import SegmentationMetric
@@ -175,6 +175,7 @@ def train(training: Training, console: Console, *, resume: bool, extra_hooks: Se
         ]
     kept = experiment.data.cache_bytes
     cache = None if kept is None else SampleCache(image_cache(), kept)
+    validations = _validations(training, task.inference, cache)
     runner = Runner(
         task,
         folder,
@@ -184,7 +185,7 @@ def train(training: Training, console: Console, *, resume: bool, extra_hooks: Se
         loader=_loader(training, iterations, device, console, cache),
         iterations=iterations,
         val_interval=options.val_interval,
-        validations=_validations(training, task.inference, cache),
+        validations=validations,
         domains=parts.domains,
         hooks=hooks,
         resume=resume,
@@ -210,6 +211,8 @@ def train(training: Training, console: Console, *, resume: bool, extra_hooks: Se
             "normalise; raise train.batch_size or data.size."
         ) from error
     finally:
+        for validation in validations:
+            dismiss_workers(validation.loader)
         progress.close()
         trackers.close()
         if distillation is not None:
