@@ -60,7 +60,7 @@ def test_a_slice_that_fails_is_noted_and_run_again(tmp_path):
 @pytest.mark.slow
 def test_loaders_throughput_and_ranks_are_measured(tmp_path):
     layouts.folders(tmp_path / "images")
-    out, names = tmp_path / "results.jsonl", ["loader-0", "throughput-hardnet-fp32", "nccl-2"]
+    out, names = tmp_path / "results.jsonl", ["loader-0", "throughput-cut-fp32", "nccl-2"]
     call("--out", out, "--device", "cpu", "--images", f"folder:{tmp_path / 'images'}", "--only", *names)
     loader, pace, ranks = sorted(
         map(json.loads, out.read_text().splitlines()), key=lambda line: names.index(line["slice"])
