@@ -112,6 +112,7 @@ def child(arguments: argparse.Namespace) -> None:
     from transeg.core.device import keep_freed_memory
     from transeg.core.interfaces import Batch
     from transeg.core.models.compilation import compilable_networks, compile_networks, fuse_optimizers
+    from transeg.core.training.cudnn_benchmark import cudnn_benchmark
     from transeg.core.training.precision import matmul_precision
     from transeg.core.training.tasks.updates import Updates
     from transeg.tools.benchmark.speed import peak_memory
@@ -145,6 +146,8 @@ def child(arguments: argparse.Namespace) -> None:
     begun = time.perf_counter()
     with ExitStack() as stack:
         stack.enter_context(matmul_precision(precision))
+        if not arguments.untimed:
+            stack.enter_context(cudnn_benchmark())
         if compile_:
             stack.enter_context(
                 compile_networks(
@@ -175,13 +178,18 @@ def child(arguments: argparse.Namespace) -> None:
 Way = tuple[str, "Precision", bool, bool]
 
 
-def measure(way: Way, arguments: argparse.Namespace) -> dict[str, float]:
-    """One way of computing, from a process of its own."""
+def measure(way: Way, arguments: argparse.Namespace, seconds: float | None = None) -> dict[str, float]:
+    """One way of computing, from a process of its own, which has so many seconds; None for any number.
+
+    Raises:
+        RuntimeError: it failed.
+        subprocess.TimeoutExpired: it was not done in time.
+    """
     same = {name: getattr(arguments, name) for name in ("device", "size", "batch", "threads", "warm_up", "steps")}
     line = [sys.executable, __file__, "--child", json.dumps(way)]
     line += [part for name, value in same.items() for part in (f"--{name.replace('_', '-')}", str(value))]
-    line += [f"--{name.replace('_', '-')}" for name in ("full", "cpu_time") if getattr(arguments, name)]
-    answer = subprocess.run(line, capture_output=True, text=True, check=False)
+    line += [f"--{name.replace('_', '-')}" for name in ("full", "cpu_time", "untimed") if getattr(arguments, name)]
+    answer = subprocess.run(line, capture_output=True, text=True, check=False, timeout=seconds)
     if answer.returncode:
         raise RuntimeError((answer.stderr.strip().splitlines() or ["killed"])[-1])
     found: dict[str, float] = json.loads(answer.stdout)
@@ -241,6 +249,7 @@ def main() -> None:
     parser.add_argument("--warm-up", type=int, default=2)
     parser.add_argument("--steps", type=int, help="that count, in each turn; by default 3, on a GPU 20")
     parser.add_argument("--cpu-time", action="store_true")
+    parser.add_argument("--untimed", action="store_true", help="keep cuDNN from timing its algorithms")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     on_cpu = arguments.device == "cpu"

@@ -235,8 +235,10 @@ def child(arguments: argparse.Namespace) -> None:
     print(json.dumps([statistics.median(seconds[1:]), peak]), file=answers)
 
 
-def measure(side: str, checkout: Path, case: str, count: int, arguments: argparse.Namespace) -> list[float]:
-    """Seconds and bytes of one side, from a process of its own."""
+def measure(
+    side: str, checkout: Path, case: str, count: int, arguments: argparse.Namespace, limit: float | None = None
+) -> list[float]:
+    """Seconds and bytes of one side, from a process of its own, which has so many seconds; None for any number."""
     options = {
         "--child": side,
         "--case": case,
@@ -246,7 +248,7 @@ def measure(side: str, checkout: Path, case: str, count: int, arguments: argpars
     }
     line = [sys.executable, __file__, *(str(part) for option in options.items() for part in option)]
     errors = None if arguments.verbose else subprocess.DEVNULL
-    answer = subprocess.run(line, stdout=subprocess.PIPE, stderr=errors, text=True, check=False)
+    answer = subprocess.run(line, stdout=subprocess.PIPE, stderr=errors, text=True, check=False, timeout=limit)
     if answer.returncode:
         raise SystemExit(f"{side} failed at {case}, batch {count}; see --verbose.")
     return list(json.loads(answer.stdout))

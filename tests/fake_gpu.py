@@ -91,6 +91,8 @@ class _Calls(TorchFunctionMode):
         if function is Tensor.pin_memory:
             return args[0]
         if function is Tensor.numpy and isinstance(args[0], FakeTensor):
+            if _device(args[0]).type == "cuda":
+                raise TypeError("NumPy cannot have a tensor of the GPU.")
             return np.zeros(args[0].shape, str(args[0].dtype).removeprefix("torch."))
         made = function(*args, **(kwargs or {}))
         generator = (kwargs or {}).get("generator")
@@ -110,6 +112,11 @@ class _Operations(TorchDispatchMode):
         if operation is torch.ops.prim.device.default:  # asked so often that it takes half of the time otherwise
             return _device(args[0])
         kwargs = kwargs or {}
+        if torch.is_inference_mode_enabled():  # which leaves it to this to take operations apart
+            with self:
+                made = operation.decompose(*args, **kwargs)
+            if made is not NotImplemented:
+                return made
         given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         if _stays_on_cpu(given, kwargs):
             with unset_fake_temporarily():
@@ -126,11 +133,14 @@ class _Operations(TorchDispatchMode):
         except DynamicOutputShapeException as error:
             raise AssertionError(f"How large a result is depends on values of the GPU: {error}") from error
         if name in ("_to_copy", "copy_"):
-            source, to = _device(args[1] if name == "copy_" else args[0]).type, _device(made).type
-            waits = not (kwargs.get("non_blocking") or (name == "copy_" and len(args) > 2 and args[2]))
-            if waits and {source, to} == {"cpu", "cuda"}:
-                self._findings.add(f"a copy from {source} to {to} waits")
+            self._look_at_copy(name, args, kwargs, made)
         return made
+
+    def _look_at_copy(self, name, args, kwargs, made):
+        source, to = _device(args[1] if name == "copy_" else args[0]).type, _device(made).type
+        waits = not (kwargs.get("non_blocking") or (name == "copy_" and len(args) > 2 and args[2]))
+        if waits and {source, to} == {"cpu", "cuda"}:
+            self._findings.add(f"a copy from {source} to {to} waits")
 
 
 def _truth_values(indices: Any) -> bool:

@@ -3,20 +3,29 @@
 import multiprocessing
 import resource
 from itertools import chain
+from multiprocessing.reduction import ForkingPickler
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from torch.utils.data._utils.pin_memory import pin_memory
 
 from transeg.core.data.packed_items import PackedItems
 from transeg.core.errors import DataError
-from transeg.core.evaluation.evaluation_items import EvaluationItem, EvaluationSet, ReadableItems, evaluation_loader
+from transeg.core.evaluation.evaluation_items import (
+    EvaluationItem,
+    EvaluationSet,
+    ReadableItems,
+    dismiss_workers,
+    evaluation_loader,
+)
 from transeg.core.evaluation.scores import SegmentationMetric
 from transeg.core.inference.sliding_window import Inference
 from transeg.core.interfaces import Dataset, Sample
 from transeg.core.training.loop import ValidationLoop, ValidationSet
 
+CPU = torch.device("cpu")
 FILES = 256
 """That a process may have open, where 1,024 are usual."""
 
@@ -47,7 +56,7 @@ def validate_with_few_descriptors():
     metric = SegmentationMetric(Squares.classes)
     metric.prefix = "val"
     items = EvaluationSet(Squares(), Inference(None))
-    loader = evaluation_loader(items, batch_size=64, workers=2, again=True)
+    loader = evaluation_loader(items, batch_size=64, workers=2, device=CPU, again=True)
     runner = SimpleNamespace(model=Knowing(), call_hook=lambda *_, **__: None, visualizer=None, message_hub=None)
     loop = ValidationLoop(runner, loader, metric, [ValidationSet(loader, metric, "source")])
     for _ in range(2):
@@ -86,7 +95,7 @@ class Mixed(Dataset):
 
 def test_what_workers_load_is_what_the_main_process_would():
     items = ReadableItems(EvaluationSet(Mixed(), Inference(None)))
-    here, there = (list(evaluation_loader(items, batch_size=2, workers=workers)) for workers in (0, 2))
+    here, there = (list(evaluation_loader(items, batch_size=2, workers=workers, device=CPU)) for workers in (0, 2))
     assert [len(batch) for batch in there] == [2, 2, 1]
     for one, other in zip(chain(*here), chain(*there), strict=True):
         if isinstance(one, DataError):
@@ -113,3 +122,37 @@ def test_tensors_of_any_type_and_layout_arrive(dtype):
     assert torch.equal(first, square)
     assert torch.equal(second["seen"], square.t())
     assert (int(scalar), nothing.shape) == (7, (0, 2))
+
+
+def test_tensors_are_pinned_in_one_piece(monkeypatch):
+    """PyTorch's loader asks for it, of what a worker sends as well. Without a GPU, it is noted what would be pinned."""
+    asked, plain = [], torch.empty
+
+    def empty(*sizes, pin_memory=False, **named):
+        asked.append(pin_memory)
+        return plain(*sizes, **named)
+
+    sent = ForkingPickler.loads(ForkingPickler.dumps(PackedItems([("a", torch.arange(5)), DataError("no image")])))
+    monkeypatch.setattr(torch, "empty", empty)
+    pinned = pin_memory(sent)
+    assert asked == [True]
+    (name, tensor), error = pinned
+    assert (name, tensor.tolist(), str(error)) == ("a", [0, 1, 2, 3, 4], "no image")
+
+
+@pytest.mark.parametrize(("device", "pinned"), [("cpu", False), ("cuda", True)])
+def test_only_a_gpu_wants_pinned_memory(device, pinned):
+    loader = evaluation_loader([1, 2, 3], batch_size=2, workers=0, device=torch.device(device))
+    assert loader.pin_memory is pinned
+
+
+def test_workers_that_wait_for_another_round_are_dismissed():
+    loader = evaluation_loader([torch.tensor(1)] * 4, batch_size=2, workers=2, device=CPU, again=True)
+    assert len(list(loader)) == 2
+    waiting = multiprocessing.active_children()
+    assert len(waiting) == 2
+    dismiss_workers(loader)
+    assert not any(each.is_alive() for each in waiting)
+    assert len(list(loader)) == 2  # with new ones
+    dismiss_workers(loader)
+    dismiss_workers(loader)

@@ -13,9 +13,12 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 from torch import nn
+from torch.backends import cudnn
 
 from transeg.core.data.stream import Collate, Item, ResumableBatchSampler, training_loader
 from transeg.core.errors import TransegError, UsageError
+from transeg.core.evaluation.evaluation_items import evaluation_loader
+from transeg.core.evaluation.scores import SharedMetric
 from transeg.core.experiment.identity import Identity
 from transeg.core.inference.trained_model import DomainProperties
 from transeg.core.interfaces import Optimization, Phase
@@ -26,6 +29,7 @@ from transeg.core.training.hooks.guard import GuardHook
 from transeg.core.training.hooks.interrupt import InterruptHook
 from transeg.core.training.hooks.scalars import HISTORY, ScalarsHook
 from transeg.core.training.hooks.schedule import ScheduleHook
+from transeg.core.training.loop import ValidationSet
 from transeg.core.training.runner import Runner
 from transeg.core.training.tasks.task import Task
 from transeg.core.training.trackers import Trackers
@@ -73,7 +77,9 @@ class Stream(torch.utils.data.Dataset):
         return Item(position, value, None, None)
 
 
-def train(folder, iterations=10, *, stop=None, resume=False, task=None, hooks=(), identity="one", stream=None):
+def train(
+    folder, iterations=10, *, stop=None, resume=False, task=None, hooks=(), identity="one", stream=None, validations=()
+):
     stream = stream or Stream()
     task = task or Toy()
 
@@ -93,7 +99,7 @@ def train(folder, iterations=10, *, stop=None, resume=False, task=None, hooks=()
         ),
         iterations=iterations,
         val_interval=5,
-        validations=[],
+        validations=validations,
         domains=DomainProperties(("background", "x"), 3, 3),
         hooks=[ScheduleHook(task), GuardHook(1), CheckpointHook(3), Stop(), *hooks],
         resume=resume,
@@ -322,3 +328,61 @@ def test_dependencies_avoid_what_is_known_to_be_broken():
     assert not {"mmengine", "opencv-python"} & set(requirements)
     assert "<2.1" in requirements["albumentations"]  # later ones are not MIT
     assert ">=2.10" in requirements["torch"]  # CVE-2026-24747
+
+
+class TestAlgorithmsOfConvolutions:
+    @pytest.fixture
+    def flags(self, tmp_path):
+        """Whether cuDNN times its algorithms: in steps, and in the hooks between, where validations are."""
+        found = {"steps": [], "hooks": []}
+
+        class Noting(Toy):
+            def phases(self, batch):
+                found["steps"].append(cudnn.benchmark)
+                yield from super().phases(batch)
+
+        class Between(Hook):
+            def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+                found["hooks"].append(cudnn.benchmark)
+
+        def run():
+            train(tmp_path, 2, task=Noting(), hooks=[Between()])
+            return found
+
+        return run
+
+    def test_they_are_timed_in_steps_alone(self, flags):
+        assert flags() == {"steps": [True, True], "hooks": [False, False]}
+        assert not cudnn.benchmark
+
+    def test_who_wants_the_same_bits_again_is_not_timed(self, flags, monkeypatch):
+        monkeypatch.setattr(cudnn, "deterministic", True)
+        assert flags()["steps"] == [False, False]
+
+    def test_who_wants_it_everywhere_keeps_it(self, flags, monkeypatch):
+        monkeypatch.setattr(cudnn, "benchmark", True)
+        assert flags() == {"steps": [True, True], "hooks": [True, True]}
+
+
+def test_validation_sets_are_not_copied(tmp_path):
+    """mmengine copies what stands in a loop's configuration: images, what is kept of them, and networks that judge."""
+
+    class Seen(SharedMetric):
+        def __init__(self):
+            super().__init__(prefix="val")
+            self.items = []
+
+        def process(self, data_batch, data_samples):
+            self.items += data_batch
+
+        def compute_metrics(self, results):
+            return {}
+
+    class Validated(Toy):
+        def val_step(self, items):
+            return items
+
+    items, metric = [object(), object()], Seen()
+    loader = evaluation_loader(items, batch_size=2, workers=0, device=CPU)
+    train(tmp_path, 1, task=Validated(), validations=[ValidationSet(loader, metric, "source")])
+    assert metric.items == items

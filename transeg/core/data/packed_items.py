@@ -1,4 +1,4 @@
-"""A batch of samples on its way from a loader's worker, in one piece of shared memory."""
+"""A batch of samples on its way from a loader's worker to a GPU, in one piece of memory."""
 
 from __future__ import annotations
 
@@ -26,14 +26,22 @@ class PackedItems(list[T]):
     few batches of 64 images and masks in the queue are more than the 1,024 that a process may have on many machines.
     """
 
-    def __reduce__(self) -> tuple[Callable[[bytes, Tensor], list[T]], tuple[bytes, Tensor]]:
+    def __reduce__(self) -> tuple[Callable[[bytes, Tensor], PackedItems[T]], tuple[bytes, Tensor]]:
+        return _unpacked, self._packed(pinned=False)
+
+    def pin_memory(self) -> PackedItems[T]:
+        """The items in memory that a GPU copies from while others compute; PyTorch's loader calls it."""
+        return _unpacked(*self._packed(pinned=True))
+
+    def _packed(self, *, pinned: bool) -> tuple[bytes, Tensor]:
+        """The items without their tensors, pickled, and the memory that these are copied to."""
         file = io.BytesIO()
         packer = _Packer(file, pickle.HIGHEST_PROTOCOL)
         packer.dump(list(self))
-        memory = torch.empty(packer.size, dtype=torch.uint8)
+        memory = torch.empty(packer.size, dtype=torch.uint8, pin_memory=pinned)
         for tensor, place in packer.packed:
             _part(memory, place).copy_(tensor)
-        return _unpacked, (file.getvalue(), memory)
+        return file.getvalue(), memory
 
 
 class _Packer(pickle.Pickler):
@@ -69,8 +77,8 @@ class _Unpacker(pickle.Unpickler):
         return _part(self._memory, place)
 
 
-def _unpacked(pickled: bytes, memory: Tensor) -> Any:
-    return _Unpacker(io.BytesIO(pickled), memory).load()
+def _unpacked(pickled: bytes, memory: Tensor) -> PackedItems[Any]:
+    return PackedItems(_Unpacker(io.BytesIO(pickled), memory).load())
 
 
 def _part(memory: Tensor, place: Place) -> Tensor:

@@ -77,7 +77,9 @@ class ReadableItems(TorchDataset[EvaluationItem | DataError]):
             return error
 
 
-def evaluation_loader(items: TorchDataset[T], *, batch_size: int, workers: int, again: bool = False) -> DataLoader[T]:
+def evaluation_loader(
+    items: TorchDataset[T], *, batch_size: int, workers: int, device: torch.device, again: bool = False
+) -> DataLoader[T]:
     """Items in lists, in their own order; it draws nothing from the global random generator.
 
     Each rank takes every n-th item; :func:`~transeg.core.distributed.collectives.gather_in_order` puts results together
@@ -87,7 +89,8 @@ def evaluation_loader(items: TorchDataset[T], *, batch_size: int, workers: int, 
         items: what is loaded.
         batch_size: length of the lists.
         workers: processes that load.
-        again: whether there will be other rounds: the workers wait for them, until :func:`release_workers`.
+        device: where the items are wanted; for a GPU they lie in memory that it copies from while others compute.
+        again: whether there will be other rounds: the workers wait for them, until :func:`dismiss_workers`.
     """
     rank, ranks = rank_and_world_size()
     count = len(items)  # type: ignore[arg-type]  # every dataset here has a length, but PyTorch's class does not say so
@@ -96,6 +99,7 @@ def evaluation_loader(items: TorchDataset[T], *, batch_size: int, workers: int, 
         batch_size=batch_size,
         sampler=range(rank, count, ranks),
         num_workers=workers,
+        pin_memory=device.type == "cuda",
         persistent_workers=again and workers > 0,
         collate_fn=PackedItems,
         worker_init_fn=begin_worker,
@@ -103,10 +107,12 @@ def evaluation_loader(items: TorchDataset[T], *, batch_size: int, workers: int, 
     )
 
 
-def release_workers(loader: DataLoader[Any]) -> None:
-    """End the workers that wait for another round.
+def dismiss_workers(loader: DataLoader[Any]) -> None:
+    """End the processes that wait for another round of a loader; another round would start new ones.
 
-    Left to the garbage collector, which finds the loader in a cycle with its runner and closes the queues first, they
-    never hear that it is over: PyTorch waits five seconds for each of them, and five more after a SIGTERM.
+    They must not be left to the garbage collector: it closes the queues in which they wait before their iterator can
+    tell them to end, and PyTorch, which has no public way to dismiss them, then waits ten seconds for each, in vain.
     """
-    loader._iterator = None
+    iterator, loader._iterator = loader._iterator, None
+    if iterator is not None:
+        iterator._shutdown_workers()  # type: ignore[attr-defined]  # with workers alone is there an iterator to keep

@@ -89,15 +89,18 @@ class DetailedScore(ImageScore):
 def score(item: EvaluationItem, logits: Tensor, metrics: Sequence[ImageMetric] = ()) -> ImageScore:
     """Count an image's pixels, and no more: cheap enough for validation during training.
 
+    It is done where the logits are, and a few numbers come back from there; ``metrics`` are given arrays.
+
     Args:
         item: the truth; pixels of IGNORE do not count.
-        logits: ``(K, h, w)``, resized to the truth; binary ones are cut at a probability of one half.
+        logits: ``(K, h, w)`` on any device, resized to the truth; binary ones are cut at a probability of one half.
         metrics: measured besides.
     """
     logits = resize_result(logits, *item.mask.shape)
-    counts = count_pixels(to_classes(logits[None])[0], item.mask, max(2, len(logits)))
+    truth = item.mask.to(logits.device, non_blocking=True)
+    counts = count_pixels(to_classes(logits[None])[0], truth, max(2, len(logits)))
     ratios, of_classes = _ratios(counts)
-    values = {**ratios, "mae": _error(logits, item.mask), **_measured(metrics, item, logits)}
+    values = {**ratios, "mae": _error(logits, truth), **_measured(metrics, item, logits)}
     return ImageScore(item.name, item.group, counts, values, of_classes)
 
 
@@ -109,15 +112,15 @@ def score_labels(
     Args:
         name: of the sample.
         group: of the sample.
-        labels: ``(H, W)`` int64.
-        truth: ``(H, W)`` int64; pixels of IGNORE do not count.
+        labels: ``(H, W)`` int64, on any device.
+        truth: ``(H, W)`` int64 on the CPU; pixels of IGNORE do not count.
         count: number of classes.
         pixel_size: height and width in micrometres, or None; where it is known, distances are told in both units, and
             :func:`in_one_unit` leaves one of them for all images of a set.
     """
     counts = count_pixels(labels, truth, count)
     values, of_classes = _ratios(counts)
-    predicted, true = labels.numpy(), truth.numpy()
+    predicted, true = labels.cpu().numpy(), truth.numpy()
 
     def outlines(size: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
         found = [surface_metrics(predicted == label, true == label, true != IGNORE, size) for label in range(1, count)]
@@ -165,7 +168,10 @@ def _without(key: str, values: Mapping[str, T]) -> dict[str, T]:
 
 
 def score_in_detail(item: EvaluationItem, logits: Tensor, metrics: Sequence[ImageMetric] = ()) -> DetailedScore:
-    """Every metric of an image, distances and calibration included; see :func:`score`."""
+    """Every metric of an image, distances and calibration included; see :func:`score`.
+
+    Labels and their confidence come back from where the logits are, since distances are measured on the CPU.
+    """
     logits = resize_result(logits, *item.mask.shape)
     labels = to_classes(logits[None])[0]
     scored = score_labels(item.name, item.group, labels, item.mask, max(2, len(logits)), item.pixel_size)
@@ -173,9 +179,9 @@ def score_in_detail(item: EvaluationItem, logits: Tensor, metrics: Sequence[Imag
     valid = truth != IGNORE
     binary = len(scored.counts) == 2
     if binary:
-        confidence, right = to_probabilities(logits[None])[0, 0].numpy(), truth == 1
+        confidence, right = to_probabilities(logits[None])[0, 0].cpu().numpy(), truth == 1
     else:
-        confidence, right = logits.softmax(0).amax(0).numpy(), labels.numpy() == truth
+        confidence, right = logits.softmax(0).amax(0).cpu().numpy(), labels.cpu().numpy() == truth
     bins = calibration_bins(confidence[valid], right[valid])
     values = {**scored.values, "mae": _error(logits, item.mask), "ece": calibration_error(bins)}
     protocol, curves = polyp_protocol(confidence, right, valid) if binary else ({}, None)
@@ -189,7 +195,7 @@ def _measured(metrics: Sequence[ImageMetric], item: EvaluationItem, logits: Tens
         return {}
     probabilities = torch.cat([-logits, logits]).sigmoid() if len(logits) == 1 else logits.softmax(0)
     pixel_size = None if item.pixel_size is None else math.sqrt(math.prod(item.pixel_size))
-    arrays = [tensor.numpy().view() for tensor in (probabilities.float(), item.mask)]
+    arrays = [tensor.numpy().view() for tensor in (probabilities.float().cpu(), item.mask)]
     for array in arrays:
         array.flags.writeable = False  # other metrics and the counting of objects see the same
     return {metric.name: metric(item.name, arrays[0], arrays[1], pixel_size) for metric in metrics}
@@ -203,10 +209,13 @@ def _ratios(counts: np.ndarray) -> tuple[dict[str, float], dict[str, np.ndarray]
 
 def _error(logits: Tensor, mask: Tensor) -> float:
     """Mean absolute difference between the probability of the foreground and the truth; NaN where no pixel counts."""
-    truth = mask.numpy()
-    valid = truth != IGNORE
-    gap = np.abs(to_probabilities(logits[None]).sum(1)[0].numpy() - (truth > 0)) * valid
-    return float(gap.sum() / valid.sum()) if valid.any() else math.nan
+    mask = mask.to(logits.device, non_blocking=True)
+    valid = mask != IGNORE
+    gap = to_probabilities(logits[None]).sum(1)[0].sub_((mask > 0).float()).abs_().mul_(valid)
+    # NumPy's sum of a CPU's pixels is that of all tables until now; PyTorch's has other last digits
+    total = float(gap.numpy().sum() if gap.device.type == "cpu" else gap.sum())
+    pixels = int(valid.count_nonzero())
+    return total / pixels if pixels else math.nan
 
 
 def summarize(scores: Sequence[DetailedScore], names: Sequence[str]) -> dict[str, Any]:
@@ -302,8 +311,10 @@ def evaluate(
     """
     items = EvaluationSet(dataset, inference)
     readable = items if failures is None else ReadableItems(items)
-    loader = evaluation_loader(readable, batch_size=1, workers=loading_workers(dataset, workers))
+    loader = evaluation_loader(readable, batch_size=1, workers=loading_workers(dataset, workers), device=device)
     scores: list[DetailedScore | None] = []
+    of_groups = [each for each in (videos, volumes) if each is not None]
+    compared = counts is not None or bool(of_groups)
 
     def measure(place: int, item: EvaluationItem, logits: Tensor) -> None:
         scores[place] = score_in_detail(item, logits, metrics)
@@ -318,9 +329,11 @@ def evaluate(
                 continue
             if follow is not None:
                 follow(item.group)
-            logits = resize_result(inference.run(forward, item.image, device), *item.mask.shape)
+            logits = inference.run(forward, item.image, device)
+            if compared:
+                logits = resize_result(logits, *item.mask.shape)  # once for all; else in the threads
             behind(partial(measure, place, item, logits))
-            _compare(item, logits, counts, [each for each in (videos, volumes) if each is not None])
+            _compare(item, logits, counts, of_groups)
             advance()
     for counted in (counts, videos, volumes):
         if counted is not None:
@@ -342,7 +355,7 @@ def _compare(
     """Give an image to what looks at more than single images; ``logits`` have the size of its truth."""
     if counts is None and not of_groups:
         return
-    prediction, truth = to_classes(logits[None])[0].numpy(), item.mask.numpy()
+    prediction, truth = to_classes(logits[None])[0].cpu().numpy(), item.mask.numpy()
     if counts is not None:
         counts.add(item.name, item.group, prediction, truth, item.instances)
     for agreement in of_groups:

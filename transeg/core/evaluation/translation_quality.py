@@ -213,7 +213,7 @@ def judge_translation(
             metric = TranslationMetric(way.judge, way.reference, inference)
             items = Subset(TranslationSet(way.images, trained.given, inference), range(way.count))
             workers = loading_workers(way.images, trained.experiment.data.workers)
-            for (item,) in evaluation_loader(items, batch_size=1, workers=workers):
+            for (item,) in evaluation_loader(items, batch_size=1, workers=workers, device=trained.device):
                 there = partial(trained.translate, direction=way.direction, seed=translation_seed(item.name))
                 made, back = inference.run(there, item.given, trained.device), None
                 if way.back is not None:
@@ -302,7 +302,7 @@ def _cell(value: Any) -> Any:
 
 def _agreement(segmenter: TrainedModel, image: Tensor, mask: Tensor) -> tuple[float, float]:
     """Mean Dice and IoU over the classes but background of what is found in an image ``(1, C, h, w)``."""
-    found = to_classes(segmenter.segment(image))[0].cpu()
+    found = to_classes(segmenter.segment(image))[0]
     values = overlap_ratios(count_pixels(found, mask, len(segmenter.domains.class_names)))
     dice, iou = (values[key][1:] for key in ("dice", "iou"))
     if np.isnan(dice).all():

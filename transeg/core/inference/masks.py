@@ -9,8 +9,8 @@ from transeg.core.models.forward import to_classes
 
 
 def class_map(logits: Tensor) -> np.ndarray:
-    """Logits ``(K, H, W)`` -> ``(H, W)`` uint8 of classes."""
-    return to_classes(logits[None])[0].numpy().astype(np.uint8)
+    """Logits ``(K, H, W)`` on any device -> ``(H, W)`` uint8 of classes."""
+    return to_classes(logits[None])[0].byte().cpu().numpy()
 
 
 def shown_mask(classes: np.ndarray, count: int) -> np.ndarray:

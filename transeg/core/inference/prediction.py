@@ -159,7 +159,7 @@ def _results(
         written[out / "overlays" / f"{file.stem}{suffix}"] = draw_outlines(to_uint8(image), mask)
     if logits is None:
         return written
-    probabilities = to_probabilities(logits[None])[0].numpy()
+    probabilities = to_probabilities(logits[None])[0].cpu().numpy()
     for name, values in zip(names[1:], probabilities, strict=True) if with_probabilities else ():
         suffix = "" if len(names) == 2 else f"-{name}"
         pixels = (values * 65535).round().astype(np.uint16)
@@ -249,7 +249,7 @@ def segment_image(
         name: decides the chance of the translation; see :func:`translation_seed`.
     """
     prepared = _prepared(trained, image, inference, translator, scale, name)
-    return resize_result(inference.run(trained.segment, prepared, trained.device), *image.shape[:2])
+    return resize_result(inference.run(trained.segment, prepared, trained.device), *image.shape[:2]).cpu()
 
 
 def _prepared(

@@ -31,6 +31,8 @@ GRID = 2**20
 """Results are rounded to this part of one before they are added: up to 2,048 and more, their sums are exact, too."""
 BATCH_PIXELS = 2**20
 """Of the windows that go through the network together on a GPU; a CPU takes one window at a time."""
+GPU_NUMBERS = 2**28
+"""That a resized result has at most on a GPU, 1 GB of them: the CPU has room for a large image, as it was decoded."""
 
 
 @dataclass(frozen=True)
@@ -69,11 +71,11 @@ class Inference:
 
     @torch.inference_mode()
     def run(self, forward: Forward, image: Tensor, device: torch.device) -> Tensor:
-        """A prepared image -> ``(K, h, w)`` float32 on the CPU."""
+        """A prepared image -> ``(K, h, w)`` float32 where the network is; from windows, which it adds up, on a CPU."""
         if self.window:
             height, width = image.shape[1:]
             return torch.cat(list(self.bands(forward, lambda region: _part(image, region), (height, width), device)), 1)
-        return self._whole(forward)(to_signed_unit(image, device)[None], None)[0].float().cpu()
+        return self._whole(forward)(to_signed_unit(image, device)[None], None)[0].float()
 
     def fits(self, image: Tensor, others: Sequence[Tensor], device: torch.device) -> bool:
         """Whether a prepared image may go through the network together with others.
@@ -92,7 +94,7 @@ class Inference:
         """As :meth:`run`, for images of which each :meth:`fits` those before it."""
         if len(images) == 1:
             return [self.run(forward, images[0], device)]
-        return list(self._whole(forward)(to_signed_unit(torch.stack(list(images)), device), None).float().cpu())
+        return list(self._whole(forward)(to_signed_unit(torch.stack(list(images)), device), None).float())
 
     @torch.inference_mode()
     def bands(self, forward: Forward, read: Read, size: tuple[int, int], device: torch.device) -> Iterator[Tensor]:
@@ -104,9 +106,11 @@ class Inference:
 
 
 def resize_result(result: Tensor, height: int, width: int) -> Tensor:
-    """``(K, h, w)`` -> ``(K, height, width)``, bilinear."""
+    """``(K, h, w)`` -> ``(K, height, width)``, bilinear; where it is, or on the CPU where that would fill a GPU."""
     if result.shape[1:] == (height, width):
         return result
+    if len(result) * height * width > GPU_NUMBERS:
+        result = result.cpu()
     return F.interpolate(result[None], size=(height, width), mode="bilinear", align_corners=False)[0]
 
 

@@ -136,7 +136,7 @@ class Translator:
         return domains.source_channels if self.backwards else domains.target_channels
 
     def at_inference_size(self, image: np.ndarray, name: str | int) -> Tensor:
-        """``(H, W, C)`` -> ``(C', h, w)`` in [-1, 1] on the CPU, of the size at which the generator sees it.
+        """``(H, W, C)`` -> ``(C', h, w)`` in [-1, 1], of the size at which the generator sees it.
 
         Args:
             image: uint8, uint16 or float32 in [0, 1].
@@ -243,8 +243,8 @@ def loading_workers(dataset: Dataset, wanted: int) -> int:
 
 
 def to_pixels(image: Tensor, dtype: Any = np.uint8) -> np.ndarray:
-    """``(C, H, W)`` in [-1, 1] -> ``(H, W, C)`` uint8, uint16 or float32 in [0, 1]."""
-    unit = ((image.double() + 1) / 2).clamp(0, 1).permute(1, 2, 0).numpy()
+    """``(C, H, W)`` in [-1, 1] on any device -> ``(H, W, C)`` uint8, uint16 or float32 in [0, 1]."""
+    unit = ((image.cpu().double() + 1) / 2).clamp(0, 1).permute(1, 2, 0).numpy()
     if np.issubdtype(dtype, np.floating):
         return unit.astype(np.float32)
     return (unit * np.iinfo(dtype).max).round().astype(dtype)

@@ -14,6 +14,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from transeg.core.builders.folds import mean_over_folds
+from transeg.core.device import release_memory
 from transeg.core.distributed.collectives import broadcast_from_first
 from transeg.core.distributed.progress_bar import progress_bar
 from transeg.core.evaluation.measurement import measure_segmenter
@@ -107,12 +108,26 @@ class StageRun:
         return {"each": each, "mean": mean_over_folds([fold["tests"] for fold in each.values()])}
 
     def _train(self, experiment: Experiment, parts: Parts, folder: RunFolder, identity: Identity, title: str) -> None:
+        """Train once, and leave no optimizer or average of it in memory, and no network on a GPU."""
+        train(
+            self._training(experiment, parts, folder, identity, title),
+            self.console,
+            resume=self.resume,
+            extra_hooks=self.hooks(self.planned),
+        )
+        for network in self.networks.by_kind().values():
+            network.cpu()  # the run began with it, and keeps it
+        release_memory()
+
+    def _training(
+        self, experiment: Experiment, parts: Parts, folder: RunFolder, identity: Identity, title: str
+    ) -> Training:
         stage = self.planned.stage
         ready = {} if self.planned.folds else self.ready  # each fold needs a network of its own
         build = Build(experiment, parts.domains, self.registry, self.networks.teachers, self._begins(), ready)
         validations = self.strategy.validation(stage, parts, self.products) if "segmenter" in stage.trains else []
         judge = self.networks.judge if "generator" in stage.trains else None
-        training = Training(
+        return Training(
             experiment=experiment,
             stage=stage,
             strategy=self.strategy,
@@ -127,7 +142,6 @@ class StageRun:
             title=title,
             later=self._later(folder),
         )
-        train(training, self.console, resume=self.resume, extra_hooks=self.hooks(self.planned))
 
     def _later(self, folder: RunFolder) -> int:
         """Iterations of all trainings of the run that come after the one in a folder."""

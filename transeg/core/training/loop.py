@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -12,8 +13,8 @@ from torch.utils.data import DataLoader
 
 from transeg.core.data.stream import ResumableBatchSampler
 from transeg.core.distributed.collectives import broadcast_buffers
-from transeg.core.evaluation.evaluation_items import release_workers
 from transeg.core.interfaces import View
+from transeg.core.training.cudnn_benchmark import cudnn_benchmark
 
 
 class TrainLoop(BaseLoop):
@@ -45,13 +46,6 @@ class TrainLoop(BaseLoop):
 
     def run(self) -> Any:
         """Train until the end, or until a hook sets ``stop_training``."""
-        try:
-            return self._run()
-        finally:
-            if self.runner.val_loop is not None:
-                self.runner.val_loop.close()
-
-    def _run(self) -> Any:
         runner = self.runner
         sampler = self.dataloader.batch_sampler
         assert isinstance(sampler, ResumableBatchSampler)
@@ -80,7 +74,8 @@ class TrainLoop(BaseLoop):
         """One iteration with its hooks."""
         runner = self.runner
         runner.call_hook("before_train_iter", batch_idx=self.iter, data_batch=batch)
-        outputs = runner.model.train_step(batch, optim_wrapper=runner.optim_wrapper)
+        with cudnn_benchmark():  # a training's crops have one size, unlike the images of its validations
+            outputs = runner.model.train_step(batch, optim_wrapper=runner.optim_wrapper)
         runner.call_hook("after_train_iter", batch_idx=self.iter, data_batch=batch, outputs=outputs)
         self.iter += 1
 
@@ -110,7 +105,7 @@ class ValidationLoop(BaseLoop):
     """
 
     def __init__(
-        self, runner: Any, dataloader: DataLoader[Any], evaluator: Evaluator, sets: list[ValidationSet]
+        self, runner: Any, dataloader: DataLoader[Any], evaluator: Evaluator, sets: Sequence[ValidationSet]
     ) -> None:
         super().__init__(runner, dataloader)
         self.evaluator = evaluator
@@ -135,8 +130,3 @@ class ValidationLoop(BaseLoop):
         runner.call_hook("after_val_epoch", metrics=metrics)
         runner.call_hook("after_val")
         return metrics
-
-    def close(self) -> None:
-        """End the workers that load the sets."""
-        for loader, _, _ in self._sets:
-            release_workers(loader)

@@ -76,12 +76,13 @@ class Runner(MMEngineRunner):
         self._device = device
         self._go_on = resume
         self._random_states: list[dict[str, Any]] | None = None
+        self._validations = validations
         wrappers = {name: OptimWrapper(o.optimizer) for name, o in task.optimizers().items()}
         val: dict[str, Any] = {}
         if validations:
             val = {
                 "val_dataloader": validations[0].loader,
-                "val_cfg": {"type": ValidationLoop, "sets": list(validations)},
+                "val_cfg": {},  # see build_val_loop
                 "val_evaluator": Evaluator(validations[0].metric),
             }
         super().__init__(
@@ -112,6 +113,10 @@ class Runner(MMEngineRunner):
     def wrap_model(self, model_wrapper_cfg: dict[str, Any] | None, model: nn.Module) -> nn.Module:
         """Only moved: the task averages its own gradients, and a wrapper would not see a generator's networks."""
         return model.to(self._device)
+
+    def build_val_loop(self, loop: Any) -> ValidationLoop:
+        """Over the validation sets as they are: mmengine copies a configuration, images, networks and all."""
+        return ValidationLoop(self, self._val_dataloader, self._val_evaluator, self._validations)
 
     def dump_config(self) -> None:
         """Nothing: the experiment is a TOML file already."""

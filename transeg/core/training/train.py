@@ -38,7 +38,7 @@ from transeg.core.data.windows import Windows, class_pools, sampling_pools, tell
 from transeg.core.distributed.collectives import broadcast_from_first, rank_and_world_size
 from transeg.core.distributed.progress_bar import progress_bar
 from transeg.core.errors import TransegError, UsageError
-from transeg.core.evaluation.evaluation_items import EvaluationSet, evaluation_loader
+from transeg.core.evaluation.evaluation_items import EvaluationSet, dismiss_workers, evaluation_loader
 from transeg.core.evaluation.judge import Judge, uses_feature_networks
 from transeg.core.evaluation.metrics.image_metrics import ImageMetric
 from transeg.core.evaluation.scores import SegmentationMetric
@@ -176,6 +176,7 @@ def train(training: Training, console: Console, *, resume: bool, extra_hooks: Se
         ]
     kept = experiment.data.cache_bytes
     cache = None if kept is None else SampleCache(image_cache(), kept)
+    validations = _validations(training, task.inference, cache)
     runner = Runner(
         task,
         folder,
@@ -185,7 +186,7 @@ def train(training: Training, console: Console, *, resume: bool, extra_hooks: Se
         loader=_loader(training, iterations, device, console, cache),
         iterations=iterations,
         val_interval=options.val_interval,
-        validations=_validations(training, task.inference, cache),
+        validations=validations,
         domains=parts.domains,
         hooks=hooks,
         resume=resume,
@@ -211,6 +212,8 @@ def train(training: Training, console: Console, *, resume: bool, extra_hooks: Se
             "normalise; raise train.batch_size or data.size."
         ) from error
     finally:
+        for validation in validations:
+            dismiss_workers(validation.loader)
         progress.close()
         trackers.close()
         if distillation is not None:
@@ -415,14 +418,14 @@ def _validations(training: Training, inference: Inference, cache: SampleCache | 
     lies between two validations.
     """
     experiment, parts = training.experiment, training.parts
-    workers = experiment.data.workers
+    workers, device = experiment.data.workers, torch.device(experiment.device)
     batch_size = experiment.train.batch_size if experiment.data.resize else 1
     if "segmenter" in training.stage.trains:
         sets = []
         for number, (label, dataset, view) in enumerate(training.validations):
             images = EvaluationSet(dataset, inference, cache)
             seen = _evenly(images, experiment.data.val_limit if number == 0 else 0)
-            loader = evaluation_loader(seen, batch_size=batch_size, workers=workers, again=True)
+            loader = evaluation_loader(seen, batch_size=batch_size, workers=workers, device=device, again=True)
             metric = SegmentationMetric(parts.domains.class_names, training.image_metrics)
             metric.prefix = "val" if number == 0 else label
             sets.append(ValidationSet(loader, metric, view))
@@ -434,7 +437,7 @@ def _validations(training: Training, inference: Inference, cache: SampleCache | 
     if not (given.by_mask or parts.val.paired or uses_feature_networks(experiment.quality)):
         return []
     items = _evenly(TranslationSet(parts.val, given, inference, cache), experiment.data.val_limit)
-    pictures = evaluation_loader(items, batch_size=batch_size, workers=workers, again=True)
+    pictures = evaluation_loader(items, batch_size=batch_size, workers=workers, device=device, again=True)
     return [ValidationSet(pictures, TranslationMetric(training.judge, parts.target, inference), "source")]
 
 

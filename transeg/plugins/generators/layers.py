@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -11,18 +12,29 @@ def to_float32(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def instance_norm(channels: int) -> nn.GroupNorm:
-    """Instance norm without parameters, as a group norm of one channel each.
+class InstanceNorm(nn.GroupNorm):
+    """``(N, C, H, W) -> (N, C, H, W)``: instance norm without parameters, chosen by device.
 
-    PyTorch 2.15's own instance norm gives a wrong gradient on a CPU where the batch is one image and the gradient
-    arrives in channels-last order; docs/decisions/instance-norm.md shows it.
+    On a GPU it is PyTorch's own, which autocast leaves in 16 bits. Elsewhere it is a group norm of one channel each:
+    PyTorch 2.15's own gives a wrong gradient on a CPU where the batch is one image and the gradient arrives in
+    channels-last order. See docs/decisions/instance-norm.md.
+
+    Args:
+        channels: of its input.
     """
-    return nn.GroupNorm(channels, channels, affine=False)
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels, affine=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.device.type == "cuda" and x.shape[2:].numel() > 1:  # its own refuses a single pixel, which becomes zero
+            return F.instance_norm(x, eps=self.eps)
+        return super().forward(x)
 
 
 def normed_relu(channels: int) -> tuple[nn.Module, nn.Module]:
     """Instance norm and ReLU."""
-    return instance_norm(channels), nn.ReLU(inplace=True)
+    return InstanceNorm(channels), nn.ReLU(inplace=True)
 
 
 class ResidualBlock(nn.Module):
@@ -33,11 +45,11 @@ class ResidualBlock(nn.Module):
         self.conv_block = nn.Sequential(
             nn.ReflectionPad2d(1),
             nn.Conv2d(channels, channels, 3),
-            instance_norm(channels),
+            InstanceNorm(channels),
             nn.ReLU(inplace=True),
             nn.ReflectionPad2d(1),
             nn.Conv2d(channels, channels, 3),
-            instance_norm(channels),
+            InstanceNorm(channels),
         )
 
     def forward(self, x: Tensor) -> Tensor:

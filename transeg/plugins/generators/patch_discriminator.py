@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from transeg.plugins.generators.layers import instance_norm, normal_weights
+from transeg.plugins.generators.layers import InstanceNorm, normal_weights
 
 
 class PatchDiscriminator(nn.Module):
@@ -24,7 +24,7 @@ class PatchDiscriminator(nn.Module):
         for factor in (2, 4, 8):
             layers += [
                 nn.Conv2d(factor // 2 * width, factor * width, 4, 1 if factor == 8 else 2, 1),
-                instance_norm(factor * width),
+                InstanceNorm(factor * width),
                 nn.LeakyReLU(0.2, inplace=True),
             ]
         self.model = nn.Sequential(*layers, nn.Conv2d(8 * width, 1, 4, 1, 1))

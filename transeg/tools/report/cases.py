@@ -17,12 +17,13 @@ from transeg.core.errors import UsageError
 from transeg.core.evaluation.evaluation_items import EvaluationItem
 from transeg.core.evaluation.scores import score
 from transeg.core.experiment.schema import Experiment
+from transeg.core.inference.masks import class_map
 from transeg.core.inference.sliding_window import resize_result
 from transeg.core.inference.trained_model import TrainedModel
 from transeg.core.inference.translator import translation_seed
 from transeg.core.inference.visualization import to_picture
 from transeg.core.interfaces import Dataset, Sample
-from transeg.core.models.forward import to_classes, to_signed_unit
+from transeg.core.models.forward import to_signed_unit
 from transeg.core.registry import Registry
 from transeg.tools.report.pictures import Picture, encode_picture, paint_classes, paint_errors
 from transeg.tools.report.record import Scores
@@ -107,7 +108,7 @@ def segment_sample(trained: TrainedModel, sample: Sample) -> np.ndarray:
     """``(H, W)`` classes, at the image's own size."""
     inference = trained.inference()
     logits = inference.run(trained.segment, inference.prepare(sample.image), trained.device)
-    return to_classes(resize_result(logits, *sample.size)[None])[0].numpy()
+    return class_map(resize_result(logits, *sample.size))
 
 
 def translate_sample(trained: TrainedModel, sample: Sample) -> Tensor:
@@ -194,7 +195,7 @@ class _Translated:
         if trained.segmenter is None or trained.given.by_mask:
             return cls(sample, result, None, np.nan)
         logits = inference.run(trained.segment, result, trained.device)
-        found = to_classes(resize_result(logits, *sample.size)[None])[0].numpy()
+        found = class_map(resize_result(logits, *sample.size))
         if sample.mask is None:
             return cls(sample, result, found, np.nan)
         truth = torch.from_numpy(sample.mask.astype(np.int64))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import math
 import platform
 import time
@@ -10,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import optuna
-import torch
 from mmengine.hooks import Hook
 from rich.console import Console
 
+from transeg.core.device import release_memory
 from transeg.core.errors import TransegError
 from transeg.core.experiment.planned_stages import PlannedStage, plan_stages
 from transeg.core.pipeline.launch import Prepared, launch
@@ -76,9 +75,7 @@ class Objective:
             _forget(folder, "*.pt")
             raise
         finally:
-            gc.collect()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            release_memory()
         _forget(folder, "last.pt")
         return value
 

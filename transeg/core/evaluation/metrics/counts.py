@@ -10,21 +10,20 @@ from transeg.core.interfaces import IGNORE
 
 
 def count_pixels(prediction: Tensor, truth: Tensor, classes: int) -> np.ndarray:
-    """Compare two label maps.
+    """Compare two label maps where the first of them is; of a GPU, the counts of pairs alone come back.
 
     Args:
-        prediction: ``(H, W)`` labels.
-        truth: ``(H, W)`` labels; pixels of IGNORE do not count.
+        prediction: ``(H, W)`` labels, on any device.
+        truth: ``(H, W)`` labels, on any device; pixels of IGNORE do not count.
         classes: number of labels.
 
     Returns:
         ``(classes, 4)`` true positives, false positives, false negatives, true negatives.
     """
-    known = truth != IGNORE
-    if not bool(known.all()):
-        prediction, truth = prediction[known], truth[known]
-    pairs = (truth.long() * classes + prediction.long()).flatten()
-    confusion = torch.bincount(pairs, minlength=classes * classes).view(classes, classes).cpu().numpy()
+    truth = truth.to(prediction.device, non_blocking=True)
+    unknown = classes * classes  # a pair of its own costs less than leaving pixels out
+    pairs = torch.add(prediction.long(), truth.long(), alpha=classes).masked_fill_(truth == IGNORE, unknown)
+    confusion = torch.bincount(pairs.flatten(), minlength=unknown + 1)[:-1].view(classes, classes).cpu().numpy()
     tp = confusion.diagonal()
     fp, fn = confusion.sum(0) - tp, confusion.sum(1) - tp
     return np.stack([tp, fp, fn, confusion.sum() - tp - fp - fn], 1)

@@ -91,7 +91,7 @@ class SegmentationTask(Task):
             self.on_target.before_iteration(self)
 
     def val_step(self, items: Sequence[EvaluationItem]) -> list[Tensor]:
-        """Logits ``(K, h, w)`` on the CPU for each item."""
+        """Logits ``(K, h, w)`` for each item."""
         forward = self.segment_target if self.view == "target" else self.segment_source
         return self.validate(forward, [item.image for item in items])
 

@@ -62,14 +62,14 @@ class Task(nn.Module, ABC):
 
     @abstractmethod
     def val_step(self, items: Any) -> list[Tensor]:
-        """What a metric judges, on the CPU, for each item; mmengine's validation loop calls it."""
+        """What a metric judges, where the networks are, for each item; mmengine's validation loop calls it."""
 
     def validate(self, forward: Forward, images: Sequence[Tensor]) -> list[Tensor]:
-        """``forward`` of validation images ``(C, h, w)``, each ``(K, h, w)`` on the CPU."""
+        """``forward`` of validation images ``(C, h, w)``, each ``(K, h, w)`` as :meth:`Inference.run` gives it."""
         if self.inference.window:
             return [self.inference.run(forward, image, self.device) for image in images]
         whole = torch.stack([to_signed_unit(image, self.device) for image in images])
-        return list(forward(whole, None).float().cpu())
+        return list(forward(whole, None).float())
 
     def before_iteration(self) -> None:
         """Called with ``iteration`` up to date, before a training step; nothing by default."""

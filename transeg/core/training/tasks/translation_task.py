@@ -35,5 +35,5 @@ class TranslationTask(Task):
         yield from self.generator.phases(self._given.batch(batch))
 
     def val_step(self, items: Sequence[TranslationItem]) -> list[Tensor]:
-        """Translated images ``(C', h, w)`` in [-1, 1] on the CPU for each item."""
+        """Translated images ``(C', h, w)`` in [-1, 1] for each item."""
         return self.validate(partial(translate_during_training, self.generator), [item.given for item in items])

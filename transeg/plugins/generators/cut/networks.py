@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from transeg.plugins.generators.layers import ResidualBlock, instance_norm, normed_relu, to_float32
+from transeg.plugins.generators.layers import InstanceNorm, ResidualBlock, normed_relu, to_float32
 
 
 class BlurDown(nn.Module):
@@ -108,7 +108,7 @@ class PatchDiscriminator(nn.Module):
         for channels in (2 * width, 4 * width, 8 * width):
             layers += [
                 nn.Conv2d(channels // 2, channels, 4, padding=1),
-                instance_norm(channels),
+                InstanceNorm(channels),
                 nn.LeakyReLU(0.2, inplace=True),
             ]
             if channels < 8 * width:

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from transeg.plugins.generators.layers import instance_norm, normal_weights
+from transeg.plugins.generators.layers import InstanceNorm, normal_weights
 
 Norm = Literal["batch", "instance", "group"]
 WIDEST = 8
@@ -158,7 +158,7 @@ def normalisation(norm: Norm, channels: int, per_image: bool = False) -> nn.Modu
     """A normalisation by name; groups are of at most 32."""
     if norm == "batch":
         return BatchNorm(channels, per_image)
-    return instance_norm(channels) if norm == "instance" else nn.GroupNorm(math.gcd(32, channels), channels)
+    return InstanceNorm(channels) if norm == "instance" else nn.GroupNorm(math.gcd(32, channels), channels)
 
 
 def _outermost(in_channels: int, width: int, out_channels: int, level: UNetLevel, style: Style) -> UNetLevel:
