@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
-from transeg.core.api.dice_estimates import agreement, held_out_images, held_out_results, mean_of_classes
+from transeg.core.api.dice_estimates import agreement_of_weights, held_out_images, held_out_results, mean_of_classes
 from transeg.core.api.run_networks import load_trained
 from transeg.core.builders.datasets import build_nonempty, normalise_stain
 from transeg.core.errors import TransegError
@@ -39,6 +39,8 @@ from transeg.core.runs.run_folder import RunFolder
 from transeg.tools.sweep.sweep_folder import read_sweep
 
 MEASURES = ("estimated", "uncalibrated", "agreement")
+WIDTH = 150
+"""Characters of the tables where there is no terminal."""
 FEW = 3
 """Points that a correlation needs at least."""
 
@@ -71,7 +73,7 @@ def estimate_cell(folder: RunFolder, registry: Registry, device: str, most: int)
                 "true": float(truth[item.name]["dice"] or "nan"),
                 "estimated": mean_of_classes(calibration.expected_dice(logits)),
                 "uncalibrated": mean_of_classes(plain.expected_dice(logits)),
-                "agreement": np.nan if other is None else agreement(other, inference, item.image, logits),
+                "agreement": np.nan if other is None else agreement_of_weights(other, inference, item.image, logits),
             }
             lines.append({"name": item.name, "group": item.group} | {k: defined(v) for k, v in values.items()})
         found[label] = lines
@@ -158,9 +160,10 @@ def show_cells(cells: Sequence[Mapping[str, Any]], console: Console) -> None:
 
 
 def show_fits(fits: Mapping[str, Mapping[str, Any]], bound: float, console: Console) -> None:
-    head = ["ladder", "measure", "test sets", "Pearson", "Spearman", "MAE", "bias", "holds the truth"]
-    head += [f"trusted below {bound:g}", f"refused above {bound:g}", "within: Pearson", "Spearman", "MAE"]
-    table = Table(*head)
+    head = ["ladder", "measure", "test sets", "Pearson", "Spearman", "MAE", "bias", "interval holds"]
+    head += ["trusted", "refused", "Pearson", "Spearman", "MAE"]
+    about = "Over test sets of cells; trusted and refused wrongly at a bound of"
+    table = Table(*head, title=f"{about} {bound:g}; the last three over the images within each")
     for name, measures in fits.items():
         for measure, found in measures.items():
             numbers = [number(found[key]) for key in ("pearson", "spearman", "mae", "bias")]
@@ -184,6 +187,8 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
     console, registry = Console(), Registry()
+    if not console.is_terminal:
+        console = Console(width=WIDTH)
     cells: list[dict[str, Any]] = []
     left_out: dict[str, str] = {}
     for ladder in arguments.ladders:

@@ -181,7 +181,8 @@ def _estimate_in_words(found: dict[str, Any], table: Path) -> str:
     singly = f"do not use {found['below']} of {count} images" if found["below"] else ""
     empty = f"nothing found in {nothing}, which do not count" if nothing else ""
     details = "; ".join(filter(None, (verdict, singly, empty)))
-    return f"Estimated Dice: {found['dice']:.3f}{interval}{f' ({details})' if details else ''}: {table}"
+    estimated = f"Estimated Dice: {found['dice']:.3f}{interval}{f' ({details})' if details else ''}: {table}"
+    return f"{estimated}\nIt is too high where images are unlike those that the run has held out; look at the overlays."
 
 
 def _predict_video(registry: Registry, run_dir: Path, video: Path, **named: Any) -> None:

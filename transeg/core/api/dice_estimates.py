@@ -70,7 +70,7 @@ def run_calibration(
     }
     if run.calibration.exists():
         found = read_json(run.calibration)
-        if found["made_for"] == made_for:
+        if found.get("made_for") == made_for:
             return Calibration(tuple(found["temperatures"]), tuple(found["always"]))
     dataset = held_out_images(trained, run, registry)
     count = min(len(dataset), HELD_OUT)
@@ -130,7 +130,7 @@ def held_out_results(
         advance()
 
 
-def agreement(other: TrainedModel, inference: Inference, prepared: Tensor, logits: Tensor) -> float:
+def agreement_of_weights(other: TrainedModel, inference: Inference, prepared: Tensor, logits: Tensor) -> float:
     """Mean Dice between two masks of an image: one by its logits ``(K, H, W)``, one by another network.
 
     Args:
@@ -195,7 +195,7 @@ class DiceEstimates(CsvFiles):
         self._found.append(dice)
         shown = [dice, *(of_classes if self._of_classes else [])]
         if self._other is not None:
-            shown.append(agreement(self._other, self._inference, prepared, logits))
+            shown.append(agreement_of_weights(self._other, self._inference, prepared, logits))
         verdict = NOTHING if math.isnan(dice) else DO_NOT_USE if dice < self._bound else ""
         self._writer.writerow([image, *("" if math.isnan(value) else f"{value:.6f}" for value in shown), verdict])
 
