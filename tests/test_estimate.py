@@ -207,3 +207,12 @@ def test_what_is_too_large_to_be_held_is_said_before_anything_is_done(run, toolk
     result = toolkit("predict", run, images, "-o", tmp_path / "out", "--window", 16, "--estimate", 0.5, code=2)
     assert f"--estimate: {images / 'b.jpg'} is too large" in said(result).replace("- ", "-")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["scope.mp4", "scan.nii.gz"])
+@pytest.mark.parametrize("bound", [0, 0.7])
+def test_other_files_than_images_are_refused(toolkit, run, tmp_path, name, bound):
+    (tmp_path / name).touch()
+    result = toolkit("predict", run, tmp_path / name, "-o", tmp_path / "out", "--estimate", bound, code=2)
+    assert "--estimate is for image files, and" in said(result)
+    assert not (tmp_path / "out").exists()
