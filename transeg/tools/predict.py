@@ -55,6 +55,13 @@ SEGMENTATIONS = "dicom-seg"
 @common.window
 @common.flips
 @common.adapt
+@click.option(
+    "--estimate",
+    type=click.FloatRange(0, 1),
+    metavar="DICE",
+    help="Estimate the Dice of each mask from how sure the segmenter is, without labels, and say 'do not use' where it "
+    "is below DICE (0 for nowhere). By default nothing is estimated.",
+)
 @common.device
 @common.with_counting
 @common.with_morphometry
@@ -109,6 +116,12 @@ def predict(
 
     With --adapt, all images of the folder are one group, such as those of a patient: the model follows them.
 
+    With --estimate, estimate.csv has a line for each image. A segmenter can be sure and wrong on images unlike those
+    that it has learned from, and then the estimate is too high.
+
+    \b
+    toolkit predict RUN images -o out --estimate 0.7
+
     Files that cannot be read are named at the end. Nothing is written over but what an earlier predict has written.
     """
     from transeg.core.api.dicom_prediction import holds_dicom
@@ -143,7 +156,7 @@ def _predict_images(registry: Registry, run_dir: Path, images: Path, **named: An
     from transeg.core.api.image_files import predict_images
 
     failures = Failures()
-    count, out = predict_images(run_dir, images, registry, stderr_console(), failures=failures, **named)
+    count, out, estimate = predict_images(run_dir, images, registry, stderr_console(), failures=failures, **named)
     outlines = f", outlines in {out / 'overlays'}" if named["overlays"] else ""
     Console().print(f"{count} masks in {out / 'masks'}{outlines}", highlight=False)
     if named["counting"] is not None:
@@ -153,7 +166,23 @@ def _predict_images(registry: Registry, run_dir: Path, images: Path, **named: An
     if (polygons := named["polygons"]) is not None:
         place = out / ("annotations.json" if polygons == "coco" else "annotations")
         Console().print(f"Polygons: {place}", highlight=False)
+    if estimate is not None:
+        Console().print(_estimate_in_words(estimate, out / "estimate.csv"), highlight=False)
     failures.conclude("segmented")
+
+
+def _estimate_in_words(found: dict[str, Any], table: Path) -> str:
+    """What :meth:`transeg.core.api.dice_estimates.DiceEstimates.summary` says."""
+    count, nothing, bound = found["images"], found["nothing_found"], found["bound"]
+    if found["dice"] is None:
+        return f"Estimated Dice: none, since nothing was found in any of {count} images: {table}"
+    interval = "" if found["ci"] is None else " [{:.3f}, {:.3f}]".format(*found["ci"])
+    verdict = f"do not use: below {bound:g}" if found["dice"] < bound else ""
+    singly = f"do not use {found['below']} of {count} images" if found["below"] else ""
+    empty = f"nothing found in {nothing}, which do not count" if nothing else ""
+    details = "; ".join(filter(None, (verdict, singly, empty)))
+    estimated = f"Estimated Dice: {found['dice']:.3f}{interval}{f' ({details})' if details else ''}: {table}"
+    return f"{estimated}\nIt is too high where images are unlike those that the run has held out; look at the overlays."
 
 
 def _predict_video(registry: Registry, run_dir: Path, video: Path, **named: Any) -> None:
@@ -164,7 +193,7 @@ def _predict_video(registry: Registry, run_dir: Path, video: Path, **named: Any)
     """
     from transeg.core.api.video_prediction import predict_video
 
-    _refuse_adapting(named, video)
+    _refuse_adapting_and_estimating(named, video)
     for name in ("probabilities", "counting", "morphometry", "assignments", "polygons"):
         if named.pop(name):
             option = {"counting": "--count", "assignments": "--set", "polygons": "--format"}.get(name, f"--{name}")
@@ -236,18 +265,20 @@ def _refuse_for_files(what: str, place: Path, named: dict[str, Any]) -> None:
     Raises:
         UsageError: one of them is said.
     """
-    _refuse_adapting(named, place)
+    _refuse_adapting_and_estimating(named, place)
     for name in ("probabilities", "counting", "morphometry", "polygons"):
         if named.pop(name):
             option = {"counting": "--count", "polygons": "--format"}.get(name, f"--{name}")
             raise UsageError(f"{option} is for image files, and {place} holds {what}.")
 
 
-def _refuse_adapting(named: dict[str, Any], place: Path) -> None:
-    """Take ``adapt`` out of the options.
+def _refuse_adapting_and_estimating(named: dict[str, Any], place: Path) -> None:
+    """Take ``adapt`` and ``estimate`` out of the options.
 
     Raises:
-        UsageError: it is said.
+        UsageError: one of them is said.
     """
-    if named.pop("adapt") != "none":
-        raise UsageError(f"--adapt is for image files, and {place} holds none; save frames or slices as images first.")
+    adapt, estimate = named.pop("adapt"), named.pop("estimate")
+    if adapt != "none" or estimate is not None:
+        option = "--adapt" if adapt != "none" else "--estimate"
+        raise UsageError(f"{option} is for image files, and {place} holds none; save frames or slices as images first.")

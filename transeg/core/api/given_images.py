@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 
@@ -19,11 +19,10 @@ File: TypeAlias = str | PathLike[str]
 Picture: TypeAlias = np.ndarray | File
 """An array or an image file."""
 Pictures: TypeAlias = list[np.ndarray] | list[str] | list[Path]
+T = TypeVar("T")
 
 
-def apply_to_each(
-    images: Picture | Pictures, work: Callable[[Picture, str], np.ndarray]
-) -> np.ndarray | list[np.ndarray]:
+def apply_to_each(images: Picture | Pictures, work: Callable[[Picture, str], T]) -> T | list[T]:
     """What becomes of an image, or of each image in a list; arrays are named by their places."""
     if not isinstance(images, (list, tuple)):
         return work(images, "The array")

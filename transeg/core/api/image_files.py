@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -12,6 +13,7 @@ from transeg.core.analysis.count_tables import ObjectTables
 from transeg.core.analysis.counting import Counting
 from transeg.core.analysis.fibre_tables import FibreTables
 from transeg.core.analysis.morphometry import MorphometryOptions
+from transeg.core.api.dice_estimates import DiceEstimates, run_calibration
 from transeg.core.api.run_networks import load_adapting, load_trained
 from transeg.core.claims import claimed
 from transeg.core.distributed.progress_bar import progress_bar
@@ -23,7 +25,7 @@ from transeg.core.inference.polygon_files import polygon_documents
 from transeg.core.inference.prediction import list_image_files, predict_files, prepared_images, translate_files
 from transeg.core.inference.reading import Reading
 from transeg.core.inference.sliding_window import Inference
-from transeg.core.inference.trained_model import TrainedModel
+from transeg.core.inference.trained_model import TrainedModel, with_other_average
 from transeg.core.inference.translator import Translator
 from transeg.core.registry import Registry
 from transeg.core.runs.run_folder import RunFolder
@@ -50,10 +52,12 @@ def predict_images(
     overlays: bool = True,
     polygons: str | None = None,
     adapt: Adaptation = "none",
+    estimate: float | None = None,
     failures: Failures,
-) -> tuple[int, Path]:
-    """Segment image files; see :func:`transeg.core.inference.prediction.predict_files`. Gives the number of masks and
-    the folder.
+) -> tuple[int, Path, dict[str, Any] | None]:
+    """Segment image files; see :func:`transeg.core.inference.prediction.predict_files`. Gives the number of masks, the
+    folder, and where ``estimate`` says below which Dice a mask is of no use what
+    :meth:`transeg.core.api.dice_estimates.DiceEstimates.summary` does.
 
     Where objects are counted, :class:`transeg.core.analysis.count_tables.ObjectTables` lie in the folder, too, and
     where fibres are measured :class:`transeg.core.analysis.fibre_tables.FibreTables`, and where ``polygons`` names one
@@ -77,11 +81,17 @@ def predict_images(
         ("--morphometry", measuring),
         (f"--format {polygons}", polygons),
         (f"--adapt {adapt}", adapting),
+        ("--estimate", estimate),
     )
     for option, wanted in wholly:
         large = _large(trained, files, inference) if wanted is not None else []
         if large:
             raise UsageError(f"{option}: {large[0]} is too large to be taken whole; cut it into smaller images.")
+    calibration = other = None
+    if estimate is not None:
+        run = RunFolder(run_dir)
+        calibration = run_calibration(run, trained, inference, registry, console, adapting=adapting, adapt=adapt)
+        other = with_other_average(trained, run, registry) if adapting is None else None
     with claimed(out, "predict", files), ExitStack() as stack:
         if adapting is not None:
             adapting(prepared_images(trained, files, inference, reading, translator, scale))
@@ -90,6 +100,9 @@ def predict_images(
             tables.append(stack.enter_context(ObjectTables(counting, out, names)))
         if measuring is not None:
             tables.append(stack.enter_context(FibreTables(measuring, out)))
+        estimates = None
+        if calibration is not None and estimate is not None:
+            estimates = stack.enter_context(DiceEstimates(calibration, estimate, out, names, inference, other))
         documents = None
         if polygons is not None:
             documents = stack.enter_context(polygon_documents(polygons, out, names, files, pixel_size))
@@ -109,8 +122,9 @@ def predict_images(
             overlays=overlays,
             polygons=documents,
             pixel_size=pixel_size,
+            look=None if estimates is None else estimates.add,
         )
-    return len(files) - len(failures.reasons), out
+    return len(files) - len(failures.reasons), out, None if estimates is None else estimates.summary()
 
 
 def _large(trained: TrainedModel, files: Sequence[Path], inference: Inference) -> list[Path]:

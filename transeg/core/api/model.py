@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias, overload
 
 import numpy as np
+from torch import Tensor
 
+from transeg.core.api.dice_estimates import mean_of_classes, run_calibration
 from transeg.core.api.experiment import Manifests, find_components
 from transeg.core.api.given_images import File, Picture, Pictures, apply_to_each, chance_of, labels_of, pixels_of
 from transeg.core.api.run_networks import load_trained
+from transeg.core.distributed.progress_bar import progress_console
 from transeg.core.experiment.settings import parse_pixel_size
 from transeg.core.inference.masks import class_map, shown_mask
 from transeg.core.inference.pixel_size import PixelSize, rescale_factors, scale_reference
@@ -129,21 +133,85 @@ class Model:
             UsageError: the run cannot segment, an option does not fit, or there is no such file.
             DataError: an image cannot be read, or has other channels than the model takes.
         """
-        trained = self._trained
-        translator = None if translate_with is None else self._adapting(translate_with, direction)
-        scale = rescale_factors(trained.experiment, translator, _pixel_size(pixel_size), rescale)
-        range_ = scale_reference(trained.experiment, translator).range
-        inference = trained.inference(window, flips)
-        takes = trained.domains.target_channels if translator is None else translator.takes
+        logits_of = self._segmenting(window, flips, pixel_size, rescale, translate_with, direction, seed)
 
         def segmented(image: Picture, name: str) -> np.ndarray:
-            pixels, chance = pixels_of(image, takes, name, range_), chance_of(image, seed)
-            logits = segment_image(trained, pixels, inference, translator=translator, scale=scale, name=chance)
+            logits = logits_of(image, name)
             if not probabilities:
                 return shown_mask(class_map(logits), len(self.classes))
             return _channels_last(to_probabilities(logits[None])[0].numpy())
 
         return apply_to_each(images, segmented)
+
+    @overload
+    def estimate(
+        self,
+        images: Picture,
+        *,
+        window: int | None = ...,
+        flips: bool = ...,
+        pixel_size: Sides | None = ...,
+        rescale: float | None = ...,
+        translate_with: Model | File | None = ...,
+        direction: str | None = ...,
+        seed: int | None = ...,
+    ) -> float: ...
+
+    @overload
+    def estimate(
+        self,
+        images: Pictures,
+        *,
+        window: int | None = ...,
+        flips: bool = ...,
+        pixel_size: Sides | None = ...,
+        rescale: float | None = ...,
+        translate_with: Model | File | None = ...,
+        direction: str | None = ...,
+        seed: int | None = ...,
+    ) -> list[float]: ...
+
+    def estimate(
+        self,
+        images: Picture | Pictures,
+        *,
+        window: int | None = None,
+        flips: bool = False,
+        pixel_size: Sides | None = None,
+        rescale: float | None = None,
+        translate_with: Model | File | None = None,
+        direction: str | None = None,
+        seed: int | None = None,
+    ) -> float | list[float]:
+        """The Dice that the masks of images would reach, as `toolkit predict --estimate` estimates it without labels.
+
+        It goes by how sure the segmenter is, which is compared once with how often it is right on images that the run
+        has held out; on images unlike those that it knows, a segmenter can be sure and wrong.
+
+        Args:
+            images: as for :meth:`predict`, and so are the others.
+            window: of the inference.
+            flips: likewise.
+            pixel_size: of the image.
+            rescale: in place of that.
+            translate_with: what brings the image into what the model knows.
+            direction: of that translation.
+            seed: likewise.
+
+        Returns:
+            In [0, 1], the mean over the classes but background; NaN where nothing is found. A list for a list.
+
+        Raises:
+            UsageError: as :meth:`predict`, or the run has no held-out images that can be read.
+            DataError: as :meth:`predict`.
+        """
+        inference = self._trained.inference(window, flips)
+        logits_of = self._segmenting(window, flips, pixel_size, rescale, translate_with, direction, seed)
+        quiet = progress_console(False)
+        calibration = run_calibration(RunFolder(self.run), self._trained, inference, self._registry, quiet)
+        return apply_to_each(
+            images, lambda image, name: mean_of_classes(calibration.expected_dice(logits_of(image, name)))
+        )
 
     @overload
     def translate(
@@ -214,6 +282,30 @@ class Model:
             return made[:, :, 0] if made.shape[2] == 1 else made
 
         return apply_to_each(images, translated)
+
+    def _segmenting(
+        self,
+        window: int | None,
+        flips: bool,
+        pixel_size: Sides | None,
+        rescale: float | None,
+        translate_with: Model | File | None,
+        direction: str | None,
+        seed: int | None,
+    ) -> Callable[[Picture, str], Tensor]:
+        """What gives logits ``(K, H, W)`` of an image; see :meth:`predict`."""
+        trained = self._trained
+        translator = None if translate_with is None else self._adapting(translate_with, direction)
+        scale = rescale_factors(trained.experiment, translator, _pixel_size(pixel_size), rescale)
+        range_ = scale_reference(trained.experiment, translator).range
+        inference = trained.inference(window, flips)
+        takes = trained.domains.target_channels if translator is None else translator.takes
+
+        def logits_of(image: Picture, name: str) -> Tensor:
+            pixels, chance = pixels_of(image, takes, name, range_), chance_of(image, seed)
+            return segment_image(trained, pixels, inference, translator=translator, scale=scale, name=chance)
+
+        return logits_of
 
     def _adapting(self, other: Model | File, direction: str | None) -> Translator:
         """What brings images into the domain that this model knows."""

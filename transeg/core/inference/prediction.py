@@ -37,6 +37,9 @@ from transeg.core.interfaces import IGNORE
 from transeg.core.models.forward import to_probabilities
 
 Advance = Callable[[], None]
+LookAt = Callable[[str, Tensor, Tensor], None]
+"""Is given an image's name, the image as the network takes it ``(C, h, w)``, and logits ``(K, H, W)`` of its own size.
+"""
 
 
 def list_image_files(path: Path) -> list[Path]:
@@ -80,6 +83,7 @@ def predict_files(
     overlays: bool = True,
     polygons: Documents | None = None,
     pixel_size: PixelSize | None = None,
+    look: LookAt | None = None,
 ) -> None:
     """Write masks, overlays and, where asked for, probabilities, all at each image's own size.
 
@@ -90,10 +94,12 @@ def predict_files(
     measure what is in it. The height and width of images are multiplied by ``scale``, and images brought by
     ``translator`` into the domain that the segmenter knows; masks come back at the size of the file. Files that cannot
     be read are left to ``failures``. ``polygons`` makes what is written of the objects in each mask beside it.
-    TIFF files say how large pixels are: ``pixel_size``, else what the image says.
+    TIFF files say how large pixels are: ``pixel_size``, else what the image says. ``look`` is shown each image that is
+    taken whole, in order.
 
     Files are read ahead and written behind in threads, in order; on a GPU, images of one size are segmented together.
     """
+    look = look or (lambda *_: None)
     by_bands = translator is None and scale == (1, 1) and reading.page is None
     channels = trained.domains.target_channels if translator is None else translator.takes
 
@@ -108,8 +114,9 @@ def predict_files(
 
     def segment(group: Sequence[tuple[Path, np.ndarray, Tensor]]) -> None:
         results = inference.run_together(trained.segment, [prepared for _, _, prepared in group], trained.device)
-        for (file, image, _), result in zip(group, results, strict=True):
+        for (file, image, prepared), result in zip(group, results, strict=True):
             logits = resize_result(result, *image.shape[:2])
+            look(file.stem, prepared, logits)
             shown, kept = image if overlays else None, logits if with_probabilities or polygons is not None else None
             behind(partial(write, file, shown, class_map(logits), kept))
 

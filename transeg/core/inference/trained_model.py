@@ -30,6 +30,9 @@ from transeg.core.models.fusion import fuse_for_inference
 from transeg.core.registry import Registry
 from transeg.core.runs.run_folder import RunFolder
 
+BESIDE = "segmenter average"
+"""Where checkpoints keep the average of a segmenter whose weights are used as they are."""
+
 
 @dataclass(frozen=True)
 class DomainProperties:
@@ -194,6 +197,32 @@ class TrainedModel:
         return replace(self.inference(), size=self.experiment.data.load_size)
 
 
+def with_other_average(trained: TrainedModel, run: RunFolder, registry: Registry) -> TrainedModel | None:
+    """The same with the other weights of its segmenter that the run has kept: those that a moving average, such as a
+    mean teacher, was taken of, where that is used; else the average that was kept beside them.
+
+    Args:
+        trained: of the run.
+        run: its folder.
+        registry: where its components come from.
+
+    Returns:
+        None where weights were kept without an average, and of folds.
+    """
+    planned = result_stages(trained.experiment, registry)["segmenter"]
+    choice = planned.experiment.segmenter
+    if planned.folds or choice is None:
+        return None
+    state = _kept(run.part(planned.folder), run)
+    used = _own(state.get("averages", {}), "segmenter")
+    beside = {} if used else state.get(BESIDE, {})
+    if not used and not beside:
+        return None
+    weights = {"model": {**state["model"], **beside}}
+    segmenter = _segmenter(choice, trained.domains, weights, registry, trained.device, layers=False)
+    return replace(trained, segmenter=segmenter)
+
+
 def stored_experiment(folder: RunFolder, registry: Registry) -> Experiment:
     """The experiment of a run folder.
 
@@ -273,10 +302,15 @@ def _segmenter(
 
 def _best(folder: RunFolder, run: RunFolder) -> dict[str, Any]:
     """The checkpoint for inference of a training that belongs to a run, with averaged weights where there are any."""
+    state = _kept(folder, run)
+    return {**state, "model": {**state["model"], **state.get("averages", {})}}
+
+
+def _kept(folder: RunFolder, run: RunFolder) -> dict[str, Any]:
+    """The same as it is stored."""
     for path in (folder.best, folder.last):
         if path.exists():
-            state = checkpoint.load_checkpoint(path)
-            return {**state, "model": {**state["model"], **state.get("averages", {})}}
+            return checkpoint.load_checkpoint(path)
     raise UsageError(f"{folder.path} has no checkpoint yet; train it with: toolkit run --run-dir {run.path} --resume")
 
 

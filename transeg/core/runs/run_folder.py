@@ -29,6 +29,7 @@ class RunFolder:
         self.best = self.checkpoints / "best.pt"
         self.scalars = path / "metrics.jsonl"
         self.metrics = path / "metrics.json"
+        self.calibration = path / "calibration.json"
         self.previews = path / "previews"
         self.tensorboard = path / "tensorboard"
         self.trackers = path / "trackers.json"

@@ -8,6 +8,7 @@ from mmengine.hooks import Hook
 from transeg.core.distributed.collectives import rank_and_world_size
 from transeg.core.evaluation.evaluation_items import EvaluationSet
 from transeg.core.experiment.schema import Experiment
+from transeg.core.inference.trained_model import BESIDE
 from transeg.core.models.ema import EMA, shorten_decay
 from transeg.core.training.hooks.average_agreement import AgreementHook
 from transeg.core.training.hooks.ema import EMAHook
@@ -40,7 +41,7 @@ def target_hooks(experiment: Experiment, task: Task, parts: Parts, averages: EMA
     average, validated = averages, "segmenter" in averages
     if not validated:
         average = EMA(task, {"segmenter": shorten_decay(DECAY, experiment.train.iterations)})
-        hooks.append(EMAHook(average, "segmenter average", validated=False))
+        hooks.append(EMAHook(average, BESIDE, validated=False))
     classes = max(2, len(parts.domains.class_names))
     if agrees:
         assert parts.target is not None
