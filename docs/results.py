@@ -32,6 +32,8 @@ LADDERS = {"octa": "vessels", "nuclei": "nuclei", "axons": "axons and myelin", "
 LOWEST, HIGHEST, RIVAL = "source-only", "oracle", "source-strong"
 ALSO = {"cldice": "clDice", "pq": "PQ", "aji": "AJI", "dice[axon]": "axons", "dice[myelin]": "myelin"}
 """Columns of evaluations that a table has beside Dice, where there are such."""
+OF_OBJECTS = ("pq", "aji")
+"""Those that stand among the counts of objects."""
 
 
 def collect(ladders: Sequence[Path]) -> dict[str, Any]:
@@ -99,10 +101,11 @@ def _test(
 
 def _also(runs: list[Path], label: str) -> dict[str, float]:
     """Means over images and runs of the other metrics that all runs were asked for."""
-    files = [evaluation_files(run)[label] for run in runs]
+    tables = [evaluation_files(run)[label] for run in runs]
     found = {}
     for metric in ALSO:
-        if all(metric in read_columns(file) for file in files):
+        files = [file.parent / "counts" / file.name for file in tables] if metric in OF_OBJECTS else tables
+        if all(file.exists() and metric in read_columns(file) for file in files):
             values = [float(line[metric] or "nan") for file in files for line in read_lines(file, [metric]).values()]
             found[metric] = float(np.nanmean(values))
     return found
