@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from transeg.core.builders.folds import Subset
+from transeg.core.data.inverted import InvertedDataset
 from transeg.core.data.ranged import RangedDataset
 from transeg.core.data.rescaling import RescaledDataset
 from transeg.core.data.stain import StainNormalisedDataset
@@ -98,6 +99,7 @@ MAKE = {
     "with originals": lambda dataset: DatasetWithOriginals(NumberedNames(dataset), dataset),
     "translated": lambda dataset: TranslatedDataset(dataset, Grey()),
     "swapped": SwappedPairs,
+    "inverted": InvertedDataset,
     "ranged": lambda dataset: RangedDataset(dataset, (0.0, 100.0)),
     "chosen": lambda dataset: Subset([(dataset, 2), (dataset, 0)]),
     "twice": lambda dataset: TranslatedDataset(
@@ -183,4 +185,4 @@ def test_samples_of_equal_origins_are_equal(dataset):
             if origin is not None:
                 image = seen.setdefault(origin, each[index].image)
                 assert np.array_equal(image, each[index].image)
-    assert len(seen) == 5 * len(dataset)  # as it is, larger, of one pixel size, stained, ranged
+    assert len(seen) == 6 * len(dataset)  # as it is, larger, of one pixel size, stained, inverted, ranged
