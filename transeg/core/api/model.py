@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias, overload
 
 import numpy as np
+from torch import Tensor
 
 from transeg.core.api.experiment import Manifests, find_components
-from transeg.core.api.given_images import File, Picture, Pictures, apply_to_each, chance_of, labels_of, pixels_of
+from transeg.core.api.given_images import (
+    File,
+    Picture,
+    Pictures,
+    apply_to_each,
+    chance_of,
+    labels_of,
+    named_images,
+    pixels_of,
+)
 from transeg.core.api.run_networks import load_trained
 from transeg.core.experiment.settings import parse_pixel_size
+from transeg.core.inference.adaptation import ENOUGH, Adaptation, BatchNormAdaptation, evenly
 from transeg.core.inference.masks import class_map, shown_mask
 from transeg.core.inference.pixel_size import PixelSize, rescale_factors, scale_reference
 from transeg.core.inference.prediction import (
     image_of_labels,
+    prepare_image,
     segment_image,
     translate_image,
 )
+from transeg.core.inference.trained_model import TrainedModel
 from transeg.core.inference.translator import Translator
 from transeg.core.models.forward import to_probabilities
 from transeg.core.registry import Registry
@@ -74,6 +90,7 @@ class Model:
         translate_with: Model | File | None = ...,
         direction: str | None = ...,
         seed: int | None = ...,
+        adapt: Adaptation = ...,
     ) -> np.ndarray: ...
 
     @overload
@@ -89,6 +106,7 @@ class Model:
         translate_with: Model | File | None = ...,
         direction: str | None = ...,
         seed: int | None = ...,
+        adapt: Adaptation = ...,
     ) -> list[np.ndarray]: ...
 
     def predict(
@@ -103,6 +121,7 @@ class Model:
         translate_with: Model | File | None = None,
         direction: str | None = None,
         seed: int | None = None,
+        adapt: Adaptation = "none",
     ) -> np.ndarray | list[np.ndarray]:
         """Segment images: what `toolkit predict` writes, to the bit.
 
@@ -119,6 +138,9 @@ class Model:
             translate_with: a model, or a run, whose generator first translates the image into what this one knows.
             direction: of that translation; by default ``source-to-target``.
             seed: of that translation's chance; by default a file's name decides, as in the command, and arrays have 0.
+            adapt: adapt the segmenter's batch norms to the images of this call, which are one group, without labels:
+                ``bn`` takes their statistics, ``tent`` also minimises the entropy of what is predicted. The next call
+                begins with the trained network again.
 
         Returns:
             At the size of the image, the mask ``(H, W)`` uint8: of one class 0 and 255, of several their numbers in
@@ -129,12 +151,16 @@ class Model:
             UsageError: the run cannot segment, an option does not fit, or there is no such file.
             DataError: an image cannot be read, or has other channels than the model takes.
         """
-        trained = self._trained
+        trained = self._trained if adapt == "none" else self._adaptable
         translator = None if translate_with is None else self._adapting(translate_with, direction)
         scale = rescale_factors(trained.experiment, translator, _pixel_size(pixel_size), rescale)
         range_ = scale_reference(trained.experiment, translator).range
         inference = trained.inference(window, flips)
         takes = trained.domains.target_channels if translator is None else translator.takes
+
+        def prepared(image: Picture, name: str) -> Tensor:
+            pixels, chance = pixels_of(image, takes, name, range_), chance_of(image, seed)
+            return prepare_image(trained, pixels, inference, translator, scale, chance)
 
         def segmented(image: Picture, name: str) -> np.ndarray:
             pixels, chance = pixels_of(image, takes, name, range_), chance_of(image, seed)
@@ -143,7 +169,12 @@ class Model:
                 return shown_mask(class_map(logits), len(self.classes))
             return _channels_last(to_probabilities(logits[None])[0].numpy())
 
-        return apply_to_each(images, segmented)
+        with ExitStack() as stack:
+            if adapt != "none":
+                adapting, group = BatchNormAdaptation(trained, adapt, inference), named_images(images)
+                stack.callback(adapting.restore)
+                adapting(prepared(*group[index]) for index in evenly(len(group), ENOUGH))
+            return apply_to_each(images, segmented)
 
     @overload
     def translate(
@@ -214,6 +245,12 @@ class Model:
             return made[:, :, 0] if made.shape[2] == 1 else made
 
         return apply_to_each(images, translated)
+
+    @cached_property
+    def _adaptable(self) -> TrainedModel:
+        """With batch norms that adapt; other calls use a segmenter in which they are fused with convolutions."""
+        whole = load_trained(RunFolder(self.run), self._registry, str(self._trained.device), layers=True)
+        return replace(whole, generator=self._trained.generator)
 
     def _adapting(self, other: Model | File, direction: str | None) -> Translator:
         """What brings images into the domain that this model knows."""
