@@ -39,11 +39,13 @@ class Duration:
 
     Attributes:
         rungs: hours of one run, from the fastest step to the slowest, by name; of those that could be timed.
-        total: hours of all runs that are not done, side by side where they are trained so.
+        total: hours of all runs of these that are not done, side by side where they are trained so.
+        untimed: why the others could not, by name.
     """
 
     rungs: Mapping[str, Range]
     total: Range
+    untimed: Mapping[str, str]
 
 
 def estimate_hours(ladder: Ladder, registry: Registry, console: Console) -> Duration:
@@ -61,18 +63,25 @@ def estimate_hours(ladder: Ladder, registry: Registry, console: Console) -> Dura
     """
     device, total = ladder.places[0], [0.0, 0.0]
     found: dict[str, Range] = {}
+    untimed: dict[str, str] = {}
     trainings: dict[str, list[Cell]] = {}
     for cell in ladder.sweep.cells:
         trainings.setdefault(parse_rung(cell.values["rung"]).trained_as, []).append(cell)
     with TemporaryDirectory() as scratch, progress_bar(console, "timing", len(trainings), "rungs") as advance:
         for name, cells in trainings.items():
-            hours = _hours(cell_experiment(ladder.sweep, cells[0], registry, device), Path(scratch, name), registry)
-            if hours is not None:
-                found |= {parse_rung(cell.values["rung"]).name: hours for cell in cells}
+            names = [parse_rung(cell.values["rung"]).name for cell in cells]
+            try:
+                hours = _hours(cell_experiment(ladder.sweep, cells[0], registry, device), Path(scratch, name), registry)
+            except InterruptedRunError:
+                raise
+            except TransegError as error:
+                untimed |= dict.fromkeys(names, str(error))
+            else:
+                found |= dict.fromkeys(names, hours)
                 total = [sum_ + _left(cells) * end for sum_, end in zip(total, hours, strict=True)]
             advance()
     side_by_side = len(ladder.places)
-    return Duration(found, (total[0] / side_by_side, total[1] / side_by_side))
+    return Duration(found, (total[0] / side_by_side, total[1] / side_by_side), untimed)
 
 
 def _left(cells: Sequence[Cell]) -> int:
@@ -81,8 +90,12 @@ def _left(cells: Sequence[Cell]) -> int:
     return len(seeds - {cell.values["seed"] for cell in cells if cell.state() == "done"})
 
 
-def _hours(experiment: Experiment, path: Path, registry: Registry) -> Range | None:
-    """Hours of one run; None where it has several trainings, or cannot be timed."""
+def _hours(experiment: Experiment, path: Path, registry: Registry) -> Range:
+    """Hours of one run.
+
+    Raises:
+        TransegError: it has several trainings, or cannot be timed; why.
+    """
     steps = WARM + TIMED
     intervals = dict.fromkeys(("iterations", "val_interval", "checkpoint_interval"), steps)
     short = experiment.model_copy(
@@ -93,24 +106,20 @@ def _hours(experiment: Experiment, path: Path, registry: Registry) -> Range | No
         }
     )
     folder = RunFolder(path)
-    try:
-        prepared = prepare(RunRequest(short, folder, resume=False), registry, dry_run=False)
-        if len(prepared.stages) > 1:
-            return None
-        val, scale = prepared.parts.val, 1.0
-        if val is not None and len(val) > VALIDATED:
-            few, scale = Subset([(val, index) for index in range(VALIDATED)]), len(val) / VALIDATED
-            prepared = replace(prepared, parts=replace(prepared.parts, val=few))
-        unjudged = replace(prepared.networks, judge=None)  # what a generator's images are like is no part of a training
-        launch(replace(prepared, networks=unjudged), registry, Console(quiet=True))
-    except InterruptedRunError:
-        raise
-    except TransegError:
-        return None
+    prepared = prepare(RunRequest(short, folder, resume=False), registry, dry_run=False)
+    if len(prepared.stages) > 1:
+        names = ", ".join(each.stage.name for each in prepared.stages)
+        raise TransegError(f"It has several trainings ({names}), and the later ones need what the earlier ones make.")
+    val, scale = prepared.parts.val, 1.0
+    if val is not None and len(val) > VALIDATED:
+        few, scale = Subset([(val, index) for index in range(VALIDATED)]), len(val) / VALIDATED
+        prepared = replace(prepared, parts=replace(prepared.parts, val=few))
+    unjudged = replace(prepared.networks, judge=None)  # what a generator's images are like is no part of a training
+    launch(replace(prepared, networks=unjudged), registry, Console(quiet=True))
     lines = read_scalars(folder.scalars)
     seconds = [line["seconds_per_iteration"] for line in lines if "seconds_per_iteration" in line][WARM:]
     if not seconds:
-        return None
+        raise TransegError("It takes no steps that could be timed.")
     train, spent = experiment.train, read_json(folder.times).get(".", {})
     each_time = spent.get("validation", 0.0) * scale + spent.get("pictures", 0.0) / 2  # one is drawn at the end, too
     validating = each_time * -(-train.iterations // train.val_interval)
