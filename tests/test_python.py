@@ -1,5 +1,6 @@
 """The Python API gives what the commands give, to the bit."""
 
+import itertools
 import json
 import shutil
 import subprocess
@@ -173,6 +174,25 @@ def test_images_are_translated_before_they_are_segmented_as_the_command_does(col
         np.testing.assert_array_equal(model.predict(arrays["eight-colour"], **more), mask)
 
 
+def test_batch_norms_follow_the_images_of_a_call_as_those_of_a_folder(toolkit, joint_run, images, arrays, tmp_path):
+    stems = ["eight-colour", "float-grey"]
+    for stem in stems:
+        shutil.copy(written(images)[stem], tmp_path)
+    toolkit("predict", joint_run, tmp_path, "-o", tmp_path / "out", "--probabilities", "--adapt", "tent")
+    model, group = transeg.load(joint_run), [arrays[stem] for stem in stems]
+    plain, by_bn, by_tent = (model.predict(group, True, adapt=method) for method in ("none", "bn", "tent"))
+    stored = written(tmp_path / "out" / "probabilities")
+    for stem, *found in zip(stems, plain, by_bn, by_tent, strict=True):
+        assert all((one != other).any() for one, other in itertools.combinations(found, 2))
+        pixels = (found[-1] * 65535).round().astype(np.uint16)
+        np.testing.assert_array_equal(pixels, np.asarray(Image.open(stored[stem])), stem)
+    assert (model.predict(group[0], True, adapt="tent") != by_tent[0]).any()
+    with pytest.raises(DataError, match="Array 1 of the list"):
+        model.predict([GOOD, GOOD.astype(int)], adapt="tent")
+    for method, expected in {"tent": by_tent, "bn": by_bn, "none": plain}.items():
+        np.testing.assert_array_equal(model.predict(group, True, adapt=method), expected)
+
+
 def test_label_maps_are_translated_as_the_command_does(tmp_path):
     settings = [*TINY_DATA, *TINY_TRAINING, "generator.width=4", "generator.depth=4", "device=cpu"]
     experiment = transeg.Experiment(generator="pix2pix", source="phantom", set=settings)
@@ -261,6 +281,8 @@ class TestWhatIsWrong:
             (lambda model: model.predict(GOOD, rescale=0), "--rescale 0 must be a factor above zero."),
             (lambda model: model.predict(GOOD, pixel_size=(1, 2, 3)), "--pixel-size 1,2,3 must be micrometres"),
             (lambda model: model.predict(GOOD, translate_with="none"), "none is not a run folder"),
+            (lambda model: model.predict(GOOD, adapt="norm"), "There is no --adapt norm; there are none, bn, tent."),
+            (lambda model: transeg.evaluate(model.run, adapt="norm"), "There is no --adapt norm"),
             (lambda model: model.translate(GOOD, "back"), "The generator of"),
             (lambda model: transeg.load("none"), "none is not a run folder: it has no experiment.toml."),
             (lambda model: transeg.load(model.run, device="gpu"), "There is no device 'gpu'; say cpu, cuda or cuda:0."),
@@ -288,6 +310,12 @@ class TestWhatIsWrong:
             model.translate(GOOD)
         with pytest.raises(UsageError, match="say how large those of your images are with --pixel-size"):
             model.predict(GOOD)
+
+    def test_batch_norms_that_are_not_there(self, tmp_path):
+        settings = [*TINY_DATA, *TINY_TRAINING, "segmenter.base=4", "segmenter.variant=paper", "device=cpu"]
+        run = transeg.train(transeg.Experiment(segmenter="unet", set=settings), tmp_path / "run")
+        with pytest.raises(UsageError, match=r"^--adapt bn changes batch norms, and this segmenter has none"):
+            transeg.load(run, device="cpu").predict(GOOD, adapt="bn")
 
 
 GOOD = np.zeros((9, 9, 3), np.uint8)

@@ -138,6 +138,7 @@ def test_image_pools_are_killed_and_resumed(tmp_path, process):
     assert result.returncode == 0, result.stderr
     assert_same(whole, cut)
     assert states(whole)["last"]["model"]["generator.pool_B.images"].shape == (5, 3, 32, 32)
+    assert not any("pool" in key for key in states(whole)["best"]["model"])
 
 
 @pytest.mark.slow

@@ -87,6 +87,8 @@ def test_parameters_that_a_manifest_states_wrongly(failures):
         (("fake=fake", "fake=fake.flip(3)"), "generator_keeps_things_where_they_are", "the source's geometry"),
         (('Phase(("net",)', 'Phase(("nett",)'), "generator_phases_keep_the_contract", "found nett. Write the same"),
         (("(image).tanh()", "(image)"), "generator_translates_any_size", "end with tanh or clamp"),
+        (("    def opt", "    training_state = ('net',)\n\n    def opt"), "generator_is_saved_whole", "none of them"),
+        (("    def opt", "    training_state = ('nett',)\n\n    def opt"), "generator_is_saved_whole", "['nett']"),
         (("fake - batch", "fake + torch.rand(1) - batch"), "generator_repeats_itself", "batch.generator(stream)"),
         (
             ("yield Phase", "self.n = getattr(self, 'n', 1) / 2\n        fake = fake * self.n\n        yield Phase"),

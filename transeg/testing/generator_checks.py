@@ -14,6 +14,7 @@ from torch import Tensor
 from transeg.core.inference.conditioning import Conditioning
 from transeg.core.interfaces import Batch, Generator, Phase
 from transeg.core.models.forward import translate
+from transeg.core.models.training_state import load_lasting_state
 from transeg.core.training.tasks.translation_task import TranslationTask
 from transeg.testing.subject import Subject
 
@@ -298,10 +299,12 @@ def generator_translates_any_size(subject: Subject) -> None:
 
 
 def generator_is_saved_whole(subject: Subject) -> None:
-    """Its state_dict holds all that its translations depend on."""
+    """Its state_dict holds all that its translations depend on, even without its `training_state`."""
     generator, other = _built(subject).eval(), _built(subject).eval()
+    unknown = [name for name in generator.training_state if name not in dict(generator.named_modules())]
+    subject.expect(not unknown, "submodules in training_state", f"{unknown}", "Name attributes that are modules.")
     _Training(generator).steps([0, 1, 2])
-    other.load_state_dict(copy.deepcopy(generator.state_dict()))
+    load_lasting_state(other, copy.deepcopy(generator.state_dict()))
     image = _batch(generator).source[:1]
     with torch.inference_mode():
         one, two = (translate(each.eval(), image, each.directions[0]) for each in (generator, other))
@@ -309,7 +312,7 @@ def generator_is_saved_whole(subject: Subject) -> None:
         torch.equal(one, two),
         "the same translation once the state_dict is loaded into another one",
         f"a difference of {(one - two).abs().max().item():.2g}",
-        "Keep tensors as parameters, or as buffers with register_buffer.",
+        "Keep tensors as parameters, or as buffers with register_buffer, and none of them in training_state.",
     )
 
 

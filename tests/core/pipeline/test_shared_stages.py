@@ -75,6 +75,17 @@ def test_a_generator_is_that_of_all_segmenters(toolkit, tmp_path, trained):
     assert trained.done == {"a/translation": 5, "a": 5, "b": 5}
 
 
+def test_runs_that_differ_in_what_tests_adapt_share_every_training(toolkit, tmp_path, trained):
+    """Also a segmenter that learns from what a generator has made, as the rungs sequential and sequential+bn do."""
+    options = ["--strategy", "sequential", "--baseline", "none"]
+    first = run(toolkit, tmp_path, "a", options=options)
+    other = run(toolkit, tmp_path, "b", "test_adaptation=bn", options=options)
+    assert trained.done == {"a/translation": 5, "a": 5}
+    plain, adapted = (read_json(folder / "metrics.json") for folder in (first, other))
+    assert plain["best_iteration"] == adapted["best_iteration"]
+    assert plain["tests"] != adapted["tests"]
+
+
 def test_two_at_once(tmp_path):
     """The second waits; the first, which has no checkpoint, is no one to go on from."""
     inside, seen, said = [], [], []

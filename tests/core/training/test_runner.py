@@ -33,6 +33,7 @@ from transeg.core.training.loop import ValidationSet
 from transeg.core.training.runner import Runner
 from transeg.core.training.tasks.task import Task
 from transeg.core.training.trackers import Trackers
+from transeg.plugins.generators.cyclegan import CycleGAN
 
 CPU = torch.device("cpu")
 
@@ -117,6 +118,17 @@ def test_a_killed_run_ends_with_the_same_bytes(tmp_path):
     a, b = (checkpoint.load_checkpoint(tmp_path / name / "checkpoints" / "last.pt") for name in ("whole", "cut"))
     assert torch.equal(a["random"][0]["torch"], b["random"][0]["torch"])
     assert a["optimizers"]["weight"]["state"][0]["step"] == 10
+
+
+def test_what_only_a_training_goes_on_from_is_in_the_last_checkpoint_alone(tmp_path):
+    task = Toy()
+    task.generator = CycleGAN(1, 1, width=1, blocks=0, pool=2)
+    task.generator.pool_A.images = torch.rand(2, 1, 4, 4)
+    train(tmp_path, task=task)
+    last, best = (checkpoint.load_checkpoint(tmp_path / "checkpoints" / f"{name}.pt") for name in ("last", "best"))
+    assert torch.equal(last["model"]["generator.pool_A.images"], task.generator.pool_A.images)
+    assert last["model"].keys() - best["model"].keys() == {"generator.pool_A.images"}
+    assert best["model"].keys() < last["model"].keys()
 
 
 def test_resuming_loads_only_what_is_left(tmp_path):

@@ -177,7 +177,7 @@ def test_both_generators_may_come_in_one_file(tmp_path):
 
 
 def test_a_pool_is_not_taken_over_with_weights(tmp_path, caplog):
-    """A new training has translations of its own to look at again."""
+    """A new training has translations of its own to look at again; older files have those of another."""
     trained, other = (CycleGAN(3, 3, width=4, blocks=1, pool=3) for _ in range(2))
     steps_of(trained, 0, 1)
     torch.save(trained.state_dict(), tmp_path / "trained.pt")

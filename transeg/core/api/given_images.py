@@ -23,11 +23,17 @@ T = TypeVar("T")
 
 
 def apply_to_each(images: Picture | Pictures, work: Callable[[Picture, str], T]) -> T | list[T]:
-    """What becomes of an image, or of each image in a list; arrays are named by their places."""
+    """What becomes of an image, or of each image in a list; see :func:`named_images`."""
+    made = [work(image, name) for image, name in named_images(images)]
+    return made if isinstance(images, (list, tuple)) else made[0]
+
+
+def named_images(images: Picture | Pictures) -> list[tuple[Picture, str]]:
+    """An image, or those of a list, with what errors call them if they are arrays: their places."""
     if not isinstance(images, (list, tuple)):
-        return work(images, "The array")
+        return [(images, "The array")]
     several: Sequence[Picture] = images
-    return [work(image, f"Array {number} of the list, counted from 0,") for number, image in enumerate(several)]
+    return [(image, f"Array {number} of the list, counted from 0,") for number, image in enumerate(several)]
 
 
 def pixels_of(image: Picture, channels: int, name: str, range_: Range | None) -> np.ndarray:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias, overload
 
@@ -11,17 +13,31 @@ from torch import Tensor
 
 from transeg.core.api.dice_estimates import mean_of_classes, run_calibration
 from transeg.core.api.experiment import Manifests, find_components
-from transeg.core.api.given_images import File, Picture, Pictures, apply_to_each, chance_of, labels_of, pixels_of
+from transeg.core.api.given_images import (
+    File,
+    Picture,
+    Pictures,
+    apply_to_each,
+    chance_of,
+    labels_of,
+    named_images,
+    pixels_of,
+)
 from transeg.core.api.run_networks import load_trained
+from transeg.core.data.decoded_image import Range
 from transeg.core.distributed.progress_bar import progress_console
 from transeg.core.experiment.settings import parse_pixel_size
+from transeg.core.inference.adaptation import ENOUGH, Adaptation, BatchNormAdaptation, evenly
 from transeg.core.inference.masks import class_map, shown_mask
 from transeg.core.inference.pixel_size import PixelSize, rescale_factors, scale_reference
 from transeg.core.inference.prediction import (
     image_of_labels,
+    prepare_image,
     segment_image,
     translate_image,
 )
+from transeg.core.inference.sliding_window import Inference
+from transeg.core.inference.trained_model import TrainedModel
 from transeg.core.inference.translator import Translator
 from transeg.core.models.forward import to_probabilities
 from transeg.core.registry import Registry
@@ -44,6 +60,35 @@ def load(run: File, *, device: str | None = None, registry: Manifests = ()) -> M
         TransegError: its checkpoint cannot be read.
     """
     return Model(Path(run), find_components(registry), device)
+
+
+@dataclass(frozen=True)
+class _Segmenting:
+    """How images of a call become logits; see :func:`transeg.core.inference.prediction.segment_image`."""
+
+    trained: TrainedModel
+    inference: Inference
+    translator: Translator | None
+    scale: tuple[float, float]
+    range: Range | None
+    seed: int | None
+
+    def prepared(self, image: Picture, name: str) -> Tensor:
+        """``(C, h, w)`` as the segmenter takes it."""
+        pixels, chance = self._given(image, name)
+        return prepare_image(self.trained, pixels, self.inference, self.translator, self.scale, chance)
+
+    def logits(self, image: Picture, name: str) -> Tensor:
+        """``(K, H, W)`` at the size of the image, on the CPU."""
+        pixels, chance = self._given(image, name)
+        return segment_image(
+            self.trained, pixels, self.inference, translator=self.translator, scale=self.scale, name=chance
+        )
+
+    def _given(self, image: Picture, name: str) -> tuple[np.ndarray, str | int]:
+        translator = self.translator
+        channels = self.trained.domains.target_channels if translator is None else translator.takes
+        return pixels_of(image, channels, name, self.range), chance_of(image, self.seed)
 
 
 class Model:
@@ -78,6 +123,7 @@ class Model:
         translate_with: Model | File | None = ...,
         direction: str | None = ...,
         seed: int | None = ...,
+        adapt: Adaptation = ...,
     ) -> np.ndarray: ...
 
     @overload
@@ -93,6 +139,7 @@ class Model:
         translate_with: Model | File | None = ...,
         direction: str | None = ...,
         seed: int | None = ...,
+        adapt: Adaptation = ...,
     ) -> list[np.ndarray]: ...
 
     def predict(
@@ -107,6 +154,7 @@ class Model:
         translate_with: Model | File | None = None,
         direction: str | None = None,
         seed: int | None = None,
+        adapt: Adaptation = "none",
     ) -> np.ndarray | list[np.ndarray]:
         """Segment images: what `toolkit predict` writes, to the bit.
 
@@ -123,6 +171,9 @@ class Model:
             translate_with: a model, or a run, whose generator first translates the image into what this one knows.
             direction: of that translation; by default ``source-to-target``.
             seed: of that translation's chance; by default a file's name decides, as in the command, and arrays have 0.
+            adapt: adapt the segmenter's batch norms to the images of this call, which are one group, without labels:
+                ``bn`` takes their statistics, ``tent`` also minimises the entropy of what is predicted. The next call
+                begins with the trained network again.
 
         Returns:
             At the size of the image, the mask ``(H, W)`` uint8: of one class 0 and 255, of several their numbers in
@@ -133,15 +184,21 @@ class Model:
             UsageError: the run cannot segment, an option does not fit, or there is no such file.
             DataError: an image cannot be read, or has other channels than the model takes.
         """
-        logits_of = self._segmenting(window, flips, pixel_size, rescale, translate_with, direction, seed)
+        trained = self._trained if adapt == "none" else self._adaptable
+        segmenting = self._segmenting(trained, window, flips, pixel_size, rescale, translate_with, direction, seed)
 
         def segmented(image: Picture, name: str) -> np.ndarray:
-            logits = logits_of(image, name)
+            logits = segmenting.logits(image, name)
             if not probabilities:
                 return shown_mask(class_map(logits), len(self.classes))
             return _channels_last(to_probabilities(logits[None])[0].numpy())
 
-        return apply_to_each(images, segmented)
+        with ExitStack() as stack:
+            if adapt != "none":
+                adapting, group = BatchNormAdaptation(trained, adapt, segmenting.inference), named_images(images)
+                stack.callback(adapting.restore)
+                adapting(segmenting.prepared(*group[index]) for index in evenly(len(group), ENOUGH))
+            return apply_to_each(images, segmented)
 
     @overload
     def estimate(
@@ -205,12 +262,11 @@ class Model:
             UsageError: as :meth:`predict`, or the run has no held-out images that can be read.
             DataError: as :meth:`predict`.
         """
-        inference = self._trained.inference(window, flips)
-        logits_of = self._segmenting(window, flips, pixel_size, rescale, translate_with, direction, seed)
-        quiet = progress_console(False)
-        calibration = run_calibration(RunFolder(self.run), self._trained, inference, self._registry, quiet)
+        trained, quiet = self._trained, progress_console(False)
+        segmenting = self._segmenting(trained, window, flips, pixel_size, rescale, translate_with, direction, seed)
+        calibration = run_calibration(RunFolder(self.run), trained, segmenting.inference, self._registry, quiet)
         return apply_to_each(
-            images, lambda image, name: mean_of_classes(calibration.expected_dice(logits_of(image, name)))
+            images, lambda image, name: mean_of_classes(calibration.expected_dice(segmenting.logits(image, name)))
         )
 
     @overload
@@ -285,6 +341,7 @@ class Model:
 
     def _segmenting(
         self,
+        trained: TrainedModel,
         window: int | None,
         flips: bool,
         pixel_size: Sides | None,
@@ -292,20 +349,17 @@ class Model:
         translate_with: Model | File | None,
         direction: str | None,
         seed: int | None,
-    ) -> Callable[[Picture, str], Tensor]:
-        """What gives logits ``(K, H, W)`` of an image; see :meth:`predict`."""
-        trained = self._trained
+    ) -> _Segmenting:
+        """With the options of :meth:`predict`."""
         translator = None if translate_with is None else self._adapting(translate_with, direction)
         scale = rescale_factors(trained.experiment, translator, _pixel_size(pixel_size), rescale)
         range_ = scale_reference(trained.experiment, translator).range
-        inference = trained.inference(window, flips)
-        takes = trained.domains.target_channels if translator is None else translator.takes
+        return _Segmenting(trained, trained.inference(window, flips), translator, scale, range_, seed)
 
-        def logits_of(image: Picture, name: str) -> Tensor:
-            pixels, chance = pixels_of(image, takes, name, range_), chance_of(image, seed)
-            return segment_image(trained, pixels, inference, translator=translator, scale=scale, name=chance)
-
-        return logits_of
+    @cached_property
+    def _adaptable(self) -> TrainedModel:
+        """With batch norms that adapt; other calls use a segmenter in which they are fused with convolutions."""
+        return load_trained(RunFolder(self.run), self._registry, str(self._trained.device), layers=True)
 
     def _adapting(self, other: Model | File, direction: str | None) -> Translator:
         """What brings images into the domain that this model knows."""

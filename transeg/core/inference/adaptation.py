@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import groupby
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -45,10 +45,12 @@ class BatchNormAdaptation:
         inference: how images reach the network.
 
     Raises:
-        UsageError: the segmenter has no batch norms, or there is none.
+        UsageError: the segmenter has no batch norms, there is no segmenter, or no such method.
     """
 
     def __init__(self, trained: TrainedModel, method: Adaptation, inference: Inference) -> None:
+        if method not in get_args(Adaptation):
+            raise UsageError(f"There is no --adapt {method}; there are {', '.join(get_args(Adaptation))}.")
         if trained.segmenter is None:
             raise UsageError(f"--adapt {method} is for segmenters, and this run trained a generator alone.")
         self._trained = trained

@@ -138,7 +138,7 @@ def predict_files(
                         pixel_size=pixel_size,
                     )
                 else:
-                    prepared = _prepared(trained, image, inference, translator, scale, file.stem)
+                    prepared = prepare_image(trained, image, inference, translator, scale, file.stem)
                     if group and not inference.fits(prepared, [other for _, _, other in group], trained.device):
                         segment(group)
                         group = []
@@ -233,7 +233,7 @@ def prepared_images(
     for index in evenly(len(files), ENOUGH):
         with suppress(DataError):  # it is named where it is to be segmented
             image = reading.image(files[index], channels)
-            yield _prepared(trained, image, inference, translator, scale, files[index].stem)
+            yield prepare_image(trained, image, inference, translator, scale, files[index].stem)
 
 
 def segment_image(
@@ -255,11 +255,11 @@ def segment_image(
         scale: what its height and width are multiplied by before.
         name: decides the chance of the translation; see :func:`translation_seed`.
     """
-    prepared = _prepared(trained, image, inference, translator, scale, name)
+    prepared = prepare_image(trained, image, inference, translator, scale, name)
     return resize_result(inference.run(trained.segment, prepared, trained.device), *image.shape[:2]).cpu()
 
 
-def _prepared(
+def prepare_image(
     trained: TrainedModel,
     image: np.ndarray,
     inference: Inference,
@@ -267,7 +267,7 @@ def _prepared(
     scale: tuple[float, float],
     name: str | int,
 ) -> Tensor:
-    """``(H, W, C)`` -> ``(C, h, w)`` as the segmenter takes it; see :func:`segment_image`."""
+    """``(H, W, C)`` -> ``(C, h, w)`` as the segmenter takes it, on the CPU; see :func:`segment_image`."""
     known = scale_image(image, scale)
     if translator is not None:
         known = translator(known, name)

@@ -27,6 +27,7 @@ from transeg.core.models import checkpoint
 from transeg.core.models.ensemble import Ensemble
 from transeg.core.models.forward import segment, translate
 from transeg.core.models.fusion import fuse_for_inference
+from transeg.core.models.training_state import load_lasting_state
 from transeg.core.registry import Registry
 from transeg.core.runs.run_folder import RunFolder
 
@@ -320,6 +321,6 @@ def _own(state: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
 
 def _fill(network: nn.Module, state: dict[str, Tensor], part: str) -> None:
     try:
-        network.load_state_dict(_own(state, part))
+        load_lasting_state(network, _own(state, part))
     except RuntimeError as error:
         raise TransegError(f"The checkpoint does not fit the {part} of its experiment.toml: {error}") from error

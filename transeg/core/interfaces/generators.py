@@ -170,6 +170,10 @@ class Generator(nn.Module, ABC):
     short trainings shorten; inference uses the average."""
     uncompiled: ClassVar[tuple[str, ...]] = ()
     """Names of submodules that torch.compile must leave as they are, such as those whose gradients a loss contains."""
+    training_state: ClassVar[tuple[str, ...]] = ()
+    """Names of submodules that hold what only this training goes on from, such as images of earlier steps. The
+    checkpoint that is resumed has their tensors; what inference reads and exports have not, nor has a training that
+    begins with these weights."""
 
     def adapted(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         """Published weights by our names, in the shapes that they have here; as they are, by default."""

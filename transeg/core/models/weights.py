@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from transeg.core.errors import TransegError
 from transeg.core.models.checkpoint import load_safely
+from transeg.core.models.training_state import without_training_state
 
 logger = logging.getLogger("transeg.weights")
 
@@ -50,13 +51,13 @@ def load_weights(
         TransegError: the file cannot be read, holds code, or none of it fits, or not all where all must; or several
             networks in it would fit.
     """
-    ours = network.state_dict()
+    ours = without_training_state(network.state_dict(), network)
     theirs = map_keys(_unwrapped(read_state_dict(path, part), ours), key_map)
     if not theirs.keys() & ours.keys():
         theirs = {f"{prefix}{key}": tensor for prefix in _child(network, path) for key, tensor in theirs.items()}
     if not theirs.keys() & ours.keys():
         theirs = _without_prefix(theirs, ours, path)
-    theirs = adapt(theirs)
+    theirs = without_training_state(adapt(theirs), network)
     fitting = {key: tensor for key, tensor in theirs.items() if key in ours and ours[key].shape == tensor.shape}
     if not fitting:
         raise TransegError(

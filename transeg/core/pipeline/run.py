@@ -136,7 +136,7 @@ class Run:
         """What a training of a stage goes on in, where other runs have an equal one. Several processes share none: the
         others would give up a first one that waits for hours.
         """
-        key = training_key(planned, stages, strategy, identity)
+        key = training_key(planned, stages, strategy, identity, self.experiment)
         if self.shared is None or key is None or rank_and_world_size()[1] > 1:
             return nullcontext()
         return shared_training(self.shared, key, self.folder, self.folder.part(planned.folder), self.console)

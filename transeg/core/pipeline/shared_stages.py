@@ -18,6 +18,7 @@ from rich.console import Console
 from transeg.core.experiment.choices import StrategyChoice
 from transeg.core.experiment.identity import Identity
 from transeg.core.experiment.planned_stages import PlannedStage
+from transeg.core.experiment.schema import Experiment
 from transeg.core.files import read_json, replacing, write_json
 from transeg.core.models.checkpoint import load_checkpoint
 from transeg.core.runs.run_folder import RunFolder
@@ -25,27 +26,37 @@ from transeg.core.runs.timings import copy_seconds
 
 TRAINING = ("training", "waiting for data", "validation", "pictures")
 """What the seconds of a training are spent on; those of tests and of translating are each run's own."""
+AFTERWARDS = {"device", "test_adaptation"}
+"""Options that no strategy makes data by: where a run is trained, and what its tests adapt."""
 
 
 def training_key(
-    planned: PlannedStage, stages: Sequence[PlannedStage], strategy: StrategyChoice, identity: Identity
+    planned: PlannedStage,
+    stages: Sequence[PlannedStage],
+    strategy: StrategyChoice,
+    identity: Identity,
+    experiment: Experiment,
 ) -> str | None:
     """What trainings of different runs have in common that come to the same result; None where it is not known.
 
-    A stage that uses what earlier ones have made is never shared: how that was made is the strategy's affair, and is
-    not in the stage's own experiment. Nor are folds, whose held-out images the stage's identity does not name.
+    How that was made which a stage uses of earlier ones is the strategy's affair, and not in the stage's own
+    experiment: such a stage is shared by runs that are alike in all but :data:`AFTERWARDS`. Folds are not shared, since
+    the stage's identity does not name their held-out images.
 
     Args:
         planned: the stage.
         stages: all of the run.
         strategy: whose data, validation and task the stage has.
         identity: of the stage.
+        experiment: of the whole run.
     """
-    if planned.stage.uses or planned.folds:
+    if planned.folds:
         return None
     own = [each for each in stages if not each.stage.strategy]
     role = "" if planned.stage.strategy or len(own) == 1 else planned.stage.name
     document = [identity.digest, strategy.model_dump(mode="json"), planned.stage.trains, role]
+    if planned.stage.uses:
+        document.append(experiment.model_dump(mode="json", exclude=AFTERWARDS))
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:32]
 
 

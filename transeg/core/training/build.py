@@ -19,6 +19,7 @@ from transeg.core.experiment.schema import Experiment
 from transeg.core.inference.conditioning import Conditioning
 from transeg.core.inference.trained_model import DomainProperties, build_conditioning
 from transeg.core.interfaces import Generator, NetworkKind, Optimization, Segmenter
+from transeg.core.models.training_state import load_lasting_state
 from transeg.core.registry import Registry
 from transeg.core.training.appearance_changes import STRONG, AppearanceChanges
 from transeg.core.training.distillation import Distillation, Teacher, build_distillation
@@ -133,7 +134,7 @@ class Build:
         if weights is not None:
             network = make(choice.model_copy(update={"weights": None}), False)
             try:
-                network.load_state_dict(weights())
+                load_lasting_state(network, weights())
             except RuntimeError as error:
                 raise UsageError(f"The {kind} that the stage begins from does not fit this one: {error}") from error
         elif built is not None and known == choice:

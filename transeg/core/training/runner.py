@@ -28,6 +28,7 @@ from transeg.core.experiment.identity import Identity
 from transeg.core.inference.trained_model import DomainProperties
 from transeg.core.models import checkpoint
 from transeg.core.models.compilation import load_optimizer_state
+from transeg.core.models.training_state import without_training_state
 from transeg.core.runs.run_folder import RunFolder
 from transeg.core.training.loop import TrainLoop, ValidationLoop, ValidationSet
 from transeg.core.training.tasks.task import Task
@@ -172,7 +173,8 @@ class Runner(MMEngineRunner):
 
     def save_best(self) -> None:
         """Write what inference needs."""
-        self._write(self._state(), self._folder.best)
+        state = self._state()
+        self._write({**state, "model": without_training_state(state["model"], self.model)}, self._folder.best)
 
     def _state(self) -> dict[str, Any]:
         about = {"iteration": self.iter, "domains": asdict(self._domains)}

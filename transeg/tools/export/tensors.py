@@ -12,11 +12,13 @@ from transeg import __version__
 from transeg.core.experiment.choices import Choice
 from transeg.core.files import write_json
 from transeg.core.inference.trained_model import TrainedModel
+from transeg.core.models.training_state import without_training_state
 
 
 def write_tensors(network: nn.Module, path: Path) -> None:
-    """The state dict of a network by its own names: no optimizer, nothing folded."""
-    state = {key: value.detach().cpu().contiguous().clone() for key, value in network.state_dict().items()}
+    """The state dict of a network by its own names: no optimizer and no ``training_state``, nothing folded."""
+    lasting = without_training_state(network.state_dict(), network)
+    state = {key: value.detach().cpu().contiguous().clone() for key, value in lasting.items()}
     path.write_bytes(save(state, {"format": "pt", "transeg": __version__}))  # save_file makes it private
 
 

@@ -30,11 +30,13 @@ class Duration:
 
     Attributes:
         rungs: hours of one run, from the fastest step to the slowest, by name; of those that could be timed.
-        total: hours of all runs that are not done, side by side where they are trained so.
+        total: hours of all runs of these that are not done, side by side where they are trained so.
+        untimed: why the others could not, by name.
     """
 
     rungs: Mapping[str, Range]
     total: Range
+    untimed: Mapping[str, str]
 
 
 def estimate_hours(ladder: Ladder, registry: Registry, console: Console) -> Duration:
@@ -50,18 +52,23 @@ def estimate_hours(ladder: Ladder, registry: Registry, console: Console) -> Dura
     """
     device, total = ladder.places[0], [0.0, 0.0]
     found: dict[str, Range] = {}
+    untimed: dict[str, str] = {}
     trainings: dict[str, list[Cell]] = {}
     for cell in ladder.sweep.cells:
         trainings.setdefault(parse_rung(cell.values["rung"]).trained_as, []).append(cell)
     with progress_bar(console, "timing", len(trainings), "rungs") as advance:
         for cells in trainings.values():
-            hours = _hours(cell_experiment(ladder.sweep, cells[0], registry, device), cells[0].folder, registry)
-            if hours is not None:
-                found |= {parse_rung(cell.values["rung"]).name: hours for cell in cells}
+            names = [parse_rung(cell.values["rung"]).name for cell in cells]
+            try:
+                hours = _hours(cell_experiment(ladder.sweep, cells[0], registry, device), cells[0].folder, registry)
+            except TransegError as error:
+                untimed |= dict.fromkeys(names, str(error))
+            else:
+                found |= dict.fromkeys(names, hours)
                 total = [sum_ + _left(cells) * end for sum_, end in zip(total, hours, strict=True)]
             advance()
     side_by_side = len(ladder.places)
-    return Duration(found, (total[0] / side_by_side, total[1] / side_by_side))
+    return Duration(found, (total[0] / side_by_side, total[1] / side_by_side), untimed)
 
 
 def _left(cells: Sequence[Cell]) -> int:
@@ -70,13 +77,14 @@ def _left(cells: Sequence[Cell]) -> int:
     return len(seeds - {cell.values["seed"] for cell in cells if cell.state() == "done"})
 
 
-def _hours(experiment: Experiment, folder: RunFolder, registry: Registry) -> Range | None:
-    """Hours of one run; None where it cannot be timed."""
-    try:
-        prepared = prepare(RunRequest(experiment, folder, resume=False), registry, dry_run=True)
-    except TransegError:
-        return None
+def _hours(experiment: Experiment, folder: RunFolder, registry: Registry) -> Range:
+    """Hours of one run.
+
+    Raises:
+        TransegError: it cannot be timed; why.
+    """
+    prepared = prepare(RunRequest(experiment, folder, resume=False), registry, dry_run=True)
     times = estimate_times(prepared, registry)
     if times is None:
-        return None
+        raise TransegError("How long it takes cannot be said beforehand.")
     return sum(each.fastest for each in times) / HOUR, sum(each.slowest for each in times) / HOUR

@@ -53,6 +53,8 @@ def show_ladder_plan(ladder: Ladder, console: Console, estimate: Duration | None
             f"{_hours(estimate.total)} hours for {runs}{beside}{without}.",
             highlight=False,
         )
+        for name, reason in estimate.untimed.items():
+            console.print(f"[yellow]not timed[/]  {escape(name)}: {escape(reason)}", highlight=False)
     _show_left_out(ladder.left_out, console)
 
 

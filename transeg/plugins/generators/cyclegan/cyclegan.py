@@ -57,9 +57,8 @@ class CycleGAN(Generator):
     key_map = (
         (r"^(module\.)+", ""),
         (r"\.(running_mean|running_var|num_batches_tracked)$", None),  # of old releases' instance norm, never used
-        (r"^pool_[AB]\.", None),  # of another training
     )
-    uncompiled = ("pool_A", "pool_B")
+    uncompiled = training_state = ("pool_A", "pool_B")
 
     def __init__(
         self,
