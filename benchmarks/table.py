@@ -372,7 +372,7 @@ def main() -> None:
         parser.error(f"there is no row {unknown.pop()!r}; --list names them")
     folders = checkouts(options.reference)
     found, notes, failed = stored(options), [], False
-    print(f"{found['machine']}; {options.threads} threads and cores for each side\n")
+    print(f"{found['machine']}; threads and cores for each side: {options.threads}\n")
     print("| | beside | ratio of CPU time | ratio by the clock | CPU ms, ours and theirs | ms by the clock ", end="")
     print("| peak GB | differ by |\n|---|---|---|---|---|---|---|---|", flush=True)
     for name, row in chosen.items():
