@@ -20,11 +20,11 @@ def count_pixels(prediction: Tensor, truth: Tensor, classes: int) -> np.ndarray:
     Returns:
         ``(classes, 4)`` true positives, false positives, false negatives, true negatives.
     """
-    known = truth != IGNORE
-    if not bool(known.all()):
-        prediction, truth = prediction[known], truth[known]
-    pairs = (truth.long() * classes + prediction.long()).flatten()
-    confusion = torch.bincount(pairs, minlength=classes * classes).view(classes, classes).cpu().numpy()
+    every = classes * classes
+    kind = torch.uint8 if every <= 255 else torch.int64  # most of the time goes into memory that is passed through
+    prediction, truth = prediction.to(kind), truth.to(kind)
+    pairs = torch.add(prediction, truth, alpha=classes).masked_fill_(truth == IGNORE, every)
+    confusion = torch.bincount(pairs.flatten(), minlength=every + 1)[:-1].view(classes, classes).cpu().numpy()
     tp = confusion.diagonal()
     fp, fn = confusion.sum(0) - tp, confusion.sum(1) - tp
     return np.stack([tp, fp, fn, confusion.sum() - tp - fp - fn], 1)
