@@ -67,7 +67,7 @@ def test_a_line_says_ratios_of_each_turn_and_how_far_outcomes_are_apart(table):
         {"ours": side(0.2, 0.4, 1.0, 2.0), "theirs": side(0.5, 0.6, 1.0, 2.0)},
         {"ours": side(0.1, 0.5, 1.0, 2.0), "theirs": side(0.2, 1.0, 1.0, 2.0)},
     ]
-    row = table.Row("work", "monai", "image", None)
+    row = table.Row("work", "monai", None)
     cells = [cell.strip() for cell in table.line(row, turns).strip("|").split("|")]
     assert cells[:4] == ["work", "monai", "**2.00 (1.50-2.50)**", "1.50 (1.00-2.00)"]
     assert cells[4:] == ["200, 300", "500, 600", "0.50, 0.50", "0.2"]
