@@ -1,14 +1,13 @@
 """Images per second of a data loader, beside the published ones and torchvision's.
 
-    python benchmarks/data.py --root KVASIR --reference DIR [--reference DIR]
+    python benchmarks/data.py --root KVASIR --reference NAME=DIR [--reference NAME=DIR]
 
-KVASIR holds `images/` and `masks/`. DIR is a checkout of james128333/HarDNet-MSEG (compared as `hardnet-mseg`: images
-resized to 352x352, rotated, mirrored; torchvision does the same beside them) or of zh320/medical-segmentation-pytorch
-(compared as `zh320`: crops of 352x352 out of images scaled by 0.5 to 2, colours, mirrored); this project holds none of
-their code. The sides take turns, each in a fresh process that is kept to the same cores and has the same number of
-workers. Printed are the median and the range over the turns of images per second, in the first epoch and in later
-ones, and of the ratios turn by turn: by the clock, and without workers by CPU seconds, which other work on the machine
-changes less.
+KVASIR holds `images/` and `masks/`. DIR is a checkout of `hardnet-mseg`, james128333/HarDNet-MSEG (images resized to
+352x352, rotated, mirrored; torchvision does the same beside them) or of `zh320`, zh320/medical-segmentation-pytorch
+(crops of 352x352 out of images scaled by 0.5 to 2, colours, mirrored); this project holds none of their code. The
+sides take turns, each in a fresh process that is kept to the same cores and has the same number of workers. Printed are
+the median and the range over the turns of images per second, in the first epoch and in later ones, and of the ratios
+turn by turn: by the clock, and without workers by CPU seconds, which other work on the machine changes less.
 """
 
 from __future__ import annotations
@@ -18,8 +17,6 @@ import contextlib
 import json
 import os
 import random
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -28,8 +25,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-MARKS = {"utils/dataloader.py": "hardnet-mseg", "datasets/polyp.py": "zh320"}
-"""By which file a checkout is known."""
+from measuring import answer, checkouts, stdout_for_answers, summary
+
 SIDES = {
     "hardnet-mseg": ["ours", "ours, kept", "ours, kept, scaled", "torchvision", "reference"],
     "zh320": ["ours", "ours, kept", "ours, kept, scaled", "reference"],
@@ -170,8 +167,7 @@ def published(checkout: Path, folder: Path, case: str, arguments: argparse.Names
 
 def child(arguments: argparse.Namespace) -> None:
     """Measure one side; prints seconds by the clock, CPU seconds and images of each epoch."""
-    answers = sys.stdout
-    sys.stdout = sys.stderr  # published code prints
+    answers = stdout_for_answers()
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: arguments.cores])
     import torch
@@ -184,7 +180,7 @@ def child(arguments: argparse.Namespace) -> None:
     elif arguments.child == "torchvision":
         epochs = by_torchvision(arguments.root, arguments)
     else:
-        epochs = published(arguments.reference[0], arguments.root, arguments.case, arguments)
+        epochs = published(arguments.checkout, arguments.root, arguments.case, arguments)
     measured, images = [], 0
     clock, cpu = time.perf_counter(), time.process_time()
     for count in epochs():
@@ -217,14 +213,9 @@ def measure(side: str, checkout: Path, case: str, root: Path, arguments: argpars
         place = Path(folder)
         for part in root.iterdir():
             (place / part.name).symlink_to(part)
-        options = {"--child": side, "--case": case, "--reference": checkout, "--root": place}
+        options = {"--child": side, "--case": case, "--checkout": checkout, "--root": place}
         options |= {f"--{name}": getattr(arguments, name) for name in ("size", "batch", "workers", "cores", "epochs")}
-        line = [sys.executable, __file__, *(str(part) for option in options.items() for part in option)]
-        errors = None if arguments.verbose else subprocess.DEVNULL
-        answer = subprocess.run(line, stdout=subprocess.PIPE, stderr=errors, text=True, check=False)
-    if answer.returncode:
-        raise SystemExit(f"{side} failed at {case}; see --verbose.")
-    first, *later = json.loads(answer.stdout)
+        first, *later = answer([__file__, *(part for option in options.items() for part in option)])
     clock, cpu, images = (sum(epoch[part] for epoch in later) for part in range(3))
     rates = {"first": first[2] / first[0], "later": images / clock}
     if arguments.workers == 0:
@@ -245,24 +236,19 @@ def compare(checkout: Path, case: str, root: Path, arguments: argparse.Namespace
         print(f"{case:13} {side:19} {'   '.join(shown)}", flush=True)
 
 
-def summary(values: list[float], digits: int) -> str:
-    """Median and range."""
-    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f}-{max(values):.{digits}f})"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--root", required=True, type=Path, help="holds images/ and masks/ of Kvasir-SEG")
-    parser.add_argument("--reference", action="append", required=True, type=Path, metavar="DIR")
+    parser.add_argument("--reference", action="append", required=True, metavar="NAME=DIR", help="repeatable")
     parser.add_argument("--size", type=int, default=352)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--cores", type=int, default=1)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--turns", type=int, default=3, help="of each side")
-    parser.add_argument("--verbose", action="store_true")
     parser.add_argument("--child", help=argparse.SUPPRESS)
-    parser.add_argument("--case", choices=sorted(SIDES), help=argparse.SUPPRESS)
+    parser.add_argument("--case", help=argparse.SUPPRESS)
+    parser.add_argument("--checkout", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
         child(arguments)
@@ -271,11 +257,8 @@ def main() -> None:
         raise SystemExit("The first epoch is measured apart; say --epochs 2 or more.")
     with tempfile.TemporaryDirectory() as folder, contextlib.suppress(KeyboardInterrupt):
         prepare(arguments.root.resolve(), Path(folder))
-        for checkout in arguments.reference:
-            case = next((case for mark, case in MARKS.items() if (checkout / mark).exists()), None)
-            if case is None:
-                raise SystemExit(f"{checkout} is not a checkout of HarDNet-MSEG or zh320: it has none of their files.")
-            compare(checkout.resolve(), case, Path(folder), arguments)
+        for case, checkout in checkouts(arguments.reference, tuple(SIDES)).items():
+            compare(checkout, case, Path(folder), arguments)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What only a GPU shows, in slices that a later call goes on from.
 
     python benchmarks/gpu.py --out results.jsonl [--minutes 8] [--device cuda] [--list] [--only NAME ...]
-        [--reference CHECKOUT ...] [--images kvasir:FOLDER] [--kvasir FOLDER] [--octa FOLDER]
+        [--reference NAME=DIR ...] [--images kvasir:FOLDER] [--kvasir FOLDER] [--octa FOLDER]
 
 First come instance norms, validation at batch 64 and NCCL. Then every registered strategy with every generator trains a
 few steps in each precision and compiled, beside the same steps on the CPU; in between come throughput, checkouts of
@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from gpu_slices import Given, Slice, slices
+from measuring import checkouts
+from train_step import CASES
 
 
 def run_slice(given: Given, wanted: Slice, seconds: float) -> dict[str, Any]:
@@ -49,14 +51,15 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--list", action="store_true", help="print the names of the slices, and why some are left out")
     parser.add_argument("--only", nargs="+", help="the slices to run")
-    parser.add_argument("--reference", action="append", type=Path, default=[], help="a checkout, as for train_step.py")
+    parser.add_argument("--reference", action="append", default=[], metavar="NAME=DIR", help="as for train_step.py")
     parser.add_argument("--images", help="labelled images for loaders, such as kvasir:FOLDER")
     parser.add_argument("--kvasir", type=Path, help="Kvasir-SEG in train/, validation/ and test/")
     parser.add_argument("--octa", type=Path, help="folder with octa's graph/ and real-train/")
     parser.add_argument("--work", type=Path, help="where long runs are; by default beside --out")
     options = parser.parse_args()
     work = (options.work or options.out.with_suffix(".work")).absolute()
-    given = Given(options.device, work, options.reference, options.images, options.kvasir, options.octa)
+    references = checkouts(options.reference, tuple(CASES))
+    given = Given(options.device, work, references, options.images, options.kvasir, options.octa)
     wanted = [each for each in slices(given) if not options.only or each.name in options.only]
     if options.list:
         print("\n".join(f"{each.name}: left out, {each.missing}" if each.missing else each.name for each in wanted))

@@ -11,8 +11,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ class Given:
     Attributes:
         device: where to measure.
         work: folder of runs that several calls go on with.
-        references: checkouts of published code.
+        references: checkouts of published code, by the names that train_step.py has for them.
         images: labelled images for loaders, as `toolkit run --source` takes them, or None.
         kvasir: folder of Kvasir-SEG, or None.
         octa: folder of octa, or None.
@@ -61,7 +61,7 @@ class Given:
 
     device: str
     work: Path
-    references: Sequence[Path] = ()
+    references: Mapping[str, Path] = field(default_factory=dict)
     images: str | None = None
     kvasir: Path | None = None
     octa: Path | None = None
@@ -199,39 +199,24 @@ def _references(given: Given) -> list[Slice]:
     """Steps of published code and ours."""
     if not given.references:
         return [Slice("reference", None, "no --reference names a checkout")]
-    found = []
-    for checkout in given.references:
-        cases = next((cases for name, cases in train_step.MARKS.items() if (checkout / name).exists()), None)
-        if cases is None:
-            found.append(Slice(f"reference-{checkout.name}", None, f"{checkout} is no checkout that is known"))
-        found += [
-            Slice(f"reference-{case}-{count}", partial(_beside_reference, checkout, case, count))
-            for case in cases or ()
-            for count in (1, 4)
-        ]
-    return found
+    return [
+        Slice(f"reference-{case}-{count}", partial(_beside_reference, checkout, case, count))
+        for name, checkout in given.references.items()
+        for case in train_step.CASES[name]
+        for count in (1, 4)
+    ]
 
 
 def _beside_reference(checkout: Path, case: str, count: int, given: Given, seconds: float) -> dict[str, Any]:
     """Seconds and bytes of a step, ours and theirs."""
     on_cpu = given.device == "cpu"
-    options = argparse.Namespace(
-        size=64 if on_cpu else 256, steps=1 if on_cpu else 20, threads=2, device=given.device, verbose=False
-    )
+    options = argparse.Namespace(size=64 if on_cpu else 256, steps=1 if on_cpu else 20, threads=2, device=given.device)
     end = time.monotonic() + seconds
     line: dict[str, Any] = {"size": options.size, "batch": count}
     for side in ("ours", "theirs"):
         left = max(1.0, end - time.monotonic())
-        try:
-            line[side] = dict(
-                zip(
-                    ("seconds", "bytes"),
-                    train_step.measure(side, checkout.resolve(), case, count, options, left),
-                    strict=True,
-                )
-            )
-        except SystemExit as error:
-            raise RuntimeError(str(error)) from error
+        found = train_step.measure(side, checkout, case, count, options, left)
+        line[side] = dict(zip(("seconds", "bytes"), found, strict=True))
     return line | {"ratio": line["theirs"]["seconds"] / line["ours"]["seconds"]}
 
 

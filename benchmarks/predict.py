@@ -17,10 +17,13 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
+from measuring import Side
+from pictures import write_photographs
 
 from transeg.core.builders.networks import build_segmenter
 from transeg.core.errors import Failures
@@ -37,22 +40,31 @@ HEIGHT, WIDTH = 1080, 1920
 CPU = torch.device("cpu")
 
 
-def write_photographs(folder: Path, count: int) -> list[Path]:
-    """Smooth colours with a sensor's noise, so that files are as large as a camera's."""
-    random = np.random.default_rng(0)
-    files = []
-    for number in range(count):
-        colours = cv2.resize(random.uniform(0, 255, (9, 16, 3)), (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
-        pixels = (colours + random.normal(0, 4, colours.shape)).clip(0, 255).astype(np.uint8)
-        files.append(folder / f"{number:03d}.jpg")
-        cv2.imwrite(str(files[-1]), pixels, [cv2.IMWRITE_JPEG_QUALITY, 92])
-    return files
+def trained_with(segmenter: str, size: int | None, options: dict[str, Any]) -> tuple[Segmenter, TrainedModel]:
+    """A network of random weights, and the same as `toolkit predict` has it, folded for inference.
+
+    Args:
+        segmenter: its name.
+        size: that images are resized to; None for their own.
+        options: of the segmenter.
+    """
+    registry = Registry()
+    settings = {"segmenter": {"name": segmenter, **options}, "data": {"size": size or 352}}
+    experiment = complete_experiment(settings, registry)
+    if size is None:
+        experiment = experiment.model_copy(update={"data": experiment.data.model_copy(update={"resize": False})})
+    choice = experiment.segmenter
+    assert isinstance(choice, SegmenterChoice)
+    network = build_segmenter(choice, 3, 2, 0, registry, pretrained=False).eval()
+    fused = fuse_for_inference(copy.deepcopy(network), 3, CPU)
+    return network, TrainedModel(experiment, DomainProperties(("background", "object"), 3, 3), fused, None, CPU, 0)
 
 
-def plain_loop(network: Segmenter, files: list[Path], out: Path, size: int) -> None:
+def plain_loop(network: Segmenter, files: list[Path], out: Path, size: int | None) -> None:
     mean, std = (np.array(values, dtype=np.float32) for values in (network.mean, network.std))
     for file in files:
         image = cv2.cvtColor(cv2.imread(str(file)), cv2.COLOR_BGR2RGB)
+        height, width = image.shape[:2]
         given = cv2.resize(image, (size, size)) if size else image
         given = cv2.copyMakeBorder(
             given,
@@ -67,7 +79,7 @@ def plain_loop(network: Segmenter, files: list[Path], out: Path, size: int) -> N
             outputs = network(torch.from_numpy(normalised.transpose(2, 0, 1).copy())[None])
         logits = outputs[0] if isinstance(outputs, (list, tuple)) else outputs
         mask = (logits.sigmoid()[0, 0].numpy() > 0.5).astype(np.uint8) * 255
-        mask = cv2.resize(mask, (WIDTH, HEIGHT), interpolation=cv2.INTER_NEAREST) if size else mask[:HEIGHT, :WIDTH]
+        mask = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST) if size else mask[:height, :width]
         cv2.imwrite(str(out / f"{file.stem}.png"), mask)
 
 
@@ -85,6 +97,34 @@ def ours(trained: TrainedModel, files: list[Path], out: Path, overlays: bool) ->
     )
 
 
+def side(which: str, files: list[Path], out: Path, segmenter: str, size: int | None) -> Side:
+    """`predict --no-overlays`, or the plain loop, for table.py; the outcome is the share of the object in each mask.
+
+    Args:
+        which: `ours` or `theirs`.
+        files: to be segmented.
+        out: gets the masks.
+        segmenter: as for :func:`trained_with`.
+        size: likewise.
+    """
+    network, trained = trained_with(segmenter, size, {})
+    masks = out / "masks"
+    masks.mkdir(parents=True, exist_ok=True)
+
+    def run(files: list[Path]) -> None:
+        if which == "ours":
+            ours(trained, files, out, overlays=False)
+        else:
+            plain_loop(network, files, masks, size)
+
+    return Side(lambda: run(files), len(files), lambda: run(files[:1]), lambda: predicted_shares(masks))
+
+
+def predicted_shares(masks: Path) -> list[float]:
+    """Of the object in each mask of a folder, by name."""
+    return [float((cv2.imread(str(file), cv2.IMREAD_GRAYSCALE) > 0).mean()) for file in sorted(masks.glob("*.png"))]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--segmenter", default="unet")
@@ -95,21 +135,14 @@ def main() -> None:
     parser.add_argument("--cpu-time", action="store_true", help="seconds of the processor, for a busy machine")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    registry, size = Registry(), options.size
-    settings = {"segmenter": {"name": options.segmenter}, "data": {"size": size or 352}}
-    experiment = complete_experiment(settings, registry)
-    if not size:
-        experiment = experiment.model_copy(update={"data": experiment.data.model_copy(update={"resize": False})})
-    choice = experiment.segmenter
-    assert isinstance(choice, SegmenterChoice)
-    network = build_segmenter(choice, 3, 2, 0, registry, pretrained=False).eval()
-    fused = fuse_for_inference(copy.deepcopy(network), 3, CPU)
-    trained = TrainedModel(experiment, DomainProperties(("background", "object"), 3, 3), fused, None, CPU, 0)
+    size = options.size or None
+    network, trained = trained_with(options.segmenter, size, {})
     inference = trained.inference()
     clock = time.process_time if options.cpu_time else time.perf_counter
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        files = write_photographs(root, options.images)
+        write_photographs(root, options.images, HEIGHT, WIDTH)
+        files = sorted((root / "images").iterdir())
         prepared = inference.prepare(Reading().image(files[0], 3))
 
         def alone() -> None:

@@ -18,12 +18,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from measuring import answer, checkouts, stdout_for_answers, summary
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -40,7 +40,6 @@ REFERENCE_OF = {
     "smp": "zh320",
     "revisit-unet": "revisit",
 }
-FILES = {"zh320": "models/model_registry.py", "hardnet-mseg": "lib/HarDMSEG.py", "revisit": "model.py"}
 WIDTHS = {"unet": 32, "unetpp": 32, "resunet": 32, "resunetpp": 32, "ducknet": 17, "smp": None}
 ADDS_IN_PLACE = ("resunet", "resunetpp")
 """They add in place to what backward needs; torch 2 refuses, so that their training steps get a sum of its own."""
@@ -112,8 +111,7 @@ def published(case: str) -> nn.Module:
 
 def child(arguments: argparse.Namespace) -> None:
     """Answer with the median of the seconds, the multiplications, peak memory, and the machine's peak."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what an implementation prints is no answer
+    answers = stdout_for_answers()
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -143,11 +141,10 @@ def measure(side: list[str], batch: int, arguments: argparse.Namespace) -> dict[
     """One side, from a process of its own."""
     same = {f"--{name}": str(getattr(arguments, name)) for name in ("size", "seconds", "threads", "device")}
     options = [part for option in {**same, "--batch": str(batch)}.items() for part in option]
-    line = [sys.executable, __file__, *options, "--child", *side]
-    answer = subprocess.run(line, capture_output=True, text=True, check=False)
-    if answer.returncode:
-        raise RuntimeError(f"{side[0]}: {(answer.stderr.strip().splitlines() or ['killed'])[-1]}")
-    found: dict[str, float] = json.loads(answer.stdout)
+    try:
+        found: dict[str, float] = answer([__file__, *options, "--child", *side])
+    except RuntimeError as error:
+        raise RuntimeError(f"{side[0]}: {error}") from error
     return found
 
 
@@ -175,25 +172,6 @@ def compare(case: str, work: str, checkout: Path, arguments: argparse.Namespace)
     return statistics.median(ratios)
 
 
-def summary(values: list[float], digits: int) -> str:
-    """Median and, of several, range."""
-    span = f" ({min(values):.{digits}f}-{max(values):.{digits}f})" if len(values) > 1 else ""
-    return f"{statistics.median(values):.{digits}f}{span}"
-
-
-def checkouts(named: list[str]) -> dict[str, Path]:
-    """The folder of each reference."""
-    found = {}
-    for text in named:
-        name, _, folder = text.partition("=")
-        if name not in FILES:
-            raise SystemExit(f"There is no reference {name!r}; there are {', '.join(FILES)}.")
-        if not (Path(folder) / FILES[name]).exists():
-            raise SystemExit(f"{folder} is not a checkout of {name}: it has no {FILES[name]}.")
-        found[name] = Path(folder).resolve()
-    return found
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--reference", action="append", default=[], metavar="NAME=DIR", help="repeatable")
@@ -211,7 +189,7 @@ def main() -> None:
     if arguments.child:
         child(arguments)
         return
-    folders = checkouts(arguments.reference)
+    folders = checkouts(arguments.reference, sorted(set(REFERENCE_OF.values())))
     cases = arguments.segmenters or [case for case, reference in REFERENCE_OF.items() if reference in folders]
     missing = {REFERENCE_OF[case] for case in cases} - folders.keys()
     if missing or not cases:

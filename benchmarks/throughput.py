@@ -16,9 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -26,6 +24,8 @@ from contextlib import ExitStack, contextmanager
 from itertools import product
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
+
+from measuring import answer, stdout_for_answers, summary
 
 if TYPE_CHECKING:
     import torch
@@ -104,8 +104,7 @@ def utilisation(device: torch.device) -> Iterator[list[int]]:
 
 def child(arguments: argparse.Namespace) -> None:
     """Warm up, take steps, and answer with what they took."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
+    answers = stdout_for_answers()
     import torch
     from mmengine.optim import OptimWrapper, OptimWrapperDict
 
@@ -186,13 +185,10 @@ def measure(way: Way, arguments: argparse.Namespace, seconds: float | None = Non
         subprocess.TimeoutExpired: it was not done in time.
     """
     same = {name: getattr(arguments, name) for name in ("device", "size", "batch", "threads", "warm_up", "steps")}
-    line = [sys.executable, __file__, "--child", json.dumps(way)]
+    line = [__file__, "--child", json.dumps(way)]
     line += [part for name, value in same.items() for part in (f"--{name.replace('_', '-')}", str(value))]
     line += [f"--{name.replace('_', '-')}" for name in ("full", "cpu_time", "untimed") if getattr(arguments, name)]
-    answer = subprocess.run(line, capture_output=True, text=True, check=False, timeout=seconds)
-    if answer.returncode:
-        raise RuntimeError((answer.stderr.strip().splitlines() or ["killed"])[-1])
-    found: dict[str, float] = json.loads(answer.stdout)
+    found: dict[str, float] = answer(line, seconds=seconds)
     return found
 
 
@@ -224,14 +220,6 @@ def compare(ways: list[Way], arguments: argparse.Namespace) -> None:
             f"| {f'{statistics.fmean(busy):.0f} %' if busy else ''} |",
             flush=True,
         )
-
-
-def summary(values: list[float], digits: int) -> str:
-    """Median and, of several, range."""
-    if not values:
-        return ""
-    span = f" ({min(values):.{digits}f}-{max(values):.{digits}f})" if len(values) > 1 else ""
-    return f"{statistics.median(values):.{digits}f}{span}"
 
 
 def main() -> None:

@@ -1,39 +1,39 @@
 """One training step of CUT, CycleGAN, CUT + HarDNet-MSEG, Pix2pix and SynDiff, beside the published implementations.
 
-    python benchmarks/train_step.py --reference DIR [--reference DIR ...]
+    python benchmarks/train_step.py --reference NAME=DIR [--reference NAME=DIR ...]
 
-DIR is a checkout of taesungp/contrastive-unpaired-translation (measured as `cut`, and as `cyclegan`, which it
-holds, too), of enric1994/cut-seg (measured as `joint`), of junyanz/pytorch-CycleGAN-and-pix2pix, also as the
-folder cyclegan/ of enric1994/synth-colon (measured as `pix2pix`), or of icon-lab/SynDiff (measured as `syndiff`,
-without the penalty of every tenth step, and as `sample`: inference in four steps); this project holds none of their
-code. The sides take turns, each in a fresh process with the same number of threads, so that a machine that speeds up
-or slows down does so for both, and never both need memory at once. A process takes a step to warm up and then those
-that count. Printed are the median and the range over the turns of seconds per step, of the ratio turn by turn, and of
-each side's peak memory.
+DIR is a checkout of `cut`, taesungp/contrastive-unpaired-translation (measured as `cut`, and as `cyclegan`, which it
+holds, too), of `cut-seg`, enric1994/cut-seg (measured as `joint`), of `pix2pix`, junyanz/pytorch-CycleGAN-and-pix2pix,
+also as the folder cyclegan/ of enric1994/synth-colon (measured as `pix2pix`), or of `syndiff`, icon-lab/SynDiff
+(measured as `syndiff`, without the penalty of every tenth step, and as `sample`: inference in four steps); this project
+holds none of their code. The sides take turns, each in a fresh process with the same number of threads, so that a
+machine that speeds up or slows down does so for both, and never both need memory at once. A process takes a step to
+warm up and then those that count. Printed are the median and the range over the turns of seconds per step, of the ratio
+turn by turn, and of each side's peak memory.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import statistics
-import subprocess
 import sys
 import time
 import types
 from collections.abc import Callable
 from pathlib import Path
 
+from measuring import answer, checkouts, stdout_for_answers, summary
+
 Step = Callable[[], None]
-MARKS = {
-    "models/harDMSEG.py": ["joint"],
-    "models/cut_model.py": ["cut", "cyclegan"],
-    "models/pix2pix_model.py": ["pix2pix"],
-    "backbones/ncsnpp_generator_adagn.py": ["syndiff", "sample"],
+CASES = {
+    "cut": ["cut", "cyclegan"],
+    "cut-seg": ["joint"],
+    "pix2pix": ["pix2pix"],
+    "syndiff": ["syndiff", "sample"],
 }
-"""By which file a checkout is known, and what is measured then; the first that is there counts."""
+"""What is measured beside each reference."""
 
 
 def ours(case: str, size: int, count: int, device: str) -> Step:
@@ -214,15 +214,14 @@ def theirs(checkout: Path, case: str, size: int, count: int, device: str) -> Ste
 
 def child(arguments: argparse.Namespace) -> None:
     """Warm up, take steps, and answer with the median of their seconds and the peak memory in bytes."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what an implementation prints is no answer
+    answers = stdout_for_answers()
     import torch
 
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
     sizes = arguments.size, arguments.batch[0], arguments.device
     ours_here = arguments.child == "ours"
-    step = ours(arguments.case, *sizes) if ours_here else theirs(arguments.reference[0], arguments.case, *sizes)
+    step = ours(arguments.case, *sizes) if ours_here else theirs(arguments.checkout, arguments.case, *sizes)
     on_gpu = arguments.device != "cpu"
     seconds = []
     for _ in range(arguments.steps + 1):
@@ -242,16 +241,13 @@ def measure(
     options = {
         "--child": side,
         "--case": case,
-        "--reference": checkout,
+        "--checkout": checkout,
         "--batch": count,
         **{f"--{name}": getattr(arguments, name) for name in ("size", "steps", "threads", "device")},
     }
-    line = [sys.executable, __file__, *(str(part) for option in options.items() for part in option)]
-    errors = None if arguments.verbose else subprocess.DEVNULL
-    answer = subprocess.run(line, stdout=subprocess.PIPE, stderr=errors, text=True, check=False, timeout=limit)
-    if answer.returncode:
-        raise SystemExit(f"{side} failed at {case}, batch {count}; see --verbose.")
-    return list(json.loads(answer.stdout))
+    line = [__file__, *(part for option in options.items() for part in option)]
+    found: list[float] = answer(line, seconds=limit)
+    return found
 
 
 def compare(checkout: Path, case: str, count: int, arguments: argparse.Namespace) -> None:
@@ -263,44 +259,35 @@ def compare(checkout: Path, case: str, count: int, arguments: argparse.Namespace
     ours_gb, theirs_gb = ([turn[side][1] / 1e9 for turn in turns] for side in range(2))
     ratios = [theirs / ours for ours, theirs in zip(ours_s, theirs_s, strict=True)]
     print(
-        f"{case:8} batch {count}  ours {summary(ours_s)} s  reference {summary(theirs_s)} s  ratio {summary(ratios)}  "
-        f"peak memory {summary(ours_gb)} GB against {summary(theirs_gb)} GB",
+        f"{case:8} batch {count}  ours {summary(ours_s, 2)} s  reference {summary(theirs_s, 2)} s  "
+        f"ratio {summary(ratios, 2)}  peak memory {summary(ours_gb, 2)} GB against {summary(theirs_gb, 2)} GB",
         flush=True,
     )
 
 
-def summary(values: list[float]) -> str:
-    """Median and range."""
-    return f"{statistics.median(values):.2f} ({min(values):.2f}-{max(values):.2f})"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--reference", action="append", required=True, type=Path, metavar="DIR")
+    parser.add_argument("--reference", action="append", default=[], metavar="NAME=DIR", help="repeatable")
     parser.add_argument("--batch", action="append", type=int, help="images per step; repeatable; by default 1 and 4")
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--turns", type=int, default=3, help="of each side")
     parser.add_argument("--steps", type=int, default=2, help="that count, in each turn")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--verbose", action="store_true")
     parser.add_argument("--child", choices=["ours", "theirs"], help=argparse.SUPPRESS)
-    parser.add_argument(
-        "--case", choices=["cut", "cyclegan", "joint", "pix2pix", "syndiff", "sample"], help=argparse.SUPPRESS
-    )
+    parser.add_argument("--case", help=argparse.SUPPRESS)
+    parser.add_argument("--checkout", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
         child(arguments)
         return
-    for checkout in arguments.reference:
-        found = [cases for name, cases in MARKS.items() if (checkout / name).exists()]
-        if not found:
-            raise SystemExit(
-                f"{checkout} is not a checkout of CUT, CUT-seg, Pix2pix or SynDiff: it has none of their files."
-            )
-        for case in found[0]:
+    folders = checkouts(arguments.reference, tuple(CASES))
+    if not folders:
+        raise SystemExit("Say where a checkout is: --reference cut=DIR")
+    for name, checkout in folders.items():
+        for case in CASES[name]:
             for count in arguments.batch or [1, 4]:
-                compare(checkout.resolve(), case, count, arguments)
+                compare(checkout, case, count, arguments)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from measuring import answer, peak_memory
 from rich.console import Console
 
 from transeg.core.api.run_networks import load_trained
@@ -77,8 +77,7 @@ def measure(side: str, run: Path, video: Path, out: Path) -> dict[str, float]:
         named = {"fps": 0, "start": 0, "end": 0, "window": None, "flips": False, "device": "cpu"}
         count, *_ = predict_video(run, video, registry, Console(quiet=True), out=out, **named)
     clock, processor = time.perf_counter() - begin, time.process_time() - processor
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"frames": count, "clock": clock / count, "processor": processor / count, "peak": peak}
+    return {"frames": count, "clock": clock / count, "processor": processor / count, "peak": peak_memory()}
 
 
 def main() -> None:
@@ -103,9 +102,9 @@ def main() -> None:
         print(f"{options.segmenter}, {options.size} pixels, {options.threads} threads, frames of {WIDTH}x{HEIGHT}")
         print("| | frames | ms a frame | of the processor | peak, GB |\n|---|---|---|---|---|")
         for side, video in (("network", short), ("predict", short), ("predict", whole)):
-            line = [sys.executable, __file__, "--threads", str(options.threads), "--measure"]
+            line = [__file__, "--threads", str(options.threads), "--measure"]
             line += [side, str(root / "run"), str(video), str(root / f"out_{side}_{video.name}")]
-            found = json.loads(subprocess.run(line, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+            found = answer(line)
             clock, processor = (f"{found[what] * 1000:.0f}" for what in ("clock", "processor"))
             print(f"| {side} | {found['frames']} | {clock} | {processor} | {found['peak'] / 1e9:.2f} |", flush=True)
 

@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -27,6 +26,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from measuring import answer, peak_memory
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,7 +51,7 @@ def tissue(rng: np.random.Generator, height: int, width: int) -> tuple[np.ndarra
 
 
 def peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return peak_memory() / 2**20
 
 
 def read_windows(side: str, images: str, masks: str, folder: str, epochs: int) -> dict[str, float]:
@@ -135,7 +136,7 @@ def patches(arguments: argparse.Namespace) -> None:
             for side in ("tutorial", "ours"):
                 folder = Path(scratch, f"{side}{turn}")
                 folder.mkdir()
-                found = child("windows", side, images, masks, folder, arguments.epochs)
+                found = answer([__file__, "child", "windows", side, images, masks, folder, arguments.epochs])
                 numbers = (f"{found[key]:,.1f}" for key in ("per second", "before", "disk", "memory"))
                 print(LINE.format(side, *numbers), f" {found['windows']:,.0f} windows, {arguments.epochs} epochs")
 
@@ -174,7 +175,7 @@ def slide(arguments: argparse.Namespace) -> None:
                     path, slide_tiles(size), shape=(size, size, 3), dtype=np.uint8, tile=(256, 256),
                     photometric="rgb", compression="jpeg",
                 )  # fmt: skip
-            found = child("predict", run, path, Path(scratch, "out"), int(whole))
+            found = answer([__file__, "child", "predict", run, path, Path(scratch, "out"), int(whole)])
             place = "whole image" if whole else "a band"
             print(LINE.format("predict", place, f"{size:,}^2", f"{found['seconds']:.0f}", f"{found['peak']:,.0f}"))
 
@@ -189,16 +190,6 @@ def predict(run: str, image: str, out: str, whole: str) -> dict[str, float]:
     arguments = ["predict", run, image, "-o", out, "--window", "512", "--device", "cpu"]
     main(arguments, standalone_mode=False)
     return {"seconds": time.perf_counter() - start, "peak": peak_mb()}
-
-
-def child(*arguments: object) -> dict[str, float]:
-    """What a process of its own answers."""
-    line = [sys.executable, __file__, "child", *map(str, arguments)]
-    answer = subprocess.run(line, capture_output=True, text=True, check=False)
-    if answer.returncode:
-        raise RuntimeError((answer.stderr.strip().splitlines() or ["killed"])[-1])
-    found: dict[str, float] = json.loads(answer.stdout.splitlines()[-1])
-    return found
 
 
 def main() -> None:

@@ -85,9 +85,7 @@ def test_what_is_not_named_is_left_out_with_a_line(modules, tmp_path, monkeypatc
 def test_what_is_named_is_measured(modules, tmp_path):
     everything = left_out(modules, given(modules, tmp_path))
     assert set(everything) == {"reference", "loader-0", "loader-4", "loader-16", "octa", "zh320-unet"}
-    (tmp_path / "models").mkdir()
-    (tmp_path / "models" / "cut_model.py").touch()
-    named = given(modules, tmp_path, references=[tmp_path], images="phantom", octa=tmp_path, kvasir=tmp_path)
+    named = given(modules, tmp_path, references={"cut": tmp_path}, images="phantom", octa=tmp_path, kvasir=tmp_path)
     assert list(left_out(modules, named)) == ["zh320-unet"]
     assert "has 0 images" in left_out(modules, named)["zh320-unet"]
     names = [each.name for each in modules[1].slices(named)]

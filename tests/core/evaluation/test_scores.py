@@ -230,6 +230,22 @@ def test_every_class_is_counted():
     assert not count_pixels(prediction, torch.full((1, 4), IGNORE), 3).any()
 
 
+@pytest.mark.parametrize("classes", [2, 15, 16, 200])
+def test_pixels_are_counted_as_by_hand(classes):
+    rng = np.random.default_rng(classes)
+    prediction, truth = rng.integers(0, classes, (2, 40, 50))
+    truth[rng.random(truth.shape) < 0.2] = IGNORE
+    truth[0, 0], prediction[0, 0] = classes - 1, classes - 1  # the pair with the largest number
+    known = truth != IGNORE
+    expected = [
+        [(known & (prediction == k) & (truth == k)).sum(), (known & (prediction == k) & (truth != k)).sum(),
+         (known & (prediction != k) & (truth == k)).sum(), (known & (prediction != k) & (truth != k)).sum()]
+        for k in range(classes)
+    ]  # fmt: skip
+    found = count_pixels(torch.from_numpy(prediction), torch.from_numpy(truth), classes)
+    assert found.tolist() == np.array(expected).tolist()
+
+
 def test_maxima_are_of_the_mean_curve():
     scores = reference_scores()
     table = summarize(scores, NAMES)

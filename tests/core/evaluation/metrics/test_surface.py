@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 from monai.metrics import compute_hausdorff_distance, compute_surface_dice
+from scipy.ndimage import binary_erosion, distance_transform_edt
 from shapes import case
 
-from transeg.core.evaluation.metrics.surface import TOLERANCE, surface_metrics
+from transeg.core.evaluation.metrics import surface
+from transeg.core.evaluation.metrics.surface import TOLERANCE, _outline, surface_metrics
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*always_return_as_numpy")  # MONAI says so of its own call
 
@@ -41,6 +43,22 @@ def test_distances_in_micrometres_agree_with_monai(truth, logits, size):
         assert (hausdorff, dice) == (pytest.approx(size[0] * pixels), as_before)
     else:  # MONAI weighs the outlines' pixels by their length there, but not here
         assert 0 <= dice <= 1
+
+
+@pytest.mark.parametrize("size", [(1.0, 1.0), (2.0, 0.5), (0.1, 0.7, 0.3)])
+def test_both_ways_to_find_distances_find_the_same(monkeypatch, size):
+    regions = np.random.default_rng(0).random((2, *(40, 30, 20)[: len(size)])) > 0.3
+    for region in regions:
+        outline = region & ~binary_erosion(region)
+        assert (_outline(region) == outline).all()
+    found = []
+    for few in (0, 1):
+        monkeypatch.setattr(surface, "FEW", few)
+        found.append(surface_metrics(*regions, np.ones_like(regions[0]), size))
+        away = surface._distances(_outline(regions[0]), _outline(regions[1]), size)
+        expected = distance_transform_edt(~_outline(regions[1]), sampling=size)[_outline(regions[0])]
+        assert away == pytest.approx(expected, rel=1e-12)
+    assert found[0] == pytest.approx(found[1], rel=1e-12)
 
 
 def test_pixels_that_are_no_squares():

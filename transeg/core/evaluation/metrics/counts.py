@@ -20,10 +20,13 @@ def count_pixels(prediction: Tensor, truth: Tensor, classes: int) -> np.ndarray:
     Returns:
         ``(classes, 4)`` true positives, false positives, false negatives, true negatives.
     """
-    truth = truth.to(prediction.device, non_blocking=True)
-    unknown = classes * classes  # a pair of its own costs less than leaving pixels out
-    pairs = torch.add(prediction.long(), truth.long(), alpha=classes).masked_fill_(truth == IGNORE, unknown)
-    confusion = torch.bincount(pairs.flatten(), minlength=unknown + 1)[:-1].view(classes, classes).cpu().numpy()
+    every = classes * classes
+    kind = torch.uint8 if every <= 255 else torch.int64  # most of the time goes into memory that is passed through
+    prediction, truth = prediction.to(kind), truth.to(prediction.device, kind, non_blocking=True)
+    pairs = torch.add(prediction, truth, alpha=classes).masked_fill_(
+        truth == IGNORE, every
+    )  # costs less than leaving out
+    confusion = torch.bincount(pairs.flatten(), minlength=every + 1)[:-1].view(classes, classes).cpu().numpy()
     tp = confusion.diagonal()
     fp, fn = confusion.sum(0) - tp, confusion.sum(1) - tp
     return np.stack([tp, fp, fn, confusion.sum() - tp - fp - fn], 1)

@@ -10,6 +10,9 @@ TOLERANCE = 2.0
 """How far apart, in pixels, two outlines may be to agree in the surface Dice; of pixels that are no squares, in squares
 of the same area, and of voxels in cubes of the same volume."""
 PIXELS = 1.0, 1.0
+FEW = 1 / 40
+"""Share of the pixels around both regions up to which those of an outline are looked up one by one. Above, it is faster
+to find the distances of all pixels at once."""
 
 
 def surface_metrics(
@@ -38,10 +41,7 @@ def surface_metrics(
         return math.hypot(*np.multiply(truth.shape, pixel_size)), 0.0
     box = _bounding_box(either)
     first, second = _outline(prediction[box]), _outline(truth[box])
-    from scipy.ndimage import distance_transform_edt
-
-    away, back = (distance_transform_edt(~outline, sampling=pixel_size) for outline in (second, first))
-    distances = away[first], back[second]
+    distances = _distances(first, second, pixel_size), _distances(second, first, pixel_size)
     hausdorff = max(np.percentile(distance, 95) for distance in distances)
     reach = (
         TOLERANCE * math.prod(pixel_size) ** (1 / len(pixel_size)) * (1 + 1e-9)
@@ -50,11 +50,29 @@ def surface_metrics(
     return float(hausdorff), float(near.mean())
 
 
+def _distances(outline: np.ndarray, other: np.ndarray, pixel_size: tuple[float, ...]) -> np.ndarray:
+    """From each pixel of an outline to the nearest of the other, ``(N,)``."""
+    if max(outline.sum(), other.sum()) > outline.size * FEW:
+        from scipy.ndimage import distance_transform_edt
+
+        transform: np.ndarray = distance_transform_edt(~other, sampling=pixel_size)
+        return transform[outline]
+    from scipy.spatial import cKDTree
+
+    points, others = (np.argwhere(pixels) * np.array(pixel_size) for pixels in (outline, other))
+    found: np.ndarray = cKDTree(others).query(points)[0]
+    return found
+
+
 def _outline(region: np.ndarray) -> np.ndarray:
     """Pixels of the region that have one of four neighbours (of a voxel, six) outside of it, or lie at the edge."""
-    from scipy.ndimage import binary_erosion
-
-    return region & ~binary_erosion(region)
+    inside = region.copy()
+    for axis in range(region.ndim):
+        line, inner = np.moveaxis(region, axis, 0), np.moveaxis(inside, axis, 0)
+        inner[1:] &= line[:-1]
+        inner[:-1] &= line[1:]
+        inner[[0, -1]] = False
+    return region & ~inside
 
 
 def _bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
