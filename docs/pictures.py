@@ -18,11 +18,12 @@ from tempfile import TemporaryDirectory
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
 from PIL import Image
 
 from transeg.core.builders.datasets import build_dataset
-from transeg.core.data.images import unit_range
-from transeg.core.experiment.schema import read_experiment
+from transeg.core.data.images import write_image
+from transeg.core.inference.trained_model import stored_experiment
 from transeg.core.inference.translator import Translator
 from transeg.core.interfaces import Sample
 from transeg.core.registry import Registry
@@ -33,8 +34,8 @@ HERE = Path(__file__).parent
 SHOWN, SIDE = (5, 40, 90), 160
 """Graphs, and pixels of the part of each that is shown."""
 RUNGS = {
-    "nuclei": ("source-only", "source-only+inverted", "source-only+inverted+bn", "joint", "joint+inverted"),
-    "axons": ("source-only", "source-only+inverted", "source-only+inverted+bn", "joint", "joint+inverted"),
+    "nuclei": ("source-only", "source-only+inverted+bn", "histogram+inverted", "joint", "joint+inverted"),
+    "axons": ("source-only", "source-only+inverted+bn", "histogram+inverted", "joint+inverted"),
 }
 """Rungs that are shown, by the picture."""
 IMAGES = {"nuclei": (("purple", 0), ("purple", 6), ("white", 1), ("white", 4)), "axons": (("axon", 0), ("axon", 2))}
@@ -61,11 +62,9 @@ def octa(run: Path, folder: Path) -> None:
 
 
 def pair(name: str, ladder: Path) -> None:
-    """A row of source images, one of target images with the outlines of their labels, and one for each rung with the
-    outlines of what it finds.
-    """
+    """A row of source images, one of target images with their labels, and one for each rung with what it finds."""
     runs = {rung: ladder / "cells" / f"seed0_{rung}" for rung in RUNGS[name]}
-    experiment = read_experiment(RunFolder(runs[RUNGS[name][0]]).experiment, Registry())
+    experiment = stored_experiment(RunFolder(runs[RUNGS[name][0]]), Registry())
     assert experiment.data.source is not None
     source = build_dataset(experiment.data.source, "source", Registry())
     tests = {label: build_dataset(choice, "test", Registry()) for label, choice in experiment.data.test.items()}
@@ -80,7 +79,7 @@ def pair(name: str, ladder: Path) -> None:
             _show(axes[row, column], sample.image, found)
     for row, title in enumerate(("source", "target, labels", *runs)):
         axes[row, 0].set_ylabel(title, fontsize=8)
-    figure.savefig(HERE / f"{name}.png", dpi=90)
+    figure.savefig(HERE / f"{name}.png", dpi=64)
 
 
 def _found(runs: dict[str, Path], sample: Sample) -> list[np.ndarray]:
@@ -88,7 +87,7 @@ def _found(runs: dict[str, Path], sample: Sample) -> list[np.ndarray]:
     masks = []
     with TemporaryDirectory() as scratch:
         image = Path(scratch, "a.png")
-        Image.fromarray((unit_range(sample.image).squeeze() * 255).round().astype(np.uint8)).save(image)
+        write_image(image, sample.image)
         for rung, run in runs.items():
             adapt = rung.rpartition("+")[2] if rung.endswith(("+bn", "+tent")) else "none"
             out = Path(scratch, rung)
@@ -99,12 +98,12 @@ def _found(runs: dict[str, Path], sample: Sample) -> list[np.ndarray]:
 
 
 def _show(axes: Axes, picture: np.ndarray, mask: np.ndarray | None = None) -> None:
-    """``(H, W, C)``, with the outlines of each class of a mask ``(H, W)``, whatever values stand for them."""
-    axes.imshow(picture.squeeze(), cmap="gray", interpolation="nearest")
+    """``(H, W, C)`` uint8, with what is in each class of a mask ``(H, W)`` coloured, whatever values stand for them."""
+    axes.imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     axes.set(xticks=[], yticks=[])
     classes = [] if mask is None else [value for value in np.unique(mask) if value]
     for value, colour in zip(classes, COLOURS, strict=False):
-        axes.contour(mask == value, levels=[0.5], colors=colour, linewidths=0.6)
+        axes.imshow(np.ones_like(mask), cmap=ListedColormap([colour]), alpha=0.45 * (mask == value))
 
 
 if __name__ == "__main__":
