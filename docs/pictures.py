@@ -38,7 +38,10 @@ RUNGS = {
     "axons": ("source-only", "source-only+inverted+bn", "histogram+inverted", "joint+inverted"),
 }
 """Rungs that are shown, by the picture."""
-IMAGES = {"nuclei": (("purple", 0), ("purple", 6), ("white", 1), ("white", 4)), "axons": (("axon", 0), ("axon", 2))}
+IMAGES = {
+    "nuclei": (("purple", 0), ("purple", 6), ("white", 1), ("white", 4)),
+    "axons": tuple(("axon", place) for place in range(4)),
+}
 """Test images that are shown: the test set and the place in it."""
 COLOURS = ("tab:orange", "tab:cyan")
 

@@ -30,7 +30,7 @@ TEXT = HERE / "results"
 LADDERS = {"octa": "vessels", "nuclei": "nuclei", "axons": "axons and myelin", "kvasir": "polyps"}
 """What is measured, by the files' names, in the order of the pages."""
 LOWEST, HIGHEST, RIVAL = "source-only", "oracle", "source-strong"
-ALSO = {"cldice": "clDice", "pq": "PQ", "aji": "AJI", "dice[axon]": "axons", "dice[myelin]": "myelin"}
+ALSO = {"cldice": "clDice", "pq": "PQ", "aji": "AJI", "dice_axon": "axons", "dice_myelin": "myelin"}
 """Columns of evaluations that a table has beside Dice, where there are such."""
 OF_OBJECTS = ("pq", "aji")
 """Those that stand among the counts of objects."""
@@ -222,7 +222,8 @@ def _test_table(of_rungs: Mapping[str, Any], test: Mapping[str, Any]) -> str:
     """Columns that no rung has anything in are left out."""
     also = [metric for metric in ALSO if any(metric in rung["also"] for rung in test["rungs"].values())]
     groups = sorted({group for rung in test["rungs"].values() for group in rung.get("of_groups", {})})
-    head = ["rung", "Dice [95 % CI]", "of seeds", *groups, *(ALSO[metric] for metric in also)]
+    interval = any(rung["ci"] for rung in test["rungs"].values())
+    head = ["rung", "Dice [95 % CI]" if interval else "Dice", "of seeds", *groups, *(ALSO[metric] for metric in also)]
     head += ["gap closed", f"above {RIVAL}", "p", "min a run"]
     rows = [_row(name, rung, groups, also, of_rungs[name]["seconds"]) for name, rung in test["rungs"].items()]
     shown = [place for place in range(len(head)) if any(row[place] for row in rows)]
