@@ -194,6 +194,11 @@ def test_the_demo_says_what_it_makes_smaller(toolkit):
     assert "source-only baseline" in plan
 
 
+def test_a_plan_says_that_the_source_is_inverted(toolkit):
+    said = toolkit(*command(SUPERVISED, "--dry-run", "--set", "data.source.invert=true")).stdout
+    assert "10 images, dark and bright exchanged" in " ".join(said.split())
+
+
 def test_json_is_one_document_and_nothing_else(process, tmp_path):
     result = process(*command(SUPERVISED, "--json", "--run-dir", tmp_path / "run"))
     assert result.returncode == 0, result.stderr

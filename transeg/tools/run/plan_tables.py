@@ -159,7 +159,8 @@ def _images_of(prepared: Prepared, registry: Registry) -> Iterator[tuple[str, st
     shares = folder_shares(data, registry, counts)
     if parts.source is not None:
         limit = data.source_limit
-        yield "source", f"{data.source}, {_images(len(parts.source), limit, shares.get('source'))}"
+        inverted = ", dark and bright exchanged" if data.source is not None and data.source.invert else ""
+        yield "source", f"{data.source}, {_images(len(parts.source), limit, shares.get('source'))}{inverted}"
     if parts.target is not None:
         limit = data.target_limit
         yield "target", f"{data.target}, {_images(len(parts.target), limit, shares.get('target'))}"
