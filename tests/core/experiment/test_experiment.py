@@ -406,6 +406,19 @@ class TestScaling:
         data = self.composed(tmp_path, *target, "data.source.pixel_size=0.1")
         assert data.test["axon:TEM"].pixel_size is None
 
+    def test_the_source_alone_is_inverted_and_matched(self, tmp_path):
+        target = [
+            "generator.name=cut",
+            "data.target.name=axon",
+            "data.target.domain=TEM",
+            f"data.target.root={tmp_path}",
+        ]
+        options = ["data.source.invert=true", "data.source.match=share:0.2"]
+        data = self.composed(tmp_path, *target, *options, tests=("axon:SEM", "axon:TEM"))
+        assert (data.source.invert, data.source.match) == (True, "share:0.2")
+        others = [data.target, *data.test.values()]
+        assert [(each.invert, each.match) for each in others] == [(False, None)] * 3
+
     def test_a_test_may_say_otherwise(self, tmp_path):
         data = self.composed(tmp_path, "data.source.pixel_size=0.1", "data.test.axon:TEM.pixel_size=0.1")
         assert data.test["axon:TEM"].pixel_size == 0.1

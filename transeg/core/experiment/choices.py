@@ -135,7 +135,6 @@ class DatasetChoice(Choice):
     says, else the range of its type, and 0 to 1 for floats."""
     invert: bool = False
     """exchange dark and bright in all images, so that a source of opposite contrast looks like the target."""
-
     match: Annotated[str, AfterValidator(_wanted_mean)] | None = None
     """of the source: draw its training images, or windows, so that they show on average a wanted share of foreground,
     share:0.2, or objects of a wanted diameter in pixels, size:20."""

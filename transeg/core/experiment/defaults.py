@@ -28,6 +28,8 @@ WITHOUT = {
 
 SCALING = ("pixel_size", "rescale")
 """Options of every dataset that say how large its images become."""
+OWN = ("split", "domain", "match", "invert", *SCALING)
+"""Options that another role of the same folder does not take over."""
 
 
 def with_defaults(settings: Settings, registry: Registry) -> Settings:
@@ -195,7 +197,7 @@ def share_options(trained_on: Settings, table: Settings) -> None:
     """
     if table.get("name") == trained_on.get("name") and _folder(table) == _folder(trained_on):
         for key, value in trained_on.items():
-            if key not in ("split", "domain", "match", *SCALING):
+            if key not in OWN:
                 table.setdefault(key, value)
 
 
