@@ -1,8 +1,8 @@
 """Writes the pictures of the documentation that are no run's own.
 
     python docs/pictures.py octa RUN FOLDER     # a joint run of octa's ladder, and the graphs; writes docs/octa.png
-    python docs/pictures.py nuclei LADDER       # of its first seed; writes docs/nuclei.png
-    python docs/pictures.py axons LADDER        # likewise, docs/axons.png
+    python docs/pictures.py nuclei LADDER       # of its first seed; writes docs/nuclei.jpg
+    python docs/pictures.py axons LADDER        # likewise, docs/axons.jpg
 
 Of octa, only graphs are shown, which are rendered (arXiv:2306.10941), and what is made of them: the angiograms may not
 be passed on. Images of nuclei (CC0) and of axons (MIT) may be.
@@ -82,7 +82,7 @@ def pair(name: str, ladder: Path) -> None:
             _show(axes[row, column], sample.image, found)
     for row, title in enumerate(("source", "target, labels", *runs)):
         axes[row, 0].set_ylabel(title, fontsize=8)
-    figure.savefig(HERE / f"{name}.png", dpi=64)
+    figure.savefig(HERE / f"{name}.jpg", dpi=64, pil_kwargs={"quality": 85})
 
 
 def _found(runs: dict[str, Path], sample: Sample) -> list[np.ndarray]:
