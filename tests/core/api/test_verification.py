@@ -1,3 +1,4 @@
+import itertools
 import json
 import unicodedata
 
@@ -6,9 +7,12 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from transeg.core.analysis.image_facts import image_facts
 from transeg.core.api.domain_gap import compare_domains
 from transeg.core.api.verification import verify_dataset
+from transeg.core.data import decoding
 from transeg.core.errors import UsageError
+from transeg.core.interfaces import IGNORE, Sample
 from transeg.core.registry import Registry
 
 QUIET = Console(quiet=True)
@@ -70,6 +74,35 @@ def test_numbers_of_a_good_set(tmp_path):
     ]
     assert found["all"]["empty"] == found["all"]["full"] == 0
     assert found["all"]["objects"] == [1, 1, 1]
+
+
+def test_objects_are_counted_by_what_touches():
+    mask = np.zeros((30, 40), np.uint8)
+    mask[3:5, 2:7] = 1
+    mask[5, 7] = 2  # touches the first by a corner
+    mask[20:24, 30:40] = 1
+    mask[10:12, :] = IGNORE
+    for one in (mask, np.asfortranarray(mask), mask[::-1, ::-1]):
+        facts = image_facts(Sample(np.zeros((30, 40, 1), np.uint8), one, "a", "a"), 3)
+        assert sorted(facts.objects.tolist()) == [11, 40]
+        assert facts.classes.tolist() == [1200 - 80 - 51, 50, 1]
+        assert facts.unknown == 80
+    assert len(image_facts(Sample(np.zeros((30, 40, 1), np.uint8), mask * 0, "a", "a"), 2).objects) == 0
+
+
+@pytest.mark.parametrize("masks", [1, 3])
+def test_every_file_is_decoded_once(tmp_path, monkeypatch, masks):
+    root = write(tmp_path, 2, masks=None)
+    for number, more in itertools.product(range(2), range(masks)):
+        mask = np.zeros((24, 24), np.uint8)
+        mask[15:20, 4 * more : 4 * more + 2] = 255
+        save(root / "masks" / f"{number}_mask{f'_{more}' if more else ''}.png", mask)
+    read = []
+    plain = decoding._decoded
+    monkeypatch.setattr(decoding, "_decoded", lambda file, page: read.append(file.name) or plain(file, page))
+    report = verify(root)
+    assert report["domains"]["folder"]["all"]["objects"] == [masks, masks, masks]
+    assert sorted(read) == sorted(map(str, (*root.glob("images/*"), *root.glob("masks/*"))))
 
 
 def test_each_fault_is_reported_by_file(tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,7 +10,9 @@ from functools import partial
 import numpy as np
 
 from transeg.core.analysis.image_facts import ImageFacts, grey_levels, image_facts, looks_like_photograph
+from transeg.core.data.decoding import handed_on
 from transeg.core.data.mask_values import stored_values
+from transeg.core.device import available_cores
 from transeg.core.errors import DataError
 from transeg.core.interfaces import Dataset, Fault
 
@@ -39,8 +40,7 @@ class CheckedImage:
             return False
         values, counts = self.values
         white = 255 if values.max() <= 255 else 65535
-        levels = np.repeat(values, np.ceil(counts * min(1, 1e6 / counts.sum())).astype(np.int64))
-        return looks_like_photograph(grey_levels(levels.clip(0, white), white))
+        return looks_like_photograph(grey_levels(values, white, counts))
 
 
 def check_images(dataset: Dataset, indices: Iterable[int], advance: Callable[[], None]) -> list[CheckedImage]:
@@ -52,7 +52,7 @@ def check_images(dataset: Dataset, indices: Iterable[int], advance: Callable[[],
         advance: called after each.
     """
     checked = []
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
+    with ThreadPoolExecutor(available_cores()) as threads:
         for each in threads.map(partial(check_image, dataset), indices):
             checked.append(each)
             advance()
@@ -62,12 +62,14 @@ def check_images(dataset: Dataset, indices: Iterable[int], advance: Callable[[],
 def check_image(dataset: Dataset, index: int) -> CheckedImage:
     """Open one sample and look at it."""
     files = dataset.files_of(index)
-    values = stored_values(files.get("mask", ()))
     file = str(next(iter(files.get("image", ())), ""))
-    try:
-        facts = image_facts(dataset[index], len(dataset.classes))
-    except DataError as error:
-        return CheckedImage(file, None, Fault(error.file or file or f"image {index}", str(error)), values)
+    with handed_on() as masks:
+        values = stored_values(files.get("mask", ()), masks)
+        try:
+            sample = dataset[index]
+        except DataError as error:
+            return CheckedImage(file, None, Fault(error.file or file or f"image {index}", str(error)), values)
+    facts = image_facts(sample, len(dataset.classes))
     found = len(facts.classes) if facts.classes is not None else 0
     fault = None
     if found > len(dataset.classes):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
@@ -24,6 +26,21 @@ ORIENTED = (b"Raw profile type exif\0", b"Raw profile type APP1\0", b"XML:com.ad
 """Keywords of PNG's texts that may say an orientation, beside the chunk eXIf."""
 FRAMES = "has several frames, of which the first is taken"
 
+_handed_on: ContextVar[dict[Path, DecodedImage] | None] = ContextVar("_handed_on", default=None)
+
+
+@contextmanager
+def handed_on() -> Iterator[dict[Path, DecodedImage]]:
+    """Within it, :func:`decode` in this thread takes a file out of what it yields, where that holds it: whoever puts a
+    picture there has looked at it already, and the next to want it gets it without decoding it again.
+    """
+    pictures: dict[Path, DecodedImage] = {}
+    before = _handed_on.set(pictures)
+    try:
+        yield pictures
+    finally:
+        _handed_on.reset(before)
+
 
 def decode(path: Path, page: int | None = None) -> DecodedImage:
     """What a picture file holds.
@@ -35,6 +52,9 @@ def decode(path: Path, page: int | None = None) -> DecodedImage:
     Raises:
         DataError: the file cannot be decoded, or holds what is not read.
     """
+    pictures = _handed_on.get()
+    if pictures and page is None and path in pictures:
+        return pictures.pop(path)
     with _opened(path) as file:
         try:
             return _decoded(file, page)

@@ -159,8 +159,7 @@ def _looks_like_mask(path: Path) -> bool:
         return False
     found, counts = values
     white = 255 if found.max() <= 255 else 65535
-    shown = np.repeat(found, np.ceil(counts * min(1, 1e5 / counts.sum())).astype(np.int64))
-    return len(found) <= 2 or is_two_valued(grey_levels(shown, white))
+    return len(found) <= 2 or is_two_valued(grey_levels(found, white, counts))
 
 
 def _holds_outlines(path: Path) -> bool:
