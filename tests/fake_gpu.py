@@ -43,6 +43,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from transeg.core.inference.sliding_window import _blend
 from transeg.core.models.forward import shift_and_scale
 
 GPU = torch.device("cuda", 0)
@@ -175,7 +176,7 @@ def _of_scaler() -> bool:
 def fake_gpu() -> Iterator[Findings]:
     """Tensors may be on :data:`GPU` for as long as this lasts; gives what is found."""
     findings = Findings()
-    shift_and_scale.cache_clear()
+    _forget_constants()
     with (
         patch.object(torch, "Generator", FakeGenerator),
         patch.object(torch.Tensor, "backward", _backward),
@@ -187,7 +188,12 @@ def fake_gpu() -> Iterator[Findings]:
         _Calls(findings),
     ):
         yield findings
-    shift_and_scale.cache_clear()  # it has kept tensors without values
+    _forget_constants()  # which are tensors without values
+
+
+def _forget_constants():
+    shift_and_scale.cache_clear()
+    _blend.cache_clear()
 
 
 def _backward(loss, *_, inputs, **__):

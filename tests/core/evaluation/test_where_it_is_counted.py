@@ -87,8 +87,37 @@ def test_networks_leave_results_where_they_are():
         task = SimpleNamespace(inference=Inference(None), device=GPU)
         validated = Task.validate(task, lambda x, _: x, [image, image])
         assert {each.device for each in (one, *several_, *validated)} == {GPU}
-        windows = Inference(None, window=16)
+
+
+@pytest.mark.parametrize("together", [1, 4])
+def test_windows_are_added_up_where_the_network_is(together, monkeypatch):
+    """With as many copies for many windows as for a few, none of which waits."""
+    monkeypatch.setattr(sliding_window, "BATCH_PIXELS", together * 16**2)
+    moved, plain = [], Tensor.to
+    monkeypatch.setattr(Tensor, "to", lambda self, *a, **k: moved.append(self.device) or plain(self, *a, **k))
+    copies = []
+    for height, width in ((9, 40), SIZE, (80, 130)):  # of which one is smaller than a window
+        image = torch.zeros(3, height, width, dtype=torch.uint8)
+        with fake_gpu() as findings:
+            findings.on = True
+            made = Inference(None, window=16).run(lambda x, _: x, image, GPU)
+            assert (made.device, made.shape) == (GPU, image.shape)
+            assert findings.lines == []
+        copies.append(moved.count(torch.device("cpu")))
+        moved.clear()
+    assert copies[1] == copies[2]
+
+
+def test_windows_that_would_fill_a_gpu_are_added_up_on_the_cpu(monkeypatch):
+    windows, image = Inference(None, window=16), torch.zeros(3, *SIZE, dtype=torch.uint8)
+    with fake_gpu():
+        monkeypatch.setattr(sliding_window, "GPU_NUMBERS", 3 * np.prod(SIZE) - 1)
         assert windows.run(lambda x, _: x, image, GPU).device.type == "cpu"
+        (first, *_) = windows.bands(lambda x, _: x, lambda r: image[:, r.top : r.top + r.height], SIZE, GPU)
+        assert first.device == GPU
+        monkeypatch.setattr(sliding_window, "GPU_NUMBERS", 3 * 16 * 56)
+        (first, *_) = windows.bands(lambda x, _: x, lambda r: image[:, r.top : r.top + r.height], SIZE, GPU)
+        assert first.device.type == "cpu"
 
 
 def test_what_becomes_an_array_is_fetched():

@@ -107,7 +107,7 @@ def predict_large_image(
                 if overview is not None:
                     overview.add(top, image.read(Region(top, 0, len(mask), width)), mask)
                 for file, values in zip(files, to_probabilities(logits[None])[0] if files else (), strict=True):
-                    file.write((values.numpy() * 65535).round().astype(np.uint16))
+                    file.write((values.cpu().numpy() * 65535).round().astype(np.uint16))
                 yield shown_mask(mask, len(names))[:, :, None]
 
         write_tiff(masks, rows(), height, width, 1, pixel_size)

@@ -125,7 +125,7 @@ class SlideSegmenter:
             high, wide = windows.shape[2:]
             chosen = [bool(needed[top : top + high, left : left + wide].any()) for top, left in places.tolist()]
             if self._outputs is not None and not any(chosen):
-                return torch.zeros(len(windows), self._outputs, high, wide)
+                return torch.zeros(len(windows), self._outputs, high, wide, device=windows.device)
             results = self._trained.segment(windows, places)
             self._outputs = results.shape[1]
             return results

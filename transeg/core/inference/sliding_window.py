@@ -23,6 +23,7 @@ Forward = Callable[[Tensor, Tensor | None], Tensor]
 Read = Callable[[Region], Tensor]
 """A region of an image -> ``(C, h, w)`` as the network takes it, on the CPU and not yet scaled."""
 
+CPU = torch.device("cpu")
 OVERLAP = 0.5
 """Share of a window that the next one covers again."""
 WEIGHTS = 256
@@ -32,7 +33,7 @@ GRID = 2**20
 BATCH_PIXELS = 2**20
 """Of the windows that go through the network together on a GPU; a CPU takes one window at a time."""
 GPU_NUMBERS = 2**28
-"""That a resized result has at most on a GPU, 1 GB of them: the CPU has room for a large image, as it was decoded."""
+"""That a result has at most on a GPU, 1 GB of them: the CPU has room for a large image, as it was decoded."""
 
 
 @dataclass(frozen=True)
@@ -71,10 +72,13 @@ class Inference:
 
     @torch.inference_mode()
     def run(self, forward: Forward, image: Tensor, device: torch.device) -> Tensor:
-        """A prepared image -> ``(K, h, w)`` float32 where the network is; from windows, which it adds up, on a CPU."""
+        """A prepared image -> ``(K, h, w)`` float32 where the network is; on the CPU where windows would fill a GPU."""
         if self.window:
             height, width = image.shape[1:]
-            return torch.cat(list(self.bands(forward, lambda region: _part(image, region), (height, width), device)), 1)
+            if image.numel() <= GPU_NUMBERS:
+                image = image.to(device, non_blocking=True)  # once, in place of a copy for each row of windows
+            bands = self.bands(forward, lambda region: _part(image, region), (height, width), device)
+            return torch.cat([_unless_it_fills_a_gpu(band, len(band) * height * width) for band in bands], 1)
         return self._whole(forward)(to_signed_unit(image, device)[None], None)[0].float()
 
     def fits(self, image: Tensor, others: Sequence[Tensor], device: torch.device) -> bool:
@@ -109,8 +113,7 @@ def resize_result(result: Tensor, height: int, width: int) -> Tensor:
     """``(K, h, w)`` -> ``(K, height, width)``, bilinear; where it is, or on the CPU where that would fill a GPU."""
     if result.shape[1:] == (height, width):
         return result
-    if len(result) * height * width > GPU_NUMBERS:
-        result = result.cpu()
+    result = _unless_it_fills_a_gpu(result, len(result) * height * width)
     return F.interpolate(result[None], size=(height, width), mode="bilinear", align_corners=False)[0]
 
 
@@ -133,7 +136,7 @@ def blend_windows(
 
     Args:
         forward: the network.
-        read: gives whole rows of the image, each once, from top to bottom.
+        read: gives whole rows of the image, each once, from top to bottom; from the CPU, or where the network is.
         size: height and width of the image; a side shorter than the window is taken whole.
         window: height and width of a window.
         device: where the network is.
@@ -141,7 +144,7 @@ def blend_windows(
         overlap: share of a window that the next one covers again.
 
     Yields:
-        ``(K, rows, width)`` float32 on the CPU.
+        ``(K, rows, width)`` float32 where the network is, if that is a GPU that the sums do not fill, else on the CPU.
     """
     height, width = size
     rows, columns = (Axis.along(length, window, overlap, multiple) for length in size)
@@ -150,17 +153,19 @@ def blend_windows(
     image = read(Region(0, 0, min(rows.window, height), width))
     total: Tensor | None = None
     for number, top in enumerate(rows.starts):
-        padded = _extended(image, rows.window, columns.length)
+        padded = _extended(image, rows.window, columns.length).to(device, non_blocking=True)
         for first in range(0, len(columns.starts), batch):
             lefts = columns.starts[first : first + batch]
             stack = torch.stack([padded[:, :, left : left + columns.window] for left in lefts])
             places = torch.tensor([(top, left) for left in lefts])
-            results = forward(to_signed_unit(stack, device), places).float().cpu().double().mul_(GRID).round_()
+            results = forward(to_signed_unit(stack, device), places).float()
             if total is None:
-                total = torch.zeros(results.shape[1], rows.window, columns.length, dtype=torch.float64)
+                total = _empty_sums(results.shape[1], rows.window, columns.length, device)
+                down_sums, across_sums = (sums.to(total.device, non_blocking=True) for sums in (down_sums, across_sums))
+            results = results.to(total.device).double().mul_(GRID).round_()
             for column, (left, result) in enumerate(zip(lefts, results, strict=True), start=first):
-                weight = rows.weights(number)[:, None] * columns.weights(column)[None, :]
-                total[:, :, left : left + columns.window] += result.mul_(weight)
+                down, across = rows.weights(number, total.device), columns.weights(column, total.device)
+                total[:, :, left : left + columns.window] += result.mul_(down[:, None] * across)
         assert total is not None
         last = number + 1 == len(rows.starts)
         done = height - top if last else rows.starts[number + 1] - top
@@ -201,9 +206,9 @@ class Axis:
         """Of the side, extended."""
         return self.starts[-1] + self.window
 
-    def weights(self, number: int) -> Tensor:
+    def weights(self, number: int, device: torch.device = CPU) -> Tensor:
         """``(window,)`` float64 whole numbers."""
-        return _blend(self.window, self.margin, number == 0, number + 1 == len(self.starts))
+        return _blend(self.window, self.margin, number == 0, number + 1 == len(self.starts), device)
 
     def sums(self) -> Tensor:
         """``(length,)``: the weights of all windows, added up."""
@@ -221,20 +226,32 @@ def window_starts(length: int, window: int, step: int, multiple: int = 1) -> lis
 
 
 @lru_cache(maxsize=32)
-def _blend(length: int, margin: int, first: bool, last: bool) -> Tensor:
+def _blend(length: int, margin: int, first: bool, last: bool, device: torch.device) -> Tensor:
     """A Gaussian of an eighth of the window, as nnU-Net blends, in whole numbers; zero in the margins."""
     weights = torch.signal.windows.gaussian(length, std=length / 8, dtype=torch.float64)
     weights = weights.mul(WEIGHTS).round().clamp(min=1)
     weights[: 0 if first else margin] = 0
     weights[length - (0 if last else margin) :] = 0
-    return weights
+    return weights.to(device, non_blocking=True)
+
+
+def _empty_sums(classes: int, height: int, width: int, device: torch.device) -> Tensor:
+    """``(K, height, width)`` float64, which not every kind of GPU has, where the network is, or on the CPU."""
+    home = device if device.type == "cuda" and classes * height * width <= GPU_NUMBERS // 2 else CPU
+    return torch.zeros(classes, height, width, dtype=torch.float64, device=home)
+
+
+def _unless_it_fills_a_gpu(result: Tensor, numbers: int) -> Tensor:
+    """A result where it is, or on the CPU where all of it has too many numbers."""
+    return result if numbers <= GPU_NUMBERS else result.cpu()
 
 
 def _extended(image: Tensor, height: int, width: int) -> Tensor:
     """``(C, h, w)`` of any type with its last rows and columns repeated."""
     for axis, length in ((1, height), (2, width)):
         if image.shape[axis] < length:
-            image = image.index_select(axis, torch.arange(length).clamp(max=image.shape[axis] - 1))
+            places = torch.arange(length, device=image.device).clamp(max=image.shape[axis] - 1)
+            image = image.index_select(axis, places)
     return image
 
 
