@@ -12,6 +12,7 @@ from conformance.test_generators import SMALL
 from fake_gpu import GPU, PACKAGE, fake_gpu, move
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 
+from transeg.core.distributed import collectives
 from transeg.core.experiment.combinations import combinations
 from transeg.core.experiment.completion import complete_experiment
 from transeg.core.experiment.planned_stages import build_strategy, plan_stages
@@ -140,6 +141,20 @@ def test_what_is_planted_is_found(work, found):
     (line,) = planted(work)
     assert found in line
     assert line.endswith(": planted.py, line 2")
+
+
+@pytest.mark.parametrize("missing", [0, 1, 3])
+def test_gradients_are_averaged_without_a_wait_unless_one_is_missing(missing, monkeypatch):
+    """Then it is asked once for all of them which another rank has."""
+    monkeypatch.setattr(collectives, "rank_and_world_size", lambda: (0, 2))
+    monkeypatch.setattr(collectives.dist, "all_reduce", lambda _: None)
+    with fake_gpu() as findings:
+        parameters = [torch.nn.Parameter(torch.zeros(3, device=GPU)) for _ in range(5)]
+        for parameter in parameters[missing:]:
+            parameter.grad = torch.ones_like(parameter)
+        findings.on = True
+        collectives.average_gradients(parameters)
+    assert len(findings.lines) == min(1, missing)
 
 
 @pytest.mark.parametrize(

@@ -107,10 +107,15 @@ def test_nothing_is_kept_that_nobody_asked_for():
 def test_workers_are_as_many_as_this_process_may_have(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(12)), raising=False)
     assert available_cores() == 12
+    assert on_device({}, "cuda")["data"]["workers"] == 12
+    assert on_device({}, "cpu")["data"]["workers"] == 0
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "5")
     assert available_cores() == 2
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "50")
     assert available_cores() == 1
+    monkeypatch.delenv("LOCAL_WORLD_SIZE")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
+    assert on_device({}, "cuda:1")["data"]["workers"] == 16
 
 
 def test_settings_outweigh_the_preset():

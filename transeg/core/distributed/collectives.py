@@ -178,13 +178,15 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     for bucket in _buckets([parameter for parameter in parameters if parameter.requires_grad]):
         there = [parameter.grad is not None for parameter in bucket]
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in bucket]
-        flat = torch.cat([*(g.flatten() for g in gradients), gradients[0].new_tensor(there)])
+        flags = torch.tensor(there, dtype=gradients[0].dtype).to(gradients[0].device, non_blocking=True)
+        flat = torch.cat([*(g.flatten() for g in gradients), flags])
         with sharing():
             dist.all_reduce(flat)
-        *sums, anywhere = torch.split(flat, [*(g.numel() for g in gradients), len(bucket)])
-        for index, (parameter, gradient, total) in enumerate(zip(bucket, gradients, sums, strict=True)):
-            if there[index] or anywhere[index] > 0:
-                parameter.grad = gradient.copy_((total / size).view_as(gradient))
+        *means, anywhere = torch.split(flat.div_(size), [*(g.numel() for g in gradients), len(bucket)])
+        wanted = there if all(there) else (anywhere > 0).tolist()  # a GPU is asked where one is missing, and but once
+        for parameter, gradient, mean, known in zip(bucket, gradients, means, wanted, strict=True):
+            if known:
+                parameter.grad = gradient.copy_(mean.view_as(gradient))
 
 
 def _parts(rows: Sequence[Row]) -> list[list[Row]]:

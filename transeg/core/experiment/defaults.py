@@ -26,6 +26,8 @@ WITHOUT = {
 }
 """What to do about a data set that a strategy has no use for."""
 
+WORKERS = 16
+"""Processes that load for a GPU, at most, where nobody says how many."""
 SCALING = ("pixel_size", "rescale")
 """Options of every dataset that say how large its images become."""
 OWN = ("split", "domain", "match", "invert", *SCALING)
@@ -65,7 +67,7 @@ def with_defaults(settings: Settings, registry: Registry) -> Settings:
 def on_device(settings: Settings, device: str) -> Settings:
     """Settings with a device, and the defaults that follow from it."""
     on_cpu = device == "cpu"
-    workers = 0 if on_cpu else min(8, available_cores())
+    workers = 0 if on_cpu else min(WORKERS, available_cores())
     follows = {"data": {"workers": workers}, "train": {"precision": "fp32" if on_cpu else "tf32"}}
     return {**merge(follows, settings), "device": device}
 
