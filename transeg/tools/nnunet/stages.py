@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprints, plan_experiments, preprocess
 from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoint
 
+from transeg.core.device import available_cores
 from transeg.core.models.checkpoint import load_safely
 
 TRAINER = "nnUNetTrainer"
@@ -42,7 +42,7 @@ def train_fold(
     The trainer is nnU-Net's own with other numbers of epochs and iterations, so that what it leaves is an
     ordinary model of nnU-Net.
     """
-    torch.set_num_threads((os.cpu_count() or 1) if device == "cpu" else 1)
+    torch.set_num_threads(available_cores() if device == "cpu" else 1)
     for path in checkpoints:
         load_safely(Path(path), numpy_numbers=True)  # nnU-Net would run what is pickled in it
     resume = bool(checkpoints)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from transeg.core.builders.datasets import build_dataset, dataset_writer
 from transeg.core.data.rewriting import write_splits
 from transeg.core.data.splits import SPLITS, group_k_fold
 from transeg.core.data.writing import file_name
-from transeg.core.device import pick_device
+from transeg.core.device import available_cores, pick_device
 from transeg.core.distributed.progress_bar import progress_bar
 from transeg.core.errors import TransegError, UsageError
 from transeg.core.evaluation.measurement import measure_masks
@@ -134,7 +133,7 @@ def _prepare(
                 number=NUMBER,
                 planner=planner,
                 configuration=configuration,
-                processes=min(8, os.cpu_count() or 1),
+                processes=min(8, available_cores()),
             )
             advance()
         known = list(read_json(space.preprocessed / f"{PLANS[planner]}.json")["configurations"])

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from transeg.core.claims import read_note
+from transeg.core.device import available_cores
 from transeg.core.errors import TransegError, UsageError
 from transeg.core.files import write_json
 
@@ -99,6 +100,6 @@ class Workspace:
         places = {
             place.parent.name: str(place.parent.resolve()) for place in (self.raw, self.preprocessed, self.results)
         }
-        processes = str(min(8, os.cpu_count() or 1))
+        processes = str(min(8, available_cores()))
         only = {"CUDA_VISIBLE_DEVICES": gpu} if gpu else {}
         return {"nnUNet_def_n_proc": processes, **os.environ, **places, **only, "PYTHONUNBUFFERED": "1"}
