@@ -4,10 +4,11 @@ from itertools import product
 import numpy as np
 import py_sod_metrics as sod
 import pytest
+from scipy.ndimage import distance_transform_edt, gaussian_filter
 from scipy.special import expit
 from shapes import case
 
-from transeg.core.evaluation.metrics.polyp_protocol import METRICS, polyp_protocol, stretch_levels
+from transeg.core.evaluation.metrics.polyp_protocol import METRICS, polyp_protocol, stretch_levels, weighted_f
 
 EVERYWHERE = np.ones((40, 50), dtype=bool)
 CASES = [case(np.random.default_rng(seed), 40, 50) for seed in range(12)]
@@ -42,6 +43,28 @@ def test_the_protocol_agrees_with_pysodmetrics(truth, logits):
         },
         abs=2e-5,  # what is added to divisors there shows in nearly empty quarters of an image
     )
+
+
+@pytest.mark.parametrize("place", [(slice(9, 21), slice(14, 40)), (slice(0, 4), slice(30, 50)), (slice(17, 18),) * 2])
+@pytest.mark.parametrize("unknown", [0, 0.2])
+def test_errors_are_weighted_as_if_the_whole_image_were_looked_at(place, unknown):
+    """Distances are in 32 bits, and neighbours are looked for around the truth alone."""
+    random = np.random.default_rng(0)
+    truth = np.zeros((40, 50), bool)
+    truth[place] = random.random(truth[place].shape) < 0.8
+    truth[place[0].start, place[1].start] = True
+    valid = random.random(truth.shape) >= unknown
+    truth &= valid
+    prediction = random.integers(0, 256, truth.shape) / 255
+    error = np.abs(prediction - truth)
+    distance, nearest = distance_transform_edt(~truth, return_indices=True)
+    surrounding = gaussian_filter(error[tuple(nearest)] * valid, sigma=5, radius=3, mode="constant")
+    inside, beyond = np.minimum(error, surrounding)[truth], valid & ~truth
+    outside = (error * (2 - np.exp2(-distance / 5)))[beyond].sum()
+    right = (1 - inside).sum()
+    recall, precision = right / truth.sum(), right / (right + outside)
+    expected = 2 * recall * precision / (recall + precision)
+    assert weighted_f(prediction, truth, valid) == pytest.approx(expected, rel=1e-7)
 
 
 def test_predictions_are_stretched_to_their_own_range():

@@ -10,10 +10,13 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 
 LEVELS = 256
 WHITE = LEVELS - 1
+REACH = 3
+"""Pixels that the surroundings of an error reach in the weighted F-measure."""
 METRICS = ("pranet_mdice", "pranet_miou", "pranet_wfm", "pranet_sm", "pranet_mean_em", "pranet_mae")
 
 
@@ -130,12 +133,14 @@ def weighted_f(prediction: np.ndarray, truth: np.ndarray, valid: np.ndarray) -> 
     error = np.abs(prediction - truth)
     from scipy.ndimage import distance_transform_edt, gaussian_filter
 
-    distance, nearest = distance_transform_edt(~truth, return_indices=True)
-    spread = error[tuple(nearest)] * valid
-    surrounding = gaussian_filter(spread, sigma=5, radius=3, mode="constant")
-    inside = np.minimum(error, surrounding)[truth]
-    false = valid & ~truth
-    outside = error[false] * (2 - np.exp2(-distance[false] / 5))
+    box = _surroundings(truth, REACH)  # nothing beyond is seen from inside the truth
+    here, near = truth[box], error[box]
+    nearest = distance_transform_edt(~here, return_distances=False, return_indices=True)
+    surrounding = gaussian_filter(near[tuple(nearest)] * valid[box], sigma=5, radius=REACH, mode="constant")
+    inside = np.minimum(near, surrounding)[here]
+    false = valid & ~truth & (error > 0)
+    distance = cv2.distanceTransform((~truth).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[false]
+    outside = error[false] * (2 - np.exp2(-distance / 5))
     tp, fp = len(inside) - inside.sum(), outside.sum()
     if tp == 0:
         return 0.0
@@ -143,13 +148,22 @@ def weighted_f(prediction: np.ndarray, truth: np.ndarray, valid: np.ndarray) -> 
     return float(2 * recall * precision / (recall + precision))
 
 
+def _surroundings(region: np.ndarray, reach: int) -> tuple[slice, slice]:
+    """The rectangle around a region that is not empty, with so many pixels more on each side."""
+    rows, columns = (np.flatnonzero(region.any(axis)) for axis in (1, 0))
+    down, across = (slice(max(0, int(places[0]) - reach), int(places[-1]) + 1 + reach) for places in (rows, columns))
+    return down, across
+
+
 def _histograms(levels: np.ndarray, truth: np.ndarray, valid: np.ndarray) -> np.ndarray:
     """``(4, 2, 256)`` pixels of each level outside and inside the truth, in the rectangles around its centroid."""
     height, width = truth.shape
     row, column = (_boundary(truth.sum(axis)) for axis in (1, 0))
-    quadrant = 2 * (np.arange(height) >= row)[:, None] + (np.arange(width) >= column)[None, :]
-    code = (quadrant * 2 + truth) * LEVELS + levels
-    return np.bincount(code[valid], minlength=4 * 2 * LEVELS).reshape(4, 2, LEVELS)
+    codes = 4 * 2 * LEVELS
+    lower, right = np.arange(height) >= row, np.arange(width) >= column
+    quadrant = (lower[:, None] * np.uint16(2) + right) * np.uint16(2 * LEVELS)
+    code = np.where(valid, quadrant + truth * np.uint16(LEVELS) + levels, np.uint16(codes))
+    return np.bincount(code.ravel(), minlength=codes)[:codes].reshape(4, 2, LEVELS)
 
 
 def _boundary(weights: np.ndarray) -> int:
