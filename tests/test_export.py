@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import zipfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from transeg.core.interfaces import Noise
 from transeg.core.models.forward import translate
 from transeg.core.registry import Registry
 from transeg.core.runs.run_folder import RunFolder
-from transeg.tools.export import check
+from transeg.tools.export import check, exporting
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
@@ -37,12 +38,25 @@ def run(toolkit, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def exported(toolkit, run, tmp_path_factory):
-    """A run in every format, and what the command printed."""
+    """A run in every format, what the command printed, and how far each of its bars came."""
     folder = tmp_path_factory.mktemp("exported") / "model"
+    bars = {}
+
+    @contextmanager
+    def counted(_console, title, total, unit="images"):
+        bars[title] = [total, 0]
+
+        def advance():
+            bars[title][1] += 1
+
+        yield advance
+
     formats = ["onnx", "torchscript", "torch-export", "safetensors"]
     options = [part for name in formats for part in ("--format", name)]
-    document = json.loads(toolkit("export", run, "-o", folder, *options, "--int8", "--fp16", "--json").stdout)
-    return folder, document
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(exporting, "progress_bar", counted)
+        document = json.loads(toolkit("export", run, "-o", folder, *options, "--int8", "--fp16", "--json").stdout)
+    return folder, document, bars
 
 
 def trained(folder):
@@ -83,7 +97,7 @@ def test_each_format_gives_the_runs_numbers_in_its_own_runtime(exported, run, na
 
 
 def test_smaller_numbers_come_with_their_dice(exported, run):
-    folder, document = exported
+    folder, document, _ = exported
     tests = json.loads((run / "metrics.json").read_text())["tests"]
     rows = {row["file"]: row for row in document["files"]}
     sizes = [(folder / name).stat().st_size for name in ("model.onnx", "model-fp16.onnx", "model-int8.onnx")]
@@ -95,6 +109,13 @@ def test_smaller_numbers_come_with_their_dice(exported, run):
     assert rows["model.onnx"]["dice"] is None
     assert all(row["ms"] > 0 for row in rows.values())
     assert {(row["images"], row["height"] % 16 > 0) for row in rows["model.onnx"]["compared"]} >= {(1, True), (2, True)}
+
+
+def test_progress_is_told_of_each_file_and_calibration_image(exported):
+    _, document, bars = exported
+    assert {f"writing {row['file']}" for row in document["files"]} <= bars.keys()
+    assert all(total == done for total, done in bars.values())
+    assert bars["writing model-int8.onnx"][0] > 1
 
 
 def test_the_dice_of_the_original_is_that_of_the_run(exported, run):
@@ -117,7 +138,7 @@ def test_weights_begin_a_new_run(toolkit, exported, run, tmp_path):
 
 
 def test_the_card_says_what_the_run_says(exported, run, tmp_path_factory):
-    folder, _ = exported
+    folder, *_ = exported
     card = ModelCard.load(folder / "README.md")
     metrics = json.loads((run / "metrics.json").read_text())["tests"]["phantom"]
     found = {result.metric_type: result.metric_value for result in card.data.eval_results}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,11 @@ from transeg.tools.export.sample_images import (
     share_limit,
 )
 from transeg.tools.export.tensors import write_config, write_tensors
+
+Advance = Callable[[], None]
+"""Called after each piece of a file's making: each image that 8-bit ranges are found on; other files are one piece."""
+Make = Callable[[Path, Advance], Run]
+"""Writes a file and opens it."""
 
 COMPARED, CALIBRATED = 4, 64
 """Images that a file is compared on, and that 8-bit ranges are found on, at most."""
@@ -101,16 +106,16 @@ class Export:
         steps = self._steps(folder)
         rows: list[dict[str, Any]] = []
         runs: dict[str, Run] = {"original": expected}
-        with progress_bar(console, "exporting", len(steps), "files") as advance:
-            for name, form, make in steps:
-                run = _made(make, folder / name)
+        for name, form, make in steps:
+            pieces = (min(CALIBRATED, len(self._calibration)), "images") if form == "int8" else (1, "files")
+            with progress_bar(console, f"writing {name}", *pieces) as advance:
+                run = _made(make, folder / name, advance)
                 found = check.largest_differences(expected, run, batches, name)
-                if form not in ("int8", "fp16"):
-                    check.check_tolerance(found, name)
-                else:
-                    runs[name] = run
-                rows.append(self._row(folder / name, form, run, found, batches[0]))
-                advance()
+            if form not in ("int8", "fp16"):
+                check.check_tolerance(found, name)
+            else:
+                runs[name] = run
+            rows.append(self._row(folder / name, form, run, found, batches[0]))
         measured = self._measured(runs, console) if len(runs) > 1 else None
         by_name = {} if measured is None else measured["dice"]
         for row in rows:
@@ -129,10 +134,10 @@ class Export:
         write_json(folder / "export.json", report)
         return report
 
-    def _steps(self, folder: Path) -> list[tuple[str, str, Callable[[Path], Run]]]:
+    def _steps(self, folder: Path) -> list[tuple[str, str, Make]]:
         """Files, their formats, and what writes and opens each."""
         writer = GraphWriter(self.graph.eval())
-        steps: list[tuple[str, str, Callable[[Path], Run]]] = []
+        steps: list[tuple[str, str, Make]] = []
         for form in (form for form in FILES if form in self.wanted.formats):
             steps.append((FILES[form], form, partial(self._graph_file, writer, form)))
             if form == "onnx" and self.wanted.fp16:
@@ -143,31 +148,43 @@ class Export:
             steps.append((f"{self.graph.part}.safetensors", "safetensors", self._tensors))
         return steps
 
-    def _graph_file(self, writer: GraphWriter, form: str, path: Path) -> Run:
+    def _graph_file(self, writer: GraphWriter, form: str, path: Path, advance: Advance) -> Run:
         writer.write(form, path)
+        advance()
         return open_graph(form, path, self.graph.inputs)
 
-    def _fp16(self, source: Path, path: Path) -> Run:
+    def _fp16(self, source: Path, path: Path, advance: Advance) -> Run:
         quantization.write_fp16(source, path)
+        advance()
         return open_graph("onnx", path, self.graph.inputs)
 
-    def _int8(self, source: Path, path: Path) -> Run:
-        images = self._of_run().to_calibrate() if self.wanted.images is None else self._to_check()
-        samples = (self._with_draws(self._input(sample)) for sample in evenly_spaced(images, CALIBRATED))
-        quantization.write_int8(source, path, self.graph.inputs, samples)
+    def _int8(self, source: Path, path: Path, advance: Advance) -> Run:
+        def samples() -> Iterator[tuple[Tensor, ...]]:
+            for sample in evenly_spaced(self._calibration, CALIBRATED):
+                yield self._with_draws(self._input(sample))
+                advance()  # once the next is asked for
+
+        quantization.write_int8(source, path, self.graph.inputs, samples())
         return open_graph("onnx", path, self.graph.inputs)
 
-    def _tensors(self, path: Path) -> Run:
+    @cached_property
+    def _calibration(self) -> Dataset:
+        """Images that 8-bit ranges are found on."""
+        return self._of_run().to_calibrate() if self.wanted.images is None else self._to_check()
+
+    def _tensors(self, path: Path, advance: Advance) -> Run:
         """The network's weights in a file, and the network built again from them."""
         write_config(self.trained, self.graph.part, path.with_suffix(".json"))
         if self.graph.segmenting is not None:
             write_tensors(self._unfolded(), path)
+            advance()
             return check.reference_run(replace(self.trained, segmenter=self._segmenter(path)), None, self.graph)
         translator, choice = self.translator, self.trained.experiment.generator
         assert translator is not None
         assert translator.trained.generator is not None
         assert choice is not None
         write_tensors(translator.trained.generator, path)
+        advance()
         channels = translator.trained.given.channels, self.trained.domains.target_channels
         again = build_generator(choice.model_copy(update={"weights": path}), *channels, 0, self.registry).eval()
         return check.reference_run(
@@ -257,10 +274,10 @@ class Export:
         return 1 if generator is None else generator.smallest
 
 
-def _made(make: Callable[[Path], Run], path: Path) -> Run:
+def _made(make: Make, path: Path, advance: Advance) -> Run:
     """What a step makes; whatever a converter says becomes a sentence."""
     try:
-        return make(path)
+        return make(path, advance)
     except TransegError:
         raise
     except Exception as error:  # every converter fails in its own way
