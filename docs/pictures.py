@@ -50,7 +50,7 @@ IMAGES = {
     "axons": tuple(("axon", place) for place in range(4)),
 }
 """Test images that are shown: the test set and the place in it."""
-PAIRED = {"appearance": (2, 2), "contrast and scale": (0, 0), "contrast and content": (0, 24)}
+PAIRED = {"appearance": (2, 2), "contrast and scale": (0, 0), "contrast and content": (0, 12)}
 """Images that show a kind of shift: those of the source and of the target."""
 CORNER = 256
 """Pixels of a large image that are shown, at most."""
