@@ -36,7 +36,6 @@ def test_trials_are_trained_in_jobs_and_come_back_into_the_table(tmp_path):
     assert json.loads(done.stdout)["counts"]["complete"] == 2
     assert (tmp_path / "s" / "best.toml").exists()
     assert "trial 1: dice" in "".join(path.read_text() for path in (tmp_path / "s" / "jobs").glob("*.err"))
-    assert "device" not in (tmp_path / "s" / "search.toml").read_text()  # is each job's own
 
 
 def made_plan(folder, storage=""):
