@@ -57,7 +57,7 @@ def index(title: str, components: list[Component]) -> list[str]:
     return [f"# {title}", table(["name", "what", "paper"], [[row[0], row[1], row[3]] for row in rows])]
 
 
-def page(component: Component, cls: type, results: dict[str, list[dict[str, Any]]]) -> list[str]:
+def page(component: Component, cls: type, results: dict[str, Any]) -> list[str]:
     """One component: what, why and when, options, numbers."""
     summary, *paragraphs = component_description(cls)
     facts = [f"`{component}`", cite(component)]
@@ -70,6 +70,7 @@ def page(component: Component, cls: type, results: dict[str, list[dict[str, Any]
     if component.entry.requires:
         facts.append(f"needs `pip install 'transeg[{component.entry.requires}]'`")
     blocks = [f"# {component.name}", summary, " · ".join(filter(None, facts)), *paragraphs]
+    blocks += cost(str(component), results)
     blocks += ["```sh\n" + example(component, cls) + "\n```"]
     options = options_of_kind(cls, component.kind)
     if options:
@@ -77,7 +78,13 @@ def page(component: Component, cls: type, results: dict[str, list[dict[str, Any]
     return blocks + numbers(str(component), results)
 
 
-def numbers(component: str, results: dict[str, list[dict[str, Any]]]) -> list[str]:
+def cost(component: str, results: dict[str, Any]) -> list[str]:
+    """Time and memory, where they were measured."""
+    found = results["cost"].get(component)
+    return [f"Measured cost at its defaults: {found} (how: `benchmarks/README.md`)."] if found else []
+
+
+def numbers(component: str, results: dict[str, Any]) -> list[str]:
     """Published and measured numbers side by side; none where there are none."""
     rows = [
         [r.get("setting", ""), r["data"], r["metric"], figure(r, "dice"), figure(r, "iou"), f"{what}: {r['source']}"]

@@ -3,9 +3,12 @@
     python docs/pictures.py octa RUN FOLDER     # a joint run of octa's ladder, and the graphs; writes docs/octa.png
     python docs/pictures.py nuclei LADDER       # of its first seed; writes docs/nuclei.jpg
     python docs/pictures.py axons LADDER        # likewise, docs/axons.jpg
+    python docs/pictures.py demo RUN            # of `toolkit run --generator cut --segmenter hardnet`; docs/demo.jpg
+    python docs/pictures.py shifts SEM TEM FLUO HE  # folders of axons and of nuclei; writes docs/shifts.jpg
+    python docs/pictures.py tissue FOLDER       # of nuclei in stained tissue; writes docs/tissue.jpg
 
 Of octa, only graphs are shown, which are rendered (arXiv:2306.10941), and what is made of them: the angiograms may not
-be passed on. Images of nuclei (CC0) and of axons (MIT) may be.
+be passed on. Images of nuclei (CC0) and of axons (MIT) may be. NOTICE says whose images each picture shows.
 """
 
 from __future__ import annotations
@@ -25,10 +28,14 @@ from transeg.core.builders.datasets import build_dataset
 from transeg.core.data.images import write_image
 from transeg.core.inference.trained_model import stored_experiment
 from transeg.core.inference.translator import Translator
+from transeg.core.inference.visualization import HEADER
 from transeg.core.interfaces import Sample
+from transeg.core.pipeline.label_maps import LabelMaps
 from transeg.core.registry import Registry
 from transeg.core.runs.run_folder import RunFolder
+from transeg.plugins.datasets.axon import Axon
 from transeg.plugins.datasets.folder import Folder
+from transeg.plugins.datasets.phantom import Phantom
 
 HERE = Path(__file__).parent
 SHOWN, SIDE = (5, 40, 90), 160
@@ -43,6 +50,12 @@ IMAGES = {
     "axons": tuple(("axon", place) for place in range(4)),
 }
 """Test images that are shown: the test set and the place in it."""
+PAIRED = {"appearance": (2, 2), "contrast and scale": (0, 0), "contrast and content": (0, 12)}
+"""Images that show a kind of shift: those of the source and of the target."""
+CORNER = 256
+"""Pixels of a large image that are shown, at most."""
+LABELLED = (0, 12, 25, 40)
+"""Images of stained tissue that are shown."""
 COLOURS = ("tab:orange", "tab:cyan")
 
 
@@ -85,6 +98,58 @@ def pair(name: str, ladder: Path) -> None:
     figure.savefig(HERE / f"{name}.jpg", dpi=64, pil_kwargs={"quality": 85})
 
 
+def demo(run: Path) -> None:
+    """The first half of what the first run has drawn at its end."""
+    drawn = Image.open(run / "previews" / "final.png").convert("RGB")
+    half = HEADER + (drawn.height - HEADER) // 2
+    drawn.crop((0, 0, drawn.width, half)).save(HERE / "demo.jpg", quality=85)
+
+
+def shifts(sem: Path, tem: Path, fluo: Path, stained: Path) -> None:
+    """Three pairs of domains, the source above, with the outlines of labels: one for each kind of shift."""
+    pairs = {
+        "appearance": (Phantom(None, "test"), Phantom(None, "test", domain="scope")),
+        "contrast and scale": (Axon(sem, "all"), Axon(tem, "all", domain="TEM")),
+        "contrast and content": (Folder(fluo, "all"), Folder(stained, "all")),
+    }
+    figure, axes = plt.subplots(2, len(pairs), figsize=(9, 6.2), layout="constrained")
+    for column, (kind, domains) in enumerate(pairs.items()):
+        axes[0, column].set_title(kind)
+        for row, (domain, index) in enumerate(zip(domains, PAIRED[kind], strict=True)):
+            sample = domain[index]
+            part = np.s_[: min(CORNER, *sample.size), : min(CORNER, *sample.size)]
+            _show(axes[row, column], sample.image[part])
+            assert sample.mask is not None
+            for value, colour in zip((1, 2), COLOURS, strict=True):
+                if (sample.mask[part] == value).any():
+                    axes[row, column].contour(sample.mask[part] == value, levels=[0.5], colors=colour, linewidths=0.7)
+    axes[0, 0].set_ylabel("source")
+    axes[1, 0].set_ylabel("target")
+    figure.savefig(HERE / "shifts.jpg", dpi=80, pil_kwargs={"quality": 80})
+
+
+def tissue(folder: Path) -> None:
+    """Images, their label maps with a colour for each object, and the label maps that are recombined from these."""
+    images = Folder(folder, "all", instances="inst")
+    maps = LabelMaps(images, 0, "recombine", seed=0)
+    figure, axes = plt.subplots(3, len(LABELLED), figsize=(9, 5.8), layout="constrained")
+    for column, index in enumerate(LABELLED):
+        _show(axes[0, column], images[index].image)
+        for row, objects in ((1, images[index].instances), (2, maps[index].instances)):
+            assert objects is not None
+            _show(axes[row, column], _coloured(objects))
+    for row, title in enumerate(("labelled tissue", "its label maps", "recombined")):
+        axes[row, 0].set_ylabel(title)
+    figure.savefig(HERE / "tissue.jpg", dpi=80, pil_kwargs={"quality": 80})
+
+
+def _coloured(objects: np.ndarray) -> np.ndarray:
+    """Numbers ``(H, W)`` -> ``(H, W, 3)`` uint8: a colour for each, black for none."""
+    colours = np.random.default_rng(0).integers(80, 256, (int(objects.max()) + 1, 3), dtype=np.uint8)
+    colours[0] = 0
+    return colours[objects]
+
+
 def _found(runs: dict[str, Path], sample: Sample) -> list[np.ndarray]:
     """The masks ``(H, W)`` that `toolkit predict` writes of an image, with each rung's own way to adapt."""
     masks = []
@@ -111,7 +176,7 @@ def _show(axes: Axes, picture: np.ndarray, mask: np.ndarray | None = None) -> No
 
 if __name__ == "__main__":
     picture, *paths = sys.argv[1:]
-    if picture == "octa":
-        octa(*map(Path, paths))
-    else:
+    if picture in RUNGS:
         pair(picture, Path(*paths))
+    else:
+        {"octa": octa, "demo": demo, "shifts": shifts, "tissue": tissue}[picture](*map(Path, paths))

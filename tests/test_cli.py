@@ -102,6 +102,7 @@ assert not heavy, heavy
         ("predict {runs}/joint {runs}/images --out masks", {"scipy"}),
         ("translate {runs}/joint {runs}/images --out translated", {"scipy"}),
         ("compare {runs}/joint {runs}/joint", {"torch", "cv2", "scipy"}),
+        ("plugin new my-unet --kind segmenter", {"torch", "cv2", "scipy"}),
     ],
 )
 def test_commands_import_what_they_use(command, more, tmp_path):

@@ -54,6 +54,12 @@ def test_files_and_code_that_pages_name_exist(page):
     assert not missing
 
 
+def test_the_notice_says_whose_images_each_picture_shows():
+    pictures = {f"docs/{path.relative_to(DOCS)}" for kind in ("jpg", "png") for path in DOCS.rglob(f"*.{kind}")}
+    named = set(re.findall(r"docs/[\w/.-]+\.(?:jpg|png)", (ROOT / "NOTICE").read_text()))
+    assert pictures == named
+
+
 def test_the_lock_names_a_version_that_is_allowed_of_each_requirement():
     lines = (ROOT / "requirements.lock").read_text().splitlines()
     locked = [Requirement(line) for line in lines if not line.startswith("#")]

@@ -67,14 +67,15 @@ def test_a_pair_that_does_not_go_together(installed):
 
 
 def test_extras(installed):
-    needs = ['av>=14; extra == "video"', 'setuptools>=77; extra == "nnunet"', 'nnunetv2; extra == "nnunet"']
-    needs += ['optuna>=4.9; extra == "search"']
-    installed({"transeg": "1", "av": "15", "nnunetv2": "2.8"}, {"transeg": needs})
+    needs = ['av>=14; extra == "video"', 'nnunetv2; extra == "nnunet"', 'setuptools>=77; extra == "nnunet"']
+    needs += ['optuna>=4.9; extra == "search"', 'onnx; extra == "export"', 'huggingface-hub; extra == "export"']
+    installed({"transeg": "1", "av": "15", "nnunetv2": "2.8", "huggingface-hub": "2"}, {"transeg": needs})
     found = check_extras()
     assert found.state == "note"
     assert found.found.startswith("Installed: video.\n")
     assert "nnunet: toolkit nnunet, and its network; a part of it is there. setuptools>=77 is needed" in found.found
     assert "  search: toolkit search\n" in found.found
+    assert "  export: toolkit export --format onnx, and model cards\n" in found.found  # timm brings huggingface-hub
     assert "wandb: --tracker wandb, and artifacts; what is installed as transeg is older" in found.found
     assert "pip install" in found.advice
 
@@ -89,6 +90,15 @@ def test_packages_that_cannot_be_imported(monkeypatch):
     found = check_imports()
     assert found.state == "fault"
     assert found.found.startswith("cv2 cannot be imported: libGL.so.1: cannot open shared object file")
+
+
+def test_pytorch_for_the_cpu_beside_a_torchvision_for_cuda(monkeypatch):
+    def refuse(name):
+        if name == "torchvision":
+            raise RuntimeError("operator torchvision::nms does not exist")
+
+    monkeypatch.setattr(installed_packages.importlib, "import_module", refuse)
+    assert "different builds" in check_imports().advice
 
 
 def test_a_pytorch_that_was_built_for_another_numpy(monkeypatch):

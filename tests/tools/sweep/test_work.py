@@ -153,7 +153,7 @@ def test_children_end_with_their_parent(tmp_path):
     parent = (
         "import os, subprocess, sys, time\n"
         "program = [sys.executable, '-c', sys.argv[1]]\n"
-        "line = [sys.executable, '-m', 'transeg.tools.sweep.child', str(os.getpid()), *program]\n"
+        "line = [sys.executable, '-m', 'transeg.tools.common.child', str(os.getpid()), *program]\n"
         "child = subprocess.Popen(line, start_new_session=True)\n"
         "print(child.pid, flush=True)\n"
         "time.sleep(60)\n"
@@ -195,7 +195,7 @@ def test_processes_are_told_everything(sweep, tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="children are bound to their parent on Linux alone")
 def test_children_outlive_what_slurm_sends_to_all_processes_of_a_job():
     program = [sys.executable, "-c", "import time; print('ready', flush=True); time.sleep(60)"]
-    line = [sys.executable, "-m", "transeg.tools.sweep.child", str(os.getpid()), *program]
+    line = [sys.executable, "-m", "transeg.tools.common.child", str(os.getpid()), *program]
     with subprocess.Popen(line, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGUSR2)

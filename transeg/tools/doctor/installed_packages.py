@@ -84,6 +84,11 @@ def check_imports() -> Finding:
     if not faults:
         return Finding("imports", "ok", f"{', '.join(IMPORTED)} can be imported.")
     advice = "Install again what is named, in an environment of its own: python -m venv, then pip install transeg"
+    if any("operator torchvision::" in fault for fault in faults):
+        advice = (
+            "PyTorch and torchvision are of different builds, such as one for the CPU and one for CUDA. Install both "
+            "from one place, by the command that https://pytorch.org/get-started/locally/ shows."
+        )
     return Finding("imports", "fault", " ".join(faults), advice)
 
 
@@ -105,7 +110,7 @@ def check_extras() -> Finding:
             lacking.append(f"{extra}: {purpose}; what is installed as transeg is older and has no such extra.")
         elif not unmet:
             whole.append(extra)
-        elif len(unmet) == len(needs):
+        elif needs[0] in unmet:  # the others, such as setuptools, are there for something else
             lacking.append(f"{extra}: {purpose}")
         else:
             lacking.append(f"{extra}: {purpose}; a part of it is there. {' '.join(map(_unmet, unmet))}")

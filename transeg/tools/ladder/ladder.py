@@ -17,10 +17,10 @@ from transeg.core.experiment.settings import Settings, merge, read_settings
 from transeg.core.experiment.versions import upgrade
 from transeg.core.files import read_json, write_json
 from transeg.core.registry import Registry
+from transeg.tools.common.cluster import Cluster
 from transeg.tools.ladder.composition import compose
 from transeg.tools.ladder.ladder_results import ladder_path, ladder_results
 from transeg.tools.ladder.rungs import LOWEST, parse_rung
-from transeg.tools.sweep.cluster import Cluster
 from transeg.tools.sweep.definition import define_sweep, write_sweep
 from transeg.tools.sweep.execution import check_not_launched, pick_places, train_sweep
 from transeg.tools.sweep.sweep_folder import Cell, Sweep, definition_path, is_sweep

@@ -11,7 +11,6 @@ import click
 from rich.console import Console
 
 from transeg.core.component_options import check_options
-from transeg.core.distributed.progress_bar import progress_bar
 from transeg.core.errors import TransegError, UsageError, did_you_mean
 from transeg.core.experiment.settings import parse_assignment
 from transeg.core.manifest import Component
@@ -97,6 +96,7 @@ def check(
     toolkit plugin check my-unet
     toolkit plugin check my-unet/my_unet/registry.toml --set segmenter/my-unet.width=4
     """
+    from transeg.core.distributed.progress_bar import progress_bar
     from transeg.tools.plugin.check_report import as_document, run_checks, show_outcomes
 
     targets = [target] if target else [each.package for each in registry.plugins if each.package != BUILTIN]

@@ -20,7 +20,16 @@ from transeg.core.optional_packages import require
 from transeg.core.registry import Registry
 from transeg.tools.common.console import stderr_console
 from transeg.tools.common.experiment_options import with_experiment
-from transeg.tools.common.options import COUNT, PATH, as_json, device, repeatable, with_registry
+from transeg.tools.common.options import (
+    COUNT,
+    PATH,
+    as_json,
+    cluster,
+    cluster_options,
+    device,
+    repeatable,
+    with_registry,
+)
 from transeg.tools.common.shell_completion import complete_settings
 
 if TYPE_CHECKING:
@@ -78,6 +87,9 @@ LEAST = 20
     help="Database that workers on several machines share, such as postgresql://USER@HOST/DATABASE, by default "
     "TRANSEG_STORAGE, else a SQLite file in the folder of the search.",
 )
+@cluster
+@cluster_options
+@click.option("--jobs", type=COUNT, metavar="N", help="Jobs of the scheduler that work side by side; by default 1.")
 @click.option("--study", "name", metavar="NAME", help="Name of the study in the database; by default the folder's.")
 @click.option("--show", "only_show", is_flag=True, help="Show what the search has found so far, and stop.")
 @click.option("--test-best", is_flag=True, help="Measure the best trial's network on the test sets in the end.")
@@ -91,6 +103,9 @@ def search(
     spaces: tuple[str, ...],
     preset: str | None,
     storage: str,
+    cluster: str | None,
+    cluster_options: tuple[str, ...],
+    jobs: int | None,
     only_show: bool,
     test_best: bool,
     timeout: float | None,
@@ -104,7 +119,8 @@ def search(
     Optuna chooses, each trial trains in a run folder of its own and is judged by its validation images; test images are
     not looked at. What to choose from stands in the [search] table of the experiment file, with options in quotes:
     "train.lr" = {low = 1e-5, high = 1e-2, log = true}. The same command goes on where it was interrupted, and helps
-    where it is started beside itself. The best experiment is left as best.toml, for `toolkit run --config`.
+    where it is started beside itself; with --cluster slurm it is started in jobs. The best experiment is left as
+    best.toml, for `toolkit run --config`.
 
     \b
     toolkit search --config mine.toml --search-dir searches/mine --trials 50
@@ -113,6 +129,7 @@ def search(
     """
     require("optuna", "search", "toolkit search")
     from transeg.tools.search import search as core
+    from transeg.tools.search.cluster import jobs_from_options
     from transeg.tools.search.plan import plan_search
 
     console = stderr_console()
@@ -123,16 +140,20 @@ def search(
         found = core.show_search(folder, registry, storage=storage, name=study["name"])
     else:
         named["assignments"] += more
+        where = jobs_from_options(cluster, cluster_options, jobs, device=named["device"], timeout=timeout)
+        if where is not None:
+            named["device"] = "cpu"  # this machine need not have what its jobs have
         made = plan_search(
             named, registry, config=config, folder=folder, spaces=spaces, preset=preset, storage=storage, study=study
         )
+        made = made if where is None else where.fitted(made)
         if not as_json:
             _show_plan(made, Console())
         if dry_run:
             if as_json:
                 click.echo(json.dumps(made.document(), indent=2))
             return
-        found = core.run_search(made, registry, console, timeout=timeout)
+        found = core.run_search(made, registry, console, timeout=timeout, jobs=where)
     stopped = found.pop("interrupted", False)
     if test_best and not stopped:
         found["tests"] = core.test_best(found, registry, console)

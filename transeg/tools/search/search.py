@@ -15,6 +15,7 @@ from transeg.core.experiment.schema import Experiment, QualityOptions, read_expe
 from transeg.core.experiment.settings import Settings, read_settings
 from transeg.core.files import write_text
 from transeg.core.registry import Registry
+from transeg.tools.search.cluster import Jobs, run_jobs
 from transeg.tools.search.plan import Plan, SearchFolder, full_experiment, trial_experiment, trial_parts
 from transeg.tools.search.space import Space
 from transeg.tools.search.storage import database_errors, open_storage, storage_url
@@ -23,7 +24,9 @@ from transeg.tools.search.summary import write_summary
 from transeg.tools.search.worker import Worker
 
 
-def run_search(plan: Plan, registry: Registry, console: Console, *, timeout: float | None) -> dict[str, Any]:
+def run_search(
+    plan: Plan, registry: Registry, console: Console, *, timeout: float | None, jobs: Jobs | None = None
+) -> dict[str, Any]:
     """Work on a search until it has its trials, and say what it has found.
 
     Args:
@@ -31,6 +34,7 @@ def run_search(plan: Plan, registry: Registry, console: Console, *, timeout: flo
         registry: where components come from.
         console: for progress.
         timeout: seconds after which no trial is begun; None for ever.
+        jobs: of a scheduler that train; None for this process.
 
     Returns:
         See :func:`transeg.tools.search.summary.write_summary`; and whether a signal ``interrupted`` the work.
@@ -54,12 +58,17 @@ def run_search(plan: Plan, registry: Registry, console: Console, *, timeout: flo
             )
         study = join_study(storage, plan, base, images, registry)
         plan.write()
-        worker = Worker(plan, storage, study, registry, console, timeout)
-        worker.work()
+        if jobs is None:
+            worker = Worker(plan, storage, study, registry, console, timeout)
+            worker.work()
+            interrupted = worker.interrupted
+        else:
+            run_jobs(plan, study, jobs, registry, console)
+            interrupted = False
         found = write_summary(
             study, plan.space, plan.study.metric, plan.folder, _making(plan.settings, plan.space, registry)
         )
-    return {**found, "interrupted": worker.interrupted}
+    return {**found, "interrupted": interrupted}
 
 
 def show_search(folder: Path, registry: Registry, *, storage: str, name: str | None) -> dict[str, Any]:

@@ -126,7 +126,7 @@ class Worker:
             if self._fault is not None:
                 raise self._fault
             self._show(display)
-            self._check_hopeless()
+            check_hopeless(self.study, self.plan.study.trials)
             if self.interrupted or not self._wanted():
                 study.stop()
 
@@ -170,38 +170,64 @@ class Worker:
     def _orphaned(self) -> bool:
         """Watch the trials of other workers for as long as shows whether one of them has died, and left its trial."""
         end = time.monotonic() + GRACE + HEARTBEAT
-        self._free_stale()
+        free_stale(self.study)
         record_first_heartbeats(self.storage, self.study)
         running = True
         while running and not self._over() and time.monotonic() < end:
-            self._free_stale()
+            free_stale(self.study)
             if self._wanted():
                 return True
-            running = any(trial.state == TrialState.RUNNING for trial in latest_trials(self.study))
+            running = is_any_running(self.study)
             time.sleep(GLANCE if running else 0)
         return False
-
-    def _free_stale(self) -> None:
-        with silence_optuna():
-            optuna.storages.fail_stale_trials(self.study)
 
     def _is_surplus(self, trial: optuna.Trial) -> bool:
         """Whether several workers have begun the last trial at the same time, and this one came late."""
         return sum(other.number < trial.number for other in started_trials(self.study)) >= self.plan.study.trials
 
     def _show(self, display: Display) -> None:
-        leader = best_trial(self.study)
-        note = "" if leader is None else f"best {leader.value:.4f} (trial {first_number(leader)})"
-        display.trials(sum(trial.state.is_finished() for trial in latest_trials(self.study)), note)
+        display.trials(len(ended_trials(self.study)), note_on_best(self.study))
 
-    def _check_hopeless(self) -> None:
-        trials = started_trials(self.study)
-        failed = [trial for trial in trials if trial.state == TrialState.FAIL]
-        succeeded = any(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials)
-        if len(failed) >= min(HOPELESS, self.plan.study.trials) and not succeeded:
-            raise TransegError(
-                f"All of {len(failed)} trials have failed, the last one because: {failure_reason(failed[-1])}"
-            )
+
+def ended_trials(study: optuna.Study) -> list[FrozenTrial]:
+    """The trials that count and have ended, other than to be begun again."""
+    return [trial for trial in latest_trials(study) if trial.state.is_finished()]
+
+
+def is_any_running(study: optuna.Study) -> bool:
+    """Whether any worker trains, or has died so lately that it is not missed yet."""
+    return any(trial.state == TrialState.RUNNING for trial in latest_trials(study))
+
+
+def free_stale(study: optuna.Study) -> None:
+    """Queue trials again whose workers have died."""
+    with silence_optuna():
+        optuna.storages.fail_stale_trials(study)
+
+
+def note_on_best(study: optuna.Study) -> str:
+    """The best value so far and whose it is; '' where there is none."""
+    leader = best_trial(study)
+    return "" if leader is None else f"best {leader.value:.4f} (trial {first_number(leader)})"
+
+
+def check_hopeless(study: optuna.Study, wanted: int) -> None:
+    """Whether it is of use to go on.
+
+    Args:
+        study: whose trials they are.
+        wanted: how many there are to be.
+
+    Raises:
+        TransegError: many trials, or all, have failed, and none has not.
+    """
+    trials = started_trials(study)
+    failed = [trial for trial in trials if trial.state == TrialState.FAIL]
+    succeeded = any(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials)
+    if len(failed) >= min(HOPELESS, wanted) and not succeeded:
+        raise TransegError(
+            f"All of {len(failed)} trials have failed, the last one because: {failure_reason(failed[-1])}"
+        )
 
 
 def describe_trial(trial: FrozenTrial, metric: str) -> str:

@@ -155,7 +155,7 @@ def _start(cell: Cell, claim: FileLock, device: str, threads: int | None, regist
     cell.failure.unlink(missing_ok=True)
     command = cell_command(cell, device, registry)
     if sys.platform == "linux":
-        command = [sys.executable, "-m", "transeg.tools.sweep.child", str(os.getpid()), *command]
+        command = [sys.executable, "-m", "transeg.tools.common.child", str(os.getpid()), *command]
     environment = os.environ if threads is None else {**os.environ, "OMP_NUM_THREADS": str(threads)}
     with cell.log.open("ab") as log:
         # a session of its own: Ctrl-C is for this process, which passes it on once
