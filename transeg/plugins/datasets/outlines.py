@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import codecs
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 import msgspec
 import numpy as np
@@ -19,10 +19,17 @@ from transeg.core.interfaces import IGNORE
 
 ANNOTATIONS = ("annotations", "annotation", "labels", "json", "geojson", "rois")
 LARGEST = 32 * 2**20
-"""Bytes of a file: parsed, the shortest lists take 25 times as much memory."""
+"""Bytes of a file, or of an object: parsed, the shortest lists take 25 times as much memory."""
+LARGEST_TYPED = 256 * 2**20
+"""Bytes of a file whose outlines stay text until each is wanted."""
+MOST_BRACES = 2**22
+"""In such a file: what the shortest things in braces become takes 100 bytes."""
+MOST_OUTLINES = 2**20
+"""That are in memory together: the shortest take 400 bytes."""
 CROSSINGS = 10**7
 """Of an object's outline with rows of pixels, more than any drawn one has in an image of a hundred megapixels."""
 
+Content = TypeVar("Content")
 Polygon = Sequence[np.ndarray]
 """An outline, and those of its holes: ``(P, 2)`` float64 of x and y each."""
 
@@ -173,6 +180,59 @@ def parse_annotations(path: Path) -> Any:
         raise ValueError("is nested too deeply for annotations") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"is no JSON: {error}") from error
+
+
+def decode_typed(path: Path, kind: type[Content], what: str) -> Content:
+    """What a JSON file holds of what is wanted, which may be much larger where that leaves outlines as text.
+
+    Args:
+        path: the file.
+        kind: what it must be.
+        what: is wrong where it is not; a clause.
+
+    Raises:
+        ValueError: it cannot be read, is too large, or is of another kind; a clause that follows the file's name.
+    """
+    content = read_bounded(path, LARGEST_TYPED)
+    if content.count(b"{") > MOST_BRACES:
+        raise ValueError(f"holds more than {MOST_BRACES} pairs of braces, so divide it")
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except RecursionError as error:
+        raise ValueError("is nested too deeply for annotations") from error
+    except msgspec.ValidationError as error:
+        raise ValueError(f"{what}: {error}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"is no JSON: {error}") from error
+
+
+def decode_outline(text: msgspec.Raw | bytes) -> Any:
+    """Whatever the text of an object's outlines holds.
+
+    Raises:
+        ValueError: it is too large; a clause.
+    """
+    if memoryview(text).nbytes > LARGEST:
+        raise ValueError(f"has an object whose outlines take more than {LARGEST // 2**20} MB")
+    try:
+        return msgspec.json.decode(text)
+    except RecursionError as error:
+        raise ValueError("has an object that is nested too deeply") from error
+
+
+def list_objects(objects: Iterable[Outlined]) -> list[Outlined]:
+    """Objects that are read one after the other.
+
+    Raises:
+        ValueError: they have more outlines than there is room for; a clause.
+    """
+    found, count = [], 0
+    for each in objects:
+        count += sum(1 if isinstance(part, Runs) else len(part) for part in each.parts)
+        if count > MOST_OUTLINES:
+            raise ValueError(f"has more than {MOST_OUTLINES} outlines in one image, so divide it")
+        found.append(each)
+    return found
 
 
 def read_bounded(path: Path, largest: int) -> bytes:
