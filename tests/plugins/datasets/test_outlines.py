@@ -139,7 +139,7 @@ def test_there_is_an_end_to_what_is_read_of_a_large_file(tmp_path, monkeypatch):
     refused("has more than 3 outlines in one image, so divide it")
     monkeypatch.setattr(outlines, "LARGEST", 2**6)
     refused("has an object whose outlines take more than")
-    monkeypatch.setattr(outlines, "MOST_BRACES", 8)
+    monkeypatch.setattr("transeg.plugins.datasets.geojson.MOST_BRACES", 8)
     refused("holds more than 8 pairs of braces, so divide it")
     os.truncate(path, 257 * 2**20)
     refused("has 257 MB; up to 256 are read")

@@ -21,6 +21,8 @@ from transeg.plugins.datasets.outlines import (
     read_runs,
 )
 
+MOST_BRACES = 2**21
+"""In a file: annotations without anything take 250 bytes each."""
 BACKGROUND = "_background_"
 """A category of labelme's converter to COCO, of which there are no objects."""
 LONGEST = 7
@@ -78,7 +80,7 @@ class COCO(ListedOutlines):
 
     @classmethod
     def parse(cls, path: Path) -> tuple[list[str], list[ListedImage]]:
-        content = decode_typed(path, _Instances, "is no file of COCO's instances")
+        content = decode_typed(path, _Instances, "is no file of COCO's instances", MOST_BRACES)
         categories = {category.id: category.name for category in content.categories}
         found: dict[int | str, list[tuple[str, bool, bytes]]] = {image.id: [] for image in content.images}
         if len(found) < len(content.images) or len(categories) < len(content.categories):

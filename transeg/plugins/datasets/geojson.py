@@ -20,6 +20,9 @@ from transeg.plugins.datasets.outlines import (
     read_points,
 )
 
+MOST_BRACES = 2**22
+"""In a file: features without anything take 100 bytes each, and measurements none."""
+
 
 class Classification(msgspec.Struct):
     """Of an object: a name, or those that a derived one consists of."""
@@ -97,7 +100,7 @@ def read_features(path: Path) -> list[Feature]:
     Raises:
         ValueError: it cannot be read, or is not of the format; a clause that follows the file's name.
     """
-    found = decode_typed(path, Collection | list[Feature], "has no list of features as QuPath writes it")
+    found = decode_typed(path, Collection | list[Feature], "has no list of features as QuPath writes it", MOST_BRACES)
     return found if isinstance(found, list) else found.features
 
 

@@ -22,8 +22,6 @@ LARGEST = 32 * 2**20
 """Bytes of a file, or of an object: parsed, the shortest lists take 25 times as much memory."""
 LARGEST_TYPED = 256 * 2**20
 """Bytes of a file whose outlines stay text until each is wanted."""
-MOST_BRACES = 2**22
-"""In such a file: what the shortest things in braces become takes 100 bytes."""
 MOST_OUTLINES = 2**20
 """That are in memory together: the shortest take 400 bytes."""
 CROSSINGS = 10**7
@@ -182,20 +180,21 @@ def parse_annotations(path: Path) -> Any:
         raise ValueError(f"is no JSON: {error}") from error
 
 
-def decode_typed(path: Path, kind: type[Content], what: str) -> Content:
+def decode_typed(path: Path, kind: type[Content], what: str, most: int) -> Content:
     """What a JSON file holds of what is wanted, which may be much larger where that leaves outlines as text.
 
     Args:
         path: the file.
         kind: what it must be.
         what: is wrong where it is not; a clause.
+        most: pairs of braces that there is room for, each of which may be the shortest thing that takes memory.
 
     Raises:
         ValueError: it cannot be read, is too large, or is of another kind; a clause that follows the file's name.
     """
     content = read_bounded(path, LARGEST_TYPED)
-    if content.count(b"{") > MOST_BRACES:
-        raise ValueError(f"holds more than {MOST_BRACES} pairs of braces, so divide it")
+    if content.count(b"{") > most:
+        raise ValueError(f"holds more than {most} pairs of braces, so divide it")
     try:
         return msgspec.json.decode(content, type=kind)
     except RecursionError as error:
