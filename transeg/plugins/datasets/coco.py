@@ -80,7 +80,7 @@ class COCO(ListedOutlines):
 
     @classmethod
     def parse(cls, path: Path) -> tuple[list[str], list[ListedImage]]:
-        content = decode_typed(path, _Instances, "is no file of COCO's instances", MOST_BRACES)
+        content: _Instances = decode_typed(path, _Instances, "is no file of COCO's instances", MOST_BRACES)
         categories = {category.id: category.name for category in content.categories}
         found: dict[int | str, list[tuple[str, bool, bytes]]] = {image.id: [] for image in content.images}
         if len(found) < len(content.images) or len(categories) < len(content.categories):

@@ -100,7 +100,9 @@ def read_features(path: Path) -> list[Feature]:
     Raises:
         ValueError: it cannot be read, or is not of the format; a clause that follows the file's name.
     """
-    found = decode_typed(path, Collection | list[Feature], "has no list of features as QuPath writes it", MOST_BRACES)
+    found: Collection | list[Feature] = decode_typed(
+        path, Collection | list[Feature], "has no list of features as QuPath writes it", MOST_BRACES
+    )
     return found if isinstance(found, list) else found.features
 
 

@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal
 
 import msgspec
 import numpy as np
@@ -27,7 +27,6 @@ MOST_OUTLINES = 2**20
 CROSSINGS = 10**7
 """Of an object's outline with rows of pixels, more than any drawn one has in an image of a hundred megapixels."""
 
-Content = TypeVar("Content")
 Polygon = Sequence[np.ndarray]
 """An outline, and those of its holes: ``(P, 2)`` float64 of x and y each."""
 
@@ -180,12 +179,12 @@ def parse_annotations(path: Path) -> Any:
         raise ValueError(f"is no JSON: {error}") from error
 
 
-def decode_typed(path: Path, kind: type[Content], what: str, most: int) -> Content:
+def decode_typed(path: Path, kind: Any, what: str, most: int) -> Any:
     """What a JSON file holds of what is wanted, which may be much larger where that leaves outlines as text.
 
     Args:
         path: the file.
-        kind: what it must be.
+        kind: the type that it must be.
         what: is wrong where it is not; a clause.
         most: pairs of braces that there is room for, each of which may be the shortest thing that takes memory.
 
