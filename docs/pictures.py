@@ -9,6 +9,7 @@
 
 Of octa, only graphs are shown, which are rendered (arXiv:2306.10941), and what is made of them: the angiograms may not
 be passed on. Images of nuclei (CC0) and of axons (MIT) may be. NOTICE says whose images each picture shows.
+docs/file_pictures.py writes those of the how-to pages.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def octa(run: Path, folder: Path) -> None:
         part = np.s_[top : top + SIDE, left : left + SIDE]
         pictures = {"rendered graph": sample.image, "translated, and its label": translator(sample.image, sample.name)}
         for row, (title, picture) in enumerate(pictures.items()):
-            _show(axes[row, column], picture[part])
+            show(axes[row, column], picture[part])
             axes[row, 0].set_ylabel(title)
         assert sample.mask is not None
         axes[1, column].contour(sample.mask[part], levels=[0.5], colors=COLOURS[0], linewidths=0.6)
@@ -89,10 +90,10 @@ def pair(name: str, ladder: Path) -> None:
     figure, axes = plt.subplots(rows, columns, figsize=(2.4 * columns, 2 * rows), layout="constrained")
     for column, sample in enumerate(samples):
         height, width = sample.size
-        _show(axes[0, column], source[column * len(source) // columns].image[:height, :width])
-        _show(axes[1, column], sample.image, sample.mask)
+        show(axes[0, column], source[column * len(source) // columns].image[:height, :width])
+        show(axes[1, column], sample.image, sample.mask)
         for row, found in enumerate(_found(runs, sample), start=2):
-            _show(axes[row, column], sample.image, found)
+            show(axes[row, column], sample.image, found)
     for row, title in enumerate(("source", "target, labels", *runs)):
         axes[row, 0].set_ylabel(title, fontsize=8)
     figure.savefig(HERE / f"{name}.jpg", dpi=64, pil_kwargs={"quality": 85})
@@ -118,7 +119,7 @@ def shifts(sem: Path, tem: Path, fluo: Path, stained: Path) -> None:
         for row, (domain, index) in enumerate(zip(domains, PAIRED[kind], strict=True)):
             sample = domain[index]
             part = np.s_[: min(CORNER, *sample.size), : min(CORNER, *sample.size)]
-            _show(axes[row, column], sample.image[part])
+            show(axes[row, column], sample.image[part])
             assert sample.mask is not None
             for value, colour in zip((1, 2), COLOURS, strict=True):
                 if (sample.mask[part] == value).any():
@@ -134,10 +135,10 @@ def tissue(folder: Path) -> None:
     maps = LabelMaps(images, 0, "recombine", seed=0)
     figure, axes = plt.subplots(3, len(LABELLED), figsize=(9, 5.8), layout="constrained")
     for column, index in enumerate(LABELLED):
-        _show(axes[0, column], images[index].image)
+        show(axes[0, column], images[index].image)
         for row, objects in ((1, images[index].instances), (2, maps[index].instances)):
             assert objects is not None
-            _show(axes[row, column], _coloured(objects))
+            show(axes[row, column], _coloured(objects))
     for row, title in enumerate(("labelled tissue", "its label maps", "recombined")):
         axes[row, 0].set_ylabel(title)
     figure.savefig(HERE / "tissue.jpg", dpi=80, pil_kwargs={"quality": 80})
@@ -165,7 +166,7 @@ def _found(runs: dict[str, Path], sample: Sample) -> list[np.ndarray]:
     return masks
 
 
-def _show(axes: Axes, picture: np.ndarray, mask: np.ndarray | None = None) -> None:
+def show(axes: Axes, picture: np.ndarray, mask: np.ndarray | None = None) -> None:
     """``(H, W, C)`` uint8, with what is in each class of a mask ``(H, W)`` coloured, whatever values stand for them."""
     axes.imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     axes.set(xticks=[], yticks=[])

@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from layouts import dicom, save, write_dicom
+from layouts import CT_SLICE, dicom, save, write_dicom, write_slices_together
 from PIL import Image
 from rich.console import Console
 
 from transeg.core.api.verification import verify_dataset
 from transeg.core.data.dicom_frames import dicom_frames
 from transeg.core.errors import DataError, UsageError
+from transeg.core.evaluation.volume_agreement import VolumeAgreement
 from transeg.core.registry import Registry
 from transeg.plugins.datasets.dicom import Dicom
 
@@ -214,6 +215,47 @@ def test_groups_are_patients_studies_or_series_by_number(tmp_path):
     assert groups() == ["patient1"] * 3 + ["patient2", "patient3"]
     assert groups(group="study") == ["study1", "study1", "study2", "study3", "study4"]
     assert groups(group="series") == [f"series{number}" for number in range(1, 6)]
+
+
+def test_even_slices_of_a_series_are_a_volume(tmp_path):
+    def write(prefix, index, series="1.2.3.4", **tags):
+        lying = {**CT_SLICE, "ImagePositionPatient": [3, 4, -2.5 * index], **tags}
+        write_dicom(tmp_path / f"{prefix}{index}", GREYS, series=series, **lying)
+
+    def distances(**options):
+        dataset = all_of(tmp_path, **options)
+        return {dataset.slice_distance_of(index) for index in range(len(dataset))}
+
+    for index in range(12):
+        write("IM", index)  # of which IM10 comes after IM9
+    assert distances() == {2500}
+    assert VolumeAgreement.of(all_of(tmp_path), ("background", "foreground")) is not None
+    for index in range(12):
+        write("T2_", index, series="1.2.3.5")
+    assert distances() == {None}  # a patient is not one volume
+    assert distances(group="series") == {2500}
+    for tags in (
+        {"ImagePositionPatient": [3, 4, 9]},
+        {"ImagePositionPatient": [13, 4, -12.5]},
+        {"ImageOrientationPatient": [1, 0, 0, 0, 0.8, 0.6]},
+        {"PixelSpacing": [0.5, 0.5]},
+        {"ImagePositionPatient": None},
+    ):
+        write("T2_", 5, series="1.2.3.5", **tags)
+        assert distances(group="series") == {2500, None}
+    for path in tmp_path.glob("T2_*"):
+        path.unlink()
+    (tmp_path / "IM0").rename(tmp_path / "IM99")
+    assert distances() == {None}  # names are in another order
+    (tmp_path / "IM99").unlink()
+    assert distances() == {2500}
+    (tmp_path / "IM6").unlink()
+    assert distances() == {None}  # a slice is missing
+
+
+def test_slices_in_one_file_are_a_volume(tmp_path):
+    write_slices_together(tmp_path / "ct.dcm")
+    assert all_of(tmp_path).slice_distance_of(3) == 5000
 
 
 def test_masks_are_matched_by_name(tmp_path):

@@ -2,15 +2,18 @@
 
 import base64
 import json
+import os
 import time
+import tracemalloc
 
 import cv2
 import numpy as np
 import pytest
-from layouts import geojson, labelme, square
+from layouts import geojson, labelme, pixels, save, square
 
 from transeg.core.errors import DataError
-from transeg.plugins.datasets.geojson import GeoJSON
+from transeg.plugins.datasets import outlines
+from transeg.plugins.datasets.geojson import GeoJSON, list_features, read_features
 from transeg.plugins.datasets.labelme import Labelme
 from transeg.plugins.datasets.outlines import fill_polygon
 
@@ -77,6 +80,71 @@ def test_geojson(tmp_path):
     assert np.count_nonzero(instances == 2) == 16 + 25
 
 
+def test_classes_of_qupath_are_names_whichever_way_they_are_written(tmp_path):
+    geojson(tmp_path)
+    ring = square(1, 1, 4)
+    kinds = ({"names": ["Tumor", "Positive"], "color": [1, 2, 3]}, "Stroma", {"name": "Immune cells"}, {}, None)
+    features = [
+        {
+            "id": "7",
+            "geometry": {"type": "Polygon", "coordinates": [ring]},
+            "nucleusGeometry": {"type": "Polygon", "coordinates": [ring]},
+            "properties": {"objectType": "cell", "classification": kind, "measurements": {"Cell: Area": 7.5}},
+        }
+        for kind in kinds
+    ]
+    (tmp_path / "0.geojson").write_text(json.dumps(features))
+    (tmp_path / "1.geojson").write_text(json.dumps([{**features[0], "properties": None}]))
+    found = GeoJSON(tmp_path, "all", unclassified="Cell").classes
+    assert found == ("background", "Cell", "Immune cells", "Stroma", "Tumor", "Tumor: Positive")
+
+
+def test_a_large_export_is_read_in_little_memory(tmp_path):
+    """A hundred megabytes of cells, which as lists would take two gigabytes."""
+    ring = [[round(100 + 0.37 * place, 2), round(200 + 0.71 * place % 9, 2)] for place in range(40)]
+    cell = {
+        "geometry": {"type": "Polygon", "coordinates": [ring]},
+        "properties": {
+            "classification": {"name": "Tumor"},
+            "measurements": {f"Nucleus: DAB OD {place}": place / 7 for place in range(60)},
+        },
+    }
+    save(tmp_path / "0.png", pixels(0, 300, 300))
+    text = json.dumps(cell).encode()
+    with (tmp_path / "0.geojson").open("wb") as file:
+        file.write(b"[" + (text + b",") * 5000)
+        padded = b",".join([text[:-1] + b', "nucleusGeometry": ' + b'"' + b"x" * 2**20 + b'"}'] * 80)
+        file.write(padded + b"]")
+    assert (tmp_path / "0.geojson").stat().st_size > 90 * 2**20
+    tracemalloc.start()
+    try:
+        begun = time.process_time()
+        features = read_features(tmp_path / "0.geojson")
+        assert len(list_features(features, None, outlines=True)) == 5080
+        assert time.process_time() - begun < 10
+        assert tracemalloc.get_traced_memory()[1] < 200 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_there_is_an_end_to_what_is_read_of_a_large_file(tmp_path, monkeypatch):
+    geojson(tmp_path)
+    path = tmp_path / "0.geojson"
+
+    def refused(clause):
+        with pytest.raises(DataError, match=f"0.geojson {clause}"):
+            GeoJSON(tmp_path, "all", classes=("background", "Stroma", "Tumor"))[0]
+
+    monkeypatch.setattr(outlines, "MOST_OUTLINES", 3)
+    refused("has more than 3 outlines in one image, so divide it")
+    monkeypatch.setattr(outlines, "LARGEST", 2**6)
+    refused("has an object whose outlines take more than")
+    monkeypatch.setattr("transeg.plugins.datasets.geojson.MOST_BRACES", 8)
+    refused("holds more than 8 pairs of braces, so divide it")
+    os.truncate(path, 257 * 2**20)
+    refused("has 257 MB; up to 256 are read")
+
+
 BAD_POINTS = {
     "[[0, 0], [2e9, 0], [2e9, 2e9]]": "has .*far outside",
     "[[0, 0], [NaN, 0], [4, 4]]": "is no JSON",
@@ -131,14 +199,14 @@ def test_masks_and_turned_rectangles_of_labelme(tmp_path):
 
 
 BAD_FILES = {
-    "[" * 1_000_000: "nested too deeply",
+    "[" * 1_000_000: "nested too deeply|no list of",
     "{": "no JSON",
     "[1]": "no list of",
     "{}": "no list of",
     '{"shapes": [1], "features": [1]}': "no list of",
     '{"shapes": [{"label": "x", "points": [[0,0],[4,0],[4,4]]}], "features": [{}]}': "none of|without a class",
     "\xff": "no JSON",
-    " " * (33 * 2**20): "33 MB",
+    " " * (33 * 2**20): "33 MB|no JSON",
 }
 
 

@@ -129,6 +129,25 @@ def test_the_border_is_cut_off(tmp_path, caplog):
     assert all_of(tmp_path / "dark.mp4", border="inside")[0].size == (48, 64)
 
 
+ROWS, COLUMNS = np.mgrid[:540, :676].astype(float)
+FROM_CENTRE = np.abs(ROWS - 270), np.abs(COLUMNS - 338)
+APERTURES = {
+    "circle": np.hypot(*FROM_CENTRE) < 265,
+    "circle cut by the frame": np.hypot(*FROM_CENTRE) < 320,
+    "octagon": np.add(*FROM_CENTRE) < 270 + 338 - 150,
+    "rounded": np.hypot(*(np.maximum(side, 0) for side in (FROM_CENTRE[0] - 210, FROM_CENTRE[1] - 248))) < 60,
+}
+
+
+@pytest.mark.parametrize("aperture", APERTURES)
+def test_no_corner_of_an_aperture_is_left(tmp_path, aperture):
+    inside = APERTURES[aperture]
+    write_video(tmp_path / "a.mp4", [np.where(inside, 120, 6)[:, :, None].repeat(3, 2).astype(np.uint8)] * 2)
+    kept = all_of(tmp_path / "a.mp4", border="inside")[0].image
+    assert (kept.max(2) < 60).mean() < 1e-3
+    assert 0.6 * inside.sum() < kept.shape[0] * kept.shape[1] <= inside.sum()
+
+
 def test_the_largest_rectangle():
     inside = np.random.default_rng(0).random((9, 11)) > 0.2
     found = largest_rectangle(inside)

@@ -46,11 +46,13 @@ IDENTITY = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID")
 WINDOW = ("WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence")
 RESCALE = ("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence")
 SPACING = ("PixelSpacing", "ImagerPixelSpacing")
+PLACE = ("ImagePositionPatient", "ImageOrientationPatient")
 WANTED = (
     *IDENTITY,
     *WINDOW,
     *RESCALE,
     *SPACING,
+    *PLACE,
     "SOPClassUID",
     "SOPInstanceUID",
     "Rows",
@@ -70,6 +72,14 @@ WANTED = (
     ),
 )
 """Of all that a file says, what is read."""
+IN_FRAMES = (
+    "PixelMeasuresSequence",
+    "PixelValueTransformationSequence",
+    "FrameVOILUTSequence",
+    "PlanePositionSequence",
+    "PlaneOrientationSequence",
+)
+"""In which files of several frames say of each what others say of themselves."""
 DEFLATED = "1.2.840.10008.1.2.1.99"
 SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
 DIRECTORY = "1.2.840.10008.1.3.10"
@@ -92,6 +102,8 @@ class DicomFrame:
         coloured: whether it has three channels, not one.
         pixel_size: in micrometres, height first; None where it is not said.
         instance: the digest of what the file is called among all DICOM objects.
+        place: nine numbers: where the first pixel lies in the patient, in millimetres, and how rows and columns run
+            there; None where they are not said.
     """
 
     path: Path
@@ -104,6 +116,7 @@ class DicomFrame:
     coloured: bool
     pixel_size: tuple[float, float] | None
     instance: str
+    place: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +230,8 @@ def _frames_of(path: Path, name: str, header: _Header, numbers: dict[str, dict[A
     groups = {kind: known.setdefault(keys[kind], f"{kind}{len(known) + 1}") for kind, known in numbers.items()}
     coloured = str(header.tags.PhotometricInterpretation) in COLOURS
     try:
-        sizes = [_pixel_size(header.tags, index) for index in range(header.frames)]
+        said = [_of_frame(header.tags, index) for index in range(header.frames)]
+        geometry = [(_pixel_size(each), _place(each)) for each in said]
     except Exception:  # of whatever kind, with whatever of the file in its message
         raise DataError(f"{path} is damaged: what it says of its frames cannot be read.", str(path)) from None
     return [
@@ -232,8 +246,9 @@ def _frames_of(path: Path, name: str, header: _Header, numbers: dict[str, dict[A
             coloured,
             size,
             instance_digest(str(header.tags.get("SOPInstanceUID", ""))),
+            place,
         )
-        for index, size in enumerate(sizes)
+        for index, (size, place) in enumerate(geometry)
     ]
 
 
@@ -433,23 +448,27 @@ def _of_frame(tags: Tags, index: int) -> dict[str, Any]:
     for name, place in (("SharedFunctionalGroupsSequence", 0), ("PerFrameFunctionalGroupsSequence", index)):
         items = tags.get(name) or ()
         if place < len(items):
-            for inner in ("PixelMeasuresSequence", "PixelValueTransformationSequence", "FrameVOILUTSequence"):
+            for inner in IN_FRAMES:
                 groups += list(items[place].get(inner) or ())[:1]
     for group in groups:
-        for tag in (*WINDOW, *RESCALE, *SPACING):
+        for tag in (*WINDOW, *RESCALE, *SPACING, *PLACE):
             value = group.get(tag)
             if value is not None and value != "":
                 said[tag] = value
     return said
 
 
-def _pixel_size(tags: Tags, index: int) -> tuple[float, float] | None:
-    said = _of_frame(tags, index)
+def _pixel_size(said: dict[str, Any]) -> tuple[float, float] | None:
     sides = next((said[tag] for tag in SPACING if tag in said), None)
     if sides is None:
         return None
     height, width = float(sides[0]) * 1000, float(sides[1]) * 1000
     return (height, width) if 0 < height < math.inf and 0 < width < math.inf else None
+
+
+def _place(said: dict[str, Any]) -> tuple[float, ...] | None:
+    numbers = tuple(float(value) for tag in PLACE for value in said.get(tag, ()))
+    return numbers if len(numbers) == 9 and all(map(math.isfinite, numbers)) else None
 
 
 def _is_inverse(header: _Header) -> bool:

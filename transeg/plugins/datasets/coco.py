@@ -10,10 +10,19 @@ import msgspec
 import numpy as np
 
 from transeg.plugins.datasets.listed_outlines import ListedImage, ListedOutlines
-from transeg.plugins.datasets.outlines import Outlined, Polygon, Runs, read_bounded, read_points, read_runs
+from transeg.plugins.datasets.outlines import (
+    Outlined,
+    Polygon,
+    Runs,
+    decode_outline,
+    decode_typed,
+    list_objects,
+    read_points,
+    read_runs,
+)
 
-LARGEST_JSON = 256 * 2**20
-"""Bytes of a file: outlines stay text until their image is wanted, so that it takes a few times as much memory."""
+MOST_BRACES = 2**21
+"""In a file: annotations without anything take 250 bytes each."""
 BACKGROUND = "_background_"
 """A category of labelme's converter to COCO, of which there are no objects."""
 LONGEST = 7
@@ -71,14 +80,7 @@ class COCO(ListedOutlines):
 
     @classmethod
     def parse(cls, path: Path) -> tuple[list[str], list[ListedImage]]:
-        try:
-            content = msgspec.json.decode(read_bounded(path, LARGEST_JSON), type=_Instances)
-        except RecursionError as error:
-            raise ValueError("is nested too deeply for annotations") from error
-        except msgspec.ValidationError as error:
-            raise ValueError(f"is no file of COCO's instances: {error}") from error
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise ValueError(f"is no JSON: {error}") from error
+        content: _Instances = decode_typed(path, _Instances, "is no file of COCO's instances", MOST_BRACES)
         categories = {category.id: category.name for category in content.categories}
         found: dict[int | str, list[tuple[str, bool, bytes]]] = {image.id: [] for image in content.images}
         if len(found) < len(content.images) or len(categories) < len(content.categories):
@@ -95,10 +97,10 @@ class COCO(ListedOutlines):
         return _classes(content), images
 
     def objects(self, annotations: Sequence[Any], size: tuple[int, int]) -> list[Outlined]:
-        return [
+        return list_objects(
             Outlined(self.ignore if crowd and self.ignore is not None else name, _parts(segmentation, size))
             for name, crowd, segmentation in annotations
-        ]
+        )
 
 
 def _size(image: _Image) -> tuple[int, int] | None:
@@ -120,10 +122,7 @@ def _parts(text: bytes, size: tuple[int, int]) -> list[Polygon | Runs]:
     Raises:
         ValueError: it encloses nothing; a clause.
     """
-    try:
-        segmentation = msgspec.json.decode(text)
-    except RecursionError as error:
-        raise ValueError("has a segmentation that is nested too deeply") from error
+    segmentation = decode_outline(text)
     if isinstance(segmentation, dict):
         return [_runs(segmentation, size)]
     if not isinstance(segmentation, list) or not segmentation:

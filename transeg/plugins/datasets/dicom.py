@@ -6,6 +6,7 @@ import os
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ from transeg.core.data.dicom_seg_reading import (
     read_segmentation,
     segmented_mask,
 )
+from transeg.core.data.dicom_stack import slice_distance
 from transeg.core.data.file_dataset import FileDataset, Pair, choose_split, mask_values
 from transeg.core.data.images import EXTENSIONS, fit_channels
 from transeg.core.data.listing import IMAGES, MASKS, find_folder, is_left_by_system, masks_by_image, stem_of
@@ -63,6 +65,9 @@ class Dicom(FileDataset):
 
     Of DICOM-SEG, binary segments are classes by their labels. Where they overlap, the later class counts; an image that
     an object refers to without a frame of it is background.
+
+    Where each group has one series, of slices at even distances, evaluations measure it as a volume, too. Slices are in
+    the order of their names, which must be that of their places in the patient.
 
     Nothing that a file says of a patient leaves it: groups are called `patient1`, `patient2` and so on, in the order of
     files. Names of files and folders do appear; see that they name nobody.
@@ -141,6 +146,16 @@ class Dicom(FileDataset):
 
     def size_of(self, index: int) -> tuple[int, int]:
         return _frame(self.pairs[index]).size
+
+    def slice_distance_of(self, index: int) -> float | None:
+        return self._distances[self.pairs[index].group]
+
+    @cached_property
+    def _distances(self) -> dict[str, float | None]:
+        groups: dict[str, list[DicomFrame]] = defaultdict(list)
+        for pair in self.pairs:
+            groups[pair.group].append(_frame(pair))
+        return {group: slice_distance(frames) for group, frames in groups.items()}
 
     def ranges_of(self, index: int) -> tuple[None, None]:
         return None, None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -19,7 +19,11 @@ from transeg.core.interfaces import IGNORE
 
 ANNOTATIONS = ("annotations", "annotation", "labels", "json", "geojson", "rois")
 LARGEST = 32 * 2**20
-"""Bytes of a file: parsed, the shortest lists take 25 times as much memory."""
+"""Bytes of a file, or of an object: parsed, the shortest lists take 25 times as much memory."""
+LARGEST_TYPED = 256 * 2**20
+"""Bytes of a file whose outlines stay text until each is wanted."""
+MOST_OUTLINES = 2**20
+"""That are in memory together: the shortest take 400 bytes."""
 CROSSINGS = 10**7
 """Of an object's outline with rows of pixels, more than any drawn one has in an image of a hundred megapixels."""
 
@@ -173,6 +177,60 @@ def parse_annotations(path: Path) -> Any:
         raise ValueError("is nested too deeply for annotations") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"is no JSON: {error}") from error
+
+
+def decode_typed(path: Path, kind: Any, what: str, most: int) -> Any:
+    """What a JSON file holds of what is wanted, which may be much larger where that leaves outlines as text.
+
+    Args:
+        path: the file.
+        kind: the type that it must be.
+        what: is wrong where it is not; a clause.
+        most: pairs of braces that there is room for, each of which may be the shortest thing that takes memory.
+
+    Raises:
+        ValueError: it cannot be read, is too large, or is of another kind; a clause that follows the file's name.
+    """
+    content = read_bounded(path, LARGEST_TYPED)
+    if content.count(b"{") > most:
+        raise ValueError(f"holds more than {most} pairs of braces, so divide it")
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except RecursionError as error:
+        raise ValueError("is nested too deeply for annotations") from error
+    except msgspec.ValidationError as error:
+        raise ValueError(f"{what}: {error}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"is no JSON: {error}") from error
+
+
+def decode_outline(text: msgspec.Raw | bytes) -> Any:
+    """Whatever the text of an object's outlines holds.
+
+    Raises:
+        ValueError: it is too large; a clause.
+    """
+    if memoryview(text).nbytes > LARGEST:
+        raise ValueError(f"has an object whose outlines take more than {LARGEST // 2**20} MB")
+    try:
+        return msgspec.json.decode(text)
+    except RecursionError as error:
+        raise ValueError("has an object that is nested too deeply") from error
+
+
+def list_objects(objects: Iterable[Outlined]) -> list[Outlined]:
+    """Objects that are read one after the other.
+
+    Raises:
+        ValueError: they have more outlines than there is room for; a clause.
+    """
+    found, count = [], 0
+    for each in objects:
+        count += sum(1 if isinstance(part, Runs) else len(part) for part in each.parts)
+        if count > MOST_OUTLINES:
+            raise ValueError(f"has more than {MOST_OUTLINES} outlines in one image, so divide it")
+        found.append(each)
+    return found
 
 
 def read_bounded(path: Path, largest: int) -> bytes:

@@ -27,8 +27,8 @@ from transeg.core.data.tiff import SUFFIXES, open_tiff
 from transeg.core.data.tissue_map import map_tissue
 from transeg.core.errors import DataError
 from transeg.core.interfaces import IGNORE, Dataset, Fault, Region, Sample
-from transeg.plugins.datasets.geojson import read_features
-from transeg.plugins.datasets.outlines import ANNOTATIONS, Outlined, Runs, fill_objects, parse_annotations
+from transeg.plugins.datasets.geojson import list_features, read_features
+from transeg.plugins.datasets.outlines import ANNOTATIONS, LARGEST, Outlined, Runs, fill_objects
 
 WHAT = "The dataset slides"
 """Needs tiffslide."""
@@ -342,7 +342,7 @@ def _named(files: Sequence[Path], unclassified: str | None, others: set[str | No
     names: set[str] = set()
     for path in files:
         try:
-            names |= {found.name for found in read_features(parse_annotations(path), unclassified, outlines=False)}
+            names |= {found.name for found in list_features(read_features(path), unclassified, outlines=False)}
         except ValueError:
             continue
     return ("background", *sorted(names - others)) if names - others else None
@@ -356,16 +356,23 @@ def _outlines_of(path: Path, unclassified: str | None, within: str | None) -> Sl
     """
     try:
         state = path.stat()
-        return _parsed(path, unclassified, within, state.st_size, state.st_mtime_ns)
+        parse = _parsed_large if state.st_size > LARGEST else _parsed
+        return parse(path, unclassified, within, state.st_size, state.st_mtime_ns)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.", str(path)) from error
     except ValueError as error:
         raise DataError(f"{path} {error}.", str(path)) from error
 
 
+@lru_cache(maxsize=2)
+def _parsed_large(path: Path, unclassified: str | None, within: str | None, size: int, modified: int) -> SlideOutlines:
+    """Of which fewer are kept: cells of a slide may take some hundred megabytes."""
+    return _parsed.__wrapped__(path, unclassified, within, size, modified)
+
+
 @lru_cache(maxsize=16)
 def _parsed(path: Path, unclassified: str | None, within: str | None, _size: int, _modified: int) -> SlideOutlines:
-    objects = read_features(parse_annotations(path), unclassified, outlines=True)
+    objects = list_features(read_features(path), unclassified, outlines=True)
     boxes = np.zeros((len(objects), 4))
     for number, found in enumerate(objects):
         points = np.concatenate([ring for part in found.parts if not isinstance(part, Runs) for ring in part])
