@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -266,6 +267,40 @@ def test_a_failure_of_nnunet_is_a_sentence(tmp_path, monkeypatch):
     assert (tmp_path / "logs" / "fold_0.log").read_text() == "".join(lines)
 
 
+@pytest.mark.parametrize(("fold", "done"), [(0, ["trained", "validated"]), ("all", ["trained"])])
+def test_a_fold_that_keeps_nothing_back_is_not_validated_and_threads_stay_as_they_were(monkeypatch, fold, done):
+    from transeg.tools.nnunet import stages
+
+    said = []
+
+    class Trainer:
+        def run_training(self):
+            said.append("trained")
+
+        def perform_actual_validation(self):
+            said.append("validated")
+
+    monkeypatch.setattr(stages, "get_trainer_from_args", lambda *_, **__: Trainer())
+    monkeypatch.setattr(stages, "maybe_load_checkpoint", lambda *_, **__: None)
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: said.append(count))
+    stages.train_fold(1, "nnUNetPlans", "2d", fold, "cpu", 1, 1, [])
+    assert said == done
+
+
+def test_planning_works_where_the_training_has_no_workers(monkeypatch):
+    from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
+
+    from transeg.tools.nnunet import stages
+
+    monkeypatch.setenv("nnUNet_n_proc_DA", "0")
+    monkeypatch.setattr(stages, "extract_fingerprints", lambda *_, **__: None)
+    monkeypatch.setattr(stages, "preprocess", lambda *_, **__: None)
+    threads = []
+    monkeypatch.setattr(stages, "plan_experiments", lambda *_: threads.append(get_allowed_n_proc_DA()))
+    stages.plan_and_preprocess(1, "ExperimentPlanner", "2d", 1)
+    assert threads == [1]
+
+
 def write(writer, count, split, groups=0):
     """Discs with a ring around them, whose grey values tell the classes apart."""
     rng = np.random.default_rng(0)
@@ -325,6 +360,19 @@ def test_it_trains_and_its_model_is_used(toolkit, tmp_path, monkeypatch):
         assert not {records[c]["group"] for c in fold["train"]} & {records[c]["group"] for c in fold["val"]}
         assert len(fold["train"]) + len(fold["val"]) == 12
     assert "trained already" in toolkit(*line).output
+    said = " ".join(toolkit(*line, "--configuration", "2d_small", code=2).output.split())
+    assert "planned no configuration '2d_small'; there are: 2d. Add one of your own to" in said
+    (plans,) = out.glob("nnUNet_preprocessed/*/nnUNetPlans.json")
+    described = json.loads(plans.read_text())
+    described["configurations"]["2d_small"] = {"inherits_from": "2d", "patch_size": [32, 32], "batch_size": 2}
+    plans.write_text(json.dumps(described))
+    small = [*line, "--configuration", "2d_small", "--fold", "all"]
+    assert json.loads(toolkit(*small, "--json").stdout) == {"folds": {}}
+    kept = results.with_name("nnUNetTrainer__nnUNetPlans__2d_small")
+    assert json.loads((kept / "plans.json").read_text())["configurations"]["2d_small"]["batch_size"] == 2
+    assert not (kept / "fold_all" / "validation").exists()
+    assert "fold all is trained already" in toolkit(*small).output
+    shutil.rmtree(kept)
     ours = NnUNet(1, 3, plans=results / "plans.json", aux=True)
     load_weights(ours, results / "fold_0" / "checkpoint_final.pth", ours.key_map, "segmenter", whole=True)
     toolkit("nnunet", "predict", out, raw / "imagesTr", "-o", tmp_path / "masks", "--device", "cpu")
