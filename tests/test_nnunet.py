@@ -266,6 +266,68 @@ def test_a_failure_of_nnunet_is_a_sentence(tmp_path, monkeypatch):
     assert (tmp_path / "logs" / "fold_0.log").read_text() == "".join(lines)
 
 
+@pytest.mark.parametrize(("fold", "done"), [(0, ["trained", "validated"]), ("all", ["trained"])])
+def test_a_fold_that_keeps_nothing_back_is_not_validated_and_threads_stay_as_they_were(monkeypatch, fold, done):
+    from transeg.tools.nnunet import stages
+
+    said = []
+
+    class Trainer:
+        def run_training(self):
+            said.append("trained")
+
+        def perform_actual_validation(self):
+            said.append("validated")
+
+    monkeypatch.setattr(stages, "get_trainer_from_args", lambda *_, **__: Trainer())
+    monkeypatch.setattr(stages, "maybe_load_checkpoint", lambda *_, **__: None)
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: said.append(count))
+    stages.train_fold(1, "nnUNetPlans", "2d", fold, "cpu", 1, 1, [])
+    assert said == done
+
+
+def test_planning_works_where_the_training_has_no_workers(monkeypatch):
+    from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
+
+    from transeg.tools.nnunet import stages
+
+    monkeypatch.setenv("nnUNet_n_proc_DA", "0")
+    monkeypatch.setattr(stages, "extract_fingerprints", lambda *_, **__: None)
+    monkeypatch.setattr(stages, "preprocess", lambda *_, **__: None)
+    threads = []
+    monkeypatch.setattr(stages, "plan_experiments", lambda *_: threads.append(get_allowed_n_proc_DA()))
+    stages.plan_and_preprocess(1, "ExperimentPlanner", "2d", 1)
+    assert threads == [1]
+
+
+def test_a_configuration_of_ones_own_is_asked_for_and_trained_once(toolkit, tmp_path, monkeypatch):
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    write(dataset_writer("nnunet", raw, About(CLASSES, 1, "tiny"), Registry()), 3, "train")
+    done = []
+
+    def run(space, task, *_, **arguments):
+        done.append(task)
+        plans = space.preprocessed / "nnUNetPlans.json"
+        if task == "train":
+            place = space.results / "nnUNetTrainer__nnUNetPlans__2d_small" / f"fold_{arguments['fold']}"
+            place.mkdir(parents=True)
+            (place / "checkpoint_final.pth").touch()
+        elif not plans.exists():
+            plans.parent.mkdir(parents=True)
+            plans.write_text('{"configurations": {"2d": {}}}')
+
+    monkeypatch.setattr(Workspace, "run", run)
+    line = ["nnunet", "train", f"nnunet:{raw}", "-o", out, "--configuration", "2d_small", "--fold", "all"]
+    line += ["--device", "cpu"]
+    said = " ".join(toolkit(*line, code=2).output.split())
+    assert "planned no configuration '2d_small'; there are: 2d. Add one of your own to" in said
+    (plans,) = out.glob("nnUNet_preprocessed/*/nnUNetPlans.json")
+    plans.write_text('{"configurations": {"2d": {}, "2d_small": {}}}')
+    toolkit(*line)
+    assert "fold all is trained already" in toolkit(*line).output
+    assert done == ["prepare", "prepare", "train"]
+
+
 def write(writer, count, split, groups=0):
     """Discs with a ring around them, whose grey values tell the classes apart."""
     rng = np.random.default_rng(0)

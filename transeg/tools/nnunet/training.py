@@ -136,9 +136,13 @@ def _prepare(
                 processes=min(8, available_cores()),
             )
             advance()
-        known = list(read_json(space.preprocessed / f"{PLANS[planner]}.json")["configurations"])
+        plans = space.preprocessed / f"{PLANS[planner]}.json"
+        known = list(read_json(plans)["configurations"])
         if configuration not in known:
-            raise UsageError(f"nnU-Net planned no configuration {configuration!r}; there are: {', '.join(known)}.")
+            raise UsageError(
+                f"nnU-Net planned no configuration {configuration!r}; there are: {', '.join(known)}. Add one of your "
+                f"own to {plans} and repeat the command."
+            )
         write_json(space.prepared, [*done, [planner, configuration]])
     if divided:
         write_json(space.splits, divided)
@@ -155,7 +159,8 @@ def _train_fold(
     console: Console,
 ) -> None:
     place = _place(space, planner, configuration, fold)
-    if (place / "validation" / "summary.json").exists():
+    last = "checkpoint_final.pth" if fold == "all" else "validation/summary.json"
+    if (place / last).exists():
         console.print(f"fold {fold} is trained already")
         return
     with progress_bar(console, f"training fold {fold}", epochs, "epochs") as advance:
