@@ -12,7 +12,7 @@ from unittest.mock import Mock
 import pytest
 import torch
 from conftest import TINY_DATA, TINY_TEST, command
-from servers import Ranks
+from servers import Fork, Ranks
 from test_resume import assert_same, iterations
 
 from transeg.core.distributed import collectives as distributed
@@ -43,14 +43,17 @@ def whole(tmp_path_factory, two):
 
 
 def start(folder, *launcher):
-    line = [sys.executable, *launcher, "-m", "transeg", *command(PARTS, "--run-dir", folder)]
-    line += [] if launcher else ["--devices", "2"]
+    line = [*command(PARTS, "--run-dir", folder)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    begun = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+    if launcher:
+        line = [sys.executable, *launcher, "-m", "transeg", *line]
+        begun = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    else:
+        begun = Fork(*line, "--devices", 2, environment=environment)
     deadline = time.monotonic() + 120
     while iterations(folder) < 7 and begun.poll() is None and time.monotonic() < deadline:
         time.sleep(0.002)
-    assert begun.poll() is None, begun.stdout.read()
+    assert begun.poll() is None, begun.communicate()
     return begun, trained_by(begun.pid)
 
 
@@ -67,8 +70,8 @@ def trained_by(parent):
 
 
 def ended(begun):
-    output, _ = begun.communicate(timeout=60)
-    return begun.returncode, " ".join(output.split())
+    said = begun.communicate(timeout=60)
+    return begun.returncode, " ".join("".join(said).split())
 
 
 def assert_gone(pids):

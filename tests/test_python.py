@@ -15,6 +15,7 @@ import tifffile
 import tomli_w
 from conftest import SUPERVISED, TINY_DATA, TINY_SYNDIFF, TINY_TARGET, TINY_TEST, TINY_TRAINING, command
 from PIL import Image
+from servers import forked
 
 import transeg
 from transeg.core.data.images import read_image
@@ -93,8 +94,7 @@ def written(folder):
 
 def run_toolkit(*arguments):
     """The command line, in a process of its own."""
-    line = [sys.executable, "-m", "transeg", *map(str, arguments), "--device", "cpu"]
-    done = subprocess.run(line, capture_output=True, text=True)
+    done = forked(*arguments, "--device", "cpu")
     assert done.returncode == 0, done.stderr
     return done.stdout
 

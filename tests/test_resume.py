@@ -1,4 +1,7 @@
-"""Runs that are killed end as if they had not been."""
+"""Runs that are killed end as if they had not been.
+
+Those that nobody stops start an interpreter: it has another order of sets than the forks that are stopped.
+"""
 
 import json
 import os
@@ -10,6 +13,7 @@ import time
 import pytest
 import torch
 from conftest import BOTH, SUPERVISED, TINY_CYCLEGAN, TINY_SYNDIFF, TRANSLATION, command
+from servers import Fork, forked
 
 LONG = ["train.iterations=14", "train.checkpoint_interval=3", "train.val_interval=4", "train.log_interval=1"]
 
@@ -19,9 +23,9 @@ def arguments(parts, folder, workers):
     return command((options, [*settings, *LONG, f"data.workers={workers}", "baseline=none"]), "--run-dir", folder)
 
 
-def start(line):
+def start(*line):
     return subprocess.Popen(
-        [sys.executable, "-m", "transeg", *line], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [sys.executable, "-m", "transeg", *line], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 
@@ -31,15 +35,15 @@ def iterations(folder):
     return max((json.loads(line)["iteration"] for line in lines if line.endswith("}")), default=0)
 
 
-def stop_at(line, folder, iteration, number):
+def stop_at(line, folder, iteration, number, begin=Fork):
     """Start a run and send it a signal once it has done that many iterations."""
-    process = start(line)
+    process = begin(*line)
     deadline = time.monotonic() + 120
     while iterations(folder) < iteration and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.002)
-    assert process.poll() is None, process.stdout.read()
+    assert process.poll() is None, process.communicate()
     process.send_signal(number)
-    output, _ = process.communicate(timeout=60)
+    output = "".join(process.communicate(timeout=60))
     return process.returncode, output
 
 
@@ -82,11 +86,11 @@ def never_stopped(tmp_path_factory):
 def test_students_are_killed_and_resumed(tmp_path, process):
     """Teachers come from where they were; learned projections from the checkpoint."""
     teacher, whole, cut = tmp_path / "teacher", tmp_path / "whole", tmp_path / "cut"
-    assert process(*command(SUPERVISED, "--run-dir", teacher)).returncode == 0
+    assert forked(*command(SUPERVISED, "--run-dir", teacher)).returncode == 0
     taught = ["--teacher", str(teacher), "--distill", "fitnet:layer=mid_stage", "--distill", "kl"]
     assert process(*arguments(SUPERVISED, whole, 0), *taught).returncode == 0
     stop_at([*arguments(SUPERVISED, cut, 0), *taught], cut, 7, signal.SIGKILL)
-    result = process("run", "--run-dir", cut, "--resume")
+    result = forked("run", "--run-dir", cut, "--resume")
     assert result.returncode == 0, result.stderr
     assert_same(whole, cut)
 
@@ -101,7 +105,7 @@ def test_syntheses_are_killed_and_resumed(tmp_path, process):
     assert process(*arguments(parts, whole, 0)).returncode == 0
     stop_at(arguments(parts, cut, 0), cut / "translation", 2, signal.SIGKILL)
     stop_at(["run", "--run-dir", str(cut), "--resume"], cut / "translation", 7, signal.SIGKILL)
-    result = process("run", "--run-dir", cut, "--resume")
+    result = forked("run", "--run-dir", cut, "--resume")
     assert result.returncode == 0, result.stderr
     assert_same(whole, cut)
     for image in (whole / "synthetic" / "images").iterdir():
@@ -118,7 +122,7 @@ def test_averages_and_rare_losses_are_killed_and_resumed(tmp_path, process):
     assert process(*arguments(parts, whole, 0)).returncode == 0
     stop_at(arguments(parts, cut, 0), cut, 2, signal.SIGKILL)
     stop_at(["run", "--run-dir", str(cut), "--resume"], cut, 7, signal.SIGKILL)
-    result = process("run", "--run-dir", cut, "--resume")
+    result = forked("run", "--run-dir", cut, "--resume")
     assert result.returncode == 0, result.stderr
     assert_same(whole, cut)
     lines = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
@@ -134,7 +138,7 @@ def test_image_pools_are_killed_and_resumed(tmp_path, process):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert process(*arguments(parts, whole, 0)).returncode == 0
     stop_at(arguments(parts, cut, 0), cut, 7, signal.SIGKILL)
-    result = process("run", "--run-dir", cut, "--resume")
+    result = forked("run", "--run-dir", cut, "--resume")
     assert result.returncode == 0, result.stderr
     assert_same(whole, cut)
     assert states(whole)["last"]["model"]["generator.pool_B.images"].shape == (5, 3, 32, 32)
@@ -150,7 +154,7 @@ def test_scales_averages_and_micro_batches_are_killed_and_resumed(tmp_path, proc
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert process(*arguments(parts, whole, 0)).returncode == 0
     stop_at(arguments(parts, cut, 0), cut, 7, signal.SIGKILL)
-    result = process("run", "--run-dir", cut, "--resume")
+    result = forked("run", "--run-dir", cut, "--resume")
     assert result.returncode == 0, result.stderr
     assert_same(whole, cut)
     one, other = (states(folder)["last"] for folder in (whole, cut))
@@ -188,13 +192,13 @@ def test_compiled_and_fused_networks_are_killed_and_resumed(tmp_path, process):
     result = process(*arguments(parts, whole, 0), "--compile", *registry)
     assert result.returncode == 0, result.stderr
     stop_at([*arguments(parts, cut, 0), "--compile", *registry], cut, 7, signal.SIGKILL)
-    result = process("run", "--run-dir", cut, "--resume", *registry)
+    result = forked("run", "--run-dir", cut, "--resume", *registry)
     assert result.returncode == 0, result.stderr
     assert_same(whole, cut)
     state = states(cut)["last"]
     assert all(group["fused"] for group in state["optimizers"]["segmenter"]["param_groups"])
     assert not any("_orig_mod" in key for key in state["model"])
-    again = process("run", "--run-dir", cut, "--resume", "--no-compile", *registry)
+    again = forked("run", "--run-dir", cut, "--resume", "--no-compile", *registry)
     assert again.returncode == 0, again.stderr  # how it computes may change on the way
 
 
@@ -202,21 +206,22 @@ def test_compiled_and_fused_networks_are_killed_and_resumed(tmp_path, process):
 @pytest.mark.parametrize("parts", [SUPERVISED, BOTH], ids=["supervised", "joint"])
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("iteration", [2, 7, 12])
-def test_killed_and_resumed(tmp_path, process, never_stopped, parts, workers, iteration):
+def test_killed_and_resumed(tmp_path, never_stopped, parts, workers, iteration):
     """Before the first checkpoint, between two, and after the last; killed once more on the way."""
     whole, cut = never_stopped(parts), tmp_path / "cut"
     stop_at(arguments(parts, cut, workers), cut, iteration, signal.SIGKILL)
     if iteration == 2:
         stop_at(["run", "--run-dir", str(cut), "--resume"], cut, 5, signal.SIGKILL)
-    result = process("run", "--run-dir", cut, "--resume", "--set", f"data.workers={2 - workers}")
+    result = forked("run", "--run-dir", cut, "--resume", "--set", f"data.workers={2 - workers}")
     assert result.returncode == 0, result.stderr
     assert_same(whole, cut)
 
 
 @pytest.mark.slow
 def test_interrupted_and_resumed(tmp_path, process, never_stopped):
+    """From the start of the interpreter to its end."""
     whole, cut = never_stopped(BOTH), tmp_path / "cut"
-    code, output = stop_at(arguments(BOTH, cut, 2), cut, 5, signal.SIGINT)
+    code, output = stop_at(arguments(BOTH, cut, 2), cut, 5, signal.SIGINT, start)
     assert code == 1
     assert "Traceback" not in output
     text = " ".join(output.split())
@@ -226,17 +231,24 @@ def test_interrupted_and_resumed(tmp_path, process, never_stopped):
     assert_same(whole, cut)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("stage", ["translation", ".", "baseline"])
-def test_every_stage_goes_on_where_it_was(tmp_path, process, stage):
-    """A sequential run with a baseline, killed in each of its three trainings."""
+@pytest.fixture(scope="module")
+def sequence(tmp_path_factory):
+    """A sequential run with a baseline: what begins it, and one that nobody has stopped."""
     options, settings = BOTH
     line = [*options, "--strategy", "sequential"], [*settings, *LONG, "baseline=source-only"]
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    assert process(*command(line, "--run-dir", whole)).returncode == 0
+    whole = tmp_path_factory.mktemp("whole") / "sequential"
+    subprocess.run([sys.executable, "-m", "transeg", *command(line, "--run-dir", whole)], check=True)
+    return line, whole
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["translation", ".", "baseline"])
+def test_every_stage_goes_on_where_it_was(tmp_path, sequence, stage):
+    """Killed in each of its three trainings."""
+    (line, whole), cut = sequence, tmp_path / "cut"
     stop_at(command(line, "--run-dir", cut), cut / stage, 5, signal.SIGKILL)
     translated = {p.name: p.stat().st_mtime_ns for p in (cut / "translated").rglob("*.png")}
-    assert process("run", "--run-dir", cut, "--resume").returncode == 0
+    assert forked("run", "--run-dir", cut, "--resume").returncode == 0
     assert_same(whole, cut)
     again = {p.name: p.stat().st_mtime_ns for p in (cut / "translated").rglob("*.png")}
     assert all(again[name] == when for name, when in translated.items())  # nothing is translated twice

@@ -17,6 +17,7 @@ import optuna
 import pytest
 import torch
 from rich.console import Console
+from servers import Fork
 
 from transeg.core.inference.trained_model import TrainedModel
 from transeg.core.registry import Registry
@@ -275,8 +276,7 @@ LONG = {"iterations": 60, "interval": 20}
 
 
 def start(folder, *options):
-    line = [sys.executable, "-m", "transeg", "search", "--search-dir", folder, *options]
-    return subprocess.Popen([str(part) for part in line], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return Fork("search", "--search-dir", folder, *options)
 
 
 def lines(run):
@@ -290,9 +290,9 @@ def stop(folder, number, *options, trial="0001", at=8):
     end = time.monotonic() + 180
     while lines(SearchFolder(folder).trials / trial) < at and process.poll() is None and time.monotonic() < end:
         time.sleep(0.005)
-    assert process.poll() is None, process.stdout.read()
+    assert process.poll() is None, process.communicate()
     process.send_signal(number)
-    output, _ = process.communicate(timeout=60)
+    output = "".join(process.communicate(timeout=60))
     return process.returncode, output
 
 
@@ -301,7 +301,8 @@ def whole(tmp_path_factory):
     """A search of two trials that nobody interrupts, and its options."""
     folder = tmp_path_factory.mktemp("whole") / "whole"
     options = ("--config", write(folder.parent / "s.toml", **LONG), "--trials", 2, "--pruner", "none")
-    assert start(folder, *options).wait(300) == 0
+    line = [sys.executable, "-m", "transeg", "search", "--search-dir", folder, *options]
+    subprocess.run([str(part) for part in line], check=True)
     return folder, options
 
 
@@ -317,7 +318,7 @@ def test_interrupted_searches_end_as_whole_ones(tmp_path, number, whole):
         assert f"Go on with: toolkit search --search-dir {cut}" in words(output)
     before = lines(cut / "trials" / ("0001" if killed else "0000"))
     again = start(cut)
-    output, _ = again.communicate(timeout=300)
+    output = again.communicate(timeout=300)
     assert again.returncode == 0, output
     assert 0 < before < 60
     assert _done(cut) == _done(uncut)
@@ -410,7 +411,7 @@ def test_two_workers_share_a_study_on_a_server(server, tmp_path, request, toolki
     options = ("--config", config, "--study", "shared", "--storage", url, "--trials", 6)
     folders = [tmp_path / "one", tmp_path / "two"]
     workers = [start(folder, *options) for folder in folders]
-    outputs = [worker.communicate(timeout=300)[0] for worker in workers]
+    outputs = ["".join(worker.communicate(timeout=300)) for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0], outputs
     trained = [{path.name for path in (folder / "trials").iterdir()} for folder in folders]
     assert all(trained), "one of the workers did nothing"

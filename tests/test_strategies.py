@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import BOTH, SUPERVISED, TINY_CUT, TINY_DATA, TINY_TARGET, TINY_TEST, TINY_TRAINING, command
+from servers import forked
 from test_resume import arguments, assert_same, stop_at
 
 from transeg.core.registry import Registry
@@ -221,7 +222,7 @@ def test_those_of_others_are_killed_between_and_inside_stages_and_resumed(tmp_pa
         resume, cut / "teacher", 14, signal.SIGKILL
     )  # its last iteration: before or while target images are labelled
     stop_at(resume, cut, 5, signal.SIGKILL)
-    result = process(*resume)
+    result = forked(*resume)
     assert result.returncode == 0, result.stderr
     assert_same(whole, cut)
 

@@ -3,12 +3,11 @@
 import csv
 import json
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
 from conftest import TINY_TRAINING
+from servers import Fork
 
 from transeg.tools.sweep.sweep_folder import read_sweep
 
@@ -44,8 +43,7 @@ summary = "Fails when it is trained."
 
 
 def start(folder, *options):
-    line = [sys.executable, "-m", "transeg", "sweep", *map(str, (folder, *options))]
-    return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return Fork("sweep", folder, *options)
 
 
 def noted(cell):

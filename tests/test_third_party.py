@@ -28,10 +28,9 @@ def environment(tmp_path_factory):
     return python
 
 
-def install(python, source, tmp_path):
-    copy = tmp_path / source.name
-    shutil.copytree(source, copy)  # building leaves files behind
-    line = [python, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--no-index", str(copy)]
+def install(python, sources, tmp_path):
+    copies = [shutil.copytree(source, tmp_path / source.name) for source in sources]  # building leaves files behind
+    line = [python, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--no-index", *map(str, copies)]
     result = subprocess.run(line, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
 
@@ -65,10 +64,9 @@ def broken(tmp_path):
 
 @pytest.mark.slow
 def test_plugins_of_others(environment, broken, tmp_path):
-    install(environment, EXAMPLE, tmp_path)
-    install(environment, broken("raising", init="raise RuntimeError('boom')\n"), tmp_path)
-    install(environment, broken("unparsable", manifest="[plugin\n"), tmp_path)
-    install(environment, broken("hollow", net=None), tmp_path)
+    raising = broken("raising", init="raise RuntimeError('boom')\n")
+    others = raising, broken("unparsable", manifest="[plugin\n"), broken("hollow", net=None)
+    install(environment, [EXAMPLE, *others], tmp_path)
 
     rows = json.loads(toolkit(environment, "list", "--json").stdout)
     by_package = {}

@@ -13,6 +13,7 @@ import pytest
 import torch
 from conftest import SUPERVISED, command
 from evaluations import evaluated
+from servers import forked
 from shapes import item
 
 from transeg.core.errors import TransegError
@@ -165,9 +166,9 @@ class TestWhatIsWrong:
         assert f"The metric far of far {words.format(image=image)}" in said
         assert "Traceback" not in said
 
-    def test_ends_a_training_whose_validations_measure_it(self, local, process, tmp_path):
+    def test_ends_a_training_whose_validations_measure_it(self, local, tmp_path):
         manifest = local("raise ValueError('no such thing')", ROWS + "validation = true\n")
-        result = process(*command(SUPERVISED, "--registry", manifest, "--run-dir", tmp_path / "run"))
+        result = forked(*command(SUPERVISED, "--registry", manifest, "--run-dir", tmp_path / "run"))
         said = " ".join(result.stderr.split())
         assert result.returncode == 1
         assert "The metric far of far failed on" in said
