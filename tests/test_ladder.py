@@ -3,11 +3,12 @@
 import csv
 import json
 import re
+import subprocess
+import sys
 import time
 
 import pytest
 from conftest import TINY_CUT, TINY_TARGET
-from servers import Fork
 
 from transeg.core.experiment.schema import read_experiment
 from transeg.core.registry import Registry
@@ -20,7 +21,8 @@ ORDER = ["source-only", "fda", "joint", "self-training", "oracle"]
 
 
 def start(folder, *options):
-    return Fork("ladder", "--ladder-dir", folder, *options)
+    line = [sys.executable, "-m", "transeg", "ladder", "--ladder-dir", *map(str, (folder, *options))]
+    return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def noted(cell):
@@ -34,7 +36,7 @@ def dice(folder):
 
 
 @pytest.mark.slow
-def test_killed_finished_and_read_again(toolkit, tmp_path):
+def test_killed_finished_and_read_again(tmp_path):
     folder = tmp_path / "ladder"
     options = [
         "--segmenter",
@@ -88,7 +90,7 @@ def test_killed_finished_and_read_again(toolkit, tmp_path):
     assert all(lost >= 0 for rung in regret["rungs"].values() for rule, lost in rung.items() if rule != "last average")
     assert "Dice lost by rules" in output
     assert f"toolkit report {folder}" in output
-    toolkit("report", folder, "--device", "cpu")
+    subprocess.run([sys.executable, "-m", "transeg", "report", folder, "--device", "cpu"], check=True)
     page = (folder / "report.html").read_text()
     pictures = page.partition('id="pictures"')[2].partition('id="cells"')[0]
     strips = [strip.count("<img") for strip in pictures.split('class="pictures strip"')[1:]]

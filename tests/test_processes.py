@@ -12,7 +12,7 @@ from unittest.mock import Mock
 import pytest
 import torch
 from conftest import TINY_DATA, TINY_TEST, command
-from servers import Fork, Ranks
+from servers import Ranks
 from test_resume import assert_same, iterations
 
 from transeg.core.distributed import collectives as distributed
@@ -43,17 +43,14 @@ def whole(tmp_path_factory, two):
 
 
 def start(folder, *launcher):
-    line = [*command(PARTS, "--run-dir", folder)]
+    line = [sys.executable, *launcher, "-m", "transeg", *command(PARTS, "--run-dir", folder)]
+    line += [] if launcher else ["--devices", "2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    if launcher:
-        line = [sys.executable, *launcher, "-m", "transeg", *line]
-        begun = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-    else:
-        begun = Fork(*line, "--devices", 2, environment=environment)
+    begun = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
     deadline = time.monotonic() + 120
     while iterations(folder) < 7 and begun.poll() is None and time.monotonic() < deadline:
         time.sleep(0.002)
-    assert begun.poll() is None, begun.communicate()
+    assert begun.poll() is None, begun.stdout.read()
     return begun, trained_by(begun.pid)
 
 
@@ -70,8 +67,8 @@ def trained_by(parent):
 
 
 def ended(begun):
-    said = begun.communicate(timeout=60)
-    return begun.returncode, " ".join("".join(said).split())
+    output, _ = begun.communicate(timeout=60)
+    return begun.returncode, " ".join(output.split())
 
 
 def assert_gone(pids):

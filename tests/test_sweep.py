@@ -3,11 +3,12 @@
 import csv
 import json
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
 from conftest import TINY_TRAINING
-from servers import Fork
 
 from transeg.tools.sweep.sweep_folder import read_sweep
 
@@ -43,7 +44,8 @@ summary = "Fails when it is trained."
 
 
 def start(folder, *options):
-    return Fork("sweep", folder, *options)
+    line = [sys.executable, "-m", "transeg", "sweep", *map(str, (folder, *options))]
+    return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def noted(cell):
