@@ -152,3 +152,17 @@ def test_where_no_pixel_counts_nothing_is_defined():
     assert curves is None
     assert tuple(values) == METRICS
     assert all(math.isnan(value) for value in values.values())
+
+
+def test_values_do_not_depend_on_where_in_memory_an_image_lies():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        height, width = rng.integers(20, 70, 2)
+        prediction, truth = rng.random((height, width)), rng.random((height, width)) < 0.02
+        truth[0, 0] = True
+        values = set()
+        for _ in range(20):
+            moved = [np.empty(size, dtype=np.uint8) for size in rng.integers(1, 20_000, 3)]
+            values.add(weighted_f(prediction, truth, np.ones_like(truth)))
+            del moved
+        assert len(values) == 1
