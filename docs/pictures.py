@@ -1,6 +1,7 @@
 """Writes the pictures of the documentation that are no run's own.
 
     python docs/pictures.py octa RUN FOLDER     # a joint run of octa's ladder, and the graphs; writes docs/octa.png
+    python docs/pictures.py kvasir RUN          # a joint run of kvasir's ladder; writes docs/kvasir.jpg
     python docs/pictures.py nuclei LADDER       # of its first seed; writes docs/nuclei.jpg
     python docs/pictures.py axons LADDER        # likewise, docs/axons.jpg
     python docs/pictures.py demo RUN            # of `toolkit run --generator cut --segmenter hardnet`; docs/demo.jpg
@@ -8,8 +9,8 @@
     python docs/pictures.py tissue FOLDER       # of nuclei in stained tissue; writes docs/tissue.jpg
 
 Of octa, only graphs are shown, which are rendered (arXiv:2306.10941), and what is made of them: the angiograms may not
-be passed on. Images of nuclei (CC0) and of axons (MIT) may be. NOTICE says whose images each picture shows.
-docs/file_pictures.py writes those of the how-to pages.
+be passed on; so it is with Kvasir-SEG and colons. Images of nuclei (CC0) and of axons (MIT) may be. NOTICE says whose
+images each picture shows. docs/file_pictures.py writes those of the how-to pages.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ from transeg.plugins.datasets.phantom import Phantom
 HERE = Path(__file__).parent
 SHOWN, SIDE = (5, 40, 90), 160
 """Graphs, and pixels of the part of each that is shown."""
+RENDERED = (0, 7, 19)
+"""Colons that are shown."""
 RUNGS = {
     "nuclei": ("source-only", "source-only+inverted+bn", "histogram+inverted", "joint", "joint+inverted"),
     "axons": ("source-only", "source-only+inverted+bn", "histogram+inverted", "joint+inverted"),
@@ -61,21 +64,31 @@ COLOURS = ("tab:orange", "tab:cyan")
 
 
 def octa(run: Path, folder: Path) -> None:
-    """A row of graphs, and below them what a generator has made of each, with the outlines of its label."""
+    """Graphs, and what a generator has made of them."""
     graphs = Folder(folder, "all", channels=1)
+    _translations(run, [graphs[index] for index in SHOWN], "rendered graph", HERE / "octa.png")
+
+
+def kvasir(run: Path) -> None:
+    """Rendered colons, and what a generator has made of them."""
+    colons = Phantom(None, "val", count=400)
+    _translations(run, [colons[index] for index in RENDERED], "rendered colon", HERE / "kvasir.jpg")
+
+
+def _translations(run: Path, samples: list[Sample], title: str, path: Path) -> None:
+    """A row of images, and below them what a generator has made of each, with the outlines of its label."""
     translator = Translator.load(run, Registry(), "cpu", direction=None, window=None)
-    figure, axes = plt.subplots(2, len(SHOWN), figsize=(9, 6.4), layout="constrained")
-    for column, index in enumerate(SHOWN):
-        sample = graphs[index]
-        top, left = ((side - SIDE) // 2 for side in sample.size)
+    figure, axes = plt.subplots(2, len(samples), figsize=(9, 6.4), layout="constrained")
+    for column, sample in enumerate(samples):
+        top, left = (max(0, side - SIDE) // 2 for side in sample.size)
         part = np.s_[top : top + SIDE, left : left + SIDE]
-        pictures = {"rendered graph": sample.image, "translated, and its label": translator(sample.image, sample.name)}
-        for row, (title, picture) in enumerate(pictures.items()):
+        pictures = {title: sample.image, "translated, and its label": translator(sample.image, sample.name)}
+        for row, (label, picture) in enumerate(pictures.items()):
             show(axes[row, column], picture[part])
-            axes[row, 0].set_ylabel(title)
+            axes[row, 0].set_ylabel(label)
         assert sample.mask is not None
         axes[1, column].contour(sample.mask[part], levels=[0.5], colors=COLOURS[0], linewidths=0.6)
-    figure.savefig(HERE / "octa.png", dpi=100)
+    figure.savefig(path, dpi=100 if path.suffix == ".png" else 64)
 
 
 def pair(name: str, ladder: Path) -> None:
@@ -180,4 +193,4 @@ if __name__ == "__main__":
     if picture in RUNGS:
         pair(picture, Path(*paths))
     else:
-        {"octa": octa, "demo": demo, "shifts": shifts, "tissue": tissue}[picture](*map(Path, paths))
+        {"octa": octa, "kvasir": kvasir, "demo": demo, "shifts": shifts, "tissue": tissue}[picture](*map(Path, paths))
