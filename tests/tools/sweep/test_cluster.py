@@ -12,7 +12,7 @@ from rich.console import Console
 
 from transeg.core.errors import UsageError
 from transeg.core.registry import Registry
-from transeg.tools.common.cluster import Cluster, cluster_from_options
+from transeg.tools.common.scheduler import Cluster, cluster_from_options
 from transeg.tools.sweep import cluster as module
 from transeg.tools.sweep.execution import pick_places
 from transeg.tools.sweep.sweep_folder import read_sweep

@@ -78,7 +78,7 @@ def ladder(
     toolkit ladder --source folder:/data/renders --target folder:/data/video --test folder:/data/labelled --dry-run
     toolkit ladder --ladder-dir ladders/mine --rungs fda,joint,few=10,oracle --seeds 3 --config mine.toml
     """
-    from transeg.tools.common.cluster import cluster_from_options
+    from transeg.tools.common.scheduler import cluster_from_options
     from transeg.tools.ladder.ladder import define_ladder, run_ladder
     from transeg.tools.ladder.ladder_tables import show_ladder, show_ladder_plan
 

@@ -17,7 +17,7 @@ from transeg.core.experiment.settings import Settings, merge, read_settings
 from transeg.core.experiment.versions import upgrade
 from transeg.core.files import read_json, write_json
 from transeg.core.registry import Registry
-from transeg.tools.common.cluster import Cluster
+from transeg.tools.common.scheduler import Cluster
 from transeg.tools.ladder.composition import compose
 from transeg.tools.ladder.ladder_results import ladder_path, ladder_results
 from transeg.tools.ladder.rungs import LOWEST, parse_rung

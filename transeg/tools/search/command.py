@@ -129,7 +129,7 @@ def search(
     """
     require("optuna", "search", "toolkit search")
     from transeg.tools.search import search as core
-    from transeg.tools.search.cluster import jobs_from_options
+    from transeg.tools.search.jobs import jobs_from_options
     from transeg.tools.search.plan import plan_search
 
     console = stderr_console()

@@ -15,7 +15,7 @@ from transeg.core.experiment.schema import Experiment, QualityOptions, read_expe
 from transeg.core.experiment.settings import Settings, read_settings
 from transeg.core.files import write_text
 from transeg.core.registry import Registry
-from transeg.tools.search.cluster import Jobs, run_jobs
+from transeg.tools.search.jobs import Jobs, run_jobs
 from transeg.tools.search.plan import Plan, SearchFolder, full_experiment, trial_experiment, trial_parts
 from transeg.tools.search.space import Space
 from transeg.tools.search.storage import database_errors, open_storage, storage_url

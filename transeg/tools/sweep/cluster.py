@@ -16,7 +16,7 @@ from rich.console import Console
 from transeg.core.errors import TransegError
 from transeg.core.evaluation.numbers import pluralise
 from transeg.core.registry import Registry
-from transeg.tools.common.cluster import Cluster, are_alive, array_number, how_to_stop, reason_of_end, submit
+from transeg.tools.common.scheduler import Cluster, are_alive, array_number, how_to_stop, reason_of_end, submit
 from transeg.tools.sweep.live import LiveTable
 from transeg.tools.sweep.sweep_folder import Sweep, read_sweep
 from transeg.tools.sweep.work import Child, run_cells, stop_children

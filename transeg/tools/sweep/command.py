@@ -82,7 +82,7 @@ def sweep(
     if status:
         _show_status(read_sweep(folder), as_json)
         return
-    from transeg.tools.common.cluster import cluster_from_options
+    from transeg.tools.common.scheduler import cluster_from_options
     from transeg.tools.sweep.execution import run_sweep
 
     where = cluster_from_options(cluster, cluster_options)

@@ -14,7 +14,7 @@ from transeg.core.errors import TransegError, UsageError
 from transeg.core.evaluation.metrics.table import all_rows
 from transeg.core.experiment.settings import Settings, read_settings
 from transeg.core.registry import Registry
-from transeg.tools.common.cluster import Cluster
+from transeg.tools.common.scheduler import Cluster
 from transeg.tools.sweep.cluster import run_on_cluster
 from transeg.tools.sweep.definition import define_sweep, sweep_settings, write_sweep
 from transeg.tools.sweep.results import sweep_results, write_results

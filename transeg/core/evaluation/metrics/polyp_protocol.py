@@ -140,7 +140,7 @@ def weighted_f(prediction: np.ndarray, truth: np.ndarray, valid: np.ndarray) -> 
     inside = np.minimum(near, surrounding)[here]
     false = valid & ~truth & (error > 0)
     nearly = cv2.distanceTransform((~truth).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[false]
-    # OpenCV's last digit depends on where in memory an image lies; squares of distances between pixels are whole numbers
+    # OpenCV's last digit depends on where in memory an image lies; squares of these distances are whole numbers
     distance = np.sqrt(np.square(nearly, dtype=np.float64).round())
     outside = error[false] * (2 - np.exp2(-distance / 5))
     tp, fp = len(inside) - inside.sum(), outside.sum()

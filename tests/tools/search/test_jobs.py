@@ -13,10 +13,10 @@ from rich.console import Console
 
 from transeg.core.errors import TransegError, UsageError
 from transeg.core.registry import Registry
-from transeg.tools.common.cluster import Cluster
-from transeg.tools.search import cluster as module
-from transeg.tools.search.cluster import STORAGE, Jobs, jobs_from_options, run_jobs
+from transeg.tools.common.scheduler import Cluster
+from transeg.tools.search import jobs as module
 from transeg.tools.search.job import SearchWorker
+from transeg.tools.search.jobs import STORAGE, Jobs, jobs_from_options, run_jobs
 from transeg.tools.search.plan import Plan, SearchFolder
 from transeg.tools.search.space import Range
 from transeg.tools.search.storage import open_storage, redact_url, storage_url

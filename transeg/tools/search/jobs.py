@@ -16,7 +16,7 @@ from transeg.core.device import check_device_name
 from transeg.core.errors import TransegError, UsageError
 from transeg.core.evaluation.numbers import pluralise
 from transeg.core.registry import Registry
-from transeg.tools.common.cluster import (
+from transeg.tools.common.scheduler import (
     Cluster,
     are_alive,
     array_number,
