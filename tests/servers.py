@@ -6,7 +6,6 @@ the fixture `process`.
 
 import atexit
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -37,14 +36,13 @@ class Fork:
 
     Args:
         arguments: of the command.
-        environment: its variables; those of this process by default.
     """
 
-    def __init__(self, *arguments, environment=None) -> None:
+    def __init__(self, *arguments) -> None:
         self._said = [tempfile.NamedTemporaryFile("r") for _ in range(2)]  # noqa: SIM115  # read when it has ended
         names = [file.name for file in self._said]
         words = [str(argument) for argument in arguments]
-        self._process = FORKS.Process(target=_command, args=(words, names, Path.cwd(), environment or {**os.environ}))
+        self._process = FORKS.Process(target=_command, args=(words, names, Path.cwd(), {**os.environ}))
         self._process.start()
         self.pid = self._process.pid
 
@@ -53,9 +51,6 @@ class Fork:
 
     def send_signal(self, number):
         os.kill(self.pid, number)
-
-    def kill(self):
-        self.send_signal(signal.SIGKILL)
 
     def communicate(self, timeout=None):
         """Wait for its end; what it has said: (standard output, standard error)."""

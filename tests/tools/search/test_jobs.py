@@ -27,6 +27,7 @@ TINY = ["segmenter.base=2", "data.size=32", "data.source.side=32", "data.source.
 SEARCH = ["--segmenter", "unet", "--space", "train.lr=1e-4..1e-1:log", "--trials", "2", "--device", "cpu"]
 
 
+@pytest.mark.slow  # two more interpreters that import PyTorch
 def test_trials_are_trained_in_jobs_and_come_back_into_the_table(tmp_path):
     line = [sys.executable, "-m", "transeg", "search", "--search-dir", str(tmp_path / "s"), *SEARCH, "--set", *TINY]
     line += ["--cluster", "local", "--json"]
