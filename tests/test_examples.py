@@ -230,7 +230,8 @@ def test_a_ladder_is_one_experiment_for_all_rungs(path, tmp_path):
     assert named["test"]
     assert not set(named["train"]) & set(named["test"])
     folder = {"name": "folder", "root": str(tmp_path)}
-    data = {key: {**folder, **settings["data"].get(key, {})} for key in ("source", "target")}
+    given = {key: settings["data"].get(key, {}) for key in ("source", "target")}
+    data = {key: options if "name" in options else {**folder, **options} for key, options in given.items()}
     settings["data"] |= {**data, "test": {"real": folder}}
     experiment = complete_experiment({**settings, "strategy": {"name": "joint"}, "device": "cpu"}, REGISTRY)
     assert experiment.train.watch_tests
