@@ -16,6 +16,10 @@ LATER = ("val/shift",)
 """What they did not log when they were stored."""
 CLOSE = 0.02
 """By how much losses and metrics may differ, which other instruction sets round differently in every step."""
+AS_A_WHOLE = 0.04
+"""The same, but on average over a training from its first step on: Adam's first steps are as long for a gradient of
+rounding errors as for any other. Measured on another processor than theirs: 0.012; in another order, the same losses are
+0.1 apart."""
 
 
 @pytest.fixture
@@ -107,8 +111,16 @@ def test_interrupted_ones_are_resumed_to_the_weights_of_the_whole(stored, proces
     for training in trainings:
         made, whole = scalars(run / training), scalars(STORED / name / training)
         assert {key for key in made if key[1] not in LATER} == whole.keys()
-        far = {key: (made[key], whole[key]) for key in whole if made[key] != pytest.approx(whole[key], abs=CLOSE)}
-        assert not far
+        rates = {key: rate for key, rate in whole.items() if key[1].startswith("lr/")}
+        assert rates
+        assert {key: made[key] for key in rates} == pytest.approx(rates)
+        if training == resumed:
+            far = {key: (made[key], whole[key]) for key in whole if made[key] != pytest.approx(whole[key], abs=CLOSE)}
+            assert not far
+        else:
+            for value in {key[1] for key in whole}:
+                apart = [abs(made[key] - whole[key]) for key in whole if key[1] == value]
+                assert np.mean(apart) < AS_A_WHOLE, (training, value, apart)
     made, whole = (
         torch.load(folder / resumed / "checkpoints" / "best.pt", weights_only=True)["model"]
         for folder in (run, STORED / name)
