@@ -1,10 +1,15 @@
 """`toolkit predict` on DICOM images: a mask for each frame, and nothing of a patient but where it is asked for."""
 
+import csv
+import json
+import shutil
+
 import highdicom
 import numpy as np
 import pydicom
 import pytest
-from layouts import write_dicom
+from conftest import TINY_TRAINING
+from layouts import CT_SLICE, write_dicom
 from PIL import Image
 
 from transeg.core.data import dicom_seg_writing
@@ -98,3 +103,38 @@ def test_what_gets_no_segmentation_is_told_and_has_its_masks(joint_run, toolkit,
     dicom_seg_writing._highdicom.cache_clear()
     assert "pip install 'transeg[dicom]'" in said(toolkit(*line, code=2))
     assert not (tmp_path / "new").exists()
+
+
+def test_series_are_learned_from_measured_as_volumes_and_come_back_as_labels(toolkit, tmp_path):
+    """Its own segmentation, taken for the truth, is right in every voxel."""
+    random, data = np.random.default_rng(0), tmp_path / "data"
+    for patient in range(4):
+        for index in range(4):
+            mask = np.zeros((36, 33), np.uint8)
+            mask[8:28, 6:20] = index in {1, 2}
+            greys = (mask * np.int16(900) + random.integers(0, 300, mask.shape)).astype(np.int16)
+            lying = {**CT_SLICE, "ImagePositionPatient": [0, 0, 3 * index]}
+            who = {"patient": f"XYZZY{patient}", "study": f"1.2.{patient}", "series": f"1.2.{patient}.4"}
+            write_dicom(data / "images" / str(patient) / f"IM{index}.dcm", greys, **who, **lying)
+            path = data / "masks" / str(patient) / f"IM{index}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(mask * 255).save(path)
+    run = tmp_path / "run"
+    line = ["run", "--strategy", "supervised", "--segmenter", "unet", "--source", f"dicom:{data}"]
+    line += ["--test", f"dicom:{data}", "--set", "segmenter.base=4", "data.size=32", *TINY_TRAINING]
+    shown = " ".join(toolkit(*line, "data.source.ratio=[0.5, 0.25, 0.25]", "--run-dir", run).stdout.split())
+    (label,) = json.loads((run / "metrics.json").read_text())["tests"]
+    assert f"{label}, 1 volume, foreground: Dice" in shown
+    (tested,) = {row["name"].split("_")[0] for row in read_rows(run / "evaluation" / f"{label}.csv")}
+    shutil.copytree(data / "images" / tested, tmp_path / "again" / "images")
+    toolkit("predict", run, tmp_path / "again" / "images", "-o", tmp_path / "out", "--format", "dicom-seg")
+    shutil.copytree(tmp_path / "out" / "segmentations", tmp_path / "again" / "masks")
+    test = ["--test", f"dicom:{tmp_path / 'again'}", "--split", "all"]
+    toolkit("evaluate", run, *test, "-o", tmp_path / "measured")
+    (row,) = read_rows(tmp_path / "measured" / "again_volumes.csv")
+    assert float(row["dice"]) == 1
+
+
+def read_rows(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))

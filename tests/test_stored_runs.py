@@ -18,8 +18,8 @@ CLOSE = 0.02
 """By how much losses and metrics may differ, which other instruction sets round differently in every step."""
 AS_A_WHOLE = 0.04
 """The same, but on average over a training from its first step on: Adam's first steps are as long for a gradient of
-rounding errors as for any other. Measured on another processor than theirs: 0.012; in another order, the same losses are
-0.1 apart."""
+rounding errors as for any other. On another processor than theirs it is 0.012; the same losses in another order are 0.1
+apart."""
 
 
 @pytest.fixture
