@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -66,4 +67,7 @@ def train_fold(
 TASKS: dict[str, Callable[..., None]] = {"prepare": plan_and_preprocess, "train": train_fold}
 
 if __name__ == "__main__":
+    # an exit ends nnU-Net's workers, too, which the signal alone would leave behind
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
     TASKS[sys.argv[1]](**json.loads(sys.argv[2]))

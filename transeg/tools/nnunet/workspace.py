@@ -14,6 +14,7 @@ from transeg.core.claims import read_note
 from transeg.core.device import available_cores
 from transeg.core.errors import TransegError, UsageError
 from transeg.core.files import write_json
+from transeg.tools.common.child import bound_to_this_process
 
 NUMBER = 1
 """Of the only dataset in such a folder."""
@@ -79,7 +80,7 @@ class Workspace:
         with (
             file.open("a", encoding="utf-8") as out,
             subprocess.Popen(
-                line,
+                bound_to_this_process(line),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,

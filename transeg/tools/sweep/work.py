@@ -19,6 +19,7 @@ from rich.console import Console
 from transeg.core.errors import describe_exit_code
 from transeg.core.files import write_json
 from transeg.core.registry import Registry
+from transeg.tools.common.child import bound_to_this_process
 from transeg.tools.sweep.live import LiveTable
 from transeg.tools.sweep.sweep_folder import Cell, Sweep
 
@@ -153,9 +154,7 @@ def cell_command(cell: Cell, device: str, registry: Registry) -> list[str]:
 
 def _start(cell: Cell, claim: FileLock, device: str, threads: int | None, registry: Registry) -> Child:
     cell.failure.unlink(missing_ok=True)
-    command = cell_command(cell, device, registry)
-    if sys.platform == "linux":
-        command = [sys.executable, "-m", "transeg.tools.common.child", str(os.getpid()), *command]
+    command = bound_to_this_process(cell_command(cell, device, registry))
     environment = os.environ if threads is None else {**os.environ, "OMP_NUM_THREADS": str(threads)}
     with cell.log.open("ab") as log:
         # a session of its own: Ctrl-C is for this process, which passes it on once
