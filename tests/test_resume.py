@@ -39,7 +39,8 @@ def stop_at(line, folder, iteration, number, begin=Fork):
     """Start a run and send it a signal once it has done that many iterations."""
     process = begin(*line)
     deadline = time.monotonic() + 120
-    while iterations(folder) < iteration and process.poll() is None and time.monotonic() < deadline:
+    while iterations(folder) < iteration and process.poll() is None:
+        assert time.monotonic() < deadline, f"{folder} has {iterations(folder)} iterations"
         time.sleep(0.002)
     assert process.poll() is None, process.communicate()
     process.send_signal(number)
