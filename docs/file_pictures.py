@@ -1,12 +1,15 @@
-"""Writes the pictures of the how-to pages on video, volumes and slides: what is taken of each.
+"""Writes the pictures of the how-to pages on video, volumes, slides and polygons: what is taken of each, and written.
 
-    python docs/file_pictures.py NUCLEI     # the folder of stained nuclei (CC0); writes docs/how-to/*.jpg
+    python docs/file_pictures.py NUCLEI RUN     # the folder of stained nuclei (CC0); writes docs/how-to/*.jpg
 
-All but the nuclei is rendered here.
+RUN is a segmenter that was trained on them, as split by examples/experiments/nuclei/purple.json. All but
+the nuclei is rendered here.
 """
 
 from __future__ import annotations
 
+import json
+import subprocess
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,10 +18,14 @@ import av
 import matplotlib.pyplot as plt
 import nibabel
 import numpy as np
+import shapely
 import tifffile
+from matplotlib.colors import Normalize
 from matplotlib.patches import Rectangle
 from pictures import COLOURS, HERE, show
+from shapely.geometry import shape
 
+from transeg.core.data.images import write_image
 from transeg.core.data.video_frames import VideoFile
 from transeg.plugins.datasets.folder import Folder
 from transeg.plugins.datasets.nifti import NIfTI
@@ -27,13 +34,18 @@ from transeg.plugins.datasets.phantom.scene import draw_scene, render_view
 from transeg.plugins.datasets.slides import Slides
 from transeg.plugins.datasets.video import Video
 
+SPLITS = HERE.parent / "examples" / "experiments" / "nuclei" / "purple.json"
+CORRECTED = "13f2bec0a24c"
+"""The image whose objects are shown."""
 
-def kinds(nuclei: Path) -> None:
-    """What is taken of a video, a volume and a slide; all but the nuclei is rendered here."""
+
+def kinds(nuclei: Path, run: Path) -> None:
+    """What is taken of a video, a volume and a slide, and polygons of what a run finds in an image."""
     with TemporaryDirectory() as scratch:
         _video(Path(scratch))
         _volumes(Path(scratch))
         _slides(nuclei, Path(scratch))
+        _polygons(nuclei, run, Path(scratch))
 
 
 def _video(scratch: Path) -> None:
@@ -149,9 +161,30 @@ def _stain(nuclei: Path, folder: Path) -> np.ndarray:
     return slide
 
 
+def _polygons(nuclei: Path, run: Path, scratch: Path) -> None:
+    """An image that a run has not learned from, its label, and the objects of its GeoJSON by their confidence."""
+    (sample,) = (sample for sample in Folder(nuclei, "test", splits=SPLITS) if sample.name == CORRECTED)
+    write_image(scratch / f"{CORRECTED}.png", sample.image)
+    line = ["predict", str(run), str(scratch / f"{CORRECTED}.png"), "-o", str(scratch / "out"), "--format", "geojson"]
+    subprocess.run([sys.executable, "-m", "transeg", *line], check=True)
+    objects = json.loads((scratch / "out" / "annotations" / f"{CORRECTED}.geojson").read_text())["features"]
+    figure, axes = plt.subplots(1, 2, figsize=(8, 3.2), layout="constrained")
+    show(axes[0], sample.image, sample.mask)
+    axes[0].set_title("labels")
+    show(axes[1], sample.image)
+    axes[1].set_title("objects in the file that predict writes")
+    colours = plt.cm.ScalarMappable(Normalize(0.5, 1), "viridis")
+    for found in objects:
+        colour = colours.to_rgba(found["properties"]["measurements"]["confidence"])
+        for part in shapely.get_parts(shape(found["geometry"])):
+            axes[1].plot(*part.exterior.xy, color=colour, linewidth=1.4)
+    figure.colorbar(colours, ax=axes[1], label="confidence")
+    _save(figure, "polygons")
+
+
 def _save(figure: plt.Figure, name: str) -> None:
     figure.savefig(HERE / "how-to" / f"{name}.jpg", dpi=80, pil_kwargs={"quality": 85})
 
 
 if __name__ == "__main__":
-    kinds(Path(sys.argv[1]))
+    kinds(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,3 +1,4 @@
+import gc
 import signal
 import subprocess
 import sys
@@ -30,6 +31,13 @@ BOTH = (
     ["--generator", "cut", "--segmenter", "unet"],
     [*TINY_DATA, *TINY_TRAINING, *TINY_CUT, *TINY_TARGET, *TINY_TEST, "segmenter.base=4"],
 )
+
+
+@pytest.fixture(autouse=True)
+def frozen():
+    """What earlier tests have left, modules above all, is kept out of the collections that every training asks for."""
+    gc.collect()
+    gc.freeze()
 
 
 def command(parts, *more):

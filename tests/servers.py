@@ -5,6 +5,7 @@ the fixture `process`.
 """
 
 import atexit
+import gc
 import os
 import subprocess
 import sys
@@ -76,6 +77,7 @@ def _command(arguments, names, folder, environment):
 
     from transeg.cli import main
 
+    gc.freeze()  # what is imported: collections would copy the pages of all of it
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
@@ -127,6 +129,7 @@ def _serve(connection: Connection, environment):
     from transeg.cli import main
     from transeg.core.distributed.collectives import leave_ranks
 
+    gc.freeze()
     os.environ.clear()
     os.environ.update(environment)
     while True:
