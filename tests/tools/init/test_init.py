@@ -59,7 +59,8 @@ def test_a_target_brings_a_generator(toolkit, tmp_path):
     source = write_folder(tmp_path / "source", 6, (64, 64))
     target = write_folder(tmp_path / "target", 5, (64, 64), masks=False)
     made, _ = initialise(toolkit, tmp_path, source, "--target", target)
-    assert made["generator"]["name"] == "cut"
+    assert made["generator"] == {"name": "cut", "width": 24, "blocks": 6}  # a CPU trains it in minutes
+    assert made["train"] == {"batch_size": 2, "iterations": 1000}
     assert made["data"]["target"]["root"] == str(target)
     assert "test" not in made["data"]
 

@@ -17,23 +17,24 @@ from transeg.tools.init.findings import Findings
 
 MULTIPLE = 32
 """Of which sides are, since networks here halve images up to five times."""
-WHOLE, TRANSLATED = 352, 256
-"""Sides of images that are seen whole: of the polyp literature's segmenters, and of the generators' publications."""
+WHOLE, TRANSLATED, TRANSLATED_ON_CPU = 352, 256, 96
+"""Sides of images that are seen whole: of the polyp literature's segmenters, of the generators' publications, and those
+of the ladders in docs/results.md, which a CPU trains in minutes."""
 WINDOW = 256
-"""Side of windows."""
+"""Side of windows, at most."""
 SMALL_OBJECT = 12
 """Pixels below which an object that is scaled down with its image is hard to find."""
 FEW, MANY = 60, 600
 """Labelled images below which a narrow network is proposed, and from which a large one is."""
 RARE = 0.03
 """Share of the foreground below which windows are drawn where objects are."""
-BATCHES = {"cpu": (4, 2, 1), "gpu": (16, 8, 4, 2, 1)}
+BATCHES = {"cpu": (2, 1), "gpu": (16, 8, 4, 2, 1)}
 """Images of a step; on a CPU, more of them take as much longer."""
 SHARE_OF_MEMORY = 0.5
 """Of what is available: weights, optimizer, gradients on the way and the loader need the rest."""
 UNMEASURED_MEMORY = 8 * 2**30
 """Bytes that are assumed where the system does not say how many there are."""
-CPU_ITERATIONS = 2000
+CPU_ITERATIONS = 1000
 ALONE = (
     "Each image counts as a group of its own. If several are of one patient, slide or video, put them into\n"
     "subfolders, or say so with groups = FILE: else images are tested on whose like was trained on."
@@ -71,11 +72,16 @@ def suggest(
     """
     found = [each for each in (source, target, test) if each is not None]
     grey = all(each.grey for each in found) and all(_has_channels(each, registry) for each in found)
-    segmenter = list(_segmenter(source))
-    view = list(_view(source, translated=target is not None))
+    place = pick_device(device)
+    segmenter = list(_segmenter(source, place))
+    view = list(_view(source, WHOLE if target is None else TRANSLATED_ON_CPU if place == "cpu" else TRANSLATED))
     chosen = list(_datasets(source, target, test, grey=grey))
-    chosen += [*_generator(target), *segmenter, *_loss(source), *view, *_augmentation(target is not None)]
-    return chosen + list(_training(source, target, segmenter, view, 1 if grey else 3, device, registry))
+    if target is not None:
+        chosen += _generator(place)
+    chosen += [*segmenter, *_loss(source), *view, *_augmentation(target is not None)]
+    if target is None:
+        chosen.append(_batch(source, segmenter, view, 1 if grey else 3, place, registry))
+    return chosen + (list(_first_answer(target)) if place == "cpu" else [])
 
 
 def _has_channels(found: Findings, registry: Registry) -> bool:
@@ -101,24 +107,30 @@ def _datasets(source: Findings, target: Findings | None, test: Findings | None, 
             yield Suggestion(table, "channels", 1, "All images that were looked at are grey.")
 
 
-def _generator(target: Findings | None) -> Iterator[Suggestion]:
-    if target is not None:
-        yield Suggestion(
-            "generator",
-            "name",
-            "cut",
-            "Translates the source into the look of the target. Whether that helps, and more than strong augmentation\n"
-            "alone, `toolkit ladder --config` with this file says.",
-        )
+def _generator(place: str) -> Iterator[Suggestion]:
+    yield Suggestion(
+        "generator",
+        "name",
+        "cut",
+        "Translates the source into the look of the target. Whether that helps, and more than strong augmentation\n"
+        "alone, `toolkit ladder --config` with this file says.",
+    )
+    if place == "cpu":
+        why = "Narrow, since there is no GPU here: leave both out for the published network."
+        yield Suggestion("generator", "width", 24, why)
+        yield Suggestion("generator", "blocks", 6)
 
 
-def _segmenter(source: Findings) -> Iterator[Suggestion]:
+def _segmenter(source: Findings, place: str) -> Iterator[Suggestion]:
     labelled = pluralise(source.masks, "labelled image")
     if source.masks < FEW:
         yield Suggestion("segmenter", "name", "unet", f"Plain and narrow, since there are only {labelled}.")
         yield Suggestion("segmenter", "base", 16)
     elif source.masks < MANY or len(source.classes) > 2:
         yield Suggestion("segmenter", "name", "unet", f"The plain, reliable choice for {labelled}.")
+        if place == "cpu":
+            why = "Narrow, since there is no GPU here: leave it out for the published network."
+            yield Suggestion("segmenter", "base", 16, why)
     else:
         yield Suggestion("segmenter", "name", "hardnet", f"{labelled} are enough for a larger network.")
 
@@ -129,9 +141,8 @@ def _loss(source: Findings) -> Iterator[Suggestion]:
     yield Suggestion("loss", "name", name, f"Dice does not mind that classes are uneven: {shares}.")
 
 
-def _view(source: Findings, *, translated: bool) -> Iterator[Suggestion]:
-    """How images are brought to the size that the network sees."""
-    whole = TRANSLATED if translated else WHOLE
+def _view(source: Findings, whole: int) -> Iterator[Suggestion]:
+    """How images are brought to the size that the network sees, which is `whole` for large ones that are seen whole."""
     scale = whole / source.long
     if source.long <= whole:
         side = max(MULTIPLE * 2, -(-source.short // MULTIPLE) * MULTIPLE)
@@ -140,7 +151,7 @@ def _view(source: Findings, *, translated: bool) -> Iterator[Suggestion]:
         yield Suggestion(
             "data",
             "tile",
-            min(WINDOW, source.short // MULTIPLE * MULTIPLE or source.short),
+            min(WINDOW, whole, source.short // MULTIPLE * MULTIPLE or source.short),
             f"Windows at full resolution: objects are typically {source.object_side:.0f} pixels across, and would be\n"
             f"{source.object_side * scale:.0f} in whole images of {whole}.",
         )
@@ -157,38 +168,36 @@ def _augmentation(translated: bool) -> Iterator[Suggestion]:
     yield Suggestion("augmentation", "preset", "strong", why)
 
 
-def _training(
+def _batch(
     source: Findings,
-    target: Findings | None,
     segmenter: list[Suggestion],
     view: list[Suggestion],
     channels: int,
-    device: str,
+    place: str,
     registry: Registry,
-) -> Iterator[Suggestion]:
+) -> Suggestion:
+    """As many images as memory holds, and not more than a quarter of all."""
     from transeg.core.builders.networks import build_segmenter
     from transeg.core.experiment.choices import SegmenterChoice
     from transeg.tools.init.training_memory import kept_for_backward
 
-    place = pick_device(device)
-    if target is None:
-        chosen: Settings = {option.name: option.value for option in segmenter}
-        network = build_segmenter(
-            SegmenterChoice(**chosen), channels, len(source.classes), 0, registry, pretrained=False
-        )
-        side = next(option.value for option in view if option.name in {"size", "tile"})
-        each, there = kept_for_backward(network, channels, side), _available_memory(place)
-        sizes = BATCHES["cpu" if place == "cpu" else "gpu"]
-        fits = next((count for count in sizes if count * each <= SHARE_OF_MEMORY * there), 1)
-        batch = min(fits, max(1, source.masks // 4))
-        why = (
-            f"An image of {side} pixels keeps {each / 2**20:,.0f} MiB for the backward pass; "
-            f"{there / 2**30:.0f} GiB are free."
-        )
-        yield Suggestion("train", "batch_size", batch, why)
-    if place == "cpu":
-        why = "There is no GPU here: for a first answer. Leave it out for the published length."
-        yield Suggestion("train", "iterations", CPU_ITERATIONS, why)
+    chosen: Settings = {option.name: option.value for option in segmenter}
+    network = build_segmenter(SegmenterChoice(**chosen), channels, len(source.classes), 0, registry, pretrained=False)
+    side = next(option.value for option in view if option.name in {"size", "tile"})
+    each, there = kept_for_backward(network, channels, side), _available_memory(place)
+    sizes = BATCHES["cpu" if place == "cpu" else "gpu"]
+    fits = next((count for count in sizes if count * each <= SHARE_OF_MEMORY * there), 1)
+    need = f"An image of {side} pixels keeps {each / 2**20:,.0f} MiB for the backward pass"
+    why = f"{need}; {there / 2**30:.0f} GiB are free."
+    return Suggestion("train", "batch_size", min(fits, max(1, source.masks // 4)), why)
+
+
+def _first_answer(target: Findings | None) -> Iterator[Suggestion]:
+    """What a CPU can do in minutes."""
+    if target is not None:
+        yield Suggestion("train", "batch_size", BATCHES["cpu"][0])
+    why = "There is no GPU here: for a first answer. Leave it out for the published length."
+    yield Suggestion("train", "iterations", CPU_ITERATIONS, why)
 
 
 def _available_memory(device: str) -> int:
