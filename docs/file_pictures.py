@@ -35,7 +35,7 @@ from transeg.plugins.datasets.slides import Slides
 from transeg.plugins.datasets.video import Video
 
 SPLITS = HERE.parent / "examples" / "experiments" / "nuclei" / "purple.json"
-CORRECTED = "13f2bec0a24c"
+CORRECTED = "673baf65ae5c"
 """The image whose objects are shown."""
 
 
@@ -172,10 +172,10 @@ def _polygons(nuclei: Path, run: Path, scratch: Path) -> None:
     show(axes[0], sample.image, sample.mask)
     axes[0].set_title("labels")
     show(axes[1], sample.image)
-    axes[1].set_title("objects in the file that predict writes")
-    colours = plt.cm.ScalarMappable(Normalize(0.5, 1), "viridis")
+    axes[1].set(title="objects in the file that predict writes", autoscale_on=False)
+    colours = plt.cm.ScalarMappable(Normalize(0.5, 1), "RdYlGn")
     for found in objects:
-        colour = colours.to_rgba(found["properties"]["measurements"]["confidence"])
+        colour = colours.to_rgba(found["properties"]["measurements"][0]["value"])
         for part in shapely.get_parts(shape(found["geometry"])):
             axes[1].plot(*part.exterior.xy, color=colour, linewidth=1.4)
     figure.colorbar(colours, ax=axes[1], label="confidence")
