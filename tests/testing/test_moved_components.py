@@ -11,6 +11,7 @@ import pytest
 import tomli_w
 
 import transeg
+from transeg.core.evaluation.metrics.table import TABLE
 from transeg.testing import checks_of
 
 HOUSE = Path(transeg.__file__).parent
@@ -20,17 +21,36 @@ MOVED = {
     "loss/dice": {},
     "dataset/folder": {},
     "strategy/supervised": {},
+    "metric/cldice": {},
+    "command/list": {},
 }
 
 
+def entry_of(kind, name):
+    """What a manifest says of a built-in component; of metrics, which are in none, what it would."""
+    if kind == "metric":
+        told = TABLE[name]
+        return {key: getattr(told, key) for key in ("entry", "summary", "title", "higher_is_better")}
+    return tomllib.loads((HOUSE / "registry.toml").read_text())[kind][name]
+
+
 def move_out(component, place):
-    """A package with the files of a component's kind and a manifest of that component alone, under another name."""
+    """A package with the files of a component's kind, or its one file, and a manifest of that component alone, under
+    another name.
+    """
     kind, name = component.split("/")
-    entry = tomllib.loads((HOUSE / "registry.toml").read_text())[kind][name]
-    own = entry["entry"].removeprefix("transeg.plugins.")
-    source = own.partition(".")[0]
+    entry = entry_of(kind, name)
     package = place / f"outside_{kind}"
-    shutil.copytree(HOUSE / "plugins" / source, package / source, ignore=shutil.ignore_patterns("__pycache__"))
+    if entry["entry"].startswith("transeg.plugins."):
+        own = entry["entry"].removeprefix("transeg.plugins.")
+        source = own.partition(".")[0]
+        shutil.copytree(HOUSE / "plugins" / source, package / source, ignore=shutil.ignore_patterns("__pycache__"))
+    else:
+        module, _, attribute = entry["entry"].partition(":")
+        file = HOUSE.parent.joinpath(*module.split(".")).with_suffix(".py")
+        package.mkdir()
+        shutil.copy(file, package / f"moved_{file.name}")
+        own = f"moved_{file.stem}:{attribute}"
     (package / "__init__.py").touch()
     for file in package.rglob("*.py"):
         file.write_text(file.read_text().replace("transeg.plugins.", f"{package.name}."))
