@@ -15,6 +15,7 @@ SMALL = {
     "generator/syndiff": {
         "preset": "small",
         "width": 4,
+        "blocks": 1,
         "multipliers": (1, 1),
         "discriminator_width": 4,
         "translator_width": 4,
