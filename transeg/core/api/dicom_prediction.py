@@ -14,7 +14,9 @@ from rich.console import Console
 
 from transeg.core.api.run_networks import load_adapting, load_trained
 from transeg.core.claims import claimed
-from transeg.core.data.dicom_frames import DicomFrame, dicom_frames, is_dicom, read_dicom
+from transeg.core.data.dicom_frames import DicomFrame, dicom_frames
+from transeg.core.data.dicom_header import is_dicom
+from transeg.core.data.dicom_pixels import read_dicom
 from transeg.core.data.dicom_seg_writing import encode_segmentation, segment_descriptions, segmentation_groups
 from transeg.core.data.images import EXTENSIONS, fit_channels
 from transeg.core.data.writing import write_together

@@ -1,6 +1,6 @@
 """Segmentation objects (DICOM-SEG) as masks of the images that they refer to.
 
-As in :mod:`transeg.core.data.dicom_frames`, nothing that a file says of a patient is kept or repeated.
+As in :mod:`transeg.core.data.dicom_header`, nothing that a file says of a patient is kept or repeated.
 """
 
 from __future__ import annotations
@@ -13,14 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from transeg.core.data.dicom_frames import (
-    DEFLATED,
-    SEGMENTATION,
-    DicomFrame,
-    instance_digest,
-    is_dicom,
-    pydicom_library,
-)
+from transeg.core.data.dicom_frames import DicomFrame
+from transeg.core.data.dicom_header import DEFLATED, SEGMENTATION, instance_digest, is_dicom, pydicom_library
 from transeg.core.errors import DataError
 
 if TYPE_CHECKING:

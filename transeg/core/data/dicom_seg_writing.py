@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from transeg import __version__
-from transeg.core.data.dicom_frames import DicomFrame, pydicom_library
+from transeg.core.data.dicom_frames import DicomFrame
+from transeg.core.data.dicom_header import pydicom_library
 from transeg.core.errors import DataError, UsageError
 from transeg.core.optional_packages import require
 

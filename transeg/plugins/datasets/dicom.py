@@ -13,7 +13,8 @@ from typing import Any, Literal
 import numpy as np
 
 from transeg.core.data.decoded_image import Range
-from transeg.core.data.dicom_frames import DicomFrame, dicom_frames, read_dicom
+from transeg.core.data.dicom_frames import DicomFrame, dicom_frames
+from transeg.core.data.dicom_pixels import read_dicom
 from transeg.core.data.dicom_seg_reading import (
     Segmented,
     SegmentPlane,
