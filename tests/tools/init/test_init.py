@@ -65,6 +65,23 @@ def test_a_target_brings_a_generator(toolkit, tmp_path):
     assert "test" not in made["data"]
 
 
+@pytest.mark.parametrize(
+    ("long", "object_side", "option", "value"),
+    [
+        (90, 30, "size", 96),
+        (640, 90, "size", 96),
+        (640, 60, "size", 128),
+        (1200, 40, "tile", 96),
+        (1600, 60, "tile", 128),
+    ],
+)
+def test_what_a_cpu_translates_is_small_but_shows_whole_objects(toolkit, tmp_path, long, object_side, option, value):
+    source = write_folder(tmp_path / "source", 2, (long, long), grey=True, object_side=object_side)
+    target = write_folder(tmp_path / "target", 2, (64, 64), masks=False, grey=True)
+    made, _ = initialise(toolkit, tmp_path, source, "--target", target)
+    assert made["data"][option] == value
+
+
 def test_what_is_there_is_not_written_over(toolkit, tmp_path):
     folder = write_folder(tmp_path / "mine", 2, (64, 64))
     (tmp_path / "there.toml").write_text("mine")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,9 +18,10 @@ from transeg.tools.init.findings import Findings
 
 MULTIPLE = 32
 """Of which sides are, since networks here halve images up to five times."""
-WHOLE, TRANSLATED, TRANSLATED_ON_CPU = 352, 256, 96
-"""Sides of images that are seen whole: of the polyp literature's segmenters, of the generators' publications, and those
-of the ladders in docs/results.md, which a CPU trains in minutes."""
+WHOLE, TRANSLATED = 352, 256
+"""Sides of images that are seen whole: of the polyp literature's segmenters, and of the generators' publications."""
+TRANSLATED_ON_CPU = 96
+"""The latter in the ladders of docs/results.md, which were trained on one core."""
 WINDOW = 256
 """Side of windows, at most."""
 SMALL_OBJECT = 12
@@ -74,7 +76,9 @@ def suggest(
     grey = all(each.grey for each in found) and all(_has_channels(each, registry) for each in found)
     place = pick_device(device)
     segmenter = list(_segmenter(source, place))
-    view = list(_view(source, WHOLE if target is None else TRANSLATED_ON_CPU if place == "cpu" else TRANSLATED))
+    largest = WHOLE if target is None else TRANSLATED
+    least = TRANSLATED_ON_CPU if target is not None and place == "cpu" else largest
+    view = list(_view(source, least, largest))
     chosen = list(_datasets(source, target, test, grey=grey))
     if target is not None:
         chosen += _generator(place)
@@ -141,24 +145,39 @@ def _loss(source: Findings) -> Iterator[Suggestion]:
     yield Suggestion("loss", "name", name, f"Dice does not mind that classes are uneven: {shares}.")
 
 
-def _view(source: Findings, whole: int) -> Iterator[Suggestion]:
-    """How images are brought to the size that the network sees, which is `whole` for large ones that are seen whole."""
-    scale = whole / source.long
-    if source.long <= whole:
-        side = max(MULTIPLE * 2, -(-source.short // MULTIPLE) * MULTIPLE)
+def _view(source: Findings, least: int, largest: int) -> Iterator[Suggestion]:
+    """How images are brought to the size that the network sees.
+
+    Args:
+        source: the images.
+        least: side of large images that are seen whole, where objects allow it.
+        largest: that at most.
+    """
+    if source.long <= least:
+        side = max(MULTIPLE * 2, _rounded_up(source.short))
         yield Suggestion("data", "size", side, f"About the images' own size, as a multiple of {MULTIPLE}.")
-    elif source.object_side is not None and source.object_side * scale < SMALL_OBJECT:
-        yield Suggestion(
-            "data",
-            "tile",
-            min(WINDOW, whole, source.short // MULTIPLE * MULTIPLE or source.short),
-            f"Windows at full resolution: objects are typically {source.object_side:.0f} pixels across, and would be\n"
-            f"{source.object_side * scale:.0f} in whole images of {whole}.",
-        )
-        if 1 - next(iter(source.shares.values())) < RARE:
-            yield Suggestion("data", "tile_sampling", "foreground", "Most windows show background alone.")
-    else:
+        return
+    needed = least if source.object_side is None else SMALL_OBJECT * source.long / source.object_side
+    whole = min(max(least, _rounded_up(needed)), _rounded_up(source.long))
+    if whole <= largest:
         yield Suggestion("data", "size", whole, f"Whole images, made smaller; they have {source.long} pixels.")
+        return
+    assert source.object_side is not None
+    side = max(min(WINDOW, least), _rounded_up(2 * source.object_side))
+    yield Suggestion(
+        "data",
+        "tile",
+        min(WINDOW, side, source.short // MULTIPLE * MULTIPLE or source.short),
+        f"Windows at full resolution: objects are typically {source.object_side:.0f} pixels across, and would be\n"
+        f"{source.object_side * largest / source.long:.0f} in whole images of {largest}.",
+    )
+    if 1 - next(iter(source.shares.values())) < RARE:
+        yield Suggestion("data", "tile_sampling", "foreground", "Most windows show background alone.")
+
+
+def _rounded_up(side: float) -> int:
+    """To a multiple that networks take."""
+    return math.ceil(side / MULTIPLE) * MULTIPLE
 
 
 def _augmentation(translated: bool) -> Iterator[Suggestion]:
@@ -195,7 +214,8 @@ def _batch(
 def _first_answer(target: Findings | None) -> Iterator[Suggestion]:
     """What a CPU can do in minutes."""
     if target is not None:
-        yield Suggestion("train", "batch_size", BATCHES["cpu"][0])
+        why = "On a CPU, more images a step take as much longer."
+        yield Suggestion("train", "batch_size", BATCHES["cpu"][0], why)
     why = "There is no GPU here: for a first answer. Leave it out for the published length."
     yield Suggestion("train", "iterations", CPU_ITERATIONS, why)
 
