@@ -1,4 +1,4 @@
-"""Adds every sentence of an error to the site, for who searches it for what they were told: a hook of MkDocs."""
+"""Adds the sentences of errors to the site, for who searches it for what they were told: a hook of MkDocs."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import transeg
 PAGE = "reference/errors.md"
 INTRODUCTION = """# Errors
 
-All sentences that end a command, by what they are about. CAPITALS stand for what was given: a file, a name, a number;
-an ellipsis for a part that depends on it. What is behind some of them is said under
-[Troubleshooting](../troubleshooting.md)."""
+The sentences of errors, by what they are about, as far as they stand in the code as a whole; those of wrong options
+come from Click. CAPITALS stand for what was given: a file, a name, a number; an ellipsis for a part that depends on it.
+What is behind some of them is said under [Troubleshooting](../troubleshooting.md)."""
 TOPICS = {
     "Data": ("core/data", "plugins/datasets", "tools/data"),
     "Experiments and components": ("core", "plugins", "tools/plugin"),
@@ -26,7 +26,7 @@ TOPICS = {
     "Many runs": ("tools/ladder", "tools/sweep", "tools/search", "tools/common"),
     "Other commands": ("",),
 }
-ERRORS = {"TransegError", "UsageError", "DataError"}
+ERRORS = {"TransegError", "UsageError", "DataError", "InterruptedRunError", "LostProcessError"}
 FEWEST_WORDS = 3
 """Shorter ones are passed on from elsewhere."""
 
@@ -63,7 +63,7 @@ def sentences(path: Path) -> Iterator[str]:
     """What errors of a module say, with placeholders."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         match node:
-            case ast.Raise(exc=ast.Call(func=ast.Name(id=name), args=[message, *_])) if name in ERRORS:
+            case ast.Call(func=ast.Name(id=name), args=[message, *_]) if name in ERRORS:
                 text = " ".join(shown(message).split()).replace("`", "'")
                 if sum(word.strip("….,;:").islower() for word in text.split()) >= FEWEST_WORDS:
                     yield text

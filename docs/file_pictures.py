@@ -2,8 +2,8 @@
 
     python docs/file_pictures.py NUCLEI RUN     # the folder of stained nuclei (CC0); writes docs/how-to/*.jpg
 
-RUN is a segmenter that was trained on them, as split by examples/experiments/nuclei/purple.json. All but
-the nuclei is rendered here.
+RUN is a segmenter that was trained on them, as split by examples/experiments/nuclei/purple.json. All but the nuclei
+is rendered here.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from transeg.plugins.datasets.slides import Slides
 from transeg.plugins.datasets.video import Video
 
 SPLITS = HERE.parent / "examples" / "experiments" / "nuclei" / "purple.json"
-CORRECTED = "673baf65ae5c"
+SEGMENTED = "673baf65ae5c"
 """The image whose objects are shown."""
 
 
@@ -163,11 +163,11 @@ def _stain(nuclei: Path, folder: Path) -> np.ndarray:
 
 def _polygons(nuclei: Path, run: Path, scratch: Path) -> None:
     """An image that a run has not learned from, its label, and the objects of its GeoJSON by their confidence."""
-    (sample,) = (sample for sample in Folder(nuclei, "test", splits=SPLITS) if sample.name == CORRECTED)
-    write_image(scratch / f"{CORRECTED}.png", sample.image)
-    line = ["predict", str(run), str(scratch / f"{CORRECTED}.png"), "-o", str(scratch / "out"), "--format", "geojson"]
+    (sample,) = (sample for sample in Folder(nuclei, "test", splits=SPLITS) if sample.name == SEGMENTED)
+    write_image(scratch / f"{SEGMENTED}.png", sample.image)
+    line = ["predict", str(run), str(scratch / f"{SEGMENTED}.png"), "-o", str(scratch / "out"), "--format", "geojson"]
     subprocess.run([sys.executable, "-m", "transeg", *line], check=True)
-    objects = json.loads((scratch / "out" / "annotations" / f"{CORRECTED}.geojson").read_text())["features"]
+    objects = json.loads((scratch / "out" / "annotations" / f"{SEGMENTED}.geojson").read_text())["features"]
     figure, axes = plt.subplots(1, 2, figsize=(8, 3.2), layout="constrained")
     show(axes[0], sample.image, sample.mask)
     axes[0].set_title("labels")

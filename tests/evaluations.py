@@ -1,4 +1,4 @@
-"""Run folders as evaluations leave them, without any training."""
+"""Run folders as evaluations leave them, without any training, and the lines of their files."""
 
 import csv
 
@@ -18,3 +18,9 @@ def evaluated(run, label="kvasir", names=None, groups=None, **columns):
         for name, group, *values in zip(names, groups, *columns.values(), strict=True):
             writer.writerow([name, group, *("" if np.isnan(value) else f"{value:.6f}" for value in values)])
     return run
+
+
+def read_rows(path):
+    """The lines of a CSV file, each as a dict of texts."""
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))

@@ -1,6 +1,5 @@
 """`predict --estimate` from the command line to the files."""
 
-import csv
 import json
 import shutil
 
@@ -8,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import SUPERVISED, command
+from evaluations import read_rows
 from PIL import Image
 
 import transeg
@@ -33,8 +33,7 @@ def run(joint_run, tmp_path_factory):
 
 
 def lines(folder):
-    with (folder / "estimate.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
+    return read_rows(folder / "estimate.csv")
 
 
 def said(result):

@@ -1,6 +1,5 @@
 """`toolkit predict` on DICOM images: a mask for each frame, and nothing of a patient but where it is asked for."""
 
-import csv
 import json
 import shutil
 
@@ -9,6 +8,7 @@ import numpy as np
 import pydicom
 import pytest
 from conftest import TINY_TRAINING
+from evaluations import read_rows
 from layouts import CT_SLICE, write_dicom
 from PIL import Image
 
@@ -128,13 +128,9 @@ def test_series_are_learned_from_measured_as_volumes_and_come_back_as_labels(too
     (tested,) = {row["name"].split("_")[0] for row in read_rows(run / "evaluation" / f"{label}.csv")}
     shutil.copytree(data / "images" / tested, tmp_path / "again" / "images")
     toolkit("predict", run, tmp_path / "again" / "images", "-o", tmp_path / "out", "--format", "dicom-seg")
+    assert any(np.asarray(Image.open(path)).any() for path in (tmp_path / "out" / "masks").iterdir())
     shutil.copytree(tmp_path / "out" / "segmentations", tmp_path / "again" / "masks")
     test = ["--test", f"dicom:{tmp_path / 'again'}", "--split", "all"]
     toolkit("evaluate", run, *test, "-o", tmp_path / "measured")
     (row,) = read_rows(tmp_path / "measured" / "again_volumes.csv")
     assert float(row["dice"]) == 1
-
-
-def read_rows(path):
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))

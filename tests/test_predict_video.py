@@ -1,10 +1,9 @@
 """`toolkit predict` on a video: outlines at the frames' own times, and a line for each frame and object."""
 
-import csv
-
 import av
 import numpy as np
 import pytest
+from evaluations import read_rows
 from layouts import scene, write_video
 from PIL import Image
 
@@ -17,11 +16,6 @@ from transeg.core.inference import overlay_video
 def scope(tmp_path):
     write_video(tmp_path / "scope.mp4", [scene(number) for number in range(20)])
     return tmp_path / "scope.mp4"
-
-
-def rows(path):
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def frames(path):
@@ -46,7 +40,7 @@ def test_every_frame_keeps_its_time(joint_run, toolkit, scope, tmp_path):
     assert made_length == pytest.approx(length, abs=0.02)
     with av.open(str(out)) as file:
         assert file.streams.video[0].average_rate == 10
-    table = rows(out.with_suffix(".csv"))
+    table = read_rows(out.with_suffix(".csv"))
     assert [float(row["seconds"]) for row in table] == [time for time, _ in given]
     assert there(out.parent) == [".transeg-written.jsonl", "out.csv", "out.mp4", "out_objects.csv"]
     toolkit("predict", joint_run, scope, "-o", out)  # over what it has written itself
@@ -60,7 +54,7 @@ def test_every_frame_keeps_its_time(joint_run, toolkit, scope, tmp_path):
 def test_a_part_at_a_rate(joint_run, toolkit, scope, tmp_path):
     out = tmp_path / "out.mp4"
     toolkit("predict", joint_run, scope, "-o", out, "--fps", 5, "--from", 0.5, "--to", 1.5)
-    assert [row["seconds"] for row in rows(tmp_path / "out.csv")] == ["0.500", "0.700", "0.900", "1.100", "1.300"]
+    assert [row["seconds"] for row in read_rows(tmp_path / "out.csv")] == ["0.500", "0.700", "0.900", "1.100", "1.300"]
     assert [time for time, _ in frames(out)[0]] == [0.0, 0.2, 0.4, 0.6, 0.8]
 
 
@@ -81,7 +75,7 @@ def test_objects_keep_their_numbers_over_frames(joint_run, toolkit, tmp_path, mo
     monkeypatch.setattr(video_prediction, "class_map", lambda _: moving(next(numbers)))
     result = toolkit("predict", joint_run, tmp_path / "scope.mkv", "-o", tmp_path / "out.mp4")
     assert str(tmp_path / "out_objects.csv") in result.stdout.replace("\n", "")
-    found = rows(tmp_path / "out_objects.csv")
+    found = read_rows(tmp_path / "out_objects.csv")
     first = [row for row in found if row["id"] == "1"]
     assert [int(row["frame"]) for row in first] == [*range(5), *range(7, 20)]
     assert [int(row["left"]) for row in first] == [4 + int(row["frame"]) for row in first]
@@ -107,8 +101,8 @@ def test_objects_keep_their_numbers_over_frames(joint_run, toolkit, tmp_path, mo
 
 def test_each_component_of_each_frame_has_its_line(joint_run, toolkit, scope, tmp_path):
     toolkit("predict", joint_run, scope, "-o", tmp_path / "out.mp4")
-    found = rows(tmp_path / "out_objects.csv")
-    for number, frame in enumerate(rows(tmp_path / "out.csv")):
+    found = read_rows(tmp_path / "out_objects.csv")
+    for number, frame in enumerate(read_rows(tmp_path / "out.csv")):
         here = [row for row in found if row["frame"] == str(number)]
         assert {row["seconds"] for row in here} <= {frame["seconds"]}
         assert len({row["id"] for row in here}) == len(here) == int(frame["components_polyp"])

@@ -1,12 +1,12 @@
 """`toolkit predict` on NIfTI volumes: labels that lie where the volume does."""
 
-import csv
 import json
 
 import nibabel
 import numpy as np
 import pytest
 from conftest import TINY_TRAINING
+from evaluations import read_rows
 from layouts import LYING, write_volume
 from PIL import Image
 
@@ -100,8 +100,3 @@ def test_volumes_are_measured_as_such_by_runs_and_evaluations_as_their_predicted
     toolkit("measure", tmp_path / "out" / "masks", "--test", data, "--split", "test", "-o", tmp_path / "measured")
     (table,) = (tmp_path / "measured").glob("*_volumes.csv")
     assert read_rows(table) == [of_run]
-
-
-def read_rows(path):
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))

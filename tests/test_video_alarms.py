@@ -1,10 +1,10 @@
 """`toolkit evaluate --frames-per-second` on a folder of labelled frames, in a subfolder for each video."""
 
-import csv
 import json
 
 import numpy as np
 import pytest
+from evaluations import read_rows
 from layouts import scene
 from PIL import Image
 
@@ -39,8 +39,7 @@ def test_alarms_and_finds(joint_run, toolkit, frames, tmp_path):
     assert (videos["videos"], videos["frames_per_second"], videos["alarm_frames"]) == (2, 10, 2)
     assert (polyp["frames"], polyp["objects"]) == (24, 1)
     assert polyp["minutes_without"] == pytest.approx(18 / 10 / 60)
-    with (tmp_path / "out" / "videos" / "labelled.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_rows(tmp_path / "out" / "videos" / "labelled.csv")
     assert [(row["video"], row["objects"]) for row in rows] == [("ward1", "0"), ("ward2", "1")]
     assert sum(int(row["false_alarms"]) for row in rows) == polyp["false_alarms"]
     text = said(toolkit(*line, *HEAD))
