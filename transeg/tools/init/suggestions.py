@@ -157,19 +157,19 @@ def _view(source: Findings, least: int, largest: int) -> Iterator[Suggestion]:
         side = max(MULTIPLE * 2, _rounded_up(source.short))
         yield Suggestion("data", "size", side, f"About the images' own size, as a multiple of {MULTIPLE}.")
         return
-    needed = least if source.object_side is None else SMALL_OBJECT * source.long / source.object_side
-    whole = min(max(least, _rounded_up(needed)), _rounded_up(source.long))
-    if whole <= largest:
+    object_side = source.long if source.object_side is None else source.object_side
+    # at least SMALL_OBJECT pixels of each object, or windows twice as wide as one: whichever is less to compute
+    whole = min(max(least, _rounded_up(SMALL_OBJECT * source.long / object_side)), _rounded_up(source.long))
+    window = max(min(WINDOW, least), _rounded_up(2 * object_side))
+    if whole == least or whole <= min(largest, window):
         yield Suggestion("data", "size", whole, f"Whole images, made smaller; they have {source.long} pixels.")
         return
-    assert source.object_side is not None
-    side = max(min(WINDOW, least), _rounded_up(2 * source.object_side))
     yield Suggestion(
         "data",
         "tile",
-        min(WINDOW, side, source.short // MULTIPLE * MULTIPLE or source.short),
-        f"Windows at full resolution: objects are typically {source.object_side:.0f} pixels across, and would be\n"
-        f"{source.object_side * largest / source.long:.0f} in whole images of {largest}.",
+        min(WINDOW, window, source.short // MULTIPLE * MULTIPLE or source.short),
+        f"Windows at full resolution: objects are typically {object_side:.0f} pixels across, and would be\n"
+        f"{object_side * least / source.long:.0f} in whole images of {least}.",
     )
     if 1 - next(iter(source.shares.values())) < RARE:
         yield Suggestion("data", "tile_sampling", "foreground", "Most windows show background alone.")
