@@ -49,14 +49,20 @@ def kinds(nuclei: Path, run: Path) -> None:
 
 
 def _video(scratch: Path) -> None:
-    """A row of frames as they are recorded, and one as they are taken."""
+    """A row of frames as they are recorded, one as they are taken, in grey what counts in no loss, and one cut within."""
     recording = scratch / "scope.mp4"
     _record(recording)
     with VideoFile(recording, "This picture") as video:
         recorded = [frame.pixels() for frame in video.chosen(240.0, 0, 0)]
-    taken = [sample.image for sample in Video(recording, "all", fps=10, duplicates=-1, blur=0)]
-    figure, axes = plt.subplots(2, 4, figsize=(8, 3.7), layout="constrained")
-    for row, (title, pictures) in zip(axes, {"recorded": recorded, "taken": taken}.items(), strict=True):
+    taken = Video(recording, "all", fps=10, duplicates=-1, blur=0)
+    within = Video(recording, "all", fps=10, duplicates=-1, blur=0, border="inside")
+    rows = {
+        "recorded": recorded,
+        "taken": [np.where(frame.valid[:, :, None], frame.image, 128) for frame in taken],
+        "border=inside": [frame.image for frame in within],
+    }
+    figure, axes = plt.subplots(3, 4, figsize=(8, 5.5), layout="constrained")
+    for row, (title, pictures) in zip(axes, rows.items(), strict=True):
         row[0].set_ylabel(title)
         for place, picture in zip(row, pictures[::3], strict=True):
             show(place, picture)

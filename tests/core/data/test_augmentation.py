@@ -52,7 +52,7 @@ def test_image_mask_and_pair_move_together(preset):
     blocks = MASK[:8, :8].repeat(16, 0).repeat(16, 1)
     both = np.repeat(blocks[:, :, None], 3, 2) * 255
     for position in range(10):
-        image, mask, paired, instances = augmentation(
+        image, mask, paired, instances, _ = augmentation(
             position, both, blocks, both.copy(), 300 * blocks.astype(np.uint16)
         )
         assert image.shape == (24, 24, 3)

@@ -31,7 +31,7 @@ def drawn(height=12, width=20, dtype=np.uint8, pixel_size=(0.1, 0.2), seed=0):
     mask[0] = IGNORE
     numbers = np.arange(height * width, dtype=np.int32).reshape(height, width) + 70_000
     depth = random.random((height, width), np.float32)
-    return Sample(image, mask, "a", "b", image[:, :, :1], numbers, depth, pixel_size)
+    return Sample(image, mask, "a", "b", image[:, :, :1], numbers, depth, pixel_size, mask == 1)
 
 
 def test_pixels_that_are_not_square_become_square():
@@ -76,6 +76,8 @@ def test_labels_are_those_of_the_nearest_pixel(factor):
         assert distance.max() <= 0.5 + 1e-6
     assert (found.mask == sample.mask.reshape(-1)[numbers]).all()
     assert set(np.unique(found.mask)) <= {0, 1, 2, IGNORE}
+    assert found.valid.dtype == bool
+    assert (found.valid == (found.mask == 1)).all()
     assert np.issubdtype(found.mask.dtype, np.integer)
     if factor == 3.0:
         assert (found.mask == np.kron(sample.mask, np.ones((3, 3), int))).all()

@@ -19,6 +19,7 @@ from transeg.core.data.stream import (
     to_tensor,
     training_loader,
 )
+from transeg.core.data.windows import Windows
 from transeg.core.errors import DataError
 from transeg.core.interfaces import Dataset, Sample
 
@@ -233,3 +234,35 @@ loader = DataLoader(range(4), num_workers=1, persistent_workers=True, worker_ini
 assert len(list(loader)) == 4
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=100)
+
+
+class Scenes(Dataset):
+    """Bright where an image shows anything, and black elsewhere."""
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        rows, columns = np.mgrid[:24, :32]
+        valid = np.hypot(rows - 12, columns - 10 - 3 * index) < 9
+        return Sample(np.where(valid, 255, 0).astype(np.uint8)[:, :, None], None, str(index), "a", valid=valid)
+
+
+@pytest.mark.parametrize("windows", [False, True])
+@pytest.mark.parametrize("bordered", [False, True])
+def test_what_shows_anything_moves_with_its_image(bordered, windows):
+    moves = [{"name": "D4", "p": 1.0}, {"name": "Affine", "scale": (0.6, 1.4), "rotate": (-45, 45), "p": 1.0}]
+    if bordered:
+        moves[1] |= {"fill_mask": 255}
+    options = {"seed": 0, "limit": 0, "sampling": "shuffle", "load_size": None if windows else 32, "size": 16}
+    cut = Windows([(24, 32)] * 3, 20, 10) if windows else None
+    target = TrainingDomain(Scenes(), TARGET, transforms=moves, windows=cut, **options)
+    items = [TrainingDataset(domain(3, load_size=16, size=16), target)[place] for place in range(8)]
+    batch = Collate(0, 8)(items)
+    bright = batch.target[:, 0] > 127
+    assert batch.target_valid.dtype == torch.bool
+    assert 0.2 < batch.target_valid.float().mean() < 0.9
+    assert (bright == batch.target_valid).float().mean() > 0.93  # but for the outline, which images interpolate
+    alone = TrainingDataset(None, target)[0]
+    assert torch.equal(alone.target_valid, items[0].target_valid)
+    assert TrainingDataset(domain(3), domain(3, TARGET))[0].target_valid is None

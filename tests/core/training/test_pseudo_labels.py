@@ -29,6 +29,17 @@ def test_a_binary_network_may_be_sure_of_either_class():
     assert pseudo_labels(logits, 0.968, "share").weights.unique().tolist() == [0.5]
 
 
+def test_what_shows_nothing_has_no_class_and_no_share():
+    logits = torch.tensor([logit(p) for p in (0.99, 0.99, 0.6, 0.01)]).view(1, 1, 2, 2)
+    valid = torch.tensor([[[True, False], [True, True]]])
+    classes, weights = pseudo_labels(logits, 0.968, "share", valid)
+    assert classes.tolist() == [[[1, IGNORE], [1, 0]]]
+    assert weights.unique().tolist() == [pytest.approx(2 / 3)]
+    assert pseudo_labels(logits, 0.968, "pixels", valid).weights.tolist() == [[[1, 0], [0, 1]]]
+    nothing = pseudo_labels(logits, 0.968, "share", torch.zeros(1, 2, 2, dtype=torch.bool))
+    assert weighted_cross_entropy(logits, nothing) == 0
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_the_loss_is_a_mean_over_known_pixels(channels):
     logits = torch.zeros(1, channels, 1, 4, requires_grad=True)  # each pixel loses the log of the number of classes

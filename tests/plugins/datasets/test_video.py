@@ -13,9 +13,8 @@ from transeg.core.builders.datasets import build_dataset
 from transeg.core.data.video_frames import VideoFile
 from transeg.core.errors import DataError, UsageError
 from transeg.core.experiment.completion import complete_dataset
-from transeg.core.interfaces import Region
 from transeg.core.registry import Registry
-from transeg.plugins.datasets.video import Video, largest_rectangle
+from transeg.plugins.datasets.video import Video
 
 FRAMES = [scene(number) for number in range(20)]
 EVERY = {"fps": 240.0, "duplicates": -1.0, "blur": 0.0, "border": "keep"}
@@ -123,10 +122,14 @@ def test_the_border_is_cut_off(tmp_path, caplog):
     assert max(image.shape[:2]) <= 34
     around = all_of(tmp_path / "a.mp4", border="around")
     assert all(41 <= side <= 46 for side in around.size_of(0))
+    assert around[0].valid.shape == around.size_of(0)
+    assert (around[3].image.max(2)[around[3].valid] < 30).mean() < 0.005  # what coding smears over the outline
+    assert around[3].valid.mean() > 0.65  # a circle in its square has 0.79, less its outline
     assert "its border is cut off" in caplog.text
     assert all_of(tmp_path / "a.mp4")[0].size == (48, 64)
     write_video(tmp_path / "dark.mp4", [frame // 12 for frame in FRAMES])
     assert all_of(tmp_path / "dark.mp4", border="inside")[0].size == (48, 64)
+    assert all_of(tmp_path / "dark.mp4", border="around")[0].valid.all()
 
 
 ROWS, COLUMNS = np.mgrid[:540, :676].astype(float)
@@ -146,22 +149,9 @@ def test_no_corner_of_an_aperture_is_left(tmp_path, aperture):
     kept = all_of(tmp_path / "a.mp4", border="inside")[0].image
     assert (kept.max(2) < 60).mean() < 1e-3
     assert 0.6 * inside.sum() < kept.shape[0] * kept.shape[1] <= inside.sum()
-
-
-def test_the_largest_rectangle():
-    inside = np.random.default_rng(0).random((9, 11)) > 0.2
-    found = largest_rectangle(inside)
-    assert inside[found.top : found.top + found.height, found.left : found.left + found.width].all()
-    most = max(
-        (b - a) * (d - c)
-        for a in range(9)
-        for b in range(a, 10)
-        for c in range(11)
-        for d in range(c, 12)
-        if inside[a:b, c:d].all()
-    )
-    assert found.height * found.width == most
-    assert largest_rectangle(np.zeros((3, 3), bool)) == Region(0, 0, 0, 0)
+    around = all_of(tmp_path / "a.mp4", border="around")[0]
+    assert (around.image.max(2)[around.valid] < 60).mean() < 3e-3
+    assert 0.95 * inside.sum() < around.valid.sum() <= inside.sum()
 
 
 def damaged(root):

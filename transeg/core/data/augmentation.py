@@ -54,7 +54,7 @@ class Augmentation:
         named = size is None or any(t.get("name") == CROP for t in transforms)
         steps = list(transforms) if named else [crop, *transforms]
         built = [_build({**crop, **step} if step.get("name") == CROP else step) for step in steps]
-        self._pipeline = A.Compose(built, additional_targets={"paired": "image", "instances": "mask"})
+        self._pipeline = A.Compose(built, additional_targets={"paired": "image", "instances": "mask", "valid": "mask"})
         self._key = (seed, stream)
 
     def __call__(
@@ -64,7 +64,8 @@ class Augmentation:
         mask: np.ndarray | None = None,
         paired: np.ndarray | None = None,
         instances: np.ndarray | None = None,
-    ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None, np.ndarray | None]:
+        valid: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None, np.ndarray | None, np.ndarray | None]:
         """Augment all that belongs together alike, for one place in the sample stream.
 
         Args:
@@ -73,9 +74,10 @@ class Augmentation:
             mask: ``(H, W)`` label map, never interpolated.
             paired: ``(H, W, C')``.
             instances: ``(H, W)`` uint16, never interpolated.
+            valid: ``(H, W)`` uint8, 1 where the image shows anything, never interpolated.
 
         Returns:
-            The same four at the size of the crop.
+            The same five at the size of the crop.
 
         Raises:
             DataError: a transform does not take such images.
@@ -84,13 +86,13 @@ class Augmentation:
         # one generator for all transforms: Compose.set_random_seed would give each its own of the same seed, so that
         # two flips of probability one half would always happen together
         self._pipeline.set_random_state(numbers, random.Random(int(numbers.integers(2**63))))
-        given = {"image": image, "mask": mask, "paired": paired, "instances": instances}
+        given = {"image": image, "mask": mask, "paired": paired, "instances": instances, "valid": valid}
         try:
             result = self._pipeline(**{key: value for key, value in given.items() if value is not None})
         except ValueError as error:
             reason = str(error).partition("\n")[0].removesuffix(".")
             raise DataError(f"The augmentation cannot be applied to such images: {reason}.") from error
-        return result["image"], result.get("mask"), result.get("paired"), result.get("instances")
+        return result["image"], *(result.get(name) for name in ("mask", "paired", "instances", "valid"))
 
 
 def split_appearance(transforms: Sequence[Transform]) -> tuple[list[Transform], list[Transform]]:

@@ -55,6 +55,8 @@ class RescaledDataset(DatasetWrapper):
             labels = getattr(sample, name)
             if labels is not None:
                 changed[name] = resize_mask(labels.astype(dtype), height, width)
+        if sample.valid is not None:
+            changed["valid"] = resize_mask(sample.valid.astype(np.uint8), height, width).astype(bool)
         return replace(sample, **changed, pixel_size=_pixel_size(sample.pixel_size, sample.size, (height, width)))
 
     def size_of(self, index: int) -> tuple[int, int]:

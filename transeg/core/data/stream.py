@@ -31,13 +31,14 @@ _ORDER, _AUGMENT = 10, 20
 
 
 class Item(NamedTuple):
-    """One training sample: images ``(C, H, W)`` uint8, or float32 in [-1, 1]; mask and instances ``(H, W)``."""
+    """One training sample: images ``(C, H, W)`` uint8, or float32 in [-1, 1]; the others ``(H, W)``."""
 
     position: int
     source: Tensor
     source_mask: Tensor | None
     target: Tensor | None
     instances: Tensor | None = None
+    target_valid: Tensor | None = None
 
 
 class TrainingView(NamedTuple):
@@ -47,6 +48,7 @@ class TrainingView(NamedTuple):
     mask: Tensor | None
     paired: Tensor | None
     instances: Tensor | None
+    valid: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ class Preparation:
             mask=None if sample.mask is None else resize_mask(sample.mask, height, width),
             target=None if sample.target is None else resize(unit_range(sample.target), height, width),
             instances=None if instances is None else resize_mask(instances, height, width),
+            valid=None if sample.valid is None else resize_mask(sample.valid.astype(np.uint8), height, width),
             depth=None,
         )
 
@@ -140,14 +143,15 @@ class TrainingDomain:
     def __getitem__(self, position: int) -> TrainingView:
         """What stands at a place of the stream."""
         sample = self._sample(self.index(position))
-        image, mask, paired, instances = self._augment(
-            position, sample.image, sample.mask, sample.target, sample.instances
+        image, mask, paired, instances, valid = self._augment(
+            position, sample.image, sample.mask, sample.target, sample.instances, sample.valid
         )
         return TrainingView(
             to_tensor(image),
             None if mask is None else torch.from_numpy(np.ascontiguousarray(mask)),
             None if paired is None else to_tensor(paired),
             None if instances is None else torch.from_numpy(instances.astype(np.int64)),
+            None if valid is None else torch.from_numpy(valid == 1),
         )
 
     def _sample(self, number: int) -> Sample:
@@ -192,12 +196,14 @@ class TrainingDataset(TorchDataset[Item]):
         self._target = target
 
     def __getitem__(self, position: int) -> Item:
-        target = None if self._target is None else self._target[position].image
+        target = None if self._target is None else self._target[position]
         if self._source is None:
             assert target is not None
-            return Item(position, target, None, target, None)
-        image, mask, paired, instances = self._source[position]
-        return Item(position, image, mask, paired if target is None else target, instances)
+            return Item(position, target.image, None, target.image, None, target.valid)
+        source = self._source[position]
+        if target is None:
+            return Item(position, source.image, source.mask, source.paired, source.instances)
+        return Item(position, source.image, source.mask, target.image, source.instances, target.valid)
 
 
 class ResumableBatchSampler:
@@ -251,6 +257,7 @@ class Collate:
             seed=int(np.random.default_rng((self._seed, iteration)).integers(2**40)),
             instances=_stack([item.instances for item in items]),
             iteration=iteration,
+            target_valid=_stack([item.target_valid for item in items]),
         )
 
 
@@ -300,7 +307,8 @@ def to_tensor(image: np.ndarray) -> Tensor:
 def _stack(tensors: Sequence[Tensor | None]) -> Tensor | None:
     present = [tensor for tensor in tensors if tensor is not None]
     if present and len(present) < len(tensors):
-        raise DataError("Some images of a dataset have a mask or counterpart and others have none; all or none must.")
+        what = "a mask, a counterpart or valid pixels"
+        raise DataError(f"Some images of a dataset have {what} and others have none; all or none must.")
     return default_collate(present) if present else None  # in a worker, straight into shared memory
 
 

@@ -135,7 +135,7 @@ def pad_sample(sample: Sample, height: int, width: int) -> Sample:
     arrays = _arrays(sample)
     for name, pixels in arrays.items():
         edges = ((0, bottom), (0, right), (0, 0))[: pixels.ndim]
-        if name in ("mask", "instances"):
+        if name in ("mask", "instances", "valid"):
             arrays[name] = np.pad(pixels, edges, constant_values=IGNORE if name == "mask" else 0)
         else:
             arrays[name] = np.pad(pixels, edges, mode="reflect")
@@ -239,7 +239,7 @@ def _shown(regions: RegionReader, image: int, windows: Windows, classes: int) ->
 
 
 def _arrays(sample: Sample) -> dict[str, Any]:
-    named = {name: getattr(sample, name) for name in ("image", "mask", "target", "instances", "depth")}
+    named = {name: getattr(sample, name) for name in ("image", "mask", "target", "instances", "depth", "valid")}
     return {name: pixels for name, pixels in named.items() if pixels is not None}
 
 

@@ -46,7 +46,8 @@ class Conditioning:
         if not self.by_mask:
             return batch
         assert batch.source_mask is not None
-        return replace(batch, source=self.encode(batch.source_mask, batch.instances), target=batch.source)
+        given = self.encode(batch.source_mask, batch.instances)
+        return replace(batch, source=given, target=batch.source, target_valid=None)
 
     def sample(self, sample: Sample, inference: Inference) -> Tensor:
         """``(C, h, w)``: what is given of a sample, prepared as images are for inference.

@@ -24,6 +24,8 @@ class Sample:
         instances: ``(H, W)`` integer numbers of single objects (nuclei, glands), 0 where there is none, or None.
         depth: ``(H, W)`` float32 distance from the camera, or None.
         pixel_size: height and width of a pixel in micrometres, or None where it is not known.
+        valid: ``(H, W)`` bool, true where the image shows anything: not in the black around an endoscope's scene. Of a
+            target image, what is false counts in no loss. None where all of it does; in a dataset all have it, or none.
     """
 
     image: np.ndarray
@@ -34,6 +36,7 @@ class Sample:
     instances: np.ndarray | None = None
     depth: np.ndarray | None = None
     pixel_size: tuple[float, float] | None = None
+    valid: np.ndarray | None = None
 
     @property
     def size(self) -> tuple[int, int]:

@@ -95,6 +95,8 @@ class Batch:
         seed: differs in each iteration and is the same on all ranks; draws that the whole batch shares come from it.
         instances: ``(N, H, W)`` int64 numbers of single objects, 0 for none, or None.
         iteration: how many came before this one, on any number of ranks and after any number of resumes.
+        target_valid: ``(N, H, W)`` bool, false where a target image shows nothing, as around an endoscope's scene; None
+            where all of it counts.
     """
 
     source: Tensor
@@ -104,6 +106,19 @@ class Batch:
     seed: int
     instances: Tensor | None = None
     iteration: int = 0
+    target_valid: Tensor | None = None
+
+    def where_valid(self, image: Tensor, other: Tensor) -> Tensor:
+        """An image with another's pixels where the target shows nothing.
+
+        A loss that compares what is made with the target, or judges both, sees so the same in both there, and no
+        gradient comes of it.
+
+        Args:
+            image: ``(N, C, H, W)``.
+            other: of the same shape; the target itself, mostly.
+        """
+        return image if self.target_valid is None else torch.where(self.target_valid[:, None], image, other.to(image))
 
     def pin_memory(self) -> Batch:
         """The batch in memory that a GPU copies from while others compute; PyTorch's loader calls it."""

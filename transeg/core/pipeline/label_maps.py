@@ -80,7 +80,7 @@ class LabelMaps:
             own = recombine(own, self._given(int(random.integers(self._count))), random)
         if self._variation == "none":
             return own
-        _, mask, _, instances = self._deform(number, own.mask[:, :, None], own.mask, None, own.instances)
+        _, mask, _, instances, _ = self._deform(number, own.mask[:, :, None], own.mask, None, own.instances)
         assert mask is not None
         assert instances is not None
         return LabelMap(mask, instances, own.name, own.group)

@@ -27,19 +27,25 @@ class PseudoLabels(NamedTuple):
     weights: Tensor
 
 
-def pseudo_labels(logits: Tensor, threshold: float, weighting: Weighting) -> PseudoLabels:
+def pseudo_labels(logits: Tensor, threshold: float, weighting: Weighting, valid: Tensor | None = None) -> PseudoLabels:
     """The likeliest class of each pixel. No gradient flows through it.
 
     Args:
         logits: ``(N, K, H, W)``; one channel is the question whether a pixel is foreground.
         threshold: in [0, 1]; the network is sure of a pixel whose class it thinks more probable than this.
         weighting: what a pixel counts; in an image of which the network is nowhere sure, nothing does.
+        valid: ``(N, H, W)`` bool, where images show anything; None for everywhere. Elsewhere the class is
+            :data:`IGNORE`.
     """
     logits = logits.detach().float()
     confidence = logits[:, 0].abs().sigmoid() if logits.shape[1] == 1 else logits.softmax(1).amax(1)
-    sure = (confidence > threshold).float()
-    weights = sure if weighting == "pixels" else sure.mean((1, 2), keepdim=True).expand_as(sure)
-    return PseudoLabels(to_classes(logits), weights)
+    sure, classes = (confidence > threshold).float(), to_classes(logits)
+    if valid is None:
+        share = sure.mean((1, 2), keepdim=True)
+    else:
+        sure, classes = sure * valid, classes.masked_fill(~valid, IGNORE)
+        share = sure.sum((1, 2), keepdim=True) / valid.sum((1, 2), keepdim=True).clamp(min=1)
+    return PseudoLabels(classes, sure if weighting == "pixels" else share.expand_as(sure))
 
 
 def weighted_cross_entropy(logits: Tensor, labels: PseudoLabels) -> Tensor:

@@ -15,6 +15,8 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
+from transeg.core.data.images import resize_mask
+from transeg.core.data.largest_rectangle import largest_rectangle
 from transeg.core.data.listing import is_left_by_system, natural_sort_key
 from transeg.core.data.splits import RATIO, split_by_ratio
 from transeg.core.data.video_frames import ENDINGS, Frame, VideoFile, is_video
@@ -76,7 +78,8 @@ class Found:
     Attributes:
         places: of the frames.
         size: height and width of frames.
-        crop: of each frame, what is no border.
+        crop: of each frame, what is taken.
+        scene: ``(h, w)`` bool, where a smaller picture of frames shows anything; None where all that is taken does.
         duplicates: frames that were passed over for being like the one before.
         blurred: those that were for being blurred.
     """
@@ -84,14 +87,24 @@ class Found:
     places: tuple[Place, ...]
     size: tuple[int, int]
     crop: Region
+    scene: np.ndarray | None
     duplicates: int
     blurred: int
+
+    def valid(self) -> np.ndarray:
+        """``(H, W)`` bool of what is taken of a frame: where it shows anything."""
+        top, left, height, width = self.crop
+        if self.scene is None:
+            return np.ones((height, width), bool)
+        return resize_mask(self.scene.astype(np.uint8), *self.size)[top : top + height, left : left + width] > 0
 
     def describe(self) -> str:
         """A clause."""
         cut = ""
         if (self.crop.height, self.crop.width) != self.size:
             cut = f"; its border is cut off: {self.crop.width}x{self.crop.height} of {self.size[1]}x{self.size[0]}"
+        if self.scene is not None and (nothing := 1 - float(self.valid().mean())):
+            cut += f"; {nothing:.0%} of that shows nothing and counts in no loss"
         return (
             f"gives {len(self.places)} images; {self.duplicates} near-duplicate and {self.blurred} blurred frames are "
             f"skipped{cut}"
@@ -135,8 +148,8 @@ class Video(Dataset):
     the colours that players show, from 8 or more bits, in full or video range; of interlaced ones one field is taken.
 
     An endoscope shows the scene in a circle or an octagon; what is dark around it throughout a video is found for each
-    one. A sample has no place for which of its pixels count, so every frame is cut to the largest rectangle within the
-    scene (`border`), and neither crops nor losses see what is outside.
+    one. Frames are cut to the smallest rectangle that holds the scene, and its dark corners count in no loss on target
+    images (`border`).
 
     Needs PyAV: `pip install 'transeg[video]'`.
 
@@ -149,8 +162,9 @@ class Video(Dataset):
         duplicates: mean difference in grey levels, of 255, up to which a frame counts as like the one taken before; 0
             keeps all but equal ones, and a negative one these, too.
         blur: share of the sharpness of the video's median frame below which a frame counts as blurred; 0 keeps all.
-        border: `inside` cuts frames to the largest rectangle within the scene, `around` to the smallest that holds all
-            of it, `keep` leaves them as they are.
+        border: `around` cuts frames to the smallest rectangle that holds the scene, whose dark corners count in no
+            loss; `inside` to the largest within the scene, which has no corners, and loses a third of a round scene;
+            `keep` looks for no border, and everything counts.
         ratio: shares of train, val and test, of the number of videos.
         seed: of the shuffle before videos are shared out.
     """
@@ -169,7 +183,7 @@ class Video(Dataset):
         end: float = 0.0,
         duplicates: float = 1.0,
         blur: float = 0.3,
-        border: Border = "inside",
+        border: Border = "around",
         ratio: tuple[float, float, float] = RATIO,
         seed: int = 0,
     ) -> None:
@@ -202,7 +216,8 @@ class Video(Dataset):
         if pixels.shape[:2] != found.size:
             raise DataError(f"{path} has changed since it was looked through; start again.", str(path))
         image = np.ascontiguousarray(pixels[top : top + height, left : left + width])
-        return Sample(image, None, self._name(index), group)
+        valid = found.valid() if self._wanted.border == "around" else None  # of all videos, or of none
+        return Sample(image, None, self._name(index), group, valid=valid)
 
     def size_of(self, index: int) -> tuple[int, int]:
         crop = self._slots[index][2].crop
@@ -216,7 +231,7 @@ class Video(Dataset):
 
     def origin_of(self, index: int) -> Origin:
         path, group, found, place = self._slots[index]
-        return Origin((path,), repr((group, place, found.crop)), type(self))
+        return Origin((path,), repr((group, place, found.crop, self._wanted.border)), type(self))
 
     def place_of(self, index: int) -> tuple[Path, str]:
         path, _, _, place = self._slots[index]
@@ -336,11 +351,13 @@ def _looked_through(path: Path, wanted: Wanted, _state: tuple[int, int] | None) 
     sharp = _sharp(candidates.sharpness, wanted.blur)
     taken = _different(candidates.thumbs, sharp, wanted.duplicates)
     assert candidates.lit is not None
-    crop = _scene(candidates.lit >= max(1.0, LIT * len(candidates.places)), candidates.size, wanted.border)
+    lit = candidates.lit >= max(1.0, LIT * len(candidates.places))
+    crop, scene = _scene(lit, candidates.size, wanted.border)
     return Found(
         tuple(candidates.places[index] for index in taken),
         candidates.size,
         crop,
+        scene,
         len(sharp) - len(taken),
         len(candidates.places) - len(sharp),
     )
@@ -371,8 +388,8 @@ def _different(thumbs: Sequence[np.ndarray], among: Sequence[int], most: float) 
     return taken
 
 
-def _scene(lit: np.ndarray, size: tuple[int, int], border: Border) -> Region:
-    """The part of frames that shows the scene.
+def _scene(lit: np.ndarray, size: tuple[int, int], border: Border) -> tuple[Region, np.ndarray | None]:
+    """The part of frames that is taken, and where they show the scene, as :class:`Found` has them.
 
     Args:
         lit: ``(h, w)`` bool: where the scene is light in enough frames.
@@ -382,36 +399,20 @@ def _scene(lit: np.ndarray, size: tuple[int, int], border: Border) -> Region:
     whole = Region(0, 0, *size)
     outlines, _ = cv2.findContours(lit.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     if border == "keep" or not outlines:
-        return whole
+        return whole, None
     high, wide = lit.shape[0], lit.shape[1]
     scene = np.zeros((high, wide), np.uint8)  # filled: a lumen may be dark from beginning to end
     cv2.drawContours(scene, [max(outlines, key=cv2.contourArea)], -1, 1, cv2.FILLED)
-    if scene.mean() < LEAST:
-        return whole
+    if scene.mean() < LEAST or scene.all():
+        return whole, None
     if border == "around":
         left, top, width, height = cv2.boundingRect(scene)
     else:
         top, left, height, width = largest_rectangle(scene.astype(bool))
+    shown = cv2.erode(scene, np.ones((3, 3), np.uint8)) > 0 if border == "around" else None  # not the outline itself
     if (height, width) == (high, wide):
-        return whole
+        return whole, shown
     down, across = size[0] / high, size[1] / wide
     first, last = int(np.ceil(top * down)), int((top + height) * down)
     begin, stop = int(np.ceil(left * across)), int((left + width) * across)
-    return Region(first, begin, max(1, last - first), max(1, stop - begin))
-
-
-def largest_rectangle(inside: np.ndarray) -> Region:
-    """The largest rectangle, by area, within what is true of ``(H, W)``; of no area where nothing is."""
-    best = Region(0, 0, 0, 0)
-    heights = np.zeros(inside.shape[1], int)
-    for bottom, row in enumerate(inside):
-        heights = np.where(row, heights + 1, 0)
-        open_ones: list[tuple[int, int]] = []  # where rectangles begin, and how high they are, ascending
-        for column, height in enumerate([*heights.tolist(), 0]):
-            left = column
-            while open_ones and open_ones[-1][1] >= height:
-                left, high = open_ones.pop()
-                if high * (column - left) > best.height * best.width:
-                    best = Region(bottom - high + 1, left, high, column - left)
-            open_ones.append((left, height))
-    return best
+    return Region(first, begin, max(1, last - first), max(1, stop - begin)), shown

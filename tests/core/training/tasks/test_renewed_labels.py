@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from core.training.tasks.test_tasks import Scale, batch, joint, wrappers
@@ -47,3 +49,14 @@ def test_labels_teach_the_target():
     for each in (task, plain):
         each.train_step(batch(target=-3.0), wrappers(each))
     assert task.segmenter.scale.item() != plain.segmenter.scale.item()
+
+
+def test_what_shows_nothing_teaches_nothing():
+    task = renewed()
+    task.iteration = 3
+    given = batch(target=-3.0)
+    valid = torch.arange(4) < 2
+    cut = replace(given, target=torch.where(valid, given.target, 100.0), target_valid=valid.expand(2, 4, 4))
+    losses = {"bce": torch.tensor(8.0)}
+    joined = task.on_target.joined(losses, task, given.source, cut)
+    assert joined["bce"].item() == pytest.approx(task.on_target.joined(losses, task, given.source, given)["bce"].item())

@@ -207,13 +207,14 @@ def test_a_step_is_made_at_each_scale_of_a_batch():
 def test_a_scaled_batch_keeps_its_labels_where_they_are():
     ramp = torch.linspace(-1, 1, 32).expand(1, 1, 32, 32)
     mask = (ramp[:, 0] > 0).long()
-    whole = Batch(ramp, mask, ramp, torch.arange(1), 0, instances=3 * mask)
+    whole = Batch(ramp, mask, ramp, torch.arange(1), 0, instances=3 * mask, target_valid=mask == 1)
     for scale, side in ((0.75, 24), (1.25, 40), (0.01, 8)):
         scaled = scaled_batch(whole, scale, 8)
         assert scaled.source.shape == scaled.target.shape == (1, 1, side, side)
         assert ((scaled.source[:, 0] > 0.0) == scaled.source_mask.bool()).float().mean() > 0.95
         assert set(scaled.instances.unique().tolist()) == {0, 3}
         assert (scaled.instances == 3 * scaled.source_mask).all()
+        assert (scaled.target_valid == (scaled.source_mask == 1)).all()
     assert scaled_batch(whole, 1.0, 5) is whole
 
 

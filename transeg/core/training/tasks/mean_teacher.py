@@ -64,7 +64,7 @@ class MeanTeacher(TargetLearning):
     ) -> dict[str, Tensor]:
         assert batch.target is not None
         logits = _taught(task, batch.target)
-        labels = pseudo_labels(logits, self._threshold, self._weighting)
+        labels = pseudo_labels(logits, self._threshold, self._weighting, batch.target_valid)
         seen, mixed = self._mixed(image, batch, labels, max(2, logits.shape[1]))
         joined = {**losses, "target": self._weight * _loss(task, self._strong(seen, batch), mixed)}
         if self._masking is not None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from transeg.core.distributed.collectives import broadcast_buffers
-from transeg.core.interfaces import Batch, Segmenter
+from transeg.core.interfaces import IGNORE, Batch, Segmenter
 from transeg.core.models.forward import segment, to_classes, to_float32
 from transeg.core.training.tasks.segmentation_task import SegmentationTask
 from transeg.core.training.tasks.target_learning import TargetLearning
@@ -53,6 +53,8 @@ class RenewedLabels(TargetLearning):
         assert batch.target is not None
         with torch.no_grad():
             labels = to_classes(segment(self.labeller, batch.target)[0])
+        if batch.target_valid is not None:
+            labels = labels.masked_fill(~batch.target_valid, IGNORE)
         heads = [to_float32(logits) for logits in segment(task.segmenter, batch.target)]
         with torch.autocast(batch.target.device.type, enabled=False):
             on_target: dict[str, Tensor] = task.loss(heads, labels)

@@ -42,4 +42,5 @@ def scaled_batch(batch: Batch, scale: float, multiple: int) -> Batch:
         source_mask=None if batch.source_mask is None else labels(batch.source_mask),
         target=None if batch.target is None else image(batch.target),
         instances=None if batch.instances is None else labels(batch.instances),
+        target_valid=None if batch.target_valid is None else labels(batch.target_valid),
     )

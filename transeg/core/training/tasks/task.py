@@ -144,4 +144,5 @@ def to_device(batch: Batch, device: torch.device, memory_format: torch.memory_fo
         source_mask=None if batch.source_mask is None else batch.source_mask.to(device, torch.long, non_blocking=True),
         target=None if batch.target is None else images(batch.target),
         instances=None if batch.instances is None else batch.instances.to(device, non_blocking=True),
+        target_valid=None if batch.target_valid is None else batch.target_valid.to(device, non_blocking=True),
     )

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from transeg.core.interfaces import Batch, Generator, Noise, Optimization, Phase
@@ -99,7 +100,8 @@ class CUT(Generator):
         """Discriminator, then generator and projection.
 
         Losses: ``D_fake``, ``D_real`` (least squares, halved); ``G_GAN``; ``NCE``, and ``NCE_identity`` for `cut`
-        (each weighted, and halved where there are both).
+        (each weighted, and halved where there are both). Where the target shows nothing, the discriminator sees the
+        same in both, and no patch is compared for the identity loss.
         """
         assert batch.target is not None
         source, target = batch.source, batch.target
@@ -107,11 +109,12 @@ class CUT(Generator):
         inputs = [source.flip(3) if mirrored else source] + ([] if self._fast else [target])
         outputs, features = self.G.with_features(torch.cat(inputs), self.layers)
         fake = outputs[: len(source)]
+        judged = batch.where_valid(fake, target)
 
-        on_fake, on_real = to_float32(self.D(torch.cat((fake.detach(), target)))).chunk(2)
+        on_fake, on_real = to_float32(self.D(torch.cat((judged.detach(), target)))).chunk(2)
         yield Phase(("D",), {"D_fake": 0.5 * on_fake.square().mean(), "D_real": 0.5 * (on_real - 1).square().mean()})
 
-        losses = {"G_GAN": self._gan_weight * (to_float32(self.D(fake)) - 1).square().mean()}
+        losses = {"G_GAN": self._gan_weight * (to_float32(self.D(judged)) - 1).square().mean()}
         queries = self.G.features(outputs, self.layers)
         if mirrored:
             queries = [feature.flip(3) for feature in queries]
@@ -153,8 +156,21 @@ class CUT(Generator):
         ]
         with torch.no_grad():
             keys = self.F(features, positions)
-        pairs = zip(self.F(queries, positions), keys, strict=True)
-        return torch.stack([patch_nce(query, key, self._temperature) for query, key in pairs]).mean(0)
+        counts = [_counts(batch, feature, where) for feature, where in zip(features, positions, strict=True)]
+        each_layer = zip(self.F(queries, positions), keys, counts, strict=True)
+        return torch.stack([patch_nce(query, key, self._temperature, c) for query, key, c in each_layer]).mean(0)
+
+
+def _counts(batch: Batch, feature: Tensor, positions: Tensor) -> Tensor | None:
+    """Which positions of a feature map are compared, ``(N, S)`` bool: of target images, which come behind the source's,
+    those that show anything; None for all.
+    """
+    if batch.target_valid is None:
+        return None
+    height, width = feature.shape[2:]
+    of_target = F.interpolate(batch.target_valid[:, None].float(), size=(height, width)).flatten(1) > 0
+    of_all = torch.cat((torch.ones_like(of_target), of_target))[: len(positions)]
+    return of_all.gather(1, positions)
 
 
 def _epochs(variant: str, decay: float | None) -> tuple[int, int]:

@@ -110,25 +110,28 @@ class CycleGAN(Generator):
         """Generators, then discriminators.
 
         Losses: ``G_A``, ``G_B`` (least squares), ``cycle_A``, ``cycle_B``, ``identity_A``, ``identity_B`` (weighted);
-        ``D_A``, ``D_B`` (halved). Those of ``D_A`` are on the target's side, to which ``G_A`` leads.
+        ``D_A``, ``D_B`` (halved). Those of ``D_A`` are on the target's side, to which ``G_A`` leads. What is made on
+        either side has the true image's pixels where the target shows nothing.
         """
         assert batch.target is not None
         source, target = batch.source, batch.target
         made_target, same_target = self._translated(self.G_A, source, target)
         made_source, same_source = self._translated(self.G_B, target, source)
+        judged_target, judged_source = batch.where_valid(made_target, target), batch.where_valid(made_source, source)
+        again = batch.where_valid(self.G_A(made_source), target)
         losses = {
-            "G_A": _least_squares(self.D_A(made_target), 1.0),
-            "G_B": _least_squares(self.D_B(made_source), 1.0),
+            "G_A": _least_squares(self.D_A(judged_target), 1.0),
+            "G_B": _least_squares(self.D_B(judged_source), 1.0),
             "cycle_A": self._cycle_weight * F.l1_loss(self.G_B(made_target), source),
-            "cycle_B": self._cycle_weight * F.l1_loss(self.G_A(made_source), target),
+            "cycle_B": self._cycle_weight * F.l1_loss(again, target),
         }
         if same_target is not None and same_source is not None:
-            losses["identity_A"] = self._identity_weight * F.l1_loss(same_target, target)
+            losses["identity_A"] = self._identity_weight * F.l1_loss(batch.where_valid(same_target, target), target)
             losses["identity_B"] = self._identity_weight * F.l1_loss(same_source, source)
         yield Phase(("G",), losses, fake=made_target)
 
-        shown_target = self.pool_A.exchange(made_target, batch)
-        shown_source = self.pool_B.exchange(made_source, batch)
+        shown_target = self.pool_A.exchange(judged_target, batch)
+        shown_source = self.pool_B.exchange(judged_source, batch)
         losses = {"D_A": _judge(self.D_A, target, shown_target), "D_B": _judge(self.D_B, source, shown_source)}
         yield Phase(("D",), losses)
 

@@ -199,7 +199,7 @@ class SynDiff(Generator):
 
         Losses: ``D_diff_real``, ``D_diff_fake`` and, every so many iterations, ``R1``; ``D_cycle_real`` and
         ``D_cycle_fake``; ``G_diff``, ``G_cycle``, ``L1`` and ``cycle`` (the last two weighted). Each is a sum over both
-        domains.
+        domains. What is made of either has the true image's pixels where the target shows nothing.
         """
         assert batch.target is not None
         source, target = batch.source, batch.target
@@ -212,14 +212,15 @@ class SynDiff(Generator):
         yield Phase(
             ("D_diffusive",), _sums(self._judge_steps(side, batch, number) for number, side in enumerate(sides))
         )
-        made = made_source, made_target
+        made = batch.where_valid(made_source, source), batch.where_valid(made_target, target)
         yield Phase(("D_cycle",), _sums(map(_judge_patches, sides, made)))
         losses = _sums(
             self._generate(side, fake, batch, number)
             for number, (side, fake) in enumerate(zip(sides, made, strict=True))
         )
-        again = self.gen_non_diffusive_2to1(made_target), self.gen_non_diffusive_1to2(made_source)
-        losses["cycle"] = L1_WEIGHT * (F.l1_loss(again[0], source) + F.l1_loss(again[1], target))
+        source_again = self.gen_non_diffusive_2to1(made_target)
+        target_again = batch.where_valid(self.gen_non_diffusive_1to2(made_source), target)
+        losses["cycle"] = L1_WEIGHT * (F.l1_loss(source_again, source) + F.l1_loss(target_again, target))
         yield Phase(("G",), losses, fake=made_target)
 
     def translate(self, image: Tensor, direction: str, noise: Noise | None = None) -> Tensor:
@@ -260,7 +261,7 @@ class SynDiff(Generator):
         later = self.diffusion.noisier(earlier, draws.step, draws.more)
         with torch.no_grad():
             guess = side.denoiser(torch.cat((later, side.partner), 1), draws.step, draws.latent)
-            fake = self.diffusion.earlier(guess, later, draws.step, draws.back)
+            fake = self.diffusion.earlier(_shown(guess, side, batch, number), later, draws.step, draws.back)
         penalised = batch.iteration % self._r1_interval == 0
         on_real = side.steps(earlier.requires_grad_(penalised), draws.step, later)
         losses = {
@@ -277,10 +278,12 @@ class SynDiff(Generator):
         earlier = self.diffusion.noisy(side.real, draws.step, draws.noise)
         later = self.diffusion.noisier(earlier, draws.step, draws.more)
         guess = side.denoiser(torch.cat((later, side.partner), 1), draws.step, draws.latent)
+        guess = _shown(guess, side, batch, number)
         fake = self.diffusion.earlier(guess, later, draws.step, draws.back)
-        compared = (
-            self._sample(side.denoiser, side.partner, batch.noise(), 100 * (number + 1)) if self._sampled else guess
-        )
+        compared = guess
+        if self._sampled:
+            sampled = self._sample(side.denoiser, side.partner, batch.noise(), 100 * (number + 1))
+            compared = _shown(sampled, side, batch, number)
         return {
             "G_diff": F.softplus(-side.steps(fake, draws.step, later)).mean(),
             "G_cycle": F.softplus(-to_float32(side.patches(made))).mean(),
@@ -317,6 +320,11 @@ def cosine_factor(progress: float, lr: float) -> float:
     epoch = int(progress * EPOCHS + 1e-9)
     lowest = min(LOWEST_LR / lr, 1.0)
     return lowest + (1 - lowest) * (1 + math.cos(math.pi * epoch / EPOCHS)) / 2
+
+
+def _shown(made: Tensor, side: Side, batch: Batch, number: int) -> Tensor:
+    """What a denoiser has made of a domain; of the target, 1, where that shows anything, and else the target itself."""
+    return batch.where_valid(made, side.real) if number == 1 else made
 
 
 def _adam(networks: Sequence[nn.Module], lr: float) -> Optimization:

@@ -1,0 +1,20 @@
+import numpy as np
+
+from transeg.core.data.largest_rectangle import largest_rectangle
+from transeg.core.interfaces import Region
+
+
+def test_the_largest_rectangle():
+    inside = np.random.default_rng(0).random((9, 11)) > 0.2
+    found = largest_rectangle(inside)
+    assert inside[found.top : found.top + found.height, found.left : found.left + found.width].all()
+    most = max(
+        (b - a) * (d - c)
+        for a in range(9)
+        for b in range(a, 10)
+        for c in range(11)
+        for d in range(c, 12)
+        if inside[a:b, c:d].all()
+    )
+    assert found.height * found.width == most
+    assert largest_rectangle(np.zeros((3, 3), bool)) == Region(0, 0, 0, 0)
