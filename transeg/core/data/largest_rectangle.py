@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from transeg.core.interfaces import Region
+from transeg.core.data.images import crop
+from transeg.core.interfaces import Region, Sample
+
+SIDE = 256
+"""Longest side at which a shape is looked at where some pixels more or less do not matter."""
+
+
+def shown_part(sample: Sample) -> np.ndarray:
+    """The largest rectangle ``(H, W, C)`` of an image that shows something throughout, to some pixels."""
+    if sample.valid is None or sample.valid.all():
+        return sample.image
+    step = -(-max(sample.size) // SIDE)
+    return crop(sample.image, Region(*(step * side for side in largest_rectangle(sample.valid[::step, ::step]))))
 
 
 def largest_rectangle(inside: np.ndarray) -> Region:

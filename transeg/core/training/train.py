@@ -21,8 +21,7 @@ from transeg.core.builders.construct import construct
 from transeg.core.builders.datasets import training_windows
 from transeg.core.data.augmentation import Transform, split_appearance
 from transeg.core.data.cache import SampleCache, image_cache
-from transeg.core.data.images import crop
-from transeg.core.data.largest_rectangle import largest_rectangle
+from transeg.core.data.largest_rectangle import shown_part
 from transeg.core.data.matched_draws import effective_number, matching_probabilities, shown_values
 from transeg.core.data.stream import (
     SOURCE,
@@ -51,7 +50,7 @@ from transeg.core.inference import visualization
 from transeg.core.inference.adaptation import evenly
 from transeg.core.inference.sliding_window import Inference
 from transeg.core.inference.trained_model import TrainedModel, build_conditioning, joint_multiple
-from transeg.core.interfaces import Dataset, Generator, Region, Sample, Segmenter, Stage, Strategy, Validation
+from transeg.core.interfaces import Dataset, Generator, Sample, Segmenter, Stage, Strategy, Validation
 from transeg.core.models.compilation import compilable_networks, compile_networks, fuse_optimizers
 from transeg.core.models.ema import EMA, shorten_decay
 from transeg.core.models.forward import to_signed_unit
@@ -262,19 +261,11 @@ def _fit(generator: Generator, experiment: Experiment, parts: Parts, device: tor
     random = np.random.default_rng((experiment.seed, _FIT))
     drawn = sorted(random.permutation(len(parts.target))[:FITTED])
     inference = Inference(experiment.data.inference_size)
-    images = [inference.prepare(_shown(parts.target[int(index)])) for index in drawn]
+    images = [inference.prepare(shown_part(parts.target[int(index)])) for index in drawn]
     height, width = (min(image.shape[side] for image in images) for side in (-2, -1))
     whole = torch.stack([to_signed_unit(_centre(image, height, width), device) for image in images])
     with torch.no_grad():
         construct(lambda: generator.to(device).fit(whole), "generator")
-
-
-def _shown(sample: Sample) -> np.ndarray:
-    """An image without what shows nothing: the largest rectangle within the rest, to some pixels."""
-    if sample.valid is None or sample.valid.all():
-        return sample.image
-    step = -(-max(sample.size) // 256)
-    return crop(sample.image, Region(*(step * side for side in largest_rectangle(sample.valid[::step, ::step]))))
 
 
 def _centre(image: Tensor, height: int, width: int) -> Tensor:
