@@ -70,7 +70,7 @@ def ours(case: str, size: int, count: int, device: str) -> Step:
         segmenter = HarDNetMSEG(3, 1)
         loss = LossSum({"log-dice": (1.0, LogDiceLoss())})
         optimization = Optimization(torch.optim.Adam(segmenter.parameters(), lr=2e-4))
-        task = JointTask(generator, segmenter, loss, optimization, lambda _: 1e-3, None, 250, given, 0.5)
+        task = JointTask(generator, segmenter, loss, optimization, lambda _: 1e-3, given, 0.5)
     task.to(device).train()
     fuse_optimizers((o.optimizer for o in task.optimizers().values()), True)
     wrappers = OptimWrapperDict(**{name: OptimWrapper(o.optimizer) for name, o in task.optimizers().items()})

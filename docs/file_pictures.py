@@ -49,7 +49,7 @@ def kinds(nuclei: Path, run: Path) -> None:
 
 
 def _video(scratch: Path) -> None:
-    """A row of frames as they are recorded, one as they are taken, in grey what counts in no loss, and one cut within."""
+    """Frames as they are recorded; as they are taken, in grey what counts in no loss; and cut within the scene."""
     recording = scratch / "scope.mp4"
     _record(recording)
     with VideoFile(recording, "This picture") as video:

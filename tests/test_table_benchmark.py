@@ -90,3 +90,14 @@ def test_what_cannot_be_measured_is_said(tmp_path, table, monkeypatch):
     said = call(tmp_path / "old.json", "--only", "verify", code=1)
     assert "was measured with {'threads': 2" in said
     assert "there is no row 'x'" in call(tmp_path / "old.json", "--only", "x", code=2)
+
+
+@pytest.mark.slow
+def test_our_side_of_every_training_step_and_sample_runs(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import train_step
+
+    cases = [case for of_reference in train_step.CASES.values() for case in of_reference]
+    assert {"cut", "joint", "pix2pix", "syndiff", "sample"} <= set(cases)
+    for case in cases:  # as small as the networks allow, which have their published size
+        assert train_step.ours(case, 256 if case == "pix2pix" else 64, 1, "cpu")() is None
