@@ -128,6 +128,7 @@ def test_faults_of_losses(failures, change, check, words):
         (("astype(np.uint8)\n", "astype(np.uint8) * 7\n"), "dataset_samples_keep_the_contract",
          "expected class numbers 0 to 1, and 255 where nothing is known, found 7 in image0"),
         (("(20, 24, 3)", "(20, 24, 1)"), "dataset_samples_keep_the_contract", "as `channels` says, found (20, 24, 1)"),
+        (('{number}")\n', '{number}", valid=mask)\n'), "dataset_samples_keep_the_contract", "found (20, 24) of uint8"),
         (('f"group{number}"', '"all"'), "dataset_splits_are_apart", "Share out groups, not images"),
         (('f"image{number}"', '"one"'), "dataset_names_are_unique", "one more than once"),
         (("default_rng(number)", "default_rng()"), "dataset_repeats_itself", "augmentation is the core's"),

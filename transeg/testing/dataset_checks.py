@@ -14,7 +14,7 @@ from transeg.core.interfaces import IGNORE, Dataset, Region, Sample, Written
 from transeg.testing.subject import Subject
 from transeg.testing.writer_checks import announced, drawn_sample
 
-FIELDS = ("image", "mask", "target", "instances", "depth")
+FIELDS = ("image", "mask", "target", "instances", "depth", "valid")
 """Of samples, those that are arrays."""
 
 
@@ -101,6 +101,13 @@ def dataset_samples_keep_the_contract(subject: Subject) -> None:
     for sample in (dataset[0], dataset[len(dataset) - 1]):
         _check_image(subject, dataset, sample)
         _check_mask(subject, dataset, sample)
+        if sample.valid is not None:
+            subject.expect(
+                sample.valid.shape == sample.size and sample.valid.dtype == bool,
+                "as `valid` an array (H, W) of bool",
+                f"{sample.valid.shape} of {sample.valid.dtype} in {sample.name}",
+                "Give true where the image shows anything.",
+            )
         if sample.instances is not None and sample.mask is not None:
             known = (sample.mask > 0) & (sample.mask != IGNORE)
             subject.expect(
