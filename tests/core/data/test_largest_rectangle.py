@@ -28,3 +28,4 @@ def test_the_part_of_an_image_that_shows_something():
     assert (part == 0).mean() < 0.001
     assert part.size > 0.6 * valid.sum()
     assert shown_part(Sample(image, None, "a", "a")) is image
+    assert shown_part(Sample(image, None, "a", "a", valid=valid & False)) is image

@@ -154,6 +154,19 @@ def test_no_corner_of_an_aperture_is_left(tmp_path, aperture):
     assert 0.95 * inside.sum() < around.valid.sum() <= inside.sum()
 
 
+def test_a_frame_is_of_another_origin_where_other_frames_show_another_scene(tmp_path):
+    """Of the same place and crop: a cache must not take one for the other."""
+    corner = np.add(*np.mgrid[:48, :64]) < 30
+    halves = [np.where(dark, 4, 120)[:, :, None].repeat(3, 2).astype(np.uint8) for dark in (corner, corner[:, ::-1])]
+    write_video(tmp_path / "a.mp4", [halves[0]] * 4 + [halves[1]] * 4)
+    whole, begun = (all_of(tmp_path / "a.mp4", border="around", end=end) for end in (0, 0.35))
+    assert whole.size_of(0) == begun.size_of(0) == (48, 64)
+    assert whole[0].valid.all()
+    assert not begun[0].valid.all()
+    assert whole.place_of(0) == begun.place_of(0)
+    assert whole.origin_of(0) != begun.origin_of(0)
+
+
 def damaged(root):
     """Files that are no whole videos, and what is said of them."""
     write_video(root / "whole.mp4", FRAMES)

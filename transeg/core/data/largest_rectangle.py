@@ -12,8 +12,11 @@ SIDE = 256
 
 
 def shown_part(sample: Sample) -> np.ndarray:
-    """The largest rectangle ``(H, W, C)`` of an image that shows something throughout, to some pixels."""
-    if sample.valid is None or sample.valid.all():
+    """The largest rectangle ``(H, W, C)`` of an image that shows something throughout, to some pixels.
+
+    An image that shows nothing anywhere is returned whole.
+    """
+    if sample.valid is None or sample.valid.all() or not sample.valid.any():
         return sample.image
     step = -(-max(sample.size) // SIDE)
     return crop(sample.image, Region(*(step * side for side in largest_rectangle(sample.valid[::step, ::step]))))

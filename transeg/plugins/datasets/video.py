@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
+from zlib import crc32
 
 import cv2
 import numpy as np
@@ -231,7 +232,8 @@ class Video(Dataset):
 
     def origin_of(self, index: int) -> Origin:
         path, group, found, place = self._slots[index]
-        return Origin((path,), repr((group, place, found.crop, self._wanted.border)), type(self))
+        scene = None if found.scene is None else crc32(found.scene.tobytes())
+        return Origin((path,), repr((group, place, found.crop, self._wanted.border, scene)), type(self))
 
     def place_of(self, index: int) -> tuple[Path, str]:
         path, _, _, place = self._slots[index]
