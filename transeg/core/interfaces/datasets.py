@@ -25,7 +25,8 @@ class Sample:
         depth: ``(H, W)`` float32 distance from the camera, or None.
         pixel_size: height and width of a pixel in micrometres, or None where it is not known.
         valid: ``(H, W)`` bool, true where the image shows anything: not in the black around an endoscope's scene. Of a
-            target image, what is false counts in no loss. None where all of it does; in a dataset all have it, or none.
+            target image, what is false teaches generators that heed it, and self-training, nothing. None where all is
+            true; in a dataset all have it, or none.
     """
 
     image: np.ndarray

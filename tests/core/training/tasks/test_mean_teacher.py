@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -49,6 +50,16 @@ def test_where_the_teacher_is_nowhere_sure_the_step_is_that_of_labelled_images()
     values = [each.train_step(batch(target=0.5), wrappers(each)) for each in (task, plain)]
     assert values[0] == {**values[1], "target": 0}
     assert task.segmenter.scale.item() == plain.segmenter.scale.item()
+
+
+def test_what_shows_nothing_teaches_nothing():
+    given = batch(target=3.0)
+    valid = (torch.arange(4) < 2).expand(2, 4, 4)
+    cut = replace(given, target=torch.where(valid[:, None], given.target, -100.0), target_valid=valid)
+    losses = [next(taught().phases(each)).losses["target"].item() for each in (given, cut)]
+    assert losses[1] == pytest.approx(losses[0])
+    nothing = replace(cut, target_valid=valid & False)
+    assert next(taught().phases(nothing)).losses["target"] == 0
 
 
 def test_the_weight_is_that_of_target_images():
