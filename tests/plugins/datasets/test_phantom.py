@@ -90,3 +90,10 @@ def test_impossible_phantoms_get_a_sentence(changes):
 def test_samples_are_rendered_once():
     dataset = Phantom(None, "train", count=1, side=16)
     assert dataset[0] is dataset[0]
+
+
+def test_its_size_is_told_without_rendering(monkeypatch):
+    """As plans ask for the size of every image."""
+    dataset = Phantom(None, "train", count=3, side=32)
+    monkeypatch.setattr(dataset, "_render", lambda *_: pytest.fail("rendered"))
+    assert dataset.size_of(2) == (32, 32)

@@ -65,6 +65,9 @@ class Phantom(Dataset):
             self._rendered[index] = self._render(*self._keys[index])
         return self._rendered[index]
 
+    def size_of(self, _index: int) -> tuple[int, int]:
+        return self._side, self._side
+
     def _render(self, split: str, index: int) -> Sample:
         rng = np.random.default_rng((self._seed, self.domains.index(self._domain), SPLITS.index(split), index))
         seen = render_view(draw_scene(rng), self._side)
