@@ -147,7 +147,9 @@ def pad_traceably(image: Tensor, multiple: int) -> Tensor:
     if multiple == 1:
         return image
     height, width = image.shape[2:]
-    return F.pad(image, (0, -width % multiple, 0, -height % multiple), mode="replicate")
+    # as multiples that are rounded up, and not as remainders, their halves and quarters have short formulas
+    rows, columns = ((length + multiple - 1) // multiple * multiple for length in (height, width))
+    return F.pad(image, (0, columns - width, 0, rows - height), mode="replicate")
 
 
 def crop_padding(result: Tensor, image: Tensor, multiple: int) -> Tensor:
