@@ -140,6 +140,13 @@ def test_a_run_is_timed_unasked_where_that_takes_a_small_part_of_it(prepared):
     assert not is_worth_timing(long(compile=True))
 
 
+def test_the_first_run_is_timed_unasked(tmp_path):
+    """`toolkit run --generator cut --segmenter hardnet`."""
+    settings = {"generator": {"name": "cut"}, "segmenter": {"name": "hardnet"}, "device": "cpu"}
+    request = complete_request(settings, Registry(), run_dir=tmp_path / "run", resume=False, dry_run=True)
+    assert is_worth_timing(prepare(request, Registry(), dry_run=True))
+
+
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [
