@@ -214,6 +214,13 @@ def test_what_is_deployed_on_a_cpu_has_channels_last():
     assert same(network, ready)
 
 
+def test_but_not_with_instance_norms_which_would_copy_back_and_forth():
+    network = trained(Net(norm=nn.InstanceNorm2d(4)))
+    ready = fuse_for_inference(network, 3, CPU)
+    assert ready.conv.weight.is_contiguous()
+    assert same(network, ready)
+
+
 def test_weights_with_five_dimensions_need_no_layout():
     network = trained(Net())
     network.relative = nn.Parameter(torch.zeros(1, 1, 1, 1, 1))
