@@ -72,6 +72,14 @@ def onnx_session(path):
     return lambda image: torch.from_numpy(session.run(None, {"image": image.numpy()})[0])
 
 
+def test_what_is_constant_in_a_graph_is_folded(exported):
+    import onnx
+
+    kinds = {node.op_type for node in onnx.load(exported[0] / "model.onnx").graph.node}
+    assert "Conv" in kinds
+    assert not kinds & {"Constant", "CastLike", "Identity"}
+
+
 def test_axes_have_names_and_no_folder_of_this_machine_is_in_a_graph(exported):
     for name in ("model.onnx", "model-fp16.onnx", "model-int8.onnx"):
         session = onnxruntime.InferenceSession(exported[0] / name, providers=["CPUExecutionProvider"])

@@ -40,7 +40,7 @@ def fuse_for_inference(segmenter: Segmenter, channels: int, device: torch.device
         device: where it will run.
     """
     network = fold_batch_norms(segmenter, channels).to(device)
-    # PyTorch's instance norm copies such activations there and back, which costs more than convolutions gain
+    # PyTorch's instance norm copies channels-last activations there and back, which costs more than convolutions gain
     copies = any(isinstance(module, nn.InstanceNorm2d) for module in network.modules())
     if device.type == "cpu" and not copies:
         convert_conv2d_weight_memory_format(network, torch.channels_last)  # activations follow the weights
