@@ -3,7 +3,8 @@ import pytest
 import torch
 
 from transeg.core.models.weights import map_keys
-from transeg.plugins.segmenters.resunetpp import ResUNetPP
+from transeg.plugins.segmenters.layers import resize_to
+from transeg.plugins.segmenters.resunetpp import AttentionGate, ResUNetPP
 
 REFERENCE = parity.read("segmenters")["models"]
 VARIANTS = ["zh320", "paper"]
@@ -27,6 +28,23 @@ def test_the_authors_network_gives_the_reference_numbers():
     network.load_state_dict(map_keys(published, ResUNetPP.key_map), strict=True)
     with torch.inference_mode():
         assert parity.deviation(network(image()), REFERENCE["resunetpp_debeshjha"][0]) < 1e-4
+
+
+def test_places_that_attention_leaves_out_are_not_computed():
+    """In inference; what is left is the same."""
+    torch.manual_seed(0)
+    gate = AttentionGate(8, 4).eval()
+    for kept_size, left in (((20, 12), (10, 6)), ((19, 12), (19, 12))):
+        x, kept = torch.randn(2, 8, 10, 6), torch.randn(2, 4, *kept_size)
+        sizes = []
+        handle = gate.conv_g.register_forward_hook(lambda *given, sizes=sizes: sizes.append((*given[2].shape[2:],)))
+        with torch.inference_mode():
+            found = gate(x, kept)
+            everywhere = resize_to(gate.conv_g(kept), x, "nearest")
+            expected = x * gate.conv(gate.conv_x(x) + everywhere)
+        handle.remove()
+        assert sizes == [left, kept_size]
+        assert torch.allclose(found, expected, atol=1e-6)
 
 
 def test_published_checkpoints_fit():

@@ -5,7 +5,7 @@ Jha, Smedsrud, Riegler, Johansen, de Lange, Halvorsen and Johansen, ISM 2019, ar
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -77,18 +77,40 @@ class ASPP(nn.Module):
         return joined
 
 
+class ConvNorm(nn.Sequential):
+    """A 3x3 convolution, norm and activation; of every second row and column alone, where others are not wanted."""
+
+    def forward(self, x: Tensor, every_second: bool = False) -> Tensor:
+        if every_second:
+            conv = cast("nn.Conv2d", self[0])
+            x = F.conv2d(x, conv.weight, conv.bias, stride=2, padding=1)
+        for module in self[1:] if every_second else self:
+            x = module(x)
+        return x
+
+
 class AttentionGate(nn.Module):
     """Weighs the places of a map by itself and by what was kept from the encoder."""
 
     def __init__(self, channels: int, kept: int) -> None:
         super().__init__()
         self.conv_x = conv_norm(channels, 128)
-        self.conv_g = conv_norm(kept, 128)
+        self.conv_g = ConvNorm(*conv_norm(kept, 128))
         self.conv = conv_norm(128, 1, activation=nn.Sigmoid())
 
     def forward(self, x: Tensor, kept: Tensor) -> Tensor:
-        weight: Tensor = self.conv(self.conv_x(x) + resize_to(self.conv_g(kept), x, "nearest"))
+        found = self.conv_g(kept, self._halves(x, kept))
+        weight: Tensor = self.conv(self.conv_x(x) + resize_to(found, x, "nearest"))
         return x * weight
+
+    def _halves(self, x: Tensor, kept: Tensor) -> bool:
+        """Whether resizing leaves every second place alone, and nobody wants others.
+
+        Batch statistics in training do, and graphs for images of any size, which may be odd.
+        """
+        if self.training or torch.compiler.is_exporting() or torch._C._get_tracing_state():
+            return False
+        return [*kept.shape[2:]] == [2 * length for length in x.shape[2:]]
 
 
 class DecodingBlock(nn.Module):
