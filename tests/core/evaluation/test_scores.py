@@ -230,7 +230,7 @@ def test_every_class_is_counted():
     assert not count_pixels(prediction, torch.full((1, 4), IGNORE), 3).any()
 
 
-@pytest.mark.parametrize("classes", [2, 15, 16, 200])
+@pytest.mark.parametrize("classes", [2, 4, 5, 15, 16, 200])
 def test_pixels_are_counted_as_by_hand(classes):
     rng = np.random.default_rng(classes)
     prediction, truth = rng.integers(0, classes, (2, 40, 50))

@@ -8,6 +8,9 @@ from torch import Tensor
 
 from transeg.core.interfaces import IGNORE
 
+FEW = 4
+"""Classes that NumPy counts on a CPU, one after the other; of more, a table of pairs takes less time."""
+
 
 def count_pixels(prediction: Tensor, truth: Tensor, classes: int) -> np.ndarray:
     """Compare two label maps where the first of them is; of a GPU, the counts of pairs alone come back.
@@ -20,6 +23,8 @@ def count_pixels(prediction: Tensor, truth: Tensor, classes: int) -> np.ndarray:
     Returns:
         ``(classes, 4)`` true positives, false positives, false negatives, true negatives.
     """
+    if prediction.device.type == "cpu" and classes <= FEW:
+        return _count_classes(prediction.to(torch.uint8).numpy(), truth.to("cpu", torch.uint8).numpy(), classes)
     every = classes * classes
     kind = torch.uint8 if every <= 255 else torch.int64  # most of the time goes into memory that is passed through
     prediction, truth = prediction.to(kind), truth.to(prediction.device, kind, non_blocking=True)
@@ -30,6 +35,18 @@ def count_pixels(prediction: Tensor, truth: Tensor, classes: int) -> np.ndarray:
     tp = confusion.diagonal()
     fp, fn = confusion.sum(0) - tp, confusion.sum(1) - tp
     return np.stack([tp, fp, fn, confusion.sum() - tp - fp - fn], 1)
+
+
+def _count_classes(prediction: np.ndarray, truth: np.ndarray, classes: int) -> np.ndarray:
+    """As :func:`count_pixels`, of arrays of bytes."""
+    counted = truth != IGNORE
+    number, rows = np.count_nonzero(counted), []
+    for label in range(classes):
+        predicted, true = (prediction == label) & counted, truth == label
+        tp = np.count_nonzero(predicted & true)
+        fp, fn = np.count_nonzero(predicted) - tp, np.count_nonzero(true) - tp
+        rows.append((tp, fp, fn, number - tp - fp - fn))
+    return np.array(rows)
 
 
 def overlap_ratios(counts: np.ndarray) -> dict[str, np.ndarray]:
