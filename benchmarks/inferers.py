@@ -18,11 +18,14 @@ Run = Callable[[Tensor], Tensor]
 
 def windows(which: str, height: int, width: int, window: int) -> Side:
     """HarDNet-MSEG in windows over an image; the outcome is the mean of the logits and their deviation."""
+    from transeg.core.device import keep_freed_memory
     from transeg.core.inference.sliding_window import blend_windows
     from transeg.core.models.forward import segment, to_signed_unit
     from transeg.core.models.fusion import fuse_for_inference
     from transeg.core.registry import Registry
 
+    if which == "ours":
+        keep_freed_memory()  # as `toolkit predict` does
     cpu, registry = torch.device("cpu"), Registry()
     torch.manual_seed(0)
     plain = registry.load(registry.find("segmenter", "hardnet"))(3, 1).eval()

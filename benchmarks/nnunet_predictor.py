@@ -23,10 +23,13 @@ CPU = torch.device("cpu")
 
 def side(which: str, files: list[Path], out: Path, window: int, base: int, stages: int) -> Side:
     """All files; the outcome is the share of the object in each mask."""
+    from transeg.core.device import keep_freed_memory
     from transeg.core.errors import Failures
     from transeg.core.inference.prediction import predict_files
     from transeg.core.inference.reading import Reading
 
+    if which == "ours":
+        keep_freed_memory()  # as `toolkit predict` does
     options = {"base": base, "stages": stages, "normalization": "rgb_to_0_1", "num_classes": 2}
     network, trained = trained_with("nnunet", None, options)
     masks = out / "masks"

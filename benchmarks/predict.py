@@ -26,6 +26,7 @@ from measuring import Side
 from pictures import write_photographs
 
 from transeg.core.builders.networks import build_segmenter
+from transeg.core.device import keep_freed_memory
 from transeg.core.errors import Failures
 from transeg.core.experiment.choices import SegmenterChoice
 from transeg.core.experiment.completion import complete_experiment
@@ -107,6 +108,8 @@ def side(which: str, files: list[Path], out: Path, segmenter: str, size: int | N
         segmenter: as for :func:`trained_with`.
         size: likewise.
     """
+    if which == "ours":
+        keep_freed_memory()  # as `toolkit predict` does
     network, trained = trained_with(segmenter, size, {})
     masks = out / "masks"
     masks.mkdir(parents=True, exist_ok=True)
