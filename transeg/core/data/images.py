@@ -266,7 +266,7 @@ def write_image(path: Path, pixels: np.ndarray) -> None:
     elif path.suffix == ".jpg":
         Image.fromarray(squeezed).save(path, quality=90, subsampling=0)  # thin lines keep their colour
     else:
-        Image.fromarray(squeezed).save(path)
+        Image.fromarray(squeezed).save(path, compress_level=1)  # of photographs: a quarter of the time, a tenth larger
 
 
 def lossless_suffix(channels: int) -> str:
