@@ -1,10 +1,11 @@
 import parity
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
+from transeg.core.models.fusion import fold_batch_norms
 from transeg.core.models.weights import map_keys
-from transeg.plugins.segmenters.layers import resize_to
-from transeg.plugins.segmenters.resunetpp import AttentionGate, ResUNetPP
+from transeg.plugins.segmenters.resunetpp import ResUNetPP
 
 REFERENCE = parity.read("segmenters")["models"]
 VARIANTS = ["zh320", "paper"]
@@ -30,21 +31,20 @@ def test_the_authors_network_gives_the_reference_numbers():
         assert parity.deviation(network(image()), REFERENCE["resunetpp_debeshjha"][0]) < 1e-4
 
 
-def test_places_that_attention_leaves_out_are_not_computed():
-    """In inference; what is left is the same."""
-    torch.manual_seed(0)
-    gate = AttentionGate(8, 4).eval()
-    for kept_size, left in (((20, 12), (10, 6)), ((19, 12), (19, 12))):
-        x, kept = torch.randn(2, 8, 10, 6), torch.randn(2, 4, *kept_size)
-        sizes = []
-        handle = gate.conv_g.register_forward_hook(lambda *given, sizes=sizes: sizes.append((*given[2].shape[2:],)))
-        with torch.inference_mode():
-            found = gate(x, kept)
-            everywhere = resize_to(gate.conv_g(kept), x, "nearest")
-            expected = x * gate.conv(gate.conv_x(x) + everywhere)
-        handle.remove()
-        assert sizes == [left, kept_size]
-        assert torch.allclose(found, expected, atol=1e-6)
+@pytest.mark.parametrize("size", [(96, 64), (90, 67)])
+def test_places_that_attention_leaves_out_are_not_computed_where_it_is_folded(size):
+    """Where sizes are even; what is left is the same. Unfolded, all layers give what they gave in the training."""
+    network = parity.fill(ResUNetPP(3, 1)).eval()
+    folded = fold_batch_norms(network, 3)
+    pixels = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))
+    macs = []
+    for each in (network, folded):
+        with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+            logits = each(pixels)
+        macs.append((counter.get_total_flops(), logits))
+    (all_places, expected), (left, found) = macs
+    assert (left < all_places) == (size == (96, 64))
+    assert torch.allclose(found, expected, atol=1e-4 * float(expected.abs().max()))
 
 
 def test_published_checkpoints_fit():

@@ -77,40 +77,36 @@ class ASPP(nn.Module):
         return joined
 
 
-class ConvNorm(nn.Sequential):
-    """A 3x3 convolution, norm and activation; of every second row and column alone, where others are not wanted."""
-
-    def forward(self, x: Tensor, every_second: bool = False) -> Tensor:
-        if every_second:
-            conv = cast("nn.Conv2d", self[0])
-            x = F.conv2d(x, conv.weight, conv.bias, stride=2, padding=1)
-        for module in self[1:] if every_second else self:
-            x = module(x)
-        return x
-
-
 class AttentionGate(nn.Module):
     """Weighs the places of a map by itself and by what was kept from the encoder."""
 
     def __init__(self, channels: int, kept: int) -> None:
         super().__init__()
         self.conv_x = conv_norm(channels, 128)
-        self.conv_g = ConvNorm(*conv_norm(kept, 128))
+        self.conv_g = conv_norm(kept, 128)
         self.conv = conv_norm(128, 1, activation=nn.Sigmoid())
 
     def forward(self, x: Tensor, kept: Tensor) -> Tensor:
-        found = self.conv_g(kept, self._halves(x, kept))
-        weight: Tensor = self.conv(self.conv_x(x) + resize_to(found, x, "nearest"))
+        weight: Tensor = self.conv(self.conv_x(x) + self._shown(kept, x))
         return x * weight
 
-    def _halves(self, x: Tensor, kept: Tensor) -> bool:
-        """Whether resizing leaves every second place alone, and nobody wants others.
+    def _shown(self, kept: Tensor, x: Tensor) -> Tensor:
+        """What was kept, convolved, at every second place of it.
 
-        Batch statistics in training do, and graphs for images of any size, which may be odd.
+        A network that was folded for inference computes no others. Before, batch statistics and whoever looks at layers
+        want them all, and so do graphs for images of any size, which may be odd.
         """
-        if self.training or torch.compiler.is_exporting() or torch._C._get_tracing_state():
-            return False
-        return [*kept.shape[2:]] == [2 * length for length in x.shape[2:]]
+        conv, norm, activation = self.conv_g
+        if (
+            isinstance(norm, nn.BatchNorm2d)
+            or torch.compiler.is_exporting()
+            or torch._C._get_tracing_state()
+            or [*kept.shape[2:]] != [2 * length for length in x.shape[2:]]
+        ):
+            return resize_to(self.conv_g(kept), x, "nearest")
+        conv = cast("nn.Conv2d", conv)
+        shown: Tensor = activation(F.conv2d(kept, conv.weight, conv.bias, stride=2, padding=1))
+        return shown
 
 
 class DecodingBlock(nn.Module):
