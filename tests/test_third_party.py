@@ -113,9 +113,9 @@ def test_plugins_of_others(environment, broken, tmp_path):
     found = toolkit(environment, "search", *line, "--space", "strategy.certain=0.5..0.9", "--trials", "1",
                     "--search-dir", tmp_path / "search")  # fmt: skip
     assert found.returncode == 0, found.stderr
-    swept = toolkit(environment, "sweep", tmp_path / "sweep", *line, "--seed", "1", "--json")
+    swept = toolkit(environment, "sweep", tmp_path / "sweep", *line, "--seed", "0", "--seed", "1", "--json")
     assert swept.returncode == 0, swept.stderr
-    assert len(list((tmp_path / "sweep").rglob("teacher/checkpoints/best.pt"))) == 1
+    assert len(list((tmp_path / "sweep").rglob("teacher/checkpoints/best.pt"))) == 2
 
     # using a broken one is an error of a sentence
     result = toolkit(environment, "run", "--segmenter", "raising-net")
