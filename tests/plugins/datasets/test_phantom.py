@@ -88,12 +88,14 @@ def test_impossible_phantoms_get_a_sentence(changes):
 
 
 def test_samples_are_rendered_once():
-    dataset = Phantom(None, "train", count=1, side=16)
-    assert dataset[0] is dataset[0]
+    """For all trials of a search, too, each of which makes the dataset anew."""
+    one, other = (Phantom(None, "train", count=1, side=16) for _ in range(2))
+    assert one[0] is one[0] is other[0]
+    assert one[0] is not Phantom(None, "train", count=1, side=16, seed=1)[0]
 
 
 def test_its_size_is_told_without_rendering(monkeypatch):
     """As plans ask for the size of every image."""
     dataset = Phantom(None, "train", count=3, side=32)
-    monkeypatch.setattr(dataset, "_render", lambda *_: pytest.fail("rendered"))
+    monkeypatch.setattr("transeg.plugins.datasets.phantom.dataset._render", lambda *_: pytest.fail("rendered"))
     assert dataset.size_of(2) == (32, 32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +17,7 @@ SHARES = {"train": 1.0, "val": 0.1, "test": 0.2}
 
 
 class Phantom(Dataset):
-    """A procedural colon with polyps, rendered on demand and kept in memory: no file, no download.
+    """A procedural colon with polyps, rendered on demand: no file, no download.
 
     The two domains never show the same scene, and neither do the splits.
 
@@ -55,28 +56,28 @@ class Phantom(Dataset):
         self._side = side
         self._seed = seed
         self._depth = depth
-        self._rendered: dict[int, Sample] = {}
 
     def __len__(self) -> int:
         return len(self._keys)
 
     def __getitem__(self, index: int) -> Sample:
-        if index not in self._rendered:
-            self._rendered[index] = self._render(*self._keys[index])
-        return self._rendered[index]
+        return _render(self._seed, self._domain, *self._keys[index], self._side, self._depth)
 
     def size_of(self, _index: int) -> tuple[int, int]:
         return self._side, self._side
 
-    def _render(self, split: str, index: int) -> Sample:
-        rng = np.random.default_rng((self._seed, self.domains.index(self._domain), SPLITS.index(split), index))
-        seen = render_view(draw_scene(rng), self._side)
-        image = (render_clean if self._domain == "clean" else render_endoscopic)(seen, rng)
-        name = f"{self._domain}-{split}-{index:04d}"
-        return Sample(
-            image=(image * 255).round().astype(np.uint8),
-            mask=seen.polyp.astype(np.uint8),
-            name=name,
-            group=name,
-            depth=seen.distance.astype(np.float32) if self._depth else None,
-        )
+
+@lru_cache(maxsize=4096)
+def _render(seed: int, domain: str, split: str, index: int, side: int, depth: bool) -> Sample:
+    """One image, kept in memory for all that a process does: a search trains on the same images again and again."""
+    rng = np.random.default_rng((seed, Phantom.domains.index(domain), SPLITS.index(split), index))
+    seen = render_view(draw_scene(rng), side)
+    image = (render_clean if domain == "clean" else render_endoscopic)(seen, rng)
+    name = f"{domain}-{split}-{index:04d}"
+    return Sample(
+        image=(image * 255).round().astype(np.uint8),
+        mask=seen.polyp.astype(np.uint8),
+        name=name,
+        group=name,
+        depth=seen.distance.astype(np.float32) if depth else None,
+    )
