@@ -91,7 +91,14 @@ def test_samples_are_rendered_once():
     """For all trials of a search, too, each of which makes the dataset anew."""
     one, other = (Phantom(None, "train", count=1, side=16) for _ in range(2))
     assert one[0] is one[0] is other[0]
-    assert one[0] is not Phantom(None, "train", count=1, side=16, seed=1)[0]
+
+
+def test_sizes_and_depths_are_kept_apart():
+    plain, smaller, deep = (Phantom(None, "train", count=1, **more)[0] for more in ({}, {"side": 24}, {"depth": True}))
+    assert plain.image.shape[:2] == (96, 96)
+    assert smaller.image.shape[:2] == (24, 24)
+    assert plain.depth is None
+    assert deep.depth is not None
 
 
 def test_its_size_is_told_without_rendering(monkeypatch):

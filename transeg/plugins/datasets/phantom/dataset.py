@@ -69,7 +69,7 @@ class Phantom(Dataset):
 
 @lru_cache(maxsize=4096)
 def _render(seed: int, domain: str, split: str, index: int, side: int, depth: bool) -> Sample:
-    """One image, kept in memory for all that a process does: a search trains on the same images again and again."""
+    """One image; the last 4096 are kept for all that a process does, as a search trains on the same again and again."""
     rng = np.random.default_rng((seed, Phantom.domains.index(domain), SPLITS.index(split), index))
     seen = render_view(draw_scene(rng), side)
     image = (render_clean if domain == "clean" else render_endoscopic)(seen, rng)
