@@ -20,7 +20,7 @@ import numpy as np
 
 from transeg.core.evaluation.comparison import evaluation_files, read_columns, read_lines
 from transeg.core.evaluation.gap import LEAST_GROUPS
-from transeg.core.experiment.schema import read_experiment
+from transeg.core.experiment.validation import read_experiment
 from transeg.core.files import read_json
 from transeg.core.registry import Registry
 from transeg.core.runs.run_folder import RunFolder

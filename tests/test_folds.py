@@ -11,7 +11,7 @@ from PIL import Image
 from torch import nn
 
 from transeg.cli import main
-from transeg.core.experiment.schema import read_experiment
+from transeg.core.experiment.validation import read_experiment
 from transeg.core.inference.trained_model import TrainedModel
 from transeg.core.interfaces import Segmenter
 from transeg.core.models.ensemble import Ensemble

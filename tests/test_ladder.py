@@ -10,7 +10,7 @@ import time
 import pytest
 from conftest import TINY_CUT, TINY_TARGET
 
-from transeg.core.experiment.schema import read_experiment
+from transeg.core.experiment.validation import read_experiment
 from transeg.core.registry import Registry
 from transeg.tools.sweep.sweep_folder import read_sweep
 

@@ -12,7 +12,7 @@ import pytest
 from conftest import BOTH, SUPERVISED, command
 
 from transeg.core.experiment.identity import training_options
-from transeg.core.experiment.schema import read_experiment
+from transeg.core.experiment.validation import read_experiment
 from transeg.core.registry import Registry
 from transeg.core.training.trackers import NEEDS
 

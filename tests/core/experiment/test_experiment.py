@@ -9,9 +9,10 @@ from transeg.core.device import available_cores
 from transeg.core.errors import UsageError
 from transeg.core.experiment.command_line import label_tests, parse_dataset, settings_of
 from transeg.core.experiment.completion import complete_experiment, load_experiment
+from transeg.core.experiment.deciding_options import difference
 from transeg.core.experiment.defaults import on_device, with_defaults
-from transeg.core.experiment.schema import difference, read_experiment, validated
 from transeg.core.experiment.settings import merge, parse_assignment, parse_sum, read_settings
+from transeg.core.experiment.validation import read_experiment, validated
 from transeg.core.registry import Registry
 
 REGISTRY = Registry()

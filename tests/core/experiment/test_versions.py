@@ -7,7 +7,7 @@ from transeg.core.experiment import identity, versions
 from transeg.core.experiment.command_line import settings_of
 from transeg.core.experiment.completion import complete_experiment, load_experiment
 from transeg.core.experiment.identity import Identity, identify, neutral_values, training_options
-from transeg.core.experiment.schema import read_experiment
+from transeg.core.experiment.validation import read_experiment
 from transeg.core.experiment.versions import FORMAT, upgrade
 from transeg.core.registry import Registry
 

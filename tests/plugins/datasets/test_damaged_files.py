@@ -15,7 +15,7 @@ import numpy as np
 import transeg
 from transeg.core.builders.datasets import build_dataset
 from transeg.core.errors import TransegError
-from transeg.core.experiment.schema import chosen_dataset
+from transeg.core.experiment.validation import chosen_dataset
 from transeg.core.registry import Registry
 
 REGISTRY = Registry()

@@ -9,7 +9,7 @@ from layouts import axon
 
 from transeg.core.builders.datasets import build_dataset
 from transeg.core.experiment.command_line import parse_dataset
-from transeg.core.experiment.schema import chosen_dataset
+from transeg.core.experiment.validation import chosen_dataset
 from transeg.core.registry import Registry
 
 REGISTRY = Registry()

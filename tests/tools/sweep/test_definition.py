@@ -4,7 +4,7 @@ import pytest
 from conftest import TINY_CUT, TINY_DATA, TINY_TEST, TINY_TRAINING
 
 from transeg.core.errors import UsageError
-from transeg.core.experiment.schema import read_experiment
+from transeg.core.experiment.validation import read_experiment
 from transeg.core.registry import Registry
 from transeg.tools.sweep import execution
 from transeg.tools.sweep.definition import parse_axis

@@ -38,9 +38,10 @@ from transeg.core.experiment.choices import DatasetChoice
 from transeg.core.experiment.command_line import label_tests, parse_dataset
 from transeg.core.experiment.completion import complete_dataset
 from transeg.core.experiment.defaults import expand_tests, share_options, share_scaling
-from transeg.core.experiment.schema import QualityOptions, chosen_dataset
+from transeg.core.experiment.schema import QualityOptions
 from transeg.core.experiment.settings import Settings
 from transeg.core.experiment.shares import is_shared_by_ratio
+from transeg.core.experiment.validation import chosen_dataset
 from transeg.core.inference.adaptation import Adaptation
 from transeg.core.inference.trained_model import TrainedModel
 from transeg.core.inference.translator import TranslatedDataset, Translator

@@ -21,9 +21,9 @@ from transeg.core.errors import UsageError
 from transeg.core.experiment.command_line import parse_dataset
 from transeg.core.experiment.completion import complete_dataset
 from transeg.core.experiment.paths import dataset_root
-from transeg.core.experiment.schema import chosen_dataset
 from transeg.core.experiment.settings import Settings
 from transeg.core.experiment.shares import DECIDING, is_shared_by_ratio
+from transeg.core.experiment.validation import chosen_dataset
 from transeg.core.interfaces import Dataset, Fault
 from transeg.core.registry import Registry
 

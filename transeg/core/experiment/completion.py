@@ -15,15 +15,10 @@ from transeg.core.experiment.choices import SPLIT_OF_ROLE, Choice, DatasetChoice
 from transeg.core.experiment.defaults import on_device, with_defaults
 from transeg.core.experiment.paths import check_paths, dataset_root
 from transeg.core.experiment.planned_stages import check_strategy
-from transeg.core.experiment.schema import (
-    AugmentationOptions,
-    DistillationOptions,
-    Experiment,
-    chosen_dataset,
-    validated,
-)
+from transeg.core.experiment.schema import AugmentationOptions, DistillationOptions, Experiment
 from transeg.core.experiment.settings import Settings, parse_sum, read_settings
 from transeg.core.experiment.shares import DECIDING, share_alone, share_folders, undecided
+from transeg.core.experiment.validation import chosen_dataset, validated
 from transeg.core.experiment.versions import upgrade
 from transeg.core.registry import Registry
 from transeg.core.runs.remembered_plugins import include_plugins

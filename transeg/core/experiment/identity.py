@@ -16,7 +16,8 @@ from pydantic_core import PydanticUndefined
 from transeg.core.component_options import EMPTY, options
 from transeg.core.errors import TransegError
 from transeg.core.experiment.choices import CHOICES, Choice
-from transeg.core.experiment.schema import BATCH, RUNTIME, Experiment, is_any_of
+from transeg.core.experiment.deciding_options import BATCH, RUNTIME, is_any_of
+from transeg.core.experiment.schema import Experiment
 from transeg.core.experiment.settings import Settings, flat, parse_sum
 from transeg.core.experiment.versions import NEUTRAL, retired_values
 from transeg.core.registry import Registry

@@ -13,7 +13,8 @@ from transeg.core.distributed.ranks import is_launched, launched_rank_and_world_
 from transeg.core.errors import UsageError
 from transeg.core.experiment.command_line import settings_of
 from transeg.core.experiment.completion import complete_experiment, load_experiment
-from transeg.core.experiment.schema import Experiment, difference
+from transeg.core.experiment.deciding_options import difference
+from transeg.core.experiment.schema import Experiment
 from transeg.core.experiment.settings import Settings, merge, read_settings, set_options
 from transeg.core.experiment.versions import upgrade
 from transeg.core.registry import Registry

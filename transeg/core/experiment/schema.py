@@ -1,9 +1,7 @@
-"""The experiment: a validated choice of components, data and schedule, to and from TOML."""
+"""The experiment: a choice of components, data and schedule, as tables of options."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import tomli_w
@@ -21,7 +19,6 @@ from pydantic import (
     model_validator,
 )
 
-from transeg.core.errors import UsageError, did_you_mean
 from transeg.core.experiment.choices import (
     AbsolutePath,
     Choice,
@@ -32,10 +29,8 @@ from transeg.core.experiment.choices import (
     StrategyChoice,
     TeacherChoice,
 )
-from transeg.core.experiment.settings import Settings, flat, read_settings, set_options
-from transeg.core.experiment.versions import FORMAT, upgrade
-from transeg.core.registry import Registry
-from transeg.core.runs.remembered_plugins import include_plugins
+from transeg.core.experiment.settings import set_options
+from transeg.core.experiment.versions import FORMAT
 
 
 def _cache_size(value: object) -> str:
@@ -375,110 +370,3 @@ class Experiment(Options):
     def to_toml(self) -> str:
         """The whole experiment as a file that runs it again."""
         return tomli_w.dumps({"format": FORMAT, **set_options(self.model_dump(mode="json"))})
-
-
-RUNTIME = (
-    "device",
-    "baseline",
-    "quality",
-    "train.checkpoint_interval",
-    "train.checkpoint_minutes",
-    "train.log_interval",
-    "train.watch_tests",
-    "train.compile",
-    "train.channels_last",
-    "train.fused",
-    "data.workers",
-    "data.cache",
-    "data.test",
-    "transductive",
-    "tracking",
-    "counting",
-    "metrics",
-    "test_adaptation",
-)
-"""Options that leave a training's result as it is; all others must be the same when it is resumed."""
-BATCH = ("devices", "train.batch_size", "train.accumulation")
-"""How a step's batch is split up: what counts is :attr:`Experiment.joint_batch`."""
-
-
-def read_experiment(path: Path, registry: Registry) -> Experiment:
-    """A complete experiment file, as a run folder holds it, to look at; what has been retired is left out.
-
-    Raises:
-        UsageError: it cannot be read, or it is not complete.
-    """
-    include_plugins(path, registry)
-    return validated(upgrade(read_settings(path), registry, stored=True))
-
-
-def difference(one: Experiment, other: Experiment) -> str:
-    """The first option in which two experiments differ that decides a training's result, in words; '' where they agree.
-
-    Where files and folders lie decides nothing; what is in them is compared when they are read.
-    """
-    left, right = (flat(each.model_dump(exclude_none=True)) for each in (one, other))
-    for option in sorted(left.keys() | right.keys()):
-        there, here = left.get(option), right.get(option)
-        if there == here or isinstance(there, Path) or isinstance(here, Path) or is_any_of(option, (*RUNTIME, *BATCH)):
-            continue
-        return f"{option} is {_said(there)} there and {_said(here)} here"
-    return ""
-
-
-def is_any_of(option: str, tables: tuple[str, ...]) -> bool:
-    """Whether an option is one of some, or stands in one of some tables."""
-    return any(option == table or option.startswith(f"{table}.") for table in tables)
-
-
-def _said(value: Any) -> Any:
-    return "not set" if value is None else value
-
-
-def validated(settings: Settings) -> Experiment:
-    """A complete experiment from its tables.
-
-    Raises:
-        UsageError: an unknown option, a wrong value, or parts that contradict each other.
-    """
-    try:
-        return Experiment.model_validate(settings)
-    except ValidationError as error:
-        raise UsageError(_sentence(error.errors()[0])) from error
-
-
-def chosen_dataset(table: Settings) -> DatasetChoice:
-    """A dataset from its table alone, as commands that need no experiment take it.
-
-    Raises:
-        UsageError: a wrong value.
-    """
-    try:
-        return DatasetChoice(**table)
-    except ValidationError as error:
-        raise UsageError(_sentence(error.errors()[0])) from error
-
-
-def _sentence(fault: Any) -> str:
-    where = ".".join(str(key) for key in fault["loc"])
-    if fault["type"] == "extra_forbidden":
-        return f"There is no option {where}.{did_you_mean(where, _known_options(fault['loc'][:-1]))}"
-    if fault["type"] == "missing":
-        return f"{where} is missing; say --set {where}=..."
-    if fault["type"] == "value_error":
-        return f"{str(fault['ctx']['error'])[0].upper()}{str(fault['ctx']['error'])[1:]}."
-    if fault["type"] in ("model_type", "model_attributes_type"):
-        first = _known_options(fault["loc"])[0]
-        return f"{where} is a table, not {fault['input']!r}; set one of its options, such as {first}."
-    message = fault["msg"]
-    return f"{where} cannot be {fault['input']!r}: {message[0].lower()}{message[1:]}."
-
-
-def _known_options(table: Iterable[int | str]) -> list[str]:
-    model: Any = Experiment
-    path = list(table)
-    for key in path:
-        annotation = model.model_fields[key].annotation
-        candidates = [annotation, *getattr(annotation, "__args__", ())]
-        model = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
-    return [".".join([*map(str, path), name]) for name in model.model_fields]

@@ -12,8 +12,8 @@ from transeg.core.api.verification import CheckedDomain, check_domains
 from transeg.core.errors import DataError, UsageError
 from transeg.core.experiment.command_line import parse_dataset
 from transeg.core.experiment.paths import dataset_root
-from transeg.core.experiment.schema import chosen_dataset
 from transeg.core.experiment.settings import Settings
+from transeg.core.experiment.validation import chosen_dataset
 from transeg.core.registry import Registry
 
 LOOKED_AT = 16

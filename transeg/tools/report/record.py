@@ -12,7 +12,8 @@ import numpy as np
 from transeg.core.errors import TransegError, UsageError
 from transeg.core.evaluation.statistics import bootstrap_intervals
 from transeg.core.experiment.planned_stages import build_strategy, plan_trainings
-from transeg.core.experiment.schema import Experiment, read_experiment
+from transeg.core.experiment.schema import Experiment
+from transeg.core.experiment.validation import read_experiment
 from transeg.core.files import read_json
 from transeg.core.registry import Registry
 from transeg.core.runs.evaluations import is_later, score_files

@@ -11,8 +11,9 @@ from rich.console import Console
 
 from transeg.core.api.evaluating import evaluate_run
 from transeg.core.errors import UsageError
-from transeg.core.experiment.schema import Experiment, QualityOptions, read_experiment
+from transeg.core.experiment.schema import Experiment, QualityOptions
 from transeg.core.experiment.settings import Settings, read_settings
+from transeg.core.experiment.validation import read_experiment
 from transeg.core.files import write_text
 from transeg.core.registry import Registry
 from transeg.tools.search.jobs import Jobs, run_jobs

@@ -10,8 +10,10 @@ from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, TrialState
 
 from transeg.core.errors import UsageError, did_you_mean
-from transeg.core.experiment.schema import Experiment, difference, validated
+from transeg.core.experiment.deciding_options import difference
+from transeg.core.experiment.schema import Experiment
 from transeg.core.experiment.settings import Settings
+from transeg.core.experiment.validation import validated
 from transeg.core.experiment.versions import upgrade
 from transeg.core.registry import Registry
 from transeg.tools.search.plan import Plan

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from transeg.core.errors import UsageError
 from transeg.core.experiment.planned_stages import PlannedTraining, plan_trainings
-from transeg.core.experiment.schema import read_experiment
+from transeg.core.experiment.validation import read_experiment
 from transeg.core.files import read_json
 from transeg.core.registry import Registry
 from transeg.core.runs.history import State, read_scalars, run_state, scalar_series
