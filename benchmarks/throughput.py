@@ -111,6 +111,7 @@ def child(arguments: argparse.Namespace) -> None:
     from transeg.core.device import keep_freed_memory
     from transeg.core.interfaces import Batch
     from transeg.core.models.compilation import compilable_networks, compile_networks, fuse_optimizers
+    from transeg.core.models.memory_layout import put_channels_last
     from transeg.core.training.cudnn_benchmark import cudnn_benchmark
     from transeg.core.training.precision import matmul_precision
     from transeg.core.training.tasks.updates import Updates
@@ -125,7 +126,7 @@ def child(arguments: argparse.Namespace) -> None:
     updates = Updates(device, precision=precision, channels_last=channels_last, compiled=compile_)
     task = task_of(method, updates, arguments.full).to(device)
     if channels_last:
-        task.to(memory_format=torch.channels_last)
+        put_channels_last(task)
     fuse_optimizers((o.optimizer for o in task.optimizers().values()), True)
     wrappers = OptimWrapperDict(**{name: OptimWrapper(o.optimizer) for name, o in task.optimizers().items()})
     shape = arguments.batch, channels(method), arguments.size, arguments.size

@@ -1,4 +1,4 @@
-"""What makes training faster and leaves its result the same up to rounding: memory layout, fusion, compilation."""
+"""What makes training faster and leaves its result the same up to rounding: fused optimizers, compilation."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from transeg.core.errors import TransegError
 from transeg.core.interfaces import Generator, Segmenter
+from transeg.core.models.memory_layout import laid_out_like
 
 
 def fuse_optimizers(optimizers: Iterable[Optimizer], fused: bool) -> None:
@@ -28,13 +29,17 @@ def fuse_optimizers(optimizers: Iterable[Optimizer], fused: bool) -> None:
 
 
 def load_optimizer_state(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
-    """Load an optimizer's state, and leave how it updates its weights as it is."""
+    """Load an optimizer's state, and leave how it updates its weights, and in what order they lie, as it is."""
     own = optimizer.state_dict()["param_groups"]
     groups = [
         {**group, **({"fused": mine["fused"]} if "fused" in mine else {})}
         for group, mine in zip(state["param_groups"], own, strict=True)
     ]
     optimizer.load_state_dict({**state, "param_groups": groups})
+    for weight, kept in optimizer.state.items():
+        optimizer.state[weight] = {
+            name: laid_out_like(value, weight) if isinstance(value, Tensor) else value for name, value in kept.items()
+        }
 
 
 def compilable_networks(generator: Generator | None, segmenter: Segmenter | None) -> dict[str, nn.Module]:

@@ -54,6 +54,7 @@ from transeg.core.interfaces import Dataset, Generator, Sample, Segmenter, Stage
 from transeg.core.models.compilation import compilable_networks, compile_networks, fuse_optimizers
 from transeg.core.models.ema import EMA, shorten_decay
 from transeg.core.models.forward import to_signed_unit
+from transeg.core.models.memory_layout import put_channels_last
 from transeg.core.runs.run_folder import RunFolder
 from transeg.core.training.build import Build
 from transeg.core.training.hooks.checkpoints import CheckpointHook
@@ -240,7 +241,7 @@ def _apply_options(task: Task, train: TrainOptions, device: torch.device) -> Non
             raise UsageError("This strategy has a training step of its own, which knows no train.scales; leave it out.")
         task.scales = train.scales
     if train.channels_last:
-        task.to(memory_format=torch.channels_last)
+        put_channels_last(task)
     fuse_optimizers((o.optimizer for o in task.optimizers().values()), train.fused)
 
 

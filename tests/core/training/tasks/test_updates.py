@@ -12,6 +12,7 @@ from transeg.core.distributed.ranks import LostProcessError
 from transeg.core.errors import TransegError
 from transeg.core.inference.conditioning import Conditioning
 from transeg.core.interfaces import Batch, Generator, Optimization, Phase, Segmenter
+from transeg.core.models.memory_layout import put_channels_last
 from transeg.core.training.losses import LossSum
 from transeg.core.training.masking import Masking
 from transeg.core.training.mixing import classmix
@@ -88,7 +89,7 @@ def batch(iteration=0, dtype=torch.float32, count=4):
 def trained(case, updates, dtype=torch.float32, steps=2):
     task = task_of(case, updates).to(dtype)
     if updates.memory_format == torch.channels_last:
-        task.to(memory_format=torch.channels_last)
+        put_channels_last(task)
     optimizers = wrappers(task)
     losses = [task.train_step(batch(step, dtype), optimizers) for step in range(steps)]
     return {name: p.detach() for name, p in task.named_parameters()}, losses
