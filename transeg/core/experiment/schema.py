@@ -205,9 +205,9 @@ class TrainOptions(Options):
     average."""
     compile: bool = False
     """Train with networks that torch.compile has translated."""
-    channels_last: bool = False
-    """Keep images and weights with their channels innermost while training: on a CPU faster for most segmenters, and
-    less exact in their batch norms."""
+    channels_last: bool | None = None
+    """Keep images and weights with their channels innermost while training: of all networks or of none; by default
+    of segmenters with plain batch norms on a CPU, in fp32, which is faster."""
     fused: bool = True
     """Update all weights of an optimizer in one pass, where it can."""
     lr: PositiveFloat = 1e-4

@@ -54,7 +54,7 @@ from transeg.core.interfaces import Dataset, Generator, Sample, Segmenter, Stage
 from transeg.core.models.compilation import compilable_networks, compile_networks, fuse_optimizers
 from transeg.core.models.ema import EMA, shorten_decay
 from transeg.core.models.forward import to_signed_unit
-from transeg.core.models.memory_layout import put_channels_last
+from transeg.core.models.memory_layout import put_channels_last, put_segmenter_channels_last
 from transeg.core.runs.run_folder import RunFolder
 from transeg.core.training.build import Build
 from transeg.core.training.hooks.checkpoints import CheckpointHook
@@ -233,15 +233,19 @@ def _apply_options(task: Task, train: TrainOptions, device: torch.device) -> Non
         accumulation=train.accumulation,
         clip=train.clip,
         clip_value=train.clip_value,
-        channels_last=train.channels_last,
+        channels_last=bool(train.channels_last),
         compiled=train.compile,
     )
     if train.scales and getattr(task, "segmenter", None) is not None:
         if not isinstance(task, SegmentationTask) or type(task).phases is not SegmentationTask.phases:
             raise UsageError("This strategy has a training step of its own, which knows no train.scales; leave it out.")
         task.scales = train.scales
+    segmenter = getattr(task, "segmenter", None)
+    plain = device.type == "cpu" and train.precision == "fp32" and not train.compile
     if train.channels_last:
         put_channels_last(task)
+    elif train.channels_last is None and segmenter is not None and plain:
+        put_segmenter_channels_last(segmenter)
     fuse_optimizers((o.optimizer for o in task.optimizers().values()), train.fused)
 
 

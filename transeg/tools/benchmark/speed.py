@@ -26,6 +26,7 @@ from transeg.core.experiment.settings import Settings
 from transeg.core.interfaces import Segmenter
 from transeg.core.models.forward import segment
 from transeg.core.models.fusion import fuse_for_inference
+from transeg.core.models.memory_layout import put_segmenter_channels_last
 from transeg.core.registry import Registry
 
 FEWEST, MOST = 5, 50
@@ -148,6 +149,8 @@ def inference_work(segmenter: Segmenter, image: Tensor) -> Work:
 def training_work(segmenter: Segmenter, image: Tensor) -> Work:
     """Forward pass, binary cross-entropy of every head, backward pass, Adam."""
     segmenter.train()
+    if image.device.type == "cpu":
+        put_segmenter_channels_last(segmenter)
     optimizer = torch.optim.Adam(segmenter.parameters(), fused=True)
     mask = (torch.rand_like(image[:, :1]) > 0.9).to(image.dtype)
 
