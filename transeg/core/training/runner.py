@@ -179,7 +179,8 @@ class Runner(MMEngineRunner):
     def _state(self) -> dict[str, Any]:
         about = {"iteration": self.iter, "domains": asdict(self._domains)}
         about |= {"identity": self._identity.digest, "options": self._identity.options}
-        return {**about, "model": self.model.state_dict()}
+        # in the usual order, whatever order a training has: other formats, such as safetensors, take no other
+        return {**about, "model": {name: value.contiguous() for name, value in self.model.state_dict().items()}}
 
     def _write(self, state: dict[str, Any], path: Path) -> None:
         self.call_hook("before_save_checkpoint", checkpoint=state)
