@@ -143,3 +143,16 @@ def test_a_short_training_is_not_averaged_back_to_its_beginning():
     assert shorten_decay(0.999, 1000) == pytest.approx(0.98)
     assert shorten_decay(0.9, 1000) == 0.9
     assert shorten_decay(0.999, 3) == 0.5
+
+
+def test_they_are_saved_in_the_usual_order_and_go_on_in_that_of_their_parameters():
+    """Other formats take no other order, and sums in another order differ in their last digits."""
+    network = nn.ModuleDict({"a": nn.Conv2d(3, 4, 3)}).to(memory_format=torch.channels_last)
+    averages = EMA(network, {"a": 0.9})
+    averages.update()
+    state = averages.state_dict()
+    assert state["a.weight"].is_contiguous()
+    again = EMA(network, {"a": 0.9})
+    again.load_state_dict(state)
+    assert again._averages["a.weight"].stride() == network["a"].weight.stride()
+    assert torch.equal(again._averages["a.weight"], averages._averages["a.weight"])

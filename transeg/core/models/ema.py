@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from transeg.core.models.memory_layout import laid_out_like
+
 
 class EMA:
     """Exponential moving averages of the parameters of some of a model's submodules, on their devices.
@@ -50,13 +52,18 @@ class EMA:
             self.exchange()
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Every average under its parameter's name in the model; empty before the first step."""
-        return dict(self._averages)
+        """Every average under its parameter's name in the model, as checkpoints hold them: in the usual order; empty
+        before the first step.
+        """
+        return {key: average.contiguous() for key, average in self._averages.items()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what :meth:`state_dict` returned, whatever device it is on."""
+        """Go on from what :meth:`state_dict` returned, whatever device it is on, in the order of each parameter."""
         parameters = self._all()
-        self._averages = {key: average.to(parameters[key].device, copy=True) for key, average in state.items()}
+        self._averages = {
+            key: laid_out_like(average.to(parameters[key].device, copy=True), parameters[key])
+            for key, average in state.items()
+        }
 
     def __contains__(self, name: str) -> bool:
         """Whether a submodule is averaged."""

@@ -47,7 +47,7 @@ def _make_safe(network: nn.Module) -> None:
 
 
 def laid_out_like(value: Tensor, weight: Tensor) -> Tensor:
-    """What an optimizer keeps of each number of a weight, in that weight's order.
+    """What an optimizer or an average keeps of each number of a weight, in that weight's order.
 
     Fused steps go through both as they lie in memory, so that in another order each number would get another's.
     """

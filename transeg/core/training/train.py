@@ -236,11 +236,11 @@ def _apply_options(task: Task, train: TrainOptions, device: torch.device) -> Non
         channels_last=bool(train.channels_last),
         compiled=train.compile,
     )
-    if train.scales and getattr(task, "segmenter", None) is not None:
+    segmenter = getattr(task, "segmenter", None)
+    if train.scales and segmenter is not None:
         if not isinstance(task, SegmentationTask) or type(task).phases is not SegmentationTask.phases:
             raise UsageError("This strategy has a training step of its own, which knows no train.scales; leave it out.")
         task.scales = train.scales
-    segmenter = getattr(task, "segmenter", None)
     plain = device.type == "cpu" and train.precision == "fp32" and not train.compile
     if train.channels_last:
         put_channels_last(task)
