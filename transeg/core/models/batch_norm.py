@@ -5,11 +5,15 @@ PyTorch's own loses digits there, the more values a channel has: docs/decisions/
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+
+EXACT = 512
+"""PyTorch's sums of so many values keep their digits; of more, groups are summed first, then their sums."""
 
 
 class ChannelsLastBatchNorm(nn.BatchNorm2d):
@@ -31,7 +35,7 @@ class ChannelsLastBatchNorm(nn.BatchNorm2d):
     def _sums_here(self, x: Tensor) -> bool:
         innermost = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
         usual = self.affine and self.momentum is not None and x.dtype == torch.float32 and x.device.type == "cpu"
-        return self.training and innermost and usual
+        return self.training and innermost and usual and x.numel() // x.shape[1] > EXACT
 
 
 def keep_batch_norms_exact(network: nn.Module) -> None:
@@ -44,10 +48,11 @@ def keep_batch_norms_exact(network: nn.Module) -> None:
 class _Normalise(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: Tensor, shift: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-        values = _by_channel(x)
-        mean = values.mean(0)
-        centred = values - mean
-        variance = centred.square_().mean(0)
+        groups = _groups(x)
+        of_groups = torch.batch_norm_update_stats(_grouped(x, groups), None, None, 0.0)
+        means, variances = (found.view(groups, -1) for found in of_groups)
+        mean = means.mean(0)
+        variance = variances.mean(0) + (means - mean).square_().mean(0)
         out = torch.native_batch_norm(x, scale, shift, mean, variance, False, 0.0, eps)[0]
         ctx.save_for_backward(x, scale, mean, (variance + eps).rsqrt())
         ctx.mark_non_differentiable(mean, variance)
@@ -57,17 +62,45 @@ class _Normalise(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor, None]:
         x, scale, mean, inverse = ctx.saved_tensors
-        centred, given = _by_channel(x) - mean, _by_channel(gradient)
-        of_shift = given.sum(0)
-        of_scale = (given * centred).sum(0) * inverse
+        count, channels, height, width = x.shape
+        groups = _groups(x)
+        values, given = _grouped(x, groups), _grouped(gradient, groups)
+        _, *of_groups = torch.ops.aten.native_batch_norm_backward(
+            given,
+            values,
+            None,
+            None,
+            None,
+            _for_each(groups, mean),
+            _for_each(groups, inverse),
+            True,
+            0.0,
+            [False, True, True],
+        )
+        of_scale, of_shift = (found.view(groups, -1).sum(0) for found in of_groups)
         # (given - mean of given - normalised * mean of (given * normalised)) * scale / deviation, in two passes
         factor = scale * inverse
-        found = torch.addcmul(-factor * of_shift / len(centred), factor, given)
-        found.addcmul_(factor * inverse * of_scale / len(centred), centred, value=-1)
-        count, _, height, width = x.shape
-        return found.view(count, height, width, -1).permute(0, 3, 1, 2), of_scale, of_shift, None
+        slope = factor * inverse * of_scale / (count * height * width)
+        start = slope * mean - factor * of_shift / (count * height * width)
+        found = torch.addcmul(_for_each(groups, start), _for_each(groups, factor), given)
+        found.addcmul_(_for_each(groups, slope), values, value=-1)
+        return found.view(count, height, width, channels).permute(0, 3, 1, 2), of_scale, of_shift, None
 
 
-def _by_channel(x: Tensor) -> Tensor:
-    """``(N, C, H, W)`` with its channels innermost as ``(N * H * W, C)``."""
-    return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+def _groups(x: Tensor) -> int:
+    """How many groups of at most ``EXACT`` values the values of each channel make, all of one size."""
+    return _fewest_groups(x.numel() // x.shape[1])
+
+
+@cache
+def _fewest_groups(values: int) -> int:
+    return next(groups for groups in range(-(-values // EXACT), values + 1) if values % groups == 0)
+
+
+def _grouped(x: Tensor, groups: int) -> Tensor:
+    """``(N, C, H, W)`` with its channels innermost as ``(N * H * W / groups, groups * C)``: columns are short."""
+    return x.permute(0, 2, 3, 1).reshape(-1, groups * x.shape[1])
+
+
+def _for_each(groups: int, of_channels: Tensor) -> Tensor:
+    return of_channels.expand(groups, -1).reshape(-1)
