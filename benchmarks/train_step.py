@@ -46,6 +46,8 @@ def ours(case: str, size: int, count: int, device: str) -> Step:
     from transeg.core.interfaces import Batch, Generator, Optimization
     from transeg.core.models.compilation import fuse_optimizers
     from transeg.core.models.forward import translate
+    from transeg.core.models.memory_layout import put_segmenter_channels_last
+    from transeg.core.models.winograd import use_winograd
     from transeg.core.training.losses import LossSum
     from transeg.core.training.tasks.joint_task import JointTask
     from transeg.core.training.tasks.task import Task
@@ -72,6 +74,10 @@ def ours(case: str, size: int, count: int, device: str) -> Step:
         optimization = Optimization(torch.optim.Adam(segmenter.parameters(), lr=2e-4))
         task = JointTask(generator, segmenter, loss, optimization, lambda _: 1e-3, given, 0.5)
     task.to(device).train()
+    if device == "cpu":  # as well
+        use_winograd(task)
+        if case == "joint":
+            put_segmenter_channels_last(segmenter)
     fuse_optimizers((o.optimizer for o in task.optimizers().values()), True)
     wrappers = OptimWrapperDict(**{name: OptimWrapper(o.optimizer) for name, o in task.optimizers().items()})
     images = [torch.rand(count, channels, size, size) * 2 - 1 for _ in range(2)]

@@ -28,6 +28,7 @@ from transeg.core.models.ensemble import Ensemble
 from transeg.core.models.forward import segment, translate
 from transeg.core.models.fusion import fuse_for_inference
 from transeg.core.models.training_state import load_lasting_state
+from transeg.core.models.winograd import use_winograd
 from transeg.core.registry import Registry
 from transeg.core.runs.run_folder import RunFolder
 
@@ -123,6 +124,7 @@ class TrainedModel:
             given = build_conditioning(chosen, domains)
             generator = build_generator(chosen, given.channels, domains.target_channels, 0, registry)
             _fill(generator, states["generator"][0]["model"], "generator")
+            use_winograd(generator)
         return cls(
             experiment,
             domains,

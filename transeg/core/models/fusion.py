@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_leaves
 
 from transeg.core.interfaces import Segmenter
 from transeg.core.models.forward import segment
+from transeg.core.models.winograd import use_winograd
 
 SIDE = 64
 """Height and width of the image that a network is watched on."""
@@ -44,6 +45,7 @@ def fuse_for_inference(segmenter: Segmenter, channels: int, device: torch.device
     copies = any(isinstance(module, nn.InstanceNorm2d) for module in network.modules())
     if device.type == "cpu" and not copies:
         convert_conv2d_weight_memory_format(network, torch.channels_last)  # activations follow the weights
+    use_winograd(network)
     return network
 
 

@@ -55,6 +55,7 @@ from transeg.core.models.compilation import compilable_networks, compile_network
 from transeg.core.models.ema import EMA, shorten_decay
 from transeg.core.models.forward import to_signed_unit
 from transeg.core.models.memory_layout import put_channels_last, put_segmenter_channels_last
+from transeg.core.models.winograd import use_winograd
 from transeg.core.runs.run_folder import RunFolder
 from transeg.core.training.build import Build
 from transeg.core.training.hooks.checkpoints import CheckpointHook
@@ -246,6 +247,8 @@ def _apply_options(task: Task, train: TrainOptions, device: torch.device) -> Non
         put_channels_last(task)
     elif train.channels_last is None and segmenter is not None and plain:
         put_segmenter_channels_last(segmenter)
+    if plain:
+        use_winograd(task)
     fuse_optimizers((o.optimizer for o in task.optimizers().values()), train.fused)
 
 

@@ -27,6 +27,7 @@ from transeg.core.interfaces import Segmenter
 from transeg.core.models.forward import segment
 from transeg.core.models.fusion import fuse_for_inference
 from transeg.core.models.memory_layout import put_segmenter_channels_last
+from transeg.core.models.winograd import use_winograd
 from transeg.core.registry import Registry
 
 FEWEST, MOST = 5, 50
@@ -151,6 +152,7 @@ def training_work(segmenter: Segmenter, image: Tensor) -> Work:
     segmenter.train()
     if image.device.type == "cpu":
         put_segmenter_channels_last(segmenter)
+        use_winograd(segmenter)
     optimizer = torch.optim.Adam(segmenter.parameters(), fused=True)
     mask = (torch.rand_like(image[:, :1]) > 0.9).to(image.dtype)
 
