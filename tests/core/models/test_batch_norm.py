@@ -20,7 +20,7 @@ def trained(norm, image, gradient):
     return [out.detach(), norm.running_mean, norm.running_var, image.grad, norm.weight.grad, norm.bias.grad]
 
 
-@pytest.mark.parametrize("shape", [(2, 5, 7, 9), (3, 8, 1, 4), (2, 5, 17, 19), (1, 3, 1, 1021), (4, 17, 90, 110)])
+@pytest.mark.parametrize("shape", [(2, 5, 7, 9), (3, 8, 1, 4), (2, 5, 23, 29), (1, 3, 1, 2039), (4, 17, 90, 110)])
 @pytest.mark.parametrize("offset", [0.0, 5.0])
 def test_it_is_as_exact_as_double_precision_lets_it_be(shape, offset):
     torch.manual_seed(0)
@@ -38,7 +38,7 @@ def test_it_is_as_exact_as_double_precision_lets_it_be(shape, offset):
 
 def test_gradients_in_another_order_are_taken():
     norm = ChannelsLastBatchNorm(3)
-    image, gradient = innermost((2, 3, 20, 20)), innermost((2, 3, 20, 20), 1)
+    image, gradient = innermost((2, 3, 30, 30)), innermost((2, 3, 30, 30), 1)
     one, other = (trained(copy.deepcopy(norm), image, each) for each in (gradient, gradient.contiguous()))
     for a, b in zip(one, other, strict=True):
         assert torch.allclose(a, b, atol=1e-6)
@@ -52,7 +52,7 @@ def test_everything_else_is_pytorchs(case):
     norm = nn.BatchNorm2d(3, **options)
     ours = copy.deepcopy(norm)
     keep_batch_norms_exact(ours)
-    image = innermost((2, 3, 8, 8) if case == "few values" else (2, 3, 20, 20))
+    image = innermost((2, 3, 8, 8) if case == "few values" else (2, 3, 30, 30))
     if case == "double":
         norm, ours, image = norm.double(), ours.double(), image.double()
     if case == "usual order":
@@ -64,7 +64,7 @@ def test_everything_else_is_pytorchs(case):
 
 
 def test_a_second_derivative_is_refused_rather_than_wrong():
-    norm, image = ChannelsLastBatchNorm(3), innermost((2, 3, 20, 20)).requires_grad_()
+    norm, image = ChannelsLastBatchNorm(3), innermost((2, 3, 30, 30)).requires_grad_()
     (gradient,) = torch.autograd.grad(norm(image).square().sum(), image, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         gradient.sum().backward()

@@ -1,7 +1,8 @@
-"""3x3 convolutions on a CPU with a quarter of the multiplications.
+"""Convolutions of 3x3 and 4x4 kernels on a CPU with a quarter of the multiplications.
 
-Winograd's minimal filtering F(4x4, 3x3), of Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks"
-(arXiv:1509.09308). What it gains, and where: docs/decisions/winograd.md.
+Winograd's minimal filtering, F(4x4, 3x3) and F(3x3, 4x4), of Lavin and Gray, "Fast Algorithms for Convolutional Neural
+Networks" (arXiv:1509.09308): windows of 6x6 pixels and kernels are transformed, multiplied place by place, and the
+products transformed to tiles of 4x4 or 3x3 pixels. What it gains, and where: docs/decisions/winograd.md.
 """
 
 from __future__ import annotations
@@ -14,14 +15,17 @@ from torch import Tensor, nn
 from torch.jit._trace import is_tracing
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-CHANNELS = 128
+CHANNELS = 64
 """Fewer, in or out, and transforming images takes more time than multiplying less saves."""
 TILES = 128
-"""Fewer in a batch, and transforming weights does."""
-AT_ONCE = 512
+"""Fewer in a batch, and transforming kernels does."""
+AT_ONCE = 256
 """Tiles that are computed together: enough for matrix products, few enough for a cache."""
 
-_IMAGE = torch.tensor(
+WINDOW = 6
+"""Height and width of what a tile is computed from, by polynomials at these points and at infinity."""
+POINTS, SCALES = (0, 1, -1, 2, -2), (1 / 4, -1 / 6, -1 / 6, 1 / 24, 1 / 24)
+_OF_WINDOW = torch.tensor(
     [
         [4.0, 0.0, -5.0, 0.0, 1.0, 0.0],
         [0.0, -4.0, -4.0, 1.0, 1.0, 0.0],
@@ -31,26 +35,29 @@ _IMAGE = torch.tensor(
         [0.0, 4.0, 0.0, -5.0, 0.0, 1.0],
     ]
 )
-_WEIGHT = (
-    torch.tensor(
-        [[6.0, 0.0, 0.0], [-4.0, -4.0, -4.0], [-4.0, 4.0, -4.0], [1.0, 2.0, 4.0], [1.0, -2.0, 4.0], [0.0, 0.0, 24.0]]
-    )
-    / 24
-)
-_RESULT = torch.tensor(
-    [
-        [1.0, 1.0, 1.0, 1.0, 1.0, 0.0],
-        [0.0, 1.0, -1.0, 2.0, -2.0, 0.0],
-        [0.0, 1.0, 1.0, 4.0, 4.0, 0.0],
-        [0.0, 1.0, -1.0, 8.0, -8.0, 1.0],
-    ]
-)
-OF_IMAGE, OF_WEIGHT, OF_RESULT = (torch.kron(each, each) for each in (_IMAGE, _WEIGHT, _RESULT))
-"""On flattened 6x6 windows, 3x3 weights and 6x6 products: ``(36, 36)``, ``(36, 9)``, ``(16, 36)``."""
+OF_WINDOW = torch.kron(_OF_WINDOW, _OF_WINDOW)
+"""Of flattened windows, ``(36, 36)``."""
+
+
+def _of_kernel(side: int) -> Tensor:
+    """Of flattened kernels, ``(36, side * side)``."""
+    rows = [[scale * point**power for power in range(side)] for point, scale in zip(POINTS, SCALES, strict=True)]
+    matrix = torch.tensor([*rows, [0.0] * (side - 1) + [1.0]])
+    return torch.kron(matrix, matrix)
+
+
+def _of_products(side: int) -> Tensor:
+    """Of flattened products, ``(tile * tile, 36)``, for kernels of this side."""
+    tile = WINDOW + 1 - side
+    matrix = torch.tensor([[*(float(point**row) for point in POINTS), float(row == tile - 1)] for row in range(tile)])
+    return torch.kron(matrix, matrix)
+
+
+OF_KERNEL, OF_PRODUCTS = {side: _of_kernel(side) for side in (3, 4)}, {side: _of_products(side) for side in (3, 4)}
 
 
 class WinogradConv2d(nn.Conv2d):
-    """A 3x3 convolution, up to rounding: in float32 on a CPU with fewer multiplications, else PyTorch's own."""
+    """A convolution up to rounding: in float32 on a CPU with fewer multiplications, else PyTorch's own."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not self._gains(x):
@@ -61,9 +68,11 @@ class WinogradConv2d(nn.Conv2d):
     def _gains(self, x: Tensor) -> bool:
         if _is_watched() or x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
             return False
-        assert not isinstance(self.padding, str)
-        height, width = (side + 2 * pad - 2 for side, pad in zip(x.shape[2:], self.padding, strict=True))
-        tiles = len(x) * -(-height // 4) * -(-width // 4)
+        side, padding = self.kernel_size[0], self.padding
+        assert not isinstance(padding, str)
+        height, width = _size(x, (padding[0], padding[1]), side)
+        tile = WINDOW + 1 - side
+        tiles = len(x) * -(-height // tile) * -(-width // tile)
         return tiles >= TILES and x.dtype == self.weight.dtype == torch.float32
 
 
@@ -77,9 +86,10 @@ def use_winograd(network: nn.Module) -> None:
 
 
 def _is_suited(conv: nn.Conv2d) -> bool:
-    plain = conv.kernel_size == (3, 3) and conv.stride == conv.dilation == (1, 1) and conv.groups == 1
+    known = conv.kernel_size[0] == conv.kernel_size[1] and conv.kernel_size[0] in OF_KERNEL
+    plain = conv.stride == conv.dilation == (1, 1) and conv.groups == 1
     padded = conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
-    return plain and padded and min(conv.in_channels, conv.out_channels) >= CHANNELS
+    return known and plain and padded and min(conv.in_channels, conv.out_channels) >= CHANNELS
 
 
 def _is_watched() -> bool:
@@ -92,17 +102,18 @@ class _Convolution(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, padding: tuple[int, int]) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.padding = padding
-        padded = _in_whole_tiles(x, padding)
+        side = weight.shape[2]
+        padded = _in_whole_tiles(x, padding, WINDOW + 1 - side, side - 1)
         count, height, width, _ = padded.shape
-        weights = _of_weights(weight).transpose(1, 2)
-        out = x.new_empty(count, height - 2, width - 2, len(weight))
-        for images, rows in _blocks(out):
-            products = torch.bmm(_of_windows(padded[images], rows), weights)
-            target = _as_tiles(out[images, rows])
-            target.copy_((OF_RESULT @ products.view(36, -1)).view(target.shape))
+        kernels = _transformed_kernels(weight).transpose(1, 2)
+        out = x.new_empty(count, height - side + 1, width - side + 1, len(weight))
+        for images, rows in _blocks(out, side):
+            products = torch.bmm(_transformed_windows(padded[images], rows, side), kernels)
+            tiles = _tiles(out[images, rows], side)
+            tiles.copy_((OF_PRODUCTS[side] @ products.view(WINDOW**2, -1)).view(tiles.shape))
         if bias is not None:
             out += bias
-        height, width = (side + 2 * pad - 2 for side, pad in zip(x.shape[2:], padding, strict=True))
+        height, width = _size(x, padding, side)
         return _in_order_of(x, out[:, :height, :width])
 
     @staticmethod
@@ -111,23 +122,27 @@ class _Convolution(torch.autograd.Function):
         needed = list(ctx.needs_input_grad[:3])
         if torch.is_grad_enabled():  # for a second derivative
             return *_plain_gradients(gradient, x, weight, ctx.padding, needed), None
-        padded = _in_whole_tiles(x, ctx.padding)
-        given = _in_whole_tiles(gradient, (0, 0), around=0)
-        weights = _of_weights(weight)
+        side = weight.shape[2]
+        padded = _in_whole_tiles(x, ctx.padding, WINDOW + 1 - side, side - 1)
+        given = _in_whole_tiles(gradient, (0, 0), WINDOW + 1 - side, 0)
+        kernels = _transformed_kernels(weight)
         of_x = torch.zeros_like(padded) if needed[0] else None
-        of_weights = torch.zeros_like(weights) if needed[1] else None
-        for images, rows in _blocks(given):
-            products = (OF_RESULT.T @ _as_tiles(given[images, rows]).reshape(16, -1)).view(36, -1, len(weight))
-            if of_weights is not None:
-                of_weights.baddbmm_(products.transpose(1, 2), _of_windows(padded[images], rows))
+        of_kernels = torch.zeros_like(kernels) if needed[1] else None
+        for images, rows in _blocks(given, side):
+            tiles = _tiles(given[images, rows], side).reshape(OF_PRODUCTS[side].shape[0], -1)
+            products = (OF_PRODUCTS[side].T @ tiles).view(WINDOW**2, -1, len(weight))
+            if of_kernels is not None:
+                windows = _transformed_windows(padded[images], rows, side)
+                of_kernels.baddbmm_(products.transpose(1, 2), windows)
             if of_x is not None:
-                _add_windows(of_x[images], rows, torch.bmm(products, weights))
+                _add_windows(of_x[images], rows, side, torch.bmm(products, kernels))
         if of_x is not None:
             (top, left), (height, width) = ctx.padding, x.shape[2:]
             of_x = _in_order_of(x, of_x[:, top : top + height, left : left + width])
-        if of_weights is not None:
-            of_weights = (of_weights.view(36, -1).T @ OF_WEIGHT).view(weight.shape)
-        return of_x, of_weights, gradient.sum((0, 2, 3)) if needed[2] else None, None
+        of_weight = None
+        if of_kernels is not None:
+            of_weight = (of_kernels.view(WINDOW**2, -1).T @ OF_KERNEL[side]).view(weight.shape)
+        return of_x, of_weight, gradient.sum((0, 2, 3)) if needed[2] else None, None
 
 
 def _plain_gradients(
@@ -140,10 +155,16 @@ def _plain_gradients(
     return found
 
 
-def _in_whole_tiles(x: Tensor, padding: tuple[int, int], around: int = 2) -> Tensor:
-    """``(N, C, H, W) -> (N, H', W', C)``, so in memory: zeros around, H' and W' multiples of 4 plus ``around``."""
+def _size(x: Tensor, padding: tuple[int, int], side: int) -> tuple[int, int]:
+    """Height and width of what a convolution makes of ``(N, C, H, W)``."""
+    height, width = x.shape[2:]
+    return height + 2 * padding[0] - side + 1, width + 2 * padding[1] - side + 1
+
+
+def _in_whole_tiles(x: Tensor, padding: tuple[int, int], tile: int, around: int) -> Tensor:
+    """``(N, C, H, W) -> (N, H', W', C)``, so in memory: zeros around, H' and W' multiples of a tile, and ``around``."""
     (top, left), (height, width) = padding, x.shape[2:]
-    lower, right = (-(side + 2 * pad - around) % 4 + pad for side, pad in zip((height, width), padding, strict=True))
+    lower, right = top + -(height + 2 * top - around) % tile, left + -(width + 2 * left - around) % tile
     if not (top or left or lower or right):
         return x.permute(0, 2, 3, 1).contiguous()
     padded = x.new_zeros(len(x), top + height + lower, left + width + right, x.shape[1])
@@ -154,47 +175,48 @@ def _in_whole_tiles(x: Tensor, padding: tuple[int, int], around: int = 2) -> Ten
 def _in_order_of(x: Tensor, out: Tensor) -> Tensor:
     """``(N, H, W, C) -> (N, C, H, W)``, with its channels innermost in memory where those of ``x`` are."""
     innermost = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-    return out.permute(0, 3, 1, 2).contiguous(
-        memory_format=torch.channels_last if innermost else torch.contiguous_format
-    )
+    order = torch.channels_last if innermost else torch.contiguous_format
+    return out.permute(0, 3, 1, 2).contiguous(memory_format=order)
 
 
-def _blocks(out: Tensor) -> Iterator[tuple[slice, slice]]:
+def _blocks(out: Tensor, side: int) -> Iterator[tuple[slice, slice]]:
     """Images and rows of ``(N, H, W, C)`` that are computed together."""
-    rows, columns = out.shape[1] // 4, out.shape[2] // 4
-    images, bands = max(1, AT_ONCE // (rows * columns)), 4 * max(1, AT_ONCE // columns)
+    tile = WINDOW + 1 - side
+    rows, columns = out.shape[1] // tile, out.shape[2] // tile
+    images, band = max(1, AT_ONCE // (rows * columns)), tile * max(1, AT_ONCE // columns)
     for first in range(0, len(out), images):
-        for top in range(0, 4 * rows, bands):
-            yield slice(first, first + images), slice(top, min(top + bands, 4 * rows))
+        for top in range(0, tile * rows, band):
+            yield slice(first, first + images), slice(top, min(top + band, tile * rows))
 
 
-def _as_tiles(out: Tensor) -> Tensor:
-    """A view of ``(N, H, W, C)`` as tiles, ``(4, 4, N, H / 4, W / 4, C)``."""
-    count, height, width, channels = out.shape
-    return out.view(count, height // 4, 4, width // 4, 4, channels).permute(2, 4, 0, 1, 3, 5)
+def _tiles(out: Tensor, side: int) -> Tensor:
+    """A view of ``(N, H, W, C)`` as tiles, ``(tile, tile, N, H / tile, W / tile, C)``."""
+    tile = WINDOW + 1 - side
+    return out.unfold(1, tile, tile).unfold(2, tile, tile).permute(4, 5, 0, 1, 2, 3)
 
 
-def _windows(padded: Tensor, rows: slice) -> Tensor:
-    """A view of the 6x6 windows that the tiles of some rows are computed from, ``(6, 6, N, H / 4, W / 4, C)``."""
-    band = padded[:, rows.start : rows.stop + 2]
-    return band.unfold(1, 6, 4).unfold(2, 6, 4).permute(4, 5, 0, 1, 2, 3)
+def _windows(padded: Tensor, rows: slice, side: int) -> Tensor:
+    """A view of what the tiles of some rows are computed from, ``(6, 6, N, rows / tile, W / tile, C)``."""
+    band, tile = padded[:, rows.start : rows.stop + side - 1], WINDOW + 1 - side
+    return band.unfold(1, WINDOW, tile).unfold(2, WINDOW, tile).permute(4, 5, 0, 1, 2, 3)
 
 
-def _of_windows(padded: Tensor, rows: slice) -> Tensor:
-    """Windows transformed, ``(36, tiles, C)``."""
-    channels = padded.shape[3]
-    return (OF_IMAGE @ _windows(padded, rows).reshape(36, -1)).view(36, -1, channels)
+def _transformed_windows(padded: Tensor, rows: slice, side: int) -> Tensor:
+    """``(36, tiles, C)``."""
+    windows = _windows(padded, rows, side).reshape(WINDOW**2, -1)
+    return (OF_WINDOW @ windows).view(WINDOW**2, -1, padded.shape[3])
 
 
-def _add_windows(padded: Tensor, rows: slice, products: Tensor) -> None:
-    """Add what a transform's transpose makes of ``(36, tiles, C)`` to the windows, which overlap."""
-    windows = _windows(padded, rows)
-    found = (OF_IMAGE.T @ products.view(36, -1)).view(windows.shape)
-    for row in range(6):
-        for column in range(6):
+def _add_windows(padded: Tensor, rows: slice, side: int, products: Tensor) -> None:
+    """Add what the transposed transform makes of ``(36, tiles, C)`` to the windows, which overlap."""
+    windows = _windows(padded, rows, side)
+    found = (OF_WINDOW.T @ products.view(WINDOW**2, -1)).view(windows.shape)
+    for row in range(WINDOW):
+        for column in range(WINDOW):
             windows[row, column] += found[row, column]
 
 
-def _of_weights(weight: Tensor) -> Tensor:
-    """``(K, C, 3, 3) -> (36, K, C)``."""
-    return (OF_WEIGHT @ weight.reshape(-1, 9).T).view(36, *weight.shape[:2])
+def _transformed_kernels(weight: Tensor) -> Tensor:
+    """``(K, C, side, side) -> (36, K, C)``."""
+    outputs, inputs, side, _ = weight.shape
+    return (OF_KERNEL[side] @ weight.reshape(outputs * inputs, -1).T).view(WINDOW**2, outputs, inputs)
