@@ -90,10 +90,10 @@ def test_it_can_be_differentiated_twice(everywhere):
         assert torch.allclose(a.double(), b, rtol=1e-4, atol=1e-4 * b.abs().max().item())
 
 
-@pytest.mark.parametrize("case", ["few tiles", "float64", "bfloat16", "autocast"])
+@pytest.mark.parametrize("case", ["few tiles", "few channels", "float64", "bfloat16", "autocast"])
 def test_everything_else_is_pytorchs(monkeypatch, case):
-    monkeypatch.setattr(winograd, "CHANNELS", 1)
-    conv, image = nn.Conv2d(3, 4, 3), drawn(1, 3, 34, 34)
+    monkeypatch.setattr(winograd, "CHANNELS", 4 if case == "few channels" else 1)
+    conv, image = nn.Conv2d(4, 4, 3), drawn(1, 4, 34, 34)
     if case != "few tiles":
         monkeypatch.setattr(winograd, "TILES", 1)
     if case in ("float64", "bfloat16"):

@@ -16,9 +16,10 @@ from torch.jit._trace import is_tracing
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 CHANNELS = 64
-"""Fewer, in or out, and transforming images takes more time than multiplying less saves."""
-TILES = 128
-"""Fewer in a batch, and transforming kernels does."""
+"""With fewer, in or out, transforming images takes more time than multiplying less saves. With no more on both sides, it
+does where images are to be brought into another order first."""
+TILES = 96
+"""With fewer in a batch, transforming kernels does."""
 AT_ONCE = 256
 """Tiles that are computed together: enough for matrix products, few enough for a cache."""
 
@@ -72,8 +73,9 @@ class WinogradConv2d(nn.Conv2d):
         assert not isinstance(padding, str)
         height, width = _size(x, (padding[0], padding[1]), side)
         tile = WINDOW + 1 - side
-        tiles = len(x) * -(-height // tile) * -(-width // tile)
-        return tiles >= TILES and x.dtype == self.weight.dtype == torch.float32
+        enough = len(x) * -(-height // tile) * -(-width // tile) >= TILES
+        many = max(self.in_channels, self.out_channels) > CHANNELS or _is_innermost(x)
+        return enough and many and x.dtype == self.weight.dtype == torch.float32
 
 
 def use_winograd(network: nn.Module) -> None:
@@ -174,9 +176,12 @@ def _in_whole_tiles(x: Tensor, padding: tuple[int, int], tile: int, around: int)
 
 def _in_order_of(x: Tensor, out: Tensor) -> Tensor:
     """``(N, H, W, C) -> (N, C, H, W)``, with its channels innermost in memory where those of ``x`` are."""
-    innermost = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-    order = torch.channels_last if innermost else torch.contiguous_format
+    order = torch.channels_last if _is_innermost(x) else torch.contiguous_format
     return out.permute(0, 3, 1, 2).contiguous(memory_format=order)
+
+
+def _is_innermost(x: Tensor) -> bool:
+    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
 
 
 def _blocks(out: Tensor, side: int) -> Iterator[tuple[slice, slice]]:
