@@ -90,9 +90,9 @@ def test_it_can_be_differentiated_twice(everywhere):
         assert torch.allclose(a.double(), b, rtol=1e-4, atol=1e-4 * b.abs().max().item())
 
 
-@pytest.mark.parametrize("case", ["few tiles", "few channels", "float64", "bfloat16", "autocast"])
+@pytest.mark.parametrize("case", ["few tiles", "float64", "bfloat16", "autocast"])
 def test_everything_else_is_pytorchs(monkeypatch, case):
-    monkeypatch.setattr(winograd, "CHANNELS", 4 if case == "few channels" else 1)
+    monkeypatch.setattr(winograd, "CHANNELS", 1)
     conv, image = nn.Conv2d(4, 4, 3), drawn(1, 4, 34, 34)
     if case != "few tiles":
         monkeypatch.setattr(winograd, "TILES", 1)
@@ -126,7 +126,7 @@ def test_convolutions_of_other_kinds_stay(everywhere):
 
 
 def test_few_channels_stay():
-    network = nn.Sequential(nn.Conv2d(32, 256, 3), nn.Conv2d(256, 32, 3), nn.Conv2d(256, 128, 3))
+    network = nn.Sequential(nn.Conv2d(64, 256, 3), nn.Conv2d(256, 64, 3), nn.Conv2d(256, 128, 3))
     use_winograd(network)
     assert [type(each) for each in network] == [nn.Conv2d, nn.Conv2d, WinogradConv2d]
 
