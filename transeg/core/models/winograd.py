@@ -19,7 +19,7 @@ CHANNELS = 128
 """With fewer, in or out, transforming images takes more time than multiplying less saves."""
 TILES = 96
 """With fewer in a batch, transforming kernels does."""
-AT_ONCE = 256
+AT_ONCE = 128
 """Tiles that are computed together by each thread: enough for matrix products, few enough for a cache."""
 
 WINDOW = 6
@@ -103,18 +103,21 @@ class _Convolution(torch.autograd.Function):
         ctx.save_for_backward(x, weight)
         ctx.padding = padding
         side = weight.shape[2]
-        padded = _in_whole_tiles(x, padding, WINDOW + 1 - side, side - 1)
-        count, height, width, _ = padded.shape
-        kernels = _transformed_kernels(weight).transpose(1, 2)
-        out = x.new_empty(count, height - side + 1, width - side + 1, len(weight))
-        for images, rows in _blocks(out, side):
-            products = torch.bmm(_transformed_windows(padded[images], rows, side), kernels)
-            tiles = _tiles(out[images, rows], side)
-            tiles.copy_((OF_PRODUCTS[side] @ products.view(WINDOW**2, -1)).view(tiles.shape))
-        if bias is not None:
-            out += bias
         height, width = _size(x, padding, side)
-        return _in_order_of(x, out[:, :height, :width])
+        result = _in_order_of(x, len(weight), height, width)
+        kernels = _transformed_kernels(weight).transpose(1, 2)
+        for images in _images(result, side):
+            padded = _in_whole_tiles(x[images], padding, WINDOW + 1 - side, side - 1)
+            count, rows, columns, _ = padded.shape
+            out = x.new_empty(count, rows - side + 1, columns - side + 1, len(weight))
+            for band in _bands(out, side):
+                products = torch.bmm(_transformed_windows(padded, band, side), kernels)
+                tiles = _tiles(out[:, band], side)
+                tiles.copy_((OF_PRODUCTS[side] @ products.view(WINDOW**2, -1)).view(tiles.shape))
+            if bias is not None:
+                out += bias
+            result[images] = out[:, :height, :width].permute(0, 3, 1, 2)
+        return result
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
@@ -123,22 +126,23 @@ class _Convolution(torch.autograd.Function):
         if torch.is_grad_enabled():  # for a second derivative
             return *_plain_gradients(gradient, x, weight, ctx.padding, needed), None
         side = weight.shape[2]
-        padded = _in_whole_tiles(x, ctx.padding, WINDOW + 1 - side, side - 1)
-        given = _in_whole_tiles(gradient, (0, 0), WINDOW + 1 - side, 0)
+        (top, left), (height, width) = ctx.padding, x.shape[2:]
         kernels = _transformed_kernels(weight)
-        of_x = torch.zeros_like(padded) if needed[0] else None
+        of_x = torch.empty_like(x) if needed[0] else None
         of_kernels = torch.zeros_like(kernels) if needed[1] else None
-        for images, rows in _blocks(given, side):
-            tiles = _tiles(given[images, rows], side).reshape(OF_PRODUCTS[side].shape[0], -1)
-            products = (OF_PRODUCTS[side].T @ tiles).view(WINDOW**2, -1, len(weight))
-            if of_kernels is not None:
-                windows = _transformed_windows(padded[images], rows, side)
-                of_kernels.baddbmm_(products.transpose(1, 2), windows)
+        for images in _images(gradient, side):
+            padded = _in_whole_tiles(x[images], ctx.padding, WINDOW + 1 - side, side - 1)
+            given = _in_whole_tiles(gradient[images], (0, 0), WINDOW + 1 - side, 0)
+            of_padded = torch.zeros_like(padded)
+            for band in _bands(given, side):
+                tiles = _tiles(given[:, band], side).reshape(OF_PRODUCTS[side].shape[0], -1)
+                products = (OF_PRODUCTS[side].T @ tiles).view(WINDOW**2, -1, len(weight))
+                if of_kernels is not None:
+                    of_kernels.baddbmm_(products.transpose(1, 2), _transformed_windows(padded, band, side))
+                if of_x is not None:
+                    _add_windows(of_padded, band, side, torch.bmm(products, kernels))
             if of_x is not None:
-                _add_windows(of_x[images], rows, side, torch.bmm(products, kernels))
-        if of_x is not None:
-            (top, left), (height, width) = ctx.padding, x.shape[2:]
-            of_x = _in_order_of(x, of_x[:, top : top + height, left : left + width])
+                of_x[images] = of_padded[:, top : top + height, left : left + width].permute(0, 3, 1, 2)
         of_weight = None
         if of_kernels is not None:
             of_weight = (of_kernels.view(WINDOW**2, -1).T @ OF_KERNEL[side]).view(weight.shape)
@@ -172,22 +176,26 @@ def _in_whole_tiles(x: Tensor, padding: tuple[int, int], tile: int, around: int)
     return padded
 
 
-def _in_order_of(x: Tensor, out: Tensor) -> Tensor:
-    """``(N, H, W, C) -> (N, C, H, W)``, with its channels innermost in memory where those of ``x`` are."""
+def _in_order_of(x: Tensor, channels: int, height: int, width: int) -> Tensor:
+    """Memory for ``(N, C, H, W)``, with its channels innermost where those of ``x`` are."""
     innermost = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
     order = torch.channels_last if innermost else torch.contiguous_format
-    return out.permute(0, 3, 1, 2).contiguous(memory_format=order)
+    return torch.empty((len(x), channels, height, width), dtype=x.dtype, memory_format=order)
 
 
-def _blocks(out: Tensor, side: int) -> Iterator[tuple[slice, slice]]:
-    """Images and rows of ``(N, H, W, C)`` that are computed together."""
+def _images(out: Tensor, side: int) -> Iterator[slice]:
+    """Images of ``(N, C, H, W)`` that are computed together."""
     tile = WINDOW + 1 - side
-    rows, columns = out.shape[1] // tile, out.shape[2] // tile
-    at_once = AT_ONCE * torch.get_num_threads()
-    images, band = max(1, at_once // (rows * columns)), tile * max(1, at_once // columns)
-    for first in range(0, len(out), images):
-        for top in range(0, tile * rows, band):
-            yield slice(first, first + images), slice(top, min(top + band, tile * rows))
+    tiles = -(-out.shape[2] // tile) * -(-out.shape[3] // tile)
+    together = max(1, AT_ONCE * torch.get_num_threads() // tiles)
+    return (slice(first, first + together) for first in range(0, len(out), together))
+
+
+def _bands(out: Tensor, side: int) -> Iterator[slice]:
+    """Rows of ``(N, H, W, C)`` that are computed together."""
+    tile = WINDOW + 1 - side
+    height, together = out.shape[1], tile * max(1, AT_ONCE * torch.get_num_threads() // (out.shape[2] // tile))
+    return (slice(top, min(top + together, height)) for top in range(0, height, together))
 
 
 def _tiles(out: Tensor, side: int) -> Tensor:
