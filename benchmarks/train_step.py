@@ -74,7 +74,7 @@ def ours(case: str, size: int, count: int, device: str) -> Step:
         optimization = Optimization(torch.optim.Adam(segmenter.parameters(), lr=2e-4))
         task = JointTask(generator, segmenter, loss, optimization, lambda _: 1e-3, given, 0.5)
     task.to(device).train()
-    if device == "cpu":  # as well
+    if device == "cpu":  # as well, in fp32
         use_winograd(task)
         if case == "joint":
             put_segmenter_channels_last(segmenter)

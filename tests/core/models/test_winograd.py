@@ -5,8 +5,21 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from transeg.core.experiment.schema import TrainOptions
+from transeg.core.inference.conditioning import Conditioning
 from transeg.core.models import winograd
+from transeg.core.models.forward import segment
+from transeg.core.models.fusion import fuse_for_inference
 from transeg.core.models.winograd import WinogradConv2d, use_winograd
+from transeg.core.registry import Registry
+from transeg.core.training.tasks.translation_task import TranslationTask
+from transeg.core.training.train import _apply_options
+
+REGISTRY = Registry()
+SEGMENTERS, GENERATORS = (
+    [component for component in REGISTRY.components(kind) if component.status != "missing"]
+    for kind in ("segmenter", "generator")
+)
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="not used here")
 
@@ -90,7 +103,7 @@ def test_it_can_be_differentiated_twice(everywhere):
         assert torch.allclose(a.double(), b, rtol=1e-4, atol=1e-4 * b.abs().max().item())
 
 
-@pytest.mark.parametrize("case", ["few tiles", "float64", "bfloat16", "autocast"])
+@pytest.mark.parametrize("case", ["few tiles", "unbatched", "float64", "bfloat16", "autocast"])
 def test_everything_else_is_pytorchs(monkeypatch, case):
     monkeypatch.setattr(winograd, "CHANNELS", 1)
     conv, image = nn.Conv2d(4, 4, 3), drawn(1, 4, 34, 34)
@@ -98,6 +111,8 @@ def test_everything_else_is_pytorchs(monkeypatch, case):
         monkeypatch.setattr(winograd, "TILES", 1)
     if case in ("float64", "bfloat16"):
         conv, image = conv.to(getattr(torch, case)), image.to(getattr(torch, case))
+    if case == "unbatched":
+        image = image[0]
     with torch.autocast("cpu", enabled=case == "autocast"):
         assert torch.equal(conv(image), fast(conv)(image))
 
@@ -147,3 +162,43 @@ def test_who_watches_sees_a_convolution(everywhere):
     exported = {str(node.target) for node in torch.export.export(conv, (image,)).graph.nodes}
     assert "aten.conv2d.default" in exported
     assert "aten.bmm.default" not in exported
+
+
+def moved(network, compute):
+    """How far results move where all convolutions that can be computed so are, as a share of the largest."""
+    with torch.inference_mode():
+        before = compute(network)
+        use_winograd(network)
+        return (compute(network) - before).abs().max() / before.abs().max()
+
+
+@pytest.mark.parametrize("component", SEGMENTERS, ids=str)
+def test_every_segmenter_keeps_its_logits(everywhere, component):
+    torch.manual_seed(0)
+    network = REGISTRY.load(component)(3, 1).eval()
+    image = drawn(1, 3, max(64, network.size_multiple), max(64, network.size_multiple))
+    assert moved(network, lambda segmenter: segment(segmenter, image)[0]) <= 1e-4
+
+
+@pytest.mark.parametrize("component", GENERATORS, ids=str)
+def test_every_generator_keeps_its_translations(everywhere, component):
+    torch.manual_seed(0)
+    network = REGISTRY.load(component)(3, 3).eval()
+    image = drawn(1, 3, max(64, network.size_multiple), max(64, network.size_multiple)).clamp(-1, 1)
+    assert moved(network, lambda generator: generator.translate(image, generator.directions[0])) <= 1e-4
+
+
+def test_a_segmenter_that_is_ready_for_inference_computes_so():
+    network = nn.Sequential(nn.Conv2d(3, 128, 1), nn.Conv2d(128, 128, 3), nn.Conv2d(128, 1, 1)).eval()
+    network.mean, network.std, network.size_multiple = (0.5,), (0.5,), 1
+    assert type(fuse_for_inference(network, 3, torch.device("cpu"))[1]) is WinogradConv2d
+
+
+@pytest.mark.parametrize(
+    ("options", "used"), [({}, True), ({"precision": "bf16"}, False), ({"compile": True}, False)], ids=str
+)
+def test_a_training_in_float32_that_is_not_compiled_computes_so(options, used):
+    generator = REGISTRY.load(REGISTRY.find("generator", "cut"))(3, 3)
+    task = TranslationTask(generator, Conditioning("image", 2, 3))
+    _apply_options(task, TrainOptions(iterations=1, batch_size=1, **options), torch.device("cpu"))
+    assert any(type(module) is WinogradConv2d for module in task.modules()) is used

@@ -39,6 +39,11 @@ OF_WINDOW = torch.kron(_OF_WINDOW, _OF_WINDOW)
 """Of flattened windows, ``(36, 36)``."""
 
 
+def _tile(side: int) -> int:
+    """Height and width of what is computed from a window, for kernels of this side."""
+    return WINDOW + 1 - side
+
+
 def _of_kernel(side: int) -> Tensor:
     """Of flattened kernels, ``(36, side * side)``."""
     rows = [[scale * point**power for power in range(side)] for point, scale in zip(POINTS, SCALES, strict=True)]
@@ -48,7 +53,7 @@ def _of_kernel(side: int) -> Tensor:
 
 def _of_products(side: int) -> Tensor:
     """Of flattened products, ``(tile * tile, 36)``, for kernels of this side."""
-    tile = WINDOW + 1 - side
+    tile = _tile(side)
     matrix = torch.tensor([[*(float(point**row) for point in POINTS), float(row == tile - 1)] for row in range(tile)])
     return torch.kron(matrix, matrix)
 
@@ -66,13 +71,12 @@ class WinogradConv2d(nn.Conv2d):
         return out
 
     def _gains(self, x: Tensor) -> bool:
-        if _is_watched() or x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+        if _is_watched() or x.device.type != "cpu" or x.dim() != 4 or torch.is_autocast_enabled("cpu"):
             return False
         side, padding = self.kernel_size[0], self.padding
         assert not isinstance(padding, str)
         height, width = _size(x, (padding[0], padding[1]), side)
-        tile = WINDOW + 1 - side
-        enough = len(x) * -(-height // tile) * -(-width // tile) >= TILES
+        enough = len(x) * -(-height // _tile(side)) * -(-width // _tile(side)) >= TILES
         return enough and x.dtype == self.weight.dtype == torch.float32
 
 
@@ -104,10 +108,10 @@ class _Convolution(torch.autograd.Function):
         ctx.padding = padding
         side = weight.shape[2]
         height, width = _size(x, padding, side)
-        result = _in_order_of(x, len(weight), height, width)
+        result = _empty_in_order_of(x, len(weight), height, width)
         kernels = _transformed_kernels(weight).transpose(1, 2)
         for images in _images(result, side):
-            padded = _in_whole_tiles(x[images], padding, WINDOW + 1 - side, side - 1)
+            padded = _in_whole_tiles(x[images], padding, _tile(side), side - 1)
             count, rows, columns, _ = padded.shape
             out = x.new_empty(count, rows - side + 1, columns - side + 1, len(weight))
             for band in _bands(out, side):
@@ -131,17 +135,17 @@ class _Convolution(torch.autograd.Function):
         of_x = torch.empty_like(x) if needed[0] else None
         of_kernels = torch.zeros_like(kernels) if needed[1] else None
         for images in _images(gradient, side):
-            padded = _in_whole_tiles(x[images], ctx.padding, WINDOW + 1 - side, side - 1)
-            given = _in_whole_tiles(gradient[images], (0, 0), WINDOW + 1 - side, 0)
-            of_padded = torch.zeros_like(padded)
+            padded = _in_whole_tiles(x[images], ctx.padding, _tile(side), side - 1)
+            given = _in_whole_tiles(gradient[images], (0, 0), _tile(side), 0)
+            of_padded = torch.zeros_like(padded) if needed[0] else None
             for band in _bands(given, side):
                 tiles = _tiles(given[:, band], side).reshape(OF_PRODUCTS[side].shape[0], -1)
                 products = (OF_PRODUCTS[side].T @ tiles).view(WINDOW**2, -1, len(weight))
                 if of_kernels is not None:
                     of_kernels.baddbmm_(products.transpose(1, 2), _transformed_windows(padded, band, side))
-                if of_x is not None:
+                if of_padded is not None:
                     _add_windows(of_padded, band, side, torch.bmm(products, kernels))
-            if of_x is not None:
+            if of_x is not None and of_padded is not None:
                 of_x[images] = of_padded[:, top : top + height, left : left + width].permute(0, 3, 1, 2)
         of_weight = None
         if of_kernels is not None:
@@ -176,7 +180,7 @@ def _in_whole_tiles(x: Tensor, padding: tuple[int, int], tile: int, around: int)
     return padded
 
 
-def _in_order_of(x: Tensor, channels: int, height: int, width: int) -> Tensor:
+def _empty_in_order_of(x: Tensor, channels: int, height: int, width: int) -> Tensor:
     """Memory for ``(N, C, H, W)``, with its channels innermost where those of ``x`` are."""
     innermost = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
     order = torch.channels_last if innermost else torch.contiguous_format
@@ -185,7 +189,7 @@ def _in_order_of(x: Tensor, channels: int, height: int, width: int) -> Tensor:
 
 def _images(out: Tensor, side: int) -> Iterator[slice]:
     """Images of ``(N, C, H, W)`` that are computed together."""
-    tile = WINDOW + 1 - side
+    tile = _tile(side)
     tiles = -(-out.shape[2] // tile) * -(-out.shape[3] // tile)
     together = max(1, AT_ONCE * torch.get_num_threads() // tiles)
     return (slice(first, first + together) for first in range(0, len(out), together))
@@ -193,20 +197,20 @@ def _images(out: Tensor, side: int) -> Iterator[slice]:
 
 def _bands(out: Tensor, side: int) -> Iterator[slice]:
     """Rows of ``(N, H, W, C)`` that are computed together."""
-    tile = WINDOW + 1 - side
+    tile = _tile(side)
     height, together = out.shape[1], tile * max(1, AT_ONCE * torch.get_num_threads() // (out.shape[2] // tile))
     return (slice(top, min(top + together, height)) for top in range(0, height, together))
 
 
 def _tiles(out: Tensor, side: int) -> Tensor:
     """A view of ``(N, H, W, C)`` as tiles, ``(tile, tile, N, H / tile, W / tile, C)``."""
-    tile = WINDOW + 1 - side
+    tile = _tile(side)
     return out.unfold(1, tile, tile).unfold(2, tile, tile).permute(4, 5, 0, 1, 2, 3)
 
 
 def _windows(padded: Tensor, rows: slice, side: int) -> Tensor:
     """A view of what the tiles of some rows are computed from, ``(6, 6, N, rows / tile, W / tile, C)``."""
-    band, tile = padded[:, rows.start : rows.stop + side - 1], WINDOW + 1 - side
+    band, tile = padded[:, rows.start : rows.stop + side - 1], _tile(side)
     return band.unfold(1, WINDOW, tile).unfold(2, WINDOW, tile).permute(4, 5, 0, 1, 2, 3)
 
 
